@@ -1,0 +1,58 @@
+//! The document that user-data leaves on a new server for its agent. It holds no lasting secret: a
+//! one-time enrolment key, a hash of the bearer token, and public keys.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    digest::Sha256,
+    identity::{Epoch, InstanceId, OperatorPublicKey},
+};
+
+/// Where user-data writes the document, mode 0600.
+pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
+/// Where user-data writes the first tunnel token, mode 0600, as one line of text.
+pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
+/// The Unix socket on which the agent answers and to which cloudflared forwards the management host.
+pub const AGENT_SOCKET_PATH: &str = "/run/moorage/agent.sock";
+/// The TCP port of OpenClaw's gateway on the server's loopback interface.
+pub const GATEWAY_PORT: u16 = 18789;
+
+/// What an agent has to know before anybody spoke to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Bootstrap {
+    /// The instance that this server belongs to.
+    pub instance_id: InstanceId,
+    /// The epoch of this server.
+    pub epoch: Epoch,
+    /// Verifies the operator's calls.
+    pub operator_key: OperatorPublicKey,
+    /// SHA-256 of the bearer token. The token has 256 bits of entropy, so its hash gives nothing away.
+    pub bearer_sha256: Sha256,
+    /// Authenticates the agent's first answer, 64 hexadecimal characters; erased from the agent's
+    /// state after enrolment.
+    pub enrolment_key: EnrolmentKeyText,
+}
+
+/// The one-time enrolment key as it stands in the bootstrap document. Its `Debug` hides the value.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct EnrolmentKeyText(String);
+
+impl EnrolmentKeyText {
+    /// Wraps the hexadecimal text.
+    pub fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The hexadecimal text.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for EnrolmentKeyText {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("EnrolmentKeyText(redacted)")
+    }
+}

@@ -1,0 +1,194 @@
+//! Enrolment: how the operator learns an agent's keys over a path that it does not trust. The agent
+//! authenticates both of its keys with the one-time key from its user-data.
+
+use aws_lc_rs::hmac;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::{
+    bootstrap::EnrolmentKeyText,
+    digest::Sha256,
+    framing::frame,
+    identity::{AgentPublicKey, Epoch, IdError, InstanceId, hex, unhex},
+    secret::Secret,
+};
+
+const ANSWER_CONTEXT: &str = "moorage enrolment answer v1";
+const PROOF_CONTEXT: &str = "moorage identity proof v1";
+
+/// The one-time key, 32 bytes.
+pub struct EnrolmentKey(Secret);
+
+impl EnrolmentKey {
+    /// Wraps the derived key.
+    pub fn new(key: Secret) -> Self {
+        Self(key)
+    }
+
+    /// Parses the text that stands in the bootstrap document.
+    pub fn from_text(text: &EnrolmentKeyText) -> Result<Self, IdError> {
+        unhex::<32>("enrolment key", text.expose()).map(|bytes| Self(Secret::from(bytes)))
+    }
+
+    /// The text for the bootstrap document.
+    pub fn to_text(&self) -> EnrolmentKeyText {
+        EnrolmentKeyText::new(hex(self.0.expose()))
+    }
+
+    fn mac(&self, context: &str, fields: &[&[u8]]) -> Sha256 {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        let tag = hmac::sign(&key, &frame(context, fields));
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(tag.as_ref());
+        Sha256::from_bytes(bytes)
+    }
+
+    fn verify(&self, context: &str, fields: &[&[u8]], tag: &Sha256) -> Result<(), EnrolmentError> {
+        let key = hmac::Key::new(hmac::HMAC_SHA256, self.0.expose());
+        hmac::verify(&key, &frame(context, fields), tag.as_bytes())
+            .map_err(|_| EnrolmentError::BadProof)
+    }
+}
+
+/// The agent's own keys, with a proof that survives the one-time key: an HMAC under it, made at
+/// enrolment and kept. An operator that lost its status learns the keys again from this.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentIdentity {
+    /// The instance that the agent serves.
+    pub instance_id: InstanceId,
+    /// The epoch of its server.
+    pub epoch: Epoch,
+    /// Signs answers and receipts.
+    pub public_key: AgentPublicKey,
+    /// PEM of the self-signed RSA certificate that values for this agent are sealed to.
+    pub sealing_certificate: String,
+    /// HMAC over all of the above.
+    pub proof: Sha256,
+}
+
+impl AgentIdentity {
+    /// Describes the agent's keys and proves them with the one-time key.
+    pub fn new(
+        key: &EnrolmentKey,
+        instance_id: InstanceId,
+        epoch: Epoch,
+        public_key: AgentPublicKey,
+        sealing_certificate: String,
+    ) -> Self {
+        let mut identity =
+            Self { instance_id, epoch, public_key, sealing_certificate, proof: Sha256::of(&[]) };
+        identity.proof = key.mac(PROOF_CONTEXT, &identity.fields());
+        identity
+    }
+
+    fn fields(&self) -> [&[u8]; 4] {
+        [
+            self.instance_id.as_bytes(),
+            self.epoch.as_bytes(),
+            self.public_key.as_bytes(),
+            self.sealing_certificate.as_bytes(),
+        ]
+    }
+
+    /// Checks the proof and that the keys belong to the instance and epoch that are expected.
+    pub fn verify(
+        &self,
+        key: &EnrolmentKey,
+        instance_id: InstanceId,
+        epoch: Epoch,
+    ) -> Result<(), EnrolmentError> {
+        if (self.instance_id, self.epoch) != (instance_id, epoch) {
+            return Err(EnrolmentError::OtherServer);
+        }
+        key.verify(PROOF_CONTEXT, &self.fields(), &self.proof)
+    }
+}
+
+/// The answer of `GET /v1/enrolment?challenge=…`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EnrolmentAnswer {
+    /// The agent's keys.
+    #[serde(flatten)]
+    pub identity: AgentIdentity,
+    /// Before enrolment: HMAC over the operator's challenge and the identity, so that an old answer
+    /// cannot be played back. Absent once the one-time key is erased; then the answer is signed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub challenge_proof: Option<Sha256>,
+}
+
+impl EnrolmentAnswer {
+    /// Answers a challenge while the one-time key is still there.
+    pub fn fresh(key: &EnrolmentKey, identity: AgentIdentity, challenge: &str) -> Self {
+        let proof = key.mac(ANSWER_CONTEXT, &answer_fields(&identity, challenge));
+        Self { identity, challenge_proof: Some(proof) }
+    }
+
+    /// Checks both proofs against the challenge that the operator sent.
+    pub fn verify(
+        &self,
+        key: &EnrolmentKey,
+        challenge: &str,
+        instance_id: InstanceId,
+        epoch: Epoch,
+    ) -> Result<(), EnrolmentError> {
+        self.identity.verify(key, instance_id, epoch)?;
+        let proof = self.challenge_proof.as_ref().ok_or(EnrolmentError::BadProof)?;
+        key.verify(ANSWER_CONTEXT, &answer_fields(&self.identity, challenge), proof)
+    }
+}
+
+fn answer_fields<'a>(identity: &'a AgentIdentity, challenge: &'a str) -> [&'a [u8]; 2] {
+    [challenge.as_bytes(), identity.proof.as_bytes()]
+}
+
+/// Why an enrolment answer is not believed.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum EnrolmentError {
+    /// The proof does not fit the one-time key: somebody on the way exchanged a key, or replayed.
+    #[error("the proof of the agent's keys is wrong")]
+    BadProof,
+    /// The answer is of another instance or epoch.
+    #[error("the answer comes from another server than the one that was made")]
+    OtherServer,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(key: &EnrolmentKey) -> AgentIdentity {
+        let public_key = AgentPublicKey::from_bytes([3; 32]);
+        let (instance, epoch) = (InstanceId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
+        AgentIdentity::new(key, instance, epoch, public_key, "certificate".into())
+    }
+
+    fn key(byte: u8) -> EnrolmentKey {
+        EnrolmentKey::new(Secret::from([byte; 32]))
+    }
+
+    #[test]
+    fn an_honest_answer_is_believed() {
+        let answer = EnrolmentAnswer::fresh(&key(9), identity(&key(9)), "challenge");
+        let (instance, epoch) = (answer.identity.instance_id, answer.identity.epoch);
+        assert_eq!(answer.verify(&key(9), "challenge", instance, epoch), Ok(()));
+    }
+
+    #[test]
+    fn an_exchanged_key_another_challenge_and_another_server_are_refused() {
+        let honest = EnrolmentAnswer::fresh(&key(9), identity(&key(9)), "challenge");
+        let (instance, epoch) = (honest.identity.instance_id, honest.identity.epoch);
+        let mut exchanged = honest.clone();
+        exchanged.identity.sealing_certificate = "of the attacker".into();
+        let bad = Err(EnrolmentError::BadProof);
+        assert_eq!(exchanged.verify(&key(9), "challenge", instance, epoch), bad);
+        assert_eq!(honest.verify(&key(9), "another", instance, epoch), bad);
+        assert_eq!(honest.verify(&key(8), "challenge", instance, epoch), bad);
+        let other = Epoch::from_bytes([7; 8]);
+        assert_eq!(
+            honest.verify(&key(9), "challenge", instance, other),
+            Err(EnrolmentError::OtherServer)
+        );
+    }
+}

@@ -1,0 +1,165 @@
+//! The agent's report: what is on the server and how it is. Versions, digests and health; never a
+//! value.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity, receipt::Receipt,
+};
+
+/// Answer of `GET /v1/report`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The agent's keys, with the proof that survives enrolment.
+    pub identity: AgentIdentity,
+    /// The agent's own version.
+    pub agent_version: String,
+    /// How far the agent is with the desired state.
+    pub desired: DesiredProgress,
+    /// One receipt per credential that is stored now.
+    pub receipts: Vec<Receipt>,
+    /// Every ciphertext that was ever consumed, so that a replay is recognised.
+    pub consumed: Vec<Consumed>,
+    /// `OpenClaw`.
+    pub openclaw: OpenClawHealth,
+    /// The tunnel connector.
+    pub cloudflared: CloudflaredHealth,
+    /// The machine.
+    pub machine: Machine,
+}
+
+/// How far the agent is with the desired state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DesiredProgress {
+    /// Digest of the document that the agent has; absent before the first.
+    pub digest: Option<Sha256>,
+    /// What became of it.
+    pub state: ConvergenceState,
+    /// Documents that were tried and rolled back; they are not tried again.
+    #[serde(default)]
+    pub failed: Vec<FailedDigest>,
+}
+
+/// What became of the desired state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConvergenceState {
+    /// There is none yet.
+    Waiting,
+    /// Being worked on.
+    Converging,
+    /// Reached.
+    Converged,
+    /// Tried, failed, and the last good state is back.
+    RolledBack,
+    /// Failed with nothing to go back to.
+    Failed,
+    /// A state of a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// A document that did not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedDigest {
+    /// The document.
+    pub digest: Sha256,
+    /// Why.
+    pub reason: FailureReason,
+    /// For people: what happened, without values.
+    pub message: String,
+    /// The offending path in the configuration, if one was named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// Why a desired state failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FailureReason {
+    /// `OpenClaw` rejects the configuration.
+    InvalidConfig,
+    /// `OpenClaw` did not become healthy with it.
+    Unhealthy,
+    /// An artifact could not be fetched, or is not what was pinned.
+    Artifact,
+    /// An integration could not be installed.
+    Integration,
+    /// The disk is full, a file cannot be written, and the like.
+    System,
+    /// A reason of a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One consumed ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Consumed {
+    /// The credential that it was for.
+    pub credential: CredentialName,
+    /// SHA-256 of the ciphertext.
+    pub source_sha256: Sha256,
+}
+
+/// How `OpenClaw` is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawHealth {
+    /// Its state.
+    pub state: OpenClawState,
+    /// Its version, as it says itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// For people, when something is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+}
+
+/// The states of `OpenClaw`, by its own health endpoints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenClawState {
+    /// Not running.
+    Stopped,
+    /// Running, `/startupz` is not 200 yet.
+    Starting,
+    /// `/startupz` is 200, `/readyz` is not: a channel is down, for example.
+    Degraded,
+    /// `/readyz` is 200.
+    Ready,
+    /// A state of a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// How the tunnel connector is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudflaredHealth {
+    /// Whether it holds at least one connection.
+    pub connected: bool,
+    /// SHA-256 of the token that it runs with now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub active_token_sha256: Option<Sha256>,
+    /// SHA-256 of every token that is on the server: two while a rotation is under way.
+    pub token_sha256: Vec<Sha256>,
+}
+
+/// The machine's own state.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Machine {
+    /// Bytes free on the file system of `OpenClaw`'s state.
+    pub disk_free_bytes: u64,
+    /// Bytes of memory available.
+    pub memory_available_bytes: u64,
+    /// Whether an upgrade waits for a reboot.
+    pub reboot_pending: bool,
+}
