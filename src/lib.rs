@@ -1,1 +1,5 @@
 //! x
+
+pub mod cloud;
+pub mod cloudflare;
+pub mod hetzner;
