@@ -90,24 +90,42 @@ impl Budget {
     ) -> Result<Permit<'_>, Exhausted> {
         let queue = &self.queues[priority as usize];
         let (_place, ahead) = queue.join();
-        let now = Instant::now();
-        let wait = self.ledger().wait_for(now.into_std(), priority, ahead);
-        if now + wait > deadline {
-            return Err(Exhausted { wait });
-        }
+        self.worth_waiting(priority, ahead, deadline)?;
         let Ok(_turn) = tokio::time::timeout_at(deadline, queue.turn.lock()).await else {
-            return Err(Exhausted { wait });
+            return Err(self.exhausted(priority, ahead));
         };
         loop {
-            let now = Instant::now();
-            let taken = self.ledger().try_take(now.into_std(), priority);
+            let taken = self.ledger().try_take(Instant::now().into_std(), priority);
             let Err(wait) = taken else {
                 return Ok(Permit { budget: self });
             };
-            if now + wait > deadline {
-                return Err(Exhausted { wait });
-            }
+            self.worth_waiting(priority, 0, deadline)?;
             tokio::time::sleep(wait).await;
+        }
+    }
+
+    /// A call that is there now is granted even past the deadline; one that comes too late is not.
+    fn worth_waiting(
+        &self,
+        priority: Priority,
+        ahead: u32,
+        deadline: Instant,
+    ) -> Result<(), Exhausted> {
+        let now = Instant::now();
+        let wait = self.ledger().wait_for(now.into_std(), priority, ahead);
+        if wait.is_zero() || now + wait <= deadline {
+            return Ok(());
+        }
+        Err(Exhausted { wait })
+    }
+
+    /// The refusal of a caller whose turn did not come. Never a wait of zero, which would invite
+    /// it to ask again at once.
+    fn exhausted(&self, priority: Priority, ahead: u32) -> Exhausted {
+        let mut ledger = self.ledger();
+        let wait = ledger.wait_for(Instant::now().into_std(), priority, ahead);
+        Exhausted {
+            wait: wait.max(ledger.plan().limit.refill_every()),
         }
     }
 
