@@ -4,6 +4,8 @@
 //! Nothing here knows an endpoint or a resource of either cloud; those live in
 //! [`crate::hetzner`] and [`crate::cloudflare`].
 
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
 pub mod budget;
 pub mod error;
 pub mod observe;

@@ -37,8 +37,10 @@ mod code {
     pub(super) const TUNNEL_IN_USE: i64 = 1022;
     /// The path names no endpoint: a wrong base URL or a malformed id, not a missing object.
     pub(super) const NO_ROUTE: [i64; 2] = [7000, 7003];
-    /// Authentication failed, or the `Authorization` header cannot be read.
+    /// With status 400: authentication failed, or the `Authorization` header cannot be read.
     pub(super) const AUTHENTICATION: [i64; 4] = [10000, 6003, 6111, 9106];
+    /// With status 403: "Invalid access token", or a resource that the token must not see.
+    pub(super) const NO_ACCESS: i64 = 9109;
     /// The record to change or delete does not exist.
     pub(super) const RECORD_MISSING: i64 = 81044;
     /// The zone takes no more records.
@@ -73,7 +75,7 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
             maybe_applied: refused.write,
         },
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-        StatusCode::FORBIDDEN if has_any(&code::AUTHENTICATION) => ErrorKind::Unauthorized,
+        StatusCode::FORBIDDEN if invalid_token(errors) => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN if limit_reached(errors) => ErrorKind::QuotaExceeded,
         StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
         StatusCode::GONE => ErrorKind::Gone,
@@ -96,6 +98,13 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
             maybe_applied: refused.write,
         },
     }
+}
+
+fn invalid_token(errors: &[ApiError]) -> bool {
+    errors.iter().any(|error| {
+        let message = error.message.as_deref().unwrap_or_default();
+        error.code == code::NO_ACCESS && message.to_ascii_lowercase().contains("access token")
+    })
 }
 
 /// The account limits of tunnels and Access share no code; their messages agree on these words.

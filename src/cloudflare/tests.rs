@@ -85,7 +85,9 @@ const UNKNOWN: ErrorKind = ErrorKind::Transient {
 #[case(409, 1013, ErrorKind::Conflict(Conflict::NameTaken))]
 #[case(400, 1022, ErrorKind::ResourceInUse)]
 #[case(401, 10000, ErrorKind::Unauthorized)]
-#[case(403, 10000, ErrorKind::Unauthorized)]
+#[case(400, 10000, ErrorKind::Unauthorized)]
+#[case(403, 10000, ErrorKind::Forbidden { read_only: false })]
+#[case(403, 9109, ErrorKind::Forbidden { read_only: false })]
 #[case(400, 6003, ErrorKind::Unauthorized)]
 #[case(403, 1234, ErrorKind::Forbidden { read_only: false })]
 #[case(404, 1234, ErrorKind::NotFound)]
@@ -149,6 +151,18 @@ async fn a_limit_of_the_account_is_told_from_a_missing_permission() {
         .await
         .unwrap_err();
     assert_eq!(error.kind, ErrorKind::QuotaExceeded);
+}
+
+#[tokio::test]
+async fn a_revoked_token_is_told_from_a_missing_permission() {
+    let body =
+        json!({"success": false, "errors": [{"code": 9109, "message": "Invalid access token"}]});
+    let server = TestServer::start(move |_| Reply::json(403, body.clone())).await;
+    let error = client(&server)
+        .get_zone(Priority::Normal, &zone())
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Unauthorized);
 }
 
 #[tokio::test]

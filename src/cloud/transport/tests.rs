@@ -208,12 +208,12 @@ async fn an_answer_beyond_the_cap_is_refused() {
 
 #[tokio::test]
 async fn an_unreadable_answer_is_not_quoted() {
-    let server = TestServer::start(|_| Reply::json(200, json!({"id": "hunter2"}))).await;
     #[derive(Debug, serde::Deserialize)]
     struct Thing {
         #[serde(rename = "id")]
         _id: u64,
     }
+    let server = TestServer::start(|_| Reply::json(200, json!({"id": "hunter2"}))).await;
     let answer = transport(&server).send(post()).await.unwrap();
     let error = answer.parse::<Thing>().unwrap_err();
     assert_eq!(
