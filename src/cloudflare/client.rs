@@ -20,8 +20,11 @@ use super::{
 use crate::cloud::transport::{Answer, Request, Transport};
 use crate::cloud::{ClientConfig, CloudError, ConfigError, Deletion, ErrorKind, Priority};
 
-/// The most tunnels, applications, policies or tokens that Cloudflare puts on a page.
-const PER_PAGE: u64 = 1_000;
+/// The most tunnels that Cloudflare puts on a page.
+const TUNNELS_PER_PAGE: u64 = 1_000;
+
+/// Access documents no most; this many are taken everywhere.
+const ACCESS_PER_PAGE: u64 = 100;
 
 /// The most DNS records that Cloudflare puts on a page.
 const RECORDS_PER_PAGE: u64 = 5_000;
@@ -72,12 +75,14 @@ impl CloudflareClient {
             let entries = envelope.result.unwrap_or_default();
             let count = entries.len() as u64;
             fetched += count;
+            let known = all.len();
             all.extend(entries.into_iter().filter(|entry| seen.insert(id(entry))));
-            if !envelope
+            let more = envelope
                 .result_info
                 .unwrap_or_default()
-                .more(count, fetched, per_page)
-            {
+                .more(count, fetched, per_page);
+            // An endpoint without pages answers the same again.
+            if !more || all.len() == known {
                 return Ok(all);
             }
         }
@@ -247,7 +252,11 @@ impl CloudflareApi for CloudflareClient {
                 .query("include_prefix", name_prefix)
         };
         let mut tunnels = self
-            .list(PER_PAGE, |tunnel: &Tunnel| tunnel.id.to_string(), request)
+            .list(
+                TUNNELS_PER_PAGE,
+                |tunnel: &Tunnel| tunnel.id.to_string(),
+                request,
+            )
             .await?;
         tunnels.retain(|tunnel| tunnel.deleted_at.is_none());
         Ok(tunnels)
@@ -280,7 +289,11 @@ impl CloudflareApi for CloudflareClient {
             .query("name", name)
         };
         let tunnels = self
-            .list(PER_PAGE, |tunnel: &Tunnel| tunnel.id.to_string(), request)
+            .list(
+                TUNNELS_PER_PAGE,
+                |tunnel: &Tunnel| tunnel.id.to_string(),
+                request,
+            )
             .await?;
         Ok(tunnels
             .into_iter()
@@ -470,8 +483,12 @@ impl CloudflareApi for CloudflareClient {
                 priority,
             )
         };
-        self.list(PER_PAGE, |app: &AccessApp| app.id.to_string(), request)
-            .await
+        self.list(
+            ACCESS_PER_PAGE,
+            |app: &AccessApp| app.id.to_string(),
+            request,
+        )
+        .await
     }
 
     async fn create_access_app(&self, app: &AccessAppSpec) -> Result<AccessApp, CloudError> {
@@ -516,7 +533,7 @@ impl CloudflareApi for CloudflareClient {
             )
         };
         self.list(
-            PER_PAGE,
+            ACCESS_PER_PAGE,
             |policy: &AccessPolicy| policy.id.to_string(),
             request,
         )
@@ -568,7 +585,7 @@ impl CloudflareApi for CloudflareClient {
             )
         };
         self.list(
-            PER_PAGE,
+            ACCESS_PER_PAGE,
             |token: &ServiceToken| token.id.to_string(),
             request,
         )

@@ -117,7 +117,7 @@ fn limit_reached(errors: &[ApiError]) -> bool {
             ["limit", "quota", "maximum number"]
                 .iter()
                 .any(|word| message.contains(word))
-                && ["reached", "exceed"]
+                && ["reached", "exceeded"]
                     .iter()
                     .any(|word| message.contains(word))
         })

@@ -321,6 +321,22 @@ async fn every_page_is_read_whatever_the_result_info_leaves_out(
 }
 
 #[tokio::test]
+async fn a_list_without_pages_is_read_once_more_at_most() {
+    let server = TestServer::start(|_| {
+        let tokens =
+            (0..100).map(|n| json!({"id": uuid(n), "name": "pool", "client_id": "c.access"}));
+        ok(tokens.collect::<Vec<Value>>())
+    })
+    .await;
+    let tokens = client(&server)
+        .list_service_tokens(Priority::Normal)
+        .await
+        .unwrap();
+    assert_eq!(tokens.len(), 100);
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn an_empty_list_may_be_null() {
     let server = TestServer::start(|_| ok(Value::Null)).await;
     assert_eq!(

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use http::Method;
 use rstest::rstest;
 use serde_json::json;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -310,6 +310,64 @@ async fn a_429_stops_every_further_call(
 fn a_base_url_that_could_leak_the_token_is_refused(#[case] url: &str) {
     let config = test_server::config(url.parse().unwrap(), BudgetPlan::hetzner());
     assert!(Transport::new(&PLAIN, config).is_err());
+}
+
+/// Serves `{}` over TLS on 127.0.0.1; returns the URL and the PEM of its certificate authority.
+async fn tls_server() -> (Url, Vec<u8>) {
+    let ca_key = rcgen::KeyPair::generate().unwrap();
+    let mut ca = rcgen::CertificateParams::default();
+    ca.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let ca_pem = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = rcgen::Issuer::new(ca, ca_key);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let params = rcgen::CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap();
+    let certificate = params.signed_by(&key, &issuer).unwrap();
+
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let private_key = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], private_key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            if let Ok(mut stream) = acceptor.accept(stream).await {
+                let mut buffer = [0; 1024];
+                let _ = stream.read(&mut buffer).await;
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\nconnection: close\r\n\r\n{}";
+                let _ = stream.write_all(answer).await;
+                let _ = stream.shutdown().await;
+            }
+        }
+    });
+    (url, ca_pem.into_bytes())
+}
+
+#[tokio::test]
+async fn an_extra_root_is_trusted_and_a_stranger_is_not() {
+    let (url, ca) = tls_server().await;
+    let mut config = test_server::config(url.clone(), BudgetPlan::hetzner());
+    config.extra_root_certificates = Some(ca);
+    let trusting = Transport::new(&PLAIN, config).unwrap();
+    trusting.send(post()).await.unwrap();
+
+    let config = test_server::config(url, BudgetPlan::hetzner());
+    let strict = Transport::new(&PLAIN, config).unwrap();
+    let error = error(&strict, post()).await;
+    assert_eq!(
+        error.kind,
+        ErrorKind::Transient {
+            maybe_applied: false
+        }
+    );
+    assert!(error.message().contains("certificate"), "{error}");
 }
 
 #[test]
