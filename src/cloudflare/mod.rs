@@ -50,8 +50,13 @@ text_id!(
 ///
 /// No write is ever repeated by an implementation. After an error whose
 /// [`outcome`](CloudError::outcome) is unknown the caller observes before it writes again.
+pub trait CloudflareApi: TunnelApi + DnsApi + AccessApi {}
+
+impl<T: TunnelApi + DnsApi + AccessApi> CloudflareApi for T {}
+
+/// Tunnels and their routes.
 #[async_trait]
-pub trait CloudflareApi: Send + Sync {
+pub trait TunnelApi: Send + Sync {
     /// Every live tunnel whose name begins with the prefix. The pages are no transaction: a
     /// tunnel that is missing here is not gone before [`Self::get_tunnel`] says so.
     async fn list_tunnels(
@@ -106,7 +111,11 @@ pub trait CloudflareApi: Send + Sync {
         id: &TunnelId,
         configuration: &TunnelConfiguration,
     ) -> Result<VersionedTunnelConfiguration, CloudError>;
+}
 
+/// Zones and DNS records.
+#[async_trait]
+pub trait DnsApi: Send + Sync {
     /// Every DNS record of the zone whose comment begins with the prefix.
     async fn list_dns_records(
         &self,
@@ -136,7 +145,11 @@ pub trait CloudflareApi: Send + Sync {
     /// The zone; `None` if the token sees no such zone.
     async fn get_zone(&self, priority: Priority, zone: &ZoneId)
     -> Result<Option<Zone>, CloudError>;
+}
 
+/// Access applications, reusable policies and service tokens.
+#[async_trait]
+pub trait AccessApi: Send + Sync {
     /// Every Access application of the account.
     async fn list_access_apps(&self, priority: Priority) -> Result<Vec<AccessApp>, CloudError>;
 

@@ -1,12 +1,19 @@
 //! The real client of Hetzner Cloud's API.
 
+mod document;
+
 use std::collections::HashSet;
 use std::fmt;
 
 use async_trait::async_trait;
 use http::Method;
+use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+
+use document::{
+    ActionDocument, ActionsDocument, CreateServerBody, FirewallDocument, Meta, PER_PAGE,
+    ServerDocument, SshKeyDocument,
+};
 
 use super::refusal::DIALECT;
 use super::{
@@ -19,9 +26,6 @@ use crate::cloud::transport::{Request, Transport};
 use crate::cloud::{
     ClientConfig, CloudError, ConfigError, Deletion, ErrorKind, InvalidField, Priority,
 };
-
-/// The most entries that Hetzner puts on a page.
-const PER_PAGE: usize = 50;
 
 /// No project is this large; a list that goes on longer goes round in circles.
 const MAX_PAGES: u64 = 2_000;
@@ -64,10 +68,15 @@ impl HetznerClient {
             let meta = document
                 .remove("meta")
                 .and_then(|meta| serde_json::from_value(meta).ok());
-            let next = next_page(page, entries.len(), &meta.unwrap_or_default());
+            let meta: Meta = meta.unwrap_or_default();
+            let pagination = meta.pagination.unwrap_or_default();
+            let next = pagination.next(page, entries.len());
+            let known = all.len();
             all.extend(entries.into_iter().filter(|entry| seen.insert(id(entry))));
             match next {
                 None => return Ok(all),
+                // A guessed page that brings nothing new was one too many.
+                Some(_) if all.len() == known && pagination.next_page.is_none() => return Ok(all),
                 Some(next) if next > page && next <= MAX_PAGES => page = next,
                 Some(_) => return Err(answer.malformed("the pages do not end")),
             }
@@ -98,112 +107,6 @@ impl HetznerClient {
 impl fmt::Debug for HetznerClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HetznerClient").finish_non_exhaustive()
-    }
-}
-
-#[derive(Default, Deserialize)]
-struct Meta {
-    #[serde(default)]
-    pagination: Option<Pagination>,
-}
-
-#[derive(Deserialize)]
-struct Pagination {
-    #[serde(default)]
-    next_page: Option<u64>,
-    #[serde(default)]
-    last_page: Option<u64>,
-}
-
-/// Every field of the pagination can be null. Then a full page means that there may be another.
-fn next_page(page: u64, entries: usize, meta: &Meta) -> Option<u64> {
-    let (next, last) = match &meta.pagination {
-        Some(pagination) => (pagination.next_page, pagination.last_page),
-        None => (None, None),
-    };
-    match (next, last) {
-        (Some(next), _) => Some(next),
-        (None, Some(last)) => (page < last).then_some(page + 1),
-        (None, None) => (entries >= PER_PAGE).then_some(page + 1),
-    }
-}
-
-#[derive(Deserialize)]
-struct ServerDocument {
-    server: Server,
-}
-
-#[derive(Deserialize)]
-struct ActionDocument {
-    #[serde(default)]
-    action: Option<Action>,
-}
-
-#[derive(Deserialize)]
-struct ActionsDocument {
-    #[serde(default)]
-    actions: Vec<Action>,
-}
-
-#[derive(Deserialize)]
-struct FirewallDocument {
-    firewall: Firewall,
-}
-
-#[derive(Deserialize)]
-struct SshKeyDocument {
-    ssh_key: SshKey,
-}
-
-/// The body of `POST /servers`. `datacenter` is never sent: Hetzner has removed it.
-#[derive(Serialize)]
-struct CreateServerBody<'a> {
-    name: &'a str,
-    server_type: &'a str,
-    image: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    location: Option<&'a str>,
-    labels: &'a Labels,
-    #[serde(skip_serializing_if = "<[_]>::is_empty")]
-    ssh_keys: &'a [SshKeyId],
-    user_data: &'a str,
-    firewalls: Vec<FirewallReference>,
-    public_net: PublicNetBody,
-    start_after_create: bool,
-}
-
-#[derive(Serialize)]
-struct FirewallReference {
-    firewall: FirewallId,
-}
-
-#[derive(Serialize)]
-struct PublicNetBody {
-    enable_ipv4: bool,
-    enable_ipv6: bool,
-}
-
-impl<'a> From<&'a CreateServer> for CreateServerBody<'a> {
-    fn from(server: &'a CreateServer) -> Self {
-        Self {
-            name: &server.name,
-            server_type: &server.server_type,
-            image: &server.image,
-            location: server.location.as_deref(),
-            labels: &server.labels,
-            ssh_keys: &server.ssh_keys,
-            user_data: server.user_data.expose_secret(),
-            firewalls: server
-                .firewalls
-                .iter()
-                .map(|&firewall| FirewallReference { firewall })
-                .collect(),
-            public_net: PublicNetBody {
-                enable_ipv4: server.enable_ipv4,
-                enable_ipv6: server.enable_ipv6,
-            },
-            start_after_create: true,
-        }
     }
 }
 

@@ -8,8 +8,9 @@ use super::*;
 use crate::cloud::test_server::{Recorded, Reply, TOKEN, TestServer};
 use crate::cloud::{BudgetPlan, Classification, Conflict, ErrorKind, InvalidField, SecretText};
 
-fn client(server: &TestServer) -> HetznerClient {
-    HetznerClient::new(server.config(BudgetPlan::hetzner())).unwrap()
+/// Through the port, as the executor has it.
+fn client(server: &TestServer) -> Box<dyn HetznerApi> {
+    Box::new(HetznerClient::new(server.config(BudgetPlan::hetzner())).unwrap())
 }
 
 fn server_json(id: u64) -> Value {
