@@ -118,6 +118,11 @@ impl Transport {
         }
     }
 
+    /// Upstream text that is passed on in something other than an error.
+    pub(crate) fn redact(&self, text: &str) -> String {
+        redact(text, &[self.token.expose_secret()])
+    }
+
     /// An error of this cloud that needs no answer, such as input that is not worth sending.
     pub(crate) fn error(
         &self,
@@ -125,10 +130,9 @@ impl Transport {
         kind: ErrorKind,
         message: &str,
     ) -> CloudError {
-        let secrets = [self.token.expose_secret()];
         let kind = match kind {
             ErrorKind::InvalidInput { fields } => {
-                let clean = |text: &String| redact(text, &secrets);
+                let clean = |text: &String| self.redact(text);
                 let fields = fields.iter().map(|field| InvalidField {
                     name: clean(&field.name),
                     messages: field.messages.iter().map(clean).collect(),
@@ -139,12 +143,7 @@ impl Transport {
             }
             other => other,
         };
-        CloudError::new(
-            self.dialect.cloud,
-            operation,
-            kind,
-            &redact(message, &secrets),
-        )
+        CloudError::new(self.dialect.cloud, operation, kind, &self.redact(message))
     }
 
     async fn attempt(&self, request: &Request, deadline: Instant) -> Result<Answer, CloudError> {

@@ -11,7 +11,7 @@ use std::fmt;
 use http::Method;
 use serde::de::DeserializeOwned;
 
-use document::{Envelope, parse, result};
+use document::{Envelope, accepted, parse, result};
 
 use super::AccountId;
 use super::refusal::DIALECT;
@@ -66,12 +66,10 @@ impl CloudflareClient {
             fetched += count;
             let known = all.len();
             all.extend(entries.into_iter().filter(|entry| seen.insert(id(entry))));
-            let more = envelope
-                .result_info
-                .unwrap_or_default()
-                .more(count, fetched, per_page);
+            let info = envelope.result_info.unwrap_or_default();
             // An endpoint without pages answers the same again.
-            if !more || all.len() == known {
+            let repeats = info.total_count.is_none() && all.len() == known;
+            if repeats || !info.more(count, fetched, per_page) {
                 return Ok(all);
             }
         }
@@ -100,7 +98,7 @@ impl CloudflareClient {
 
     async fn delete(&self, request: Request) -> Result<Deletion, CloudError> {
         match self.transport.send(request).await {
-            Ok(_) => Ok(Deletion::Accepted(())),
+            Ok(answer) => accepted(&answer).map(Deletion::Accepted),
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Deletion::AlreadyGone),
             Err(error) => Err(error),
         }

@@ -26,7 +26,7 @@ pub(super) struct ApiError {
     #[serde(default)]
     pub(super) code: i64,
     #[serde(default)]
-    pub(super) message: Option<String>,
+    message: Option<String>,
 }
 
 /// Codes that name one failure wherever they occur in the endpoints in use.
@@ -156,7 +156,7 @@ fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
     )
 }
 
-pub(super) fn message(status: StatusCode, errors: &[ApiError]) -> String {
+fn message(status: StatusCode, errors: &[ApiError]) -> String {
     let errors: Vec<String> = errors
         .iter()
         .map(|error| {

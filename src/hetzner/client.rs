@@ -21,7 +21,6 @@ use super::{
     FirewallId, FirewallRule, HetznerApi, LabelSelector, Labels, MAX_USER_DATA, Server, ServerId,
     ServerType, SshKey, SshKeyId,
 };
-use crate::cloud::redact::redact;
 use crate::cloud::transport::{Request, Transport};
 use crate::cloud::{
     ClientConfig, CloudError, ConfigError, Deletion, ErrorKind, InvalidField, Priority,
@@ -102,20 +101,20 @@ impl HetznerClient {
             Err(error) => Err(error),
         }
     }
+
+    /// An action's message is upstream text as any error's.
+    fn redacted(&self, mut action: Action) -> Action {
+        if let Some(error) = &mut action.error {
+            error.message = self.transport.redact(&error.message);
+        }
+        action
+    }
 }
 
 impl fmt::Debug for HetznerClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HetznerClient").finish_non_exhaustive()
     }
-}
-
-/// An action's message is upstream text as any error's.
-fn redacted(mut action: Action) -> Action {
-    if let Some(error) = &mut action.error {
-        error.message = redact(&error.message, &[]);
-    }
-    action
 }
 
 #[async_trait]
@@ -177,8 +176,12 @@ impl HetznerApi for HetznerClient {
             .json(&CreateServerBody::from(server));
         let created: CreatedServer = self.write(request).await?;
         Ok(CreatedServer {
-            action: redacted(created.action),
-            next_actions: created.next_actions.into_iter().map(redacted).collect(),
+            action: self.redacted(created.action),
+            next_actions: created
+                .next_actions
+                .into_iter()
+                .map(|action| self.redacted(action))
+                .collect(),
             ..created
         })
     }
@@ -197,7 +200,9 @@ impl HetznerApi for HetznerClient {
                     .parse::<ActionDocument>()
                     .ok()
                     .and_then(|document| document.action);
-                Ok(Deletion::Accepted(action.map(redacted)))
+                Ok(Deletion::Accepted(
+                    action.map(|action| self.redacted(action)),
+                ))
             }
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Deletion::AlreadyGone),
             Err(error) => Err(error),
@@ -266,7 +271,11 @@ impl HetznerApi for HetznerClient {
         let request = Request::new("set_firewall_rules", Method::POST, path, Priority::Normal)
             .json(&Body { rules });
         let document: ActionsDocument = self.write(request).await?;
-        Ok(document.actions.into_iter().map(redacted).collect())
+        Ok(document
+            .actions
+            .into_iter()
+            .map(|action| self.redacted(action))
+            .collect())
     }
 
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError> {
@@ -331,6 +340,8 @@ impl HetznerApi for HetznerClient {
     ) -> Result<Option<Action>, CloudError> {
         let request = Request::new("get_action", Method::GET, [&"actions", &id], priority);
         let document: Option<ActionDocument> = self.read(request).await?;
-        Ok(document.and_then(|document| document.action).map(redacted))
+        Ok(document
+            .and_then(|document| document.action)
+            .map(|action| self.redacted(action)))
     }
 }

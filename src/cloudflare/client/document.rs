@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cloud::CloudError;
 use crate::cloud::transport::Answer;
-use crate::cloudflare::refusal::{self, ApiError};
+use crate::cloudflare::refusal::ApiError;
 use crate::cloudflare::{
     AccessAppSpec, AccessDestination, AccessPolicyId, DnsPatch, NewDnsRecord, RecordId,
 };
@@ -26,7 +26,7 @@ pub(super) struct ResultInfo {
     #[serde(default)]
     per_page: Option<u64>,
     #[serde(default)]
-    total_count: Option<u64>,
+    pub(super) total_count: Option<u64>,
 }
 
 impl ResultInfo {
@@ -47,7 +47,20 @@ pub(super) fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<Envelope<T>,
         return Ok(envelope);
     }
     let errors = envelope.errors.unwrap_or_default();
-    Err(answer.malformed(&refusal::message(http::StatusCode::OK, &errors)))
+    let codes: Vec<String> = errors.iter().map(|error| error.code.to_string()).collect();
+    Err(answer.malformed(&format!(
+        "a refusal under a success status, codes: {}",
+        codes.join(", ")
+    )))
+}
+
+/// Refuses what says itself that it is no success. A deletion's result is of no interest, and
+/// whether the object is gone is asked again in any case, so an unreadable one passes.
+pub(super) fn accepted(answer: &Answer) -> Result<(), CloudError> {
+    match answer.parse::<Envelope<serde::de::IgnoredAny>>() {
+        Ok(_) => parse::<serde::de::IgnoredAny>(answer).map(|_| ()),
+        Err(_) => Ok(()),
+    }
 }
 
 pub(super) fn result<T: DeserializeOwned>(answer: &Answer) -> Result<T, CloudError> {

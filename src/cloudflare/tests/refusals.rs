@@ -136,5 +136,11 @@ async fn a_refusal_under_a_200_is_no_success() {
             maybe_applied: false
         }
     );
-    assert!(!error.to_string().contains(TOKEN));
+    assert!(!format!("{error}{error:?}").contains(TOKEN));
+    let error = client(&server)
+        .delete_tunnel(&tunnel_id())
+        .await
+        .unwrap_err();
+    assert_eq!(error.classify(), Classification::Confirm);
+    assert!(!format!("{error}{error:?}").contains(TOKEN));
 }
