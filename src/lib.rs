@@ -3,3 +3,6 @@
 //! Data flows one way: observe → plan → apply → status.
 
 pub mod api;
+pub mod cloud;
+pub mod cloudflare;
+pub mod hetzner;
