@@ -1,0 +1,359 @@
+//! `moorage seal`: turns API keys into a Secret manifest that is safe to keep in Git, or into one
+//! sealed value. Works without a cluster if it is given a certificate.
+
+use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+
+use async_trait::async_trait;
+use clap::{ArgGroup, Args};
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use moorage_wire::{
+    CredentialType, Secret,
+    credential::FormatError,
+    sealing::{SealingCertificate, strict_label},
+};
+use thiserror::Error;
+use url::Url;
+
+use super::seal_values::{ValueArgs, collect};
+use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION};
+
+/// A certificate is 2 to 3 KiB.
+const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
+const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// Seal API keys for one instance
+///
+/// Prints a Secret manifest that only the operator (or, with --to-agent, only the instance's server)
+/// can open. It is safe to commit and to apply; once its values are delivered it is deleted from the
+/// cluster.
+#[derive(Args)]
+#[command(
+    group = ArgGroup::new("certificate").required(true).args(["cert", "pool", "to_agent"]),
+    after_help = "Example:\n  moorage seal -n tenants --instance ada --name ada-keys --pool eu-1 \\\n    --from-file anthropic=- --type anthropic=AnthropicApiKey | kubectl apply -f -"
+)]
+pub struct SealArgs {
+    /// Name of the Secret; its values open under this name alone
+    #[arg(long, required_unless_present = "inline", conflicts_with = "inline")]
+    name: Option<String>,
+    /// Namespace of the Secret and the instance
+    #[arg(long, short)]
+    namespace: String,
+    /// The `OpenClawInstance` that the values are for
+    #[arg(long, required_unless_present = "raw")]
+    instance: Option<String>,
+    /// Seal to this certificate: a file, or the address of the operator's /v1/cert.pem
+    #[arg(long, value_name = "FILE|URL")]
+    cert: Option<String>,
+    /// Seal to the certificate in the status of this HostingPool
+    #[arg(long, value_name = "NAME")]
+    pool: Option<String>,
+    /// Seal to the instance's own server, so that not even the operator can read the values
+    /// (needs sealedTo: Agent in the spec)
+    #[arg(long, requires = "instance")]
+    to_agent: bool,
+    /// Fetch --cert over plain HTTP from another machine too; whoever is in between can exchange it
+    #[arg(long)]
+    allow_http: bool,
+    /// Print one sealed value alone, for the data of a Secret called --name
+    #[arg(long, conflicts_with = "inline")]
+    raw: bool,
+    /// Print one sealed value alone, for spec.credentials[].sealed of the instance
+    #[arg(long)]
+    inline: bool,
+    #[command(flatten)]
+    values: ValueArgs,
+}
+
+/// Finds certificates in a cluster. The error is shown as it is.
+#[async_trait]
+pub trait CertificateSource: Send + Sync {
+    /// PEM of the certificate in a `HostingPool`'s status.
+    async fn of_pool(&self, pool: &str)
+    -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
+
+    /// PEM of the certificate in an `OpenClawInstance`'s status.
+    async fn of_agent(
+        &self,
+        namespace: &str,
+        instance: &str,
+    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
+}
+
+/// What to print.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SealOutput {
+    /// For standard output.
+    pub text: String,
+    /// Lines for standard error.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing was sealed. No message contains a value.
+#[derive(Debug, Error)]
+pub enum SealError {
+    /// A name that Kubernetes would not take.
+    #[error("--{option} must be a name of a-z, 0-9, - and . of at most {longest} characters")]
+    InvalidName {
+        /// The option.
+        option: &'static str,
+        /// How long it may be.
+        longest: usize,
+    },
+    /// An option for a value is not of the form key=value, or its key is not one of a Secret.
+    #[error("--{option} needs the form KEY={form}, where KEY has only letters, digits, -, _ and .")]
+    InvalidAssignment {
+        /// The option.
+        option: &'static str,
+        /// What stands behind the equals sign.
+        form: &'static str,
+    },
+    /// The same key twice.
+    #[error("the key {0} is given more than once")]
+    DuplicateKey(String),
+    /// No value at all.
+    #[error("there is nothing to seal: give --from-file, --from-env or --from-literal")]
+    NoValue,
+    /// More than one where one alone can be printed.
+    #[error("--raw and --inline print one value, but {0} are given")]
+    NotOneValue(usize),
+    /// A value is empty.
+    #[error("the value of {0} is empty")]
+    EmptyValue(String),
+    /// A value is sealed already.
+    #[error("the value of {0} is sealed already")]
+    SealedAlready(String),
+    /// A value cannot be read.
+    #[error("the value of {key} cannot be read from {from}: {source}")]
+    UnreadableValue {
+        /// The key.
+        key: String,
+        /// The file or variable.
+        from: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// `--type` with an unknown type.
+    #[error("{0} is not a type of credential; the types are {types}", types = CredentialType::CUSTOMER.map(CredentialType::as_str).join(", "))]
+    UnknownType(String),
+    /// `--type` for a key that is not given.
+    #[error("--type names {0}, for which there is no value")]
+    TypeWithoutValue(String),
+    /// A value is not of its type.
+    #[error("{key}: {source}")]
+    InvalidFormat {
+        /// The key.
+        key: String,
+        /// What was expected.
+        source: FormatError,
+    },
+    /// The certificate cannot be had.
+    #[error("the certificate cannot be read from {from}: {source}")]
+    UnreadableCertificate {
+        /// The file, address or object.
+        from: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// What was read is not a certificate.
+    #[error("{0} is not a PEM certificate with an RSA key")]
+    InvalidCertificate(String),
+    /// The certificate is out of date.
+    #[error(
+        "the certificate from {from} expired on {not_after}; its key may be destroyed any time, so take the current one (--pool NAME, or the operator's /v1/cert.pem)"
+    )]
+    ExpiredCertificate {
+        /// Where it came from.
+        from: String,
+        /// When it expired.
+        not_after: Timestamp,
+    },
+    /// Plain HTTP from another machine.
+    #[error(
+        "{0} is fetched over plain HTTP, so anyone in between could exchange the certificate and read what you seal; use https, a port-forward, or --allow-http"
+    )]
+    PlainHttp(Url),
+    /// Encryption or serialization failed.
+    #[error("sealing failed: {0}")]
+    Failed(String),
+}
+
+/// Runs the command. The caller prints what it gives.
+pub async fn run(args: SealArgs, source: &dyn CertificateSource) -> Result<SealOutput, SealError> {
+    let environment = |name: &str| std::env::var_os(name);
+    let certificate_from = check_names(&args)?;
+    let (values, notes) = collect(&args.values, &mut io::stdin().lock(), &environment)?;
+    let pem = read_certificate(&args, &certificate_from, source).await?;
+    seal(&args, values, notes, &certificate_from, &pem, Timestamp::now())
+}
+
+/// Seals the values; what is left of [`run`] once all is read.
+fn seal(
+    args: &SealArgs,
+    values: BTreeMap<String, Secret>,
+    mut notes: Vec<String>,
+    from: &str,
+    pem: &str,
+    now: Timestamp,
+) -> Result<SealOutput, SealError> {
+    let certificate = SealingCertificate::parse(pem)
+        .map_err(|_| SealError::InvalidCertificate(from.to_owned()))?;
+    if certificate.not_after() < now {
+        let not_after = certificate.not_after();
+        return Err(SealError::ExpiredCertificate { from: from.to_owned(), not_after });
+    }
+    let scope_name = if args.inline { &args.instance } else { &args.name };
+    let scope_name = scope_name.as_deref().unwrap_or_default();
+    let label = strict_label(&args.namespace, scope_name);
+    let mut sealed = BTreeMap::new();
+    for (key, value) in values {
+        let envelope = certificate.seal(&value, &label);
+        let envelope = envelope.map_err(|error| SealError::Failed(error.to_string()))?;
+        sealed.insert(key, envelope.to_base64());
+    }
+    if args.raw || args.inline {
+        let count = sealed.len();
+        let value = sealed.into_values().next().filter(|_| count == 1);
+        let text = value.ok_or(SealError::NotOneValue(count))? + "\n";
+        return Ok(SealOutput { text, notes });
+    }
+    let text = manifest(args, scope_name, &certificate, &sealed)?;
+    let keys = sealed.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    notes.push(format!(
+        "refer to it from spec.credentials of {} with secretRef: {{name: {scope_name}, key: …}} (keys: {keys})",
+        args.instance.as_deref().unwrap_or_default(),
+    ));
+    Ok(SealOutput { text, notes })
+}
+
+/// The Secret, under `data` rather than `stringData`: that is write-only, so a GitOps tool would see
+/// a difference for ever.
+fn manifest(
+    args: &SealArgs,
+    name: &str,
+    certificate: &SealingCertificate,
+    sealed: &BTreeMap<String, String>,
+) -> Result<String, SealError> {
+    let instance = args.instance.clone().unwrap_or_default();
+    let fingerprint = certificate.fingerprint().to_string();
+    let one = |key: &str, value| Some(BTreeMap::from([(key.to_owned(), value)]));
+    let data = sealed.iter().map(|(key, text)| (key.clone(), ByteString(text.clone().into())));
+    let secret = KubeSecret {
+        metadata: ObjectMeta {
+            name: Some(name.to_owned()),
+            namespace: Some(args.namespace.clone()),
+            labels: one(INSTANCE_LABEL, instance),
+            annotations: one(SEALED_WITH_ANNOTATION, fingerprint),
+            ..ObjectMeta::default()
+        },
+        type_: Some(SEALED_SECRET_TYPE.to_owned()),
+        data: Some(data.collect()),
+        ..KubeSecret::default()
+    };
+    serde_saphyr::to_string(&secret).map_err(|error| SealError::Failed(error.to_string()))
+}
+
+/// Checks the names and says where the certificate is to come from.
+fn check_names(args: &SealArgs) -> Result<String, SealError> {
+    let check = |option, text: Option<&str>, longest| match text {
+        Some(text) if !is_dns_name(text, longest) => {
+            Err(SealError::InvalidName { option, longest })
+        }
+        _ => Ok(()),
+    };
+    check("name", args.name.as_deref(), 253)?;
+    check("namespace", Some(&args.namespace), 63)?;
+    // It becomes the value of a label.
+    check("instance", args.instance.as_deref(), 63)?;
+    Ok(match (&args.cert, &args.pool) {
+        (Some(place), _) => place.clone(),
+        (None, Some(pool)) => format!("HostingPool {pool}"),
+        (None, None) => {
+            format!("OpenClawInstance {}", args.instance.as_deref().unwrap_or_default())
+        }
+    })
+}
+
+/// RFC 1123 as Kubernetes checks it.
+fn is_dns_name(text: &str, longest: usize) -> bool {
+    let label = |label: &str| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        !label.is_empty()
+            && label.bytes().all(inner)
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    text.len() <= longest && text.split('.').all(label)
+}
+
+async fn read_certificate(
+    args: &SealArgs,
+    from: &str,
+    source: &dyn CertificateSource,
+) -> Result<String, SealError> {
+    let read = match (&args.cert, &args.pool) {
+        (Some(place), _) => match web_address(place) {
+            Some(url) => fetch(url, args.allow_http).await?,
+            None => read_file(PathBuf::from(place)).await,
+        },
+        (None, Some(pool)) => source.of_pool(pool).await,
+        (None, None) => {
+            let instance = args.instance.as_deref().unwrap_or_default();
+            source.of_agent(&args.namespace, instance).await
+        }
+    };
+    read.map_err(|source| SealError::UnreadableCertificate { from: from.to_owned(), source })
+}
+
+type Read = Result<String, Box<dyn std::error::Error + Send + Sync>>;
+
+fn web_address(place: &str) -> Option<Url> {
+    Url::parse(place).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
+}
+
+async fn read_file(path: PathBuf) -> Read {
+    use tokio::io::AsyncReadExt as _;
+    let mut text = String::new();
+    let file = tokio::fs::File::open(path).await?;
+    file.take(MAX_CERTIFICATE_BYTES as u64).read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+async fn fetch(url: Url, allow_http: bool) -> Result<Read, SealError> {
+    let loopback = match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost",
+        Some(url::Host::Ipv4(address)) => address.is_loopback(),
+        Some(url::Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
+    };
+    if url.scheme() == "http" && !loopback && !allow_http {
+        return Err(SealError::PlainHttp(url));
+    }
+    Ok(download(url).await)
+}
+
+async fn download(url: Url) -> Read {
+    // No redirects: they could lead from https to http, or to anyone.
+    let client = reqwest::Client::builder()
+        .timeout(FETCH_TIMEOUT)
+        .redirect(reqwest::redirect::Policy::none())
+        .build()?;
+    let mut answer = client.get(url).send().await?.error_for_status()?;
+    if !answer.status().is_success() {
+        return Err(format!("the server answered {}", answer.status()).into());
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await? {
+        if body.len() + chunk.len() > MAX_CERTIFICATE_BYTES {
+            return Err("the answer is too large for a certificate".into());
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(String::from_utf8(body)?)
+}
+
+#[cfg(test)]
+#[path = "seal_tests.rs"]
+mod tests;
