@@ -197,7 +197,7 @@ fn options_that_do_not_fit_together_are_refused(#[case] options: &[&str]) {
 #[rstest]
 #[case(&["--raw", "--name", "Ada", "--pool", "p"], "name")]
 #[case(&["--raw", "--name", "a..b", "--pool", "p"], "name")]
-#[case(&["--inline", "--instance", "-a", "--pool", "p"], "instance")]
+#[case(&["--inline", "--instance", "a_b", "--pool", "p"], "instance")]
 fn names_that_kubernetes_does_not_take_are_refused(
     #[case] options: &[&str],
     #[case] expected: &str,

@@ -71,7 +71,7 @@ pub enum Refusal {
     },
     /// The value is not sealed: it lay in the cluster in the clear.
     #[error(
-        "{place} is not a sealed value, so the key in it must be considered exposed: revoke it at its provider, and seal a new one with `moorage seal`"
+        "{place} is not a sealed value; if it is a key in the clear it is exposed now, so revoke it at its provider, then seal a new one with `moorage seal`"
     )]
     Plaintext {
         /// Where it stands.
@@ -205,7 +205,7 @@ mod tests {
     }
 
     fn place() -> String {
-        "Secret ada-keys, key anthropic".into()
+        "Key anthropic of Secret ada-keys".into()
     }
 
     /// One of each, so that the snapshot shows every message that a customer can meet.
