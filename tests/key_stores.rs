@@ -3,6 +3,8 @@
 //! Needs `MOORAGE_ETCD` and `MOORAGE_KUBE_APISERVER`, paths of the two binaries; without them the
 //! test says that it is skipped, and fails if `MOORAGE_REQUIRE_ALL=1`.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
+
 mod api_server;
 
 use std::os::unix::fs::PermissionsExt as _;

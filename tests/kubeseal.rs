@@ -4,6 +4,8 @@
 //! Needs the binary in `MOORAGE_KUBESEAL`; without it the tests say that they are skipped, and fail
 //! if `MOORAGE_REQUIRE_ALL=1`.
 
+#![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
+
 use std::{
     io::Write as _,
     path::{Path, PathBuf},

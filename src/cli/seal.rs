@@ -1,10 +1,12 @@
 //! `moorage seal`: turns API keys into a Secret manifest that is safe to keep in Git, or into one
 //! sealed value. Works without a cluster if it is given a certificate.
 
-use std::{collections::BTreeMap, io, path::PathBuf, time::Duration};
+mod certificate;
+mod values;
 
-use async_trait::async_trait;
-use clap::{ArgGroup, Args};
+use std::{collections::BTreeMap, io};
+
+use clap::Args;
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -17,12 +19,12 @@ use moorage_wire::{
 use thiserror::Error;
 use url::Url;
 
-use super::seal_values::{ValueArgs, collect};
-use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION};
+pub use certificate::{CertificateSource, LookupError};
 
-/// A certificate is 2 to 3 KiB.
-const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
-const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
+use certificate::{CertificateArgs, FoundCertificate};
+use values::{ValueArgs, collect};
+
+use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION};
 
 /// Seal API keys for one instance
 ///
@@ -31,7 +33,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 /// cluster.
 #[derive(Args)]
 #[command(
-    group = ArgGroup::new("certificate").required(true).args(["cert", "pool", "to_agent"]),
     after_help = "Example:\n  moorage seal -n tenants --instance ada --name ada-keys --pool eu-1 \\\n    --from-file anthropic=- --type anthropic=AnthropicApiKey | kubectl apply -f -"
 )]
 pub struct SealArgs {
@@ -41,22 +42,11 @@ pub struct SealArgs {
     /// Namespace of the Secret and the instance
     #[arg(long, short)]
     namespace: String,
-    /// The `OpenClawInstance` that the values are for
+    /// The instance that the values are for
     #[arg(long, required_unless_present = "raw")]
     instance: Option<String>,
-    /// Seal to this certificate: a file, or the address of the operator's /v1/cert.pem
-    #[arg(long, value_name = "FILE|URL")]
-    cert: Option<String>,
-    /// Seal to the certificate in the status of this HostingPool
-    #[arg(long, value_name = "NAME")]
-    pool: Option<String>,
-    /// Seal to the instance's own server, so that not even the operator can read the values
-    /// (needs sealedTo: Agent in the spec)
-    #[arg(long, requires = "instance")]
-    to_agent: bool,
-    /// Fetch --cert over plain HTTP from another machine too; whoever is in between can exchange it
-    #[arg(long)]
-    allow_http: bool,
+    #[command(flatten)]
+    certificate: CertificateArgs,
     /// Print one sealed value alone, for the data of a Secret called --name
     #[arg(long, conflicts_with = "inline")]
     raw: bool,
@@ -65,21 +55,6 @@ pub struct SealArgs {
     inline: bool,
     #[command(flatten)]
     values: ValueArgs,
-}
-
-/// Finds certificates in a cluster. The error is shown as it is.
-#[async_trait]
-pub trait CertificateSource: Send + Sync {
-    /// PEM of the certificate in a `HostingPool`'s status.
-    async fn of_pool(&self, pool: &str)
-    -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
-
-    /// PEM of the certificate in an `OpenClawInstance`'s status.
-    async fn of_agent(
-        &self,
-        namespace: &str,
-        instance: &str,
-    ) -> Result<String, Box<dyn std::error::Error + Send + Sync>>;
 }
 
 /// What to print.
@@ -155,7 +130,7 @@ pub enum SealError {
         /// The file, address or object.
         from: String,
         /// Why.
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: LookupError,
     },
     /// What was read is not a certificate.
     #[error("{0} is not a PEM certificate with an RSA key")]
@@ -183,10 +158,20 @@ pub enum SealError {
 /// Runs the command. The caller prints what it gives.
 pub async fn run(args: SealArgs, source: &dyn CertificateSource) -> Result<SealOutput, SealError> {
     let environment = |name: &str| std::env::var_os(name);
-    let certificate_from = check_names(&args)?;
+    check_names(&args)?;
     let (values, notes) = collect(&args.values, &mut io::stdin().lock(), &environment)?;
-    let pem = read_certificate(&args, &certificate_from, source).await?;
-    seal(&args, values, notes, &certificate_from, &pem, Timestamp::now())
+    let certificate = args.read_certificate(source).await?;
+    seal(&args, values, notes, &certificate, Timestamp::now())
+}
+
+impl SealArgs {
+    async fn read_certificate(
+        &self,
+        source: &dyn CertificateSource,
+    ) -> Result<FoundCertificate, SealError> {
+        let instance = self.instance.as_deref().unwrap_or_default();
+        self.certificate.read(&self.namespace, instance, source).await
+    }
 }
 
 /// Seals the values; what is left of [`run`] once all is read.
@@ -194,16 +179,10 @@ fn seal(
     args: &SealArgs,
     values: BTreeMap<String, Secret>,
     mut notes: Vec<String>,
-    from: &str,
-    pem: &str,
+    found: &FoundCertificate,
     now: Timestamp,
 ) -> Result<SealOutput, SealError> {
-    let certificate = SealingCertificate::parse(pem)
-        .map_err(|_| SealError::InvalidCertificate(from.to_owned()))?;
-    if certificate.not_after() < now {
-        let not_after = certificate.not_after();
-        return Err(SealError::ExpiredCertificate { from: from.to_owned(), not_after });
-    }
+    let certificate = found.parse(now)?;
     let scope_name = if args.inline { &args.instance } else { &args.name };
     let scope_name = scope_name.as_deref().unwrap_or_default();
     let label = strict_label(&args.namespace, scope_name);
@@ -228,8 +207,8 @@ fn seal(
     Ok(SealOutput { text, notes })
 }
 
-/// The Secret, under `data` rather than `stringData`: that is write-only, so a GitOps tool would see
-/// a difference for ever.
+/// The Secret, under `data` rather than `stringData`: that is write-only, so tools that compare with
+/// Git would see a difference for ever.
 fn manifest(
     args: &SealArgs,
     name: &str,
@@ -255,8 +234,8 @@ fn manifest(
     serde_saphyr::to_string(&secret).map_err(|error| SealError::Failed(error.to_string()))
 }
 
-/// Checks the names and says where the certificate is to come from.
-fn check_names(args: &SealArgs) -> Result<String, SealError> {
+/// Checks the names before anything is read.
+fn check_names(args: &SealArgs) -> Result<(), SealError> {
     let check = |option, text: Option<&str>, longest| match text {
         Some(text) if !is_dns_name(text, longest) => {
             Err(SealError::InvalidName { option, longest })
@@ -267,13 +246,7 @@ fn check_names(args: &SealArgs) -> Result<String, SealError> {
     check("namespace", Some(&args.namespace), 63)?;
     // It becomes the value of a label.
     check("instance", args.instance.as_deref(), 63)?;
-    Ok(match (&args.cert, &args.pool) {
-        (Some(place), _) => place.clone(),
-        (None, Some(pool)) => format!("HostingPool {pool}"),
-        (None, None) => {
-            format!("OpenClawInstance {}", args.instance.as_deref().unwrap_or_default())
-        }
-    })
+    Ok(())
 }
 
 /// RFC 1123 as Kubernetes checks it.
@@ -288,72 +261,5 @@ fn is_dns_name(text: &str, longest: usize) -> bool {
     text.len() <= longest && text.split('.').all(label)
 }
 
-async fn read_certificate(
-    args: &SealArgs,
-    from: &str,
-    source: &dyn CertificateSource,
-) -> Result<String, SealError> {
-    let read = match (&args.cert, &args.pool) {
-        (Some(place), _) => match web_address(place) {
-            Some(url) => fetch(url, args.allow_http).await?,
-            None => read_file(PathBuf::from(place)).await,
-        },
-        (None, Some(pool)) => source.of_pool(pool).await,
-        (None, None) => {
-            let instance = args.instance.as_deref().unwrap_or_default();
-            source.of_agent(&args.namespace, instance).await
-        }
-    };
-    read.map_err(|source| SealError::UnreadableCertificate { from: from.to_owned(), source })
-}
-
-type Read = Result<String, Box<dyn std::error::Error + Send + Sync>>;
-
-fn web_address(place: &str) -> Option<Url> {
-    Url::parse(place).ok().filter(|url| matches!(url.scheme(), "http" | "https"))
-}
-
-async fn read_file(path: PathBuf) -> Read {
-    use tokio::io::AsyncReadExt as _;
-    let mut text = String::new();
-    let file = tokio::fs::File::open(path).await?;
-    file.take(MAX_CERTIFICATE_BYTES as u64).read_to_string(&mut text).await?;
-    Ok(text)
-}
-
-async fn fetch(url: Url, allow_http: bool) -> Result<Read, SealError> {
-    let loopback = match url.host() {
-        Some(url::Host::Domain(name)) => name == "localhost",
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
-    };
-    if url.scheme() == "http" && !loopback && !allow_http {
-        return Err(SealError::PlainHttp(url));
-    }
-    Ok(download(url).await)
-}
-
-async fn download(url: Url) -> Read {
-    // No redirects: they could lead from https to http, or to anyone.
-    let client = reqwest::Client::builder()
-        .timeout(FETCH_TIMEOUT)
-        .redirect(reqwest::redirect::Policy::none())
-        .build()?;
-    let mut answer = client.get(url).send().await?.error_for_status()?;
-    if !answer.status().is_success() {
-        return Err(format!("the server answered {}", answer.status()).into());
-    }
-    let mut body = Vec::new();
-    while let Some(chunk) = answer.chunk().await? {
-        if body.len() + chunk.len() > MAX_CERTIFICATE_BYTES {
-            return Err("the answer is too large for a certificate".into());
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(String::from_utf8(body)?)
-}
-
 #[cfg(test)]
-#[path = "seal_tests.rs"]
 mod tests;

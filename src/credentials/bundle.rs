@@ -5,16 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, CredentialType, Secret, Sha256,
-    envelope::{Envelope, EnvelopeError},
-    sealing::strict_label,
+    CredentialName, CredentialType, Sha256, envelope::Envelope, sealing::strict_label,
 };
 
 use super::{
     SEALED_SECRET_TYPE,
     refusal::Refusal,
     secret_source::{
-        CredentialRequest, CredentialSource, SealedTo, SecretVersion, SecretView, parse_envelope,
+        CredentialRequest, CredentialSource, NotAnEnvelope, SealedTo, SecretVersion, SecretView,
+        parse_envelope,
     },
 };
 
@@ -124,11 +123,10 @@ pub fn read_inline(
     instance: InstanceRef<'_>,
     request: &CredentialRequest,
 ) -> Option<Result<HandedIn, Refusal>> {
-    let CredentialSource::Inline(text) = &request.source else { return None };
+    let CredentialSource::Inline(value) = &request.source else { return None };
     let place = format!("The sealed value of credential {}", request.name);
     let scope = Scope { namespace: instance.namespace.to_owned(), name: instance.name.to_owned() };
-    let value = Secret::from(text.clone());
-    Some(handed_in(request, scope, &value, place, None, instance.created))
+    Some(handed_in(request, scope, value.clone(), place, None, instance.created))
 }
 
 /// Whether the Secret is one that this instance may take from.
@@ -155,21 +153,21 @@ fn read_value(
     let value = view.data.get(key).ok_or_else(missing)?;
     let place = format!("Key {key} of Secret {}", view.name);
     let scope = Scope { namespace: view.namespace.clone(), name: view.name.clone() };
-    handed_in(request, scope, value, place, view.sealed_with, view.created)
+    handed_in(request, scope, parse_envelope(value), place, view.sealed_with, view.created)
 }
 
 fn handed_in(
     request: &CredentialRequest,
     scope: Scope,
-    value: &Secret,
+    value: Result<Envelope, NotAnEnvelope>,
     place: String,
     sealed_with: Option<Sha256>,
     sealed_by: Timestamp,
 ) -> Result<HandedIn, Refusal> {
-    let envelope = match parse_envelope(value) {
+    let envelope = match value {
         Ok(envelope) => envelope,
-        Err(EnvelopeError::TooLarge) => return Err(Refusal::TooLarge { place }),
-        Err(_) => return Err(Refusal::Plaintext { place }),
+        Err(NotAnEnvelope::TooLarge) => return Err(Refusal::TooLarge { place }),
+        Err(NotAnEnvelope::Plaintext) => return Err(Refusal::Plaintext { place }),
     };
     let (name, kind, sealed_to) = (request.name.clone(), request.kind, request.sealed_to);
     Ok(HandedIn { name, kind, sealed_to, scope, envelope, sealed_with, sealed_by, place })
@@ -211,6 +209,7 @@ mod tests {
         test_keys,
     };
     use k8s_openapi::api::core::v1::Secret as KubeSecret;
+    use moorage_wire::Secret;
     use rstest::rstest;
     use serde_json::{Value, json};
 
@@ -365,7 +364,7 @@ mod tests {
         assert_eq!(refused.reason(), "NotSealed");
         assert!(!refused.to_string().contains("hello"));
 
-        request.source = CredentialSource::Inline(sealed());
+        request.source = CredentialSource::Inline(parse_envelope(&Secret::from(sealed())));
         let value = read_inline(INSTANCE, &request).unwrap().unwrap();
         assert_eq!(value.scope.label(), "tenants/ada");
         assert_eq!(read_inline(INSTANCE, &requests()[0]), None);

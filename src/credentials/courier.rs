@@ -117,6 +117,9 @@ impl OwnCredential<'_> {
 }
 
 /// Seals one of Moorage's own credentials for the agent.
+///
+/// # Panics
+/// Never: Moorage's own names are credential names.
 pub fn prepare_own(own: OwnCredential<'_>, to: &Recipient<'_>) -> Result<Parcel, Refusal> {
     let (name, kind, value) = own.parts();
     let place = || format!("Moorage's own credential {name}");

@@ -165,8 +165,8 @@ impl KeyRingStore {
         // Kubernetes and certificates know whole seconds.
         let created = Timestamp::from_second(now.as_second()).unwrap_or(now);
         let validity = CERTIFICATE_VALID_FOR.unsigned_abs();
-        let make = move || SealingKey::generate(strength, COMMON_NAME, created, validity);
-        let made = tokio::task::spawn_blocking(make).await;
+        let generate = move || SealingKey::generate(strength, COMMON_NAME, created, validity);
+        let made = tokio::task::spawn_blocking(generate).await;
         let broken =
             |error: &dyn std::fmt::Display| KeyRingStoreError::Generation(error.to_string());
         let (key, pkcs8) = made

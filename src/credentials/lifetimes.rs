@@ -123,7 +123,8 @@ pub fn newest(keys: &[KeyDates]) -> Option<Sha256> {
 
 /// `at` moved by `by`, held within what a timestamp can say.
 pub fn after(at: Timestamp, by: SignedDuration) -> Timestamp {
-    at.saturating_add(by).expect("a signed duration has no calendar units")
+    let end = if by.is_negative() { Timestamp::MIN } else { Timestamp::MAX };
+    at.checked_add(by).unwrap_or(end)
 }
 
 fn age(created: Timestamp, now: Timestamp) -> SignedDuration {

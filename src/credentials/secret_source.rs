@@ -10,14 +10,16 @@ use moorage_wire::{
     envelope::{Envelope, EnvelopeError},
 };
 
+use thiserror::Error;
+
 use super::{INSTANCE_LABEL, SEALED_WITH_ANNOTATION, refusal::Refusal};
 
 /// Annotations by which sealed-secrets asks for a wider scope than the strict one.
 const WIDE_SCOPES: [&str; 2] =
     ["sealedsecrets.bitnami.com/cluster-wide", "sealedsecrets.bitnami.com/namespace-wide"];
 
-/// An entry of `spec.credentials` as it was written.
-#[derive(Debug, Clone, Copy, Default)]
+/// An entry of `spec.credentials` as it was written. Not `Debug`: `sealed` may be plaintext by mistake.
+#[derive(Clone, Copy, Default)]
 pub struct CredentialEntry<'a> {
     /// `name`.
     pub name: &'a str,
@@ -54,8 +56,19 @@ pub enum CredentialSource {
         /// The key in its data.
         key: String,
     },
-    /// In the spec itself.
-    Inline(String),
+    /// In the spec itself: the value, or why it is none. What is no envelope is not kept.
+    Inline(Result<Envelope, NotAnEnvelope>),
+}
+
+/// Why a text or bytes are not taken for a sealed value.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum NotAnEnvelope {
+    /// It is not sealed.
+    #[error("not a sealed value")]
+    Plaintext,
+    /// It is larger than any credential.
+    #[error("too large for a sealed credential")]
+    TooLarge,
 }
 
 /// Whose key opens a value.
@@ -93,7 +106,9 @@ fn parse_entry(index: usize, entry: &CredentialEntry<'_>) -> Result<CredentialRe
         (Some((secret, key)), None) => {
             CredentialSource::SecretKey { secret: secret.to_owned(), key: key.to_owned() }
         }
-        (None, Some(sealed)) => CredentialSource::Inline(sealed.to_owned()),
+        (None, Some(sealed)) => {
+            CredentialSource::Inline(parse_envelope(&Secret::from(sealed.to_owned())))
+        }
         _ => return Err(Refusal::AmbiguousSource { name: name.to_string() }),
     };
     let sealed_to = if entry.sealed_to_agent { SealedTo::Agent } else { SealedTo::Operator };
@@ -168,17 +183,20 @@ impl SecretView {
 
 /// Reads an envelope as it stands in a Secret: as the text that `kubeseal --raw` prints (under
 /// `stringData`), or as its bytes (that text under `data`). Line breaks inside the text are ignored.
-pub fn parse_envelope(value: &Secret) -> Result<Envelope, EnvelopeError> {
-    let Some(text) = value.expose_str() else {
-        return Envelope::from_bytes(value.expose().to_vec());
-    };
+pub fn parse_envelope(value: &Secret) -> Result<Envelope, NotAnEnvelope> {
     // The text may be plaintext by mistake, so the copy without line breaks is kept as a secret too.
-    let joined: Vec<u8> = text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect();
-    let joined = Secret::new(joined);
-    match Envelope::from_base64(joined.expose_str().unwrap_or_default()) {
-        Err(EnvelopeError::NotSealed) => Envelope::from_bytes(value.expose().to_vec()),
-        parsed => parsed,
-    }
+    let joined =
+        |text: &str| Secret::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    let from_text = value.expose_str().map(joined);
+    let from_text = from_text.as_ref().and_then(Secret::expose_str).map(Envelope::from_base64);
+    let parsed = match from_text {
+        None | Some(Err(EnvelopeError::NotSealed)) => Envelope::from_bytes(value.expose().to_vec()),
+        Some(parsed) => parsed,
+    };
+    parsed.map_err(|error| match error {
+        EnvelopeError::TooLarge => NotAnEnvelope::TooLarge,
+        _ => NotAnEnvelope::Plaintext,
+    })
 }
 
 #[cfg(test)]
@@ -216,6 +234,16 @@ mod tests {
     }
 
     #[test]
+    fn plaintext_inline_is_not_kept() {
+        let entry =
+            CredentialEntry { sealed: Some(test_keys::ANTHROPIC), ..entry("a", "AnthropicApiKey") };
+        let (requests, refusals) = parse_entries(&[entry]);
+        assert!(refusals.is_empty(), "the credential is still wanted");
+        let problem = CredentialSource::Inline(Err(NotAnEnvelope::Plaintext));
+        assert_eq!(requests[0].source, problem);
+    }
+
+    #[test]
     fn a_name_given_twice_is_refused_once() {
         let twice = [entry("a", "AnthropicApiKey"), entry("a", "OpenAiApiKey")];
         let (requests, refusals) = parse_entries(&twice);
@@ -240,7 +268,7 @@ mod tests {
         #[test]
         fn printable_text_shorter_than_an_envelope_is_never_taken_for_one(text in "[ -~]{0,300}") {
             let parsed = parse_envelope(&Secret::from(text));
-            proptest::prop_assert_eq!(parsed, Err(EnvelopeError::NotSealed));
+            proptest::prop_assert_eq!(parsed, Err(NotAnEnvelope::Plaintext));
         }
     }
 }

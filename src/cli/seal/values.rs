@@ -10,13 +10,10 @@ use std::{
 };
 
 use clap::Args;
-use moorage_wire::{
-    CredentialType, Secret,
-    envelope::{EnvelopeError, MAX_ENVELOPE_BYTES},
-};
+use moorage_wire::{CredentialType, Secret, envelope::MAX_ENVELOPE_BYTES};
 
-use super::seal::SealError;
-use crate::credentials::secret_source::parse_envelope;
+use super::SealError;
+use crate::credentials::secret_source::{NotAnEnvelope, parse_envelope};
 
 /// Larger values could not be delivered.
 const MAX_VALUE_BYTES: u64 = MAX_ENVELOPE_BYTES as u64;
@@ -24,7 +21,7 @@ const MAX_VALUE_BYTES: u64 = MAX_ENVELOPE_BYTES as u64;
 /// Where the values come from. Not `Debug`: it may hold one.
 #[derive(Args)]
 #[command(next_help_heading = "Values")]
-pub(super) struct ValueArgs {
+pub(crate) struct ValueArgs {
     /// Take a value from a file, or from standard input with KEY=- (a line end after it is removed)
     #[arg(long, value_name = "KEY=PATH")]
     pub(super) from_file: Vec<String>,
@@ -110,7 +107,7 @@ impl Values {
         if value.is_empty() {
             return Err(SealError::EmptyValue(key.to_owned()));
         }
-        if parse_envelope(&value) != Err(EnvelopeError::NotSealed) {
+        if parse_envelope(&value) != Err(NotAnEnvelope::Plaintext) {
             return Err(SealError::SealedAlready(key.to_owned()));
         }
         match self.by_key.insert(key.to_owned(), value) {

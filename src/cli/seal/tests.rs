@@ -1,5 +1,7 @@
 //! Tests of `seal`.
 
+use async_trait::async_trait;
+
 use super::*;
 use crate::credentials::{
     bundle::{InstanceRef, read_secret},
@@ -27,11 +29,11 @@ struct Cluster;
 
 #[async_trait]
 impl CertificateSource for Cluster {
-    async fn of_pool(&self, pool: &str) -> Read {
+    async fn of_pool(&self, pool: &str) -> Result<String, LookupError> {
         if pool == "eu-1" { Ok(pem(0)) } else { Err("no such pool".into()) }
     }
 
-    async fn of_agent(&self, _: &str, _: &str) -> Read {
+    async fn of_agent(&self, _: &str, _: &str) -> Result<String, LookupError> {
         Ok(pem(1))
     }
 }
@@ -43,11 +45,11 @@ fn pem(number: usize) -> String {
 /// Runs the command in the first days of the test keys, which are made in 1970.
 async fn run_then(options: &[&str], stdin: &str) -> Result<SealOutput, SealError> {
     let args = parse(options).unwrap_or_else(|error| panic!("{error}"));
-    let from = check_names(&args)?;
+    check_names(&args)?;
     let environment = |name: &str| (name == "KEY").then(|| ANTHROPIC.into());
     let (values, notes) = collect(&args.values, &mut stdin.as_bytes(), &environment)?;
-    let pem = read_certificate(&args, &from, &Cluster).await?;
-    seal(&args, values, notes, &from, &pem, Timestamp::UNIX_EPOCH)
+    let certificate = args.read_certificate(&Cluster).await?;
+    seal(&args, values, notes, &certificate, Timestamp::UNIX_EPOCH)
 }
 
 const SECRET: [&str; 6] = ["--instance", "ada", "--name", "ada-keys", "--pool", "eu-1"];
@@ -144,9 +146,10 @@ async fn an_expired_certificate_and_one_that_is_none_are_refused() {
     let args = parse(&with(&["--from-env", "a=KEY"])).unwrap_or_else(|error| panic!("{error}"));
     let value = || BTreeMap::from([("a".to_owned(), Secret::from("value".to_owned()))]);
     let late = "1970-03-01T00:00:00Z".parse().unwrap();
-    let error = seal(&args, value(), vec![], "here", &pem(0), late).unwrap_err().to_string();
+    let found = |pem| FoundCertificate { from: "here".into(), pem };
+    let error = seal(&args, value(), vec![], &found(pem(0)), late).unwrap_err().to_string();
     assert!(error.contains("expired on 1970-02-15"), "{error}");
-    let error = seal(&args, value(), vec![], "here", "-----", late).unwrap_err();
+    let error = seal(&args, value(), vec![], &found("-----".into()), late).unwrap_err();
     assert!(matches!(error, SealError::InvalidCertificate(_)), "{error}");
 }
 
