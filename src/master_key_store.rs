@@ -56,7 +56,7 @@ pub trait InstanceCensus: Send + Sync {
 pub enum MasterKeyStoreError {
     /// It was there once: there are instances whose servers answer only to it.
     #[error(
-        "{object} is missing in namespace {namespace}, but instances exist whose servers answer only to the keys derived from it; restore it from a backup (for example with kubectl apply). If it is lost for good, delete the instances before a new one is made"
+        "{object} is missing in namespace {namespace}, but instances exist whose servers depend on it; restore it from a backup, {}. If it is lost for good, delete the instances before a new one is made", remedy(.object)
     )]
     MasterKeyMissing {
         /// Kind and name of what is missing.
@@ -177,8 +177,8 @@ impl MasterKeyStore {
 
     fn missing(&self) -> MasterKeyStoreError {
         let object = match self.source {
-            MasterKeySource::Secret => "Secret moorage-master-key",
-            MasterKeySource::File(_) => "ConfigMap moorage-installation",
+            MasterKeySource::Secret => SECRET_OBJECT,
+            MasterKeySource::File(_) => CONFIG_MAP_OBJECT,
         };
         MasterKeyStoreError::MasterKeyMissing { object, namespace: self.namespace.clone() }
     }
@@ -241,6 +241,17 @@ impl MasterKeyStore {
         };
         let created = self.config_maps.create(&PostParams::default(), &config_map).await;
         created_or_there(created, "creating ConfigMap moorage-installation")
+    }
+}
+
+const SECRET_OBJECT: &str = "Secret moorage-master-key";
+const CONFIG_MAP_OBJECT: &str = "ConfigMap moorage-installation";
+
+fn remedy(object: &str) -> &'static str {
+    if object == CONFIG_MAP_OBJECT {
+        "or make it with the installation-id that stands in the labels of every server (also in Secret moorage-master-key, if the key was there before)"
+    } else {
+        "or start the operator with --master-key-file if the key has moved to a file"
     }
 }
 

@@ -6,7 +6,7 @@ mod values;
 
 use std::{collections::BTreeMap, io};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -33,6 +33,7 @@ use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTAT
 /// cluster.
 #[derive(Args)]
 #[command(
+    group = ArgGroup::new("certificate").required(true).args(["cert", "pool", "to_agent"]),
     after_help = "Example:\n  moorage seal -n tenants --instance ada --name ada-keys --pool eu-1 \\\n    --from-file anthropic=- --type anthropic=AnthropicApiKey | kubectl apply -f -"
 )]
 pub struct SealArgs {
@@ -45,14 +46,14 @@ pub struct SealArgs {
     /// The instance that the values are for
     #[arg(long, required_unless_present = "raw")]
     instance: Option<String>,
-    #[command(flatten)]
-    certificate: CertificateArgs,
     /// Print one sealed value alone, for the data of a Secret called --name
     #[arg(long, conflicts_with = "inline")]
     raw: bool,
     /// Print one sealed value alone, for spec.credentials[].sealed of the instance
     #[arg(long)]
     inline: bool,
+    #[command(flatten)]
+    certificate: CertificateArgs,
     #[command(flatten)]
     values: ValueArgs,
 }

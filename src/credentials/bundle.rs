@@ -24,7 +24,7 @@ pub struct InstanceRef<'a> {
     pub namespace: &'a str,
     /// Its name.
     pub name: &'a str,
-    /// Its creation: values inline were sealed before it, or are younger than it looks.
+    /// Its creation, which also dates its inline values as well as anything does.
     pub created: Timestamp,
 }
 

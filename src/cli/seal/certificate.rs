@@ -28,20 +28,15 @@ pub trait CertificateSource: Send + Sync {
     async fn of_agent(&self, namespace: &str, instance: &str) -> Result<String, LookupError>;
 }
 
-/// Which certificate to seal to: exactly one of the three ways.
+/// Which certificate to seal to: exactly one of the three ways, which [`super::SealArgs`] enforces.
 #[derive(Args)]
 #[command(next_help_heading = "Certificate")]
 pub(crate) struct CertificateArgs {
     /// Seal to this certificate: a file, or the address of the operator's /v1/cert.pem
-    #[arg(
-        long,
-        value_name = "FILE|URL",
-        required_unless_present_any = ["pool", "to_agent"],
-        conflicts_with_all = ["pool", "to_agent"]
-    )]
+    #[arg(long, value_name = "FILE|URL")]
     cert: Option<String>,
     /// Seal to the certificate in the status of this hosting pool
-    #[arg(long, value_name = "NAME", conflicts_with = "to_agent")]
+    #[arg(long, value_name = "NAME")]
     pool: Option<String>,
     /// Seal to the instance's own server, so that not even the operator can read the values
     /// (needs sealedTo: Agent in the spec)

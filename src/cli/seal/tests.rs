@@ -211,3 +211,9 @@ fn names_that_kubernetes_does_not_take_are_refused(
     };
     assert_eq!(option, expected);
 }
+
+#[test]
+fn help_and_errors_say_that_a_certificate_is_needed_and_how_to_give_it() {
+    let error = parse(&["--name", "n", "--instance", "i"]).err().unwrap().to_string();
+    assert!(error.contains("<--cert <FILE|URL>|--pool <NAME>|--to-agent>"), "{error}");
+}
