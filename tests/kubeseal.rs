@@ -42,7 +42,7 @@ impl Setup {
         let Some(kubeseal) = std::env::var_os("MOORAGE_KUBESEAL") else {
             let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
             assert!(!required, "MOORAGE_REQUIRE_ALL=1, but MOORAGE_KUBESEAL names no kubeseal");
-            eprintln!("SKIPPED: MOORAGE_KUBESEAL names no kubeseal");
+            eprintln!("SKIPPED: MOORAGE_KUBESEAL names no kubeseal, see hack/README.md");
             return None;
         };
         let validity = CERTIFICATE_VALID_FOR.unsigned_abs();

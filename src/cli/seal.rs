@@ -71,7 +71,7 @@ pub struct SealOutput {
 #[derive(Debug, Error)]
 pub enum SealError {
     /// A name that Kubernetes would not take.
-    #[error("--{option} must be a name of a-z, 0-9, - and . of at most {longest} characters")]
+    #[error("--{option} must be a name as Kubernetes takes it: at most {longest} characters of a-z, 0-9 and -{}, not starting or ending with -", if *.option == "namespace" { "" } else { " in parts joined by dots" })]
     InvalidName {
         /// The option.
         option: &'static str,
@@ -237,29 +237,28 @@ fn manifest(
 
 /// Checks the names before anything is read.
 fn check_names(args: &SealArgs) -> Result<(), SealError> {
-    let check = |option, text: Option<&str>, longest| match text {
-        Some(text) if !is_dns_name(text, longest) => {
+    let check = |option, text: Option<&str>, valid: fn(&str) -> bool, longest| match text {
+        Some(text) if text.len() > longest || !valid(text) => {
             Err(SealError::InvalidName { option, longest })
         }
         _ => Ok(()),
     };
-    check("name", args.name.as_deref(), 253)?;
-    check("namespace", Some(&args.namespace), 63)?;
+    check("name", args.name.as_deref(), is_dns_subdomain, 253)?;
+    check("namespace", Some(&args.namespace), is_dns_label, 63)?;
     // It becomes the value of a label.
-    check("instance", args.instance.as_deref(), 63)?;
+    check("instance", args.instance.as_deref(), is_dns_subdomain, 63)?;
     Ok(())
 }
 
-/// RFC 1123 as Kubernetes checks it.
-fn is_dns_name(text: &str, longest: usize) -> bool {
-    let label = |label: &str| {
-        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-        !label.is_empty()
-            && label.bytes().all(inner)
-            && !label.starts_with('-')
-            && !label.ends_with('-')
-    };
-    text.len() <= longest && text.split('.').all(label)
+/// RFC 1123 as Kubernetes checks it, but for the length.
+fn is_dns_subdomain(text: &str) -> bool {
+    text.split('.').all(is_dns_label)
+}
+
+fn is_dns_label(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    let inner = !text.starts_with('-') && !text.ends_with('-');
+    !text.is_empty() && inner && text.bytes().all(allowed)
 }
 
 #[cfg(test)]

@@ -352,6 +352,17 @@ mod tests {
     }
 
     #[test]
+    fn a_secret_that_no_credential_refers_to_is_never_deleted() {
+        let empty = secret(json!({"stringData": null}));
+        let bundle = read_secret(INSTANCE, "ada-keys", Some(&empty), &[]);
+        assert_eq!(bundle.deletion(|_, _| true), None);
+        let full = secret(json!({}));
+        let bundle = read_secret(INSTANCE, "ada-keys", Some(&full), &[]);
+        assert_eq!(bundle.refusals().map(Refusal::reason).collect::<Vec<_>>(), ["UnusedKey"]);
+        assert_eq!(bundle.deletion(|_, _| true), None);
+    }
+
+    #[test]
     fn a_manifest_that_no_api_server_gave_is_never_deleted() {
         let view = secret(json!({"metadata": {"uid": null}}));
         assert_eq!(read(Some(&view)).deletion(|_, _| true), None);

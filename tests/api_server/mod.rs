@@ -105,7 +105,7 @@ fn binary(variable: &str) -> Option<OsString> {
     if path.is_none() {
         let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
         assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {variable} names no binary");
-        eprintln!("SKIPPED: {variable} names no binary");
+        eprintln!("SKIPPED: {variable} names no binary, see hack/README.md");
     }
     path
 }

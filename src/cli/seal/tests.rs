@@ -20,8 +20,10 @@ struct Command {
 }
 
 fn parse(options: &[&str]) -> Result<SealArgs, clap::Error> {
-    let fixed = ["seal", "--namespace", "tenants"];
-    Command::try_parse_from(fixed.iter().chain(options)).map(|command| command.seal)
+    let namespace: &[&str] =
+        if options.contains(&"--namespace") { &[] } else { &["--namespace", "tenants"] };
+    let all = [&["seal"], namespace, options].concat();
+    Command::try_parse_from(all).map(|command| command.seal)
 }
 
 /// A cluster whose pool has the certificate of key 0 and whose agent has that of key 1.
@@ -201,6 +203,7 @@ fn options_that_do_not_fit_together_are_refused(#[case] options: &[&str]) {
 #[case(&["--raw", "--name", "Ada", "--pool", "p"], "name")]
 #[case(&["--raw", "--name", "a..b", "--pool", "p"], "name")]
 #[case(&["--inline", "--instance", "a_b", "--pool", "p"], "instance")]
+#[case(&["--inline", "--instance", "a", "--pool", "p", "--namespace", "a.b"], "namespace")]
 fn names_that_kubernetes_does_not_take_are_refused(
     #[case] options: &[&str],
     #[case] expected: &str,
