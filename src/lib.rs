@@ -15,4 +15,5 @@ pub mod inventory;
 pub mod master_key;
 pub mod master_key_store;
 pub mod metrics;
+pub mod names;
 pub mod pool;
