@@ -29,9 +29,12 @@ struct Serve {
     /// /var/lib/openclaw, /run/moorage.
     #[arg(long, env = "MOORAGE_AGENT_ROOT", default_value = "/")]
     root: PathBuf,
-    /// Where to answer: unix:/path, tcp:127.x.y.z:PORT (loopback only) or systemd (its socket).
-    /// [default: unix:<ROOT>/run/moorage/agent.sock]
-    #[arg(long, env = "MOORAGE_AGENT_LISTEN")]
+    /// Where to answer [default: unix:<ROOT>/run/moorage/agent.sock].
+    #[arg(
+        long,
+        env = "MOORAGE_AGENT_LISTEN",
+        value_name = "unix:/PATH|tcp:127.X.Y.Z:PORT|systemd"
+    )]
     listen: Option<Listen>,
     /// The address of OpenClaw's gateway.
     #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = "127.0.0.1:18789")]
