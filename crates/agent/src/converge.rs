@@ -153,24 +153,27 @@ async fn validate(core: &Arc<Core>, config: &str) -> Result<Validation, Trouble>
 /// Makes `config` the live one and has `OpenClaw` start with it.
 async fn activate(core: &Arc<Core>, config: &str) -> Result<(), Trouble> {
     let text = config.to_owned();
-    blocking(core, move |core| {
-        core.disk.write(&core.settings.layout.openclaw_config(), text.as_bytes())
-    })
-    .await?;
+    blocking(core, move |core| config::write(&core.disk, &core.settings.layout, &text)).await?;
     // It reads all secrets when it starts.
     core.secrets_changed.store(false, Ordering::SeqCst);
     core.notes().openclaw_version = None;
     let unit = Unit::Openclaw;
     let running = core.installer.status(unit).await?.running;
     let request = if running { Request::Restart { unit } } else { Request::Start { unit } };
-    Ok(core.installer.perform(&request).await?)
+    core.installer.perform(&request).await?;
+    let text = config.to_owned();
+    blocking(core, move |core| config::note_started(&core.disk, &core.settings.layout, &text))
+        .await?;
+    Ok(())
 }
 
 /// Makes sure that `OpenClaw` runs with `config`, which worked before.
 async fn keep(core: &Arc<Core>, config: &str) -> Result<(), Trouble> {
-    let path = core.settings.layout.openclaw_config();
-    let live = blocking(core, move |core| core.disk.read(&path)).await?;
-    if live.as_deref().map(Vec::as_slice) != Some(config.as_bytes()) {
+    let text = config.to_owned();
+    let live =
+        blocking(core, move |core| config::is_live(&core.disk, &core.settings.layout, &text))
+            .await?;
+    if !live {
         return activate(core, config).await;
     }
     let unit = Unit::Openclaw;

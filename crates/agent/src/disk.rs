@@ -3,9 +3,9 @@
 //! nothing about that. What the files mean is not known here.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -80,10 +80,16 @@ impl Disk {
         self.failpoint.as_ref().map_or(Ok(()), |failpoint| failpoint(step, path))
     }
 
-    /// Makes a folder and those above it, for the owner only; existing ones stay as they are.
+    /// Makes a folder and those above it, for the owner only. One that is there is closed to others.
     pub fn create_folder(&self, path: &Path) -> Result<(), DiskError> {
-        let made = DirBuilder::new().recursive(true).mode(OWNER_ONLY_FOLDER).create(path);
-        made.map_err(|source| failed("create the folder", path, source))
+        let create = || -> io::Result<()> {
+            DirBuilder::new().recursive(true).mode(OWNER_ONLY_FOLDER).create(path)?;
+            if fs::metadata(path)?.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(path, Permissions::from_mode(OWNER_ONLY_FOLDER))?;
+            }
+            Ok(())
+        };
+        create().map_err(|source| failed("create the folder", path, source))
     }
 
     /// Replaces the file at `path` by `bytes`, atomically and durably.

@@ -70,6 +70,11 @@ impl Layout {
         self.state().join("last-good.json")
     }
 
+    /// Which configuration `OpenClaw` was last started with; absent while that is in doubt.
+    pub fn started(&self) -> PathBuf {
+        self.state().join("openclaw-started.json")
+    }
+
     /// The documents that failed.
     pub fn failed(&self) -> PathBuf {
         self.state().join("failed.json")

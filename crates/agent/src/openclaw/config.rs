@@ -1,10 +1,43 @@
 //! The configuration as it is written: what the operator rendered, with the two constant paths of
-//! `moorage_wire::bootstrap` moved below the agent's root.
+//! `moorage_wire::bootstrap` moved below the agent's root; and which one `OpenClaw` was started with.
 
-use moorage_wire::bootstrap::{GOOGLE_CLIENT_PATH, SECRETS_PATH};
+use moorage_wire::{
+    Sha256,
+    bootstrap::{GOOGLE_CLIENT_PATH, SECRETS_PATH},
+};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::layout::Layout;
+use crate::{
+    disk::{Disk, DiskError},
+    layout::Layout,
+};
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Started {
+    config_sha256: Sha256,
+}
+
+/// Makes `config` the live configuration. What runs is in doubt until [`note_started`].
+pub(crate) fn write(disk: &Disk, layout: &Layout, config: &str) -> Result<(), DiskError> {
+    disk.remove(&layout.started())?;
+    disk.write(&layout.openclaw_config(), config.as_bytes())
+}
+
+/// `OpenClaw` was started with `config`.
+pub(crate) fn note_started(disk: &Disk, layout: &Layout, config: &str) -> Result<(), DiskError> {
+    disk.write_json(&layout.started(), &Started { config_sha256: Sha256::of(config.as_bytes()) })
+}
+
+/// Whether `config` is live, and is what `OpenClaw` was last started with.
+pub(crate) fn is_live(disk: &Disk, layout: &Layout, config: &str) -> Result<bool, DiskError> {
+    let live = disk.read(&layout.openclaw_config())?;
+    let started: Option<Started> = disk.read_json(&layout.started())?;
+    let digest = Sha256::of(config.as_bytes());
+    Ok(live.is_some_and(|live| live.as_slice() == config.as_bytes())
+        && started.is_some_and(|started| started.config_sha256 == digest))
+}
 
 /// The bytes to write. On a real server the paths stay as they are.
 pub(crate) fn to_bytes(config: &Value, layout: &Layout) -> Vec<u8> {

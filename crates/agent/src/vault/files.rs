@@ -21,8 +21,7 @@ pub(super) struct SecretFiles {
 
 impl SecretFiles {
     pub(super) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
-        let values: Option<Values> = disk.read_json(&layout.secrets())?;
-        let names = values.map(|values| values.into_keys().collect()).unwrap_or_default();
+        let names = read(disk, layout)?.into_keys().collect();
         Ok(Self { disk: disk.clone(), layout: layout.clone(), names })
     }
 
@@ -49,10 +48,9 @@ impl SecretFiles {
     }
 
     fn rewrite(&mut self, change: impl FnOnce(&mut Values)) -> Result<(), DiskError> {
-        let path = self.layout.secrets();
-        let mut values: Values = self.disk.read_json(&path)?.unwrap_or_default();
+        let mut values = read(&self.disk, &self.layout)?;
         change(&mut values);
-        self.disk.write_json(&path, &values)?;
+        self.disk.write_json(&self.layout.secrets(), &values)?;
         self.names = values.into_keys().collect();
         Ok(())
     }
@@ -67,5 +65,18 @@ impl SecretFiles {
 
     pub(super) fn remove_google_client(&mut self) -> Result<(), DiskError> {
         self.disk.remove(&self.layout.google_client())
+    }
+}
+
+/// The values. A file that somebody damaged holds none: their receipts are withdrawn and they can be
+/// delivered again, and the server stays manageable.
+fn read(disk: &Disk, layout: &Layout) -> Result<Values, DiskError> {
+    match disk.read_json(&layout.secrets()) {
+        Ok(values) => Ok(values.unwrap_or_default()),
+        Err(error @ DiskError::Damaged { .. }) => {
+            tracing::error!(%error, "the credentials in it have to be delivered again");
+            Ok(Values::new())
+        }
+        Err(error) => Err(error),
     }
 }

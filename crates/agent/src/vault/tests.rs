@@ -143,6 +143,17 @@ fn the_google_client_has_a_file_of_its_own_and_there_is_one() {
 }
 
 #[test]
+fn a_damaged_file_takes_its_receipts_along_and_is_made_anew() {
+    let (_folder, layout) = server();
+    put(&mut open(&layout), "anthropic", FIRST).unwrap();
+    fs::write(layout.secrets(), b"{\"anthropic\": ").unwrap();
+    let mut vault = open(&layout);
+    assert!(vault.receipts().is_empty());
+    put(&mut vault, "anthropic", FIRST).unwrap();
+    assert_eq!(secrets(&layout)["anthropic"], FIRST);
+}
+
+#[test]
 fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_again() {
     let (_folder, layout) = server();
     let mut vault = open(&layout);

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use crate::{
     operator::{CHALLENGE, Operator, desired},
-    world::World,
+    world::{World, eventually},
 };
 
 const FIRST: &str = "sk-ant-crash-hidden-first-0000000000";
@@ -203,6 +203,68 @@ fn leftovers(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
         }
     }
     found
+}
+
+/// Converges, then rolls back an unhealthy document with a crash at step `at`; whether that was
+/// reached.
+async fn roll_back(at: usize) -> bool {
+    let mut world = World::new().await;
+    let (good, unhealthy) =
+        (desired(json!({"a": 1}), &[]), desired(json!({"fakeUnhealthy": 1}), &[]));
+    let (agent, mut operator) = world.enrolled().await;
+    operator.put_desired(&good).await;
+    operator.wait_for(&good, ConvergenceState::Converged).await;
+    drop(agent);
+
+    world.settings.timing.health_deadline = std::time::Duration::from_secs(1);
+    let (disk, died) = disk_that_dies_at(at);
+    let script = Script { good, bad: unhealthy };
+    let mut crashed = false;
+    match world.start_on(disk).await {
+        Err(_) => crashed = true,
+        Ok(agent) => {
+            operator.follow(&agent);
+            operator.wait_until_ready().await;
+            tokio::select! {
+                () = died.notified() => crashed = true,
+                () = script.fall(&world, &mut operator) => {}
+            }
+        }
+    }
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let limit = std::time::Duration::from_secs(60);
+    let fallen = tokio::time::timeout(limit, script.fall(&world, &mut operator)).await;
+    fallen.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    crashed
+}
+
+impl Script {
+    /// Puts the unhealthy document and waits until the good configuration runs again.
+    async fn fall(&self, world: &World, operator: &mut Operator) {
+        let fallen = async |operator: &mut Operator| -> Result<(), String> {
+            self.put(operator, &self.bad).await?;
+            self.wait(operator, &self.bad, ConvergenceState::RolledBack).await
+        };
+        while fallen(operator).await.is_err() {
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        eventually("the good configuration runs", || async {
+            world.machine(|machine| (machine.openclaw_config == self.good.config).then_some(()))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_crash_at_any_write_of_a_rollback_ends_with_the_good_configuration_running() {
+    let mut lives = stream::iter(0..).map(roll_back).buffered(8);
+    let mut crashes = 0;
+    while lives.next().await == Some(true) {
+        crashes += 1;
+    }
+    assert!(crashes > 20, "only {crashes} steps were tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
