@@ -112,10 +112,7 @@ impl Agent {
                 // The server is the only task that ends by itself, when told to.
                 None | Some(Ok(Ok(()))) => return Ok(()),
                 Some(Ok(Err(error))) => return Err(error),
-                Some(Err(error)) if error.is_panic() => {
-                    std::panic::resume_unwind(error.into_panic())
-                }
-                Some(Err(_)) => return Ok(()),
+                Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),
             }
         }
     }

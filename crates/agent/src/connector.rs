@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use thiserror::Error;
 use tokio::time::timeout;
+use zeroize::Zeroize as _;
 
 use crate::{
     core::{Core, blocking},
@@ -37,9 +38,10 @@ pub(crate) async fn run(core: Arc<Core>) {
         Patience { disconnected_for: timing.disconnected_for, grace: timing.token_grace };
     let mut rotation = Rotation::new(patience);
     loop {
-        let trouble = look(&core, &mut rotation).await.err().map(|error| error.to_string());
-        if let Some(error) = &trouble {
-            tracing::warn!(error, "the tunnel's token cannot be changed yet");
+        let trouble = look(&core, &mut rotation).await.err();
+        let trouble = trouble.map(|error| format!("the tunnel's token cannot be changed: {error}"));
+        if let Some(message) = &trouble {
+            tracing::warn!("{message}");
         }
         core.notes().tunnel_trouble = trouble;
         let rotating = core.vault().tunnel().is_rotating();
@@ -68,8 +70,12 @@ async fn switch(core: &Arc<Core>, to: Which) -> Result<(), Trouble> {
         return Ok(());
     };
     tracing::info!(token_sha256 = %token.sha256(), "cloudflared is started with the other token");
-    let write = Request::WriteTunnelToken { token: token.expose().to_owned() };
-    core.installer.perform(&write).await?;
+    let mut write = Request::WriteTunnelToken { token: token.expose().to_owned() };
+    let written = core.installer.perform(&write).await;
+    if let Request::WriteTunnelToken { token } = &mut write {
+        token.zeroize();
+    }
+    written?;
     core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?;
     blocking(core, move |core| core.vault().tunnel().finish_switch(to, &token)).await?;
     Ok(())

@@ -24,6 +24,7 @@ use crate::{
     disk::{Disk, DiskError},
     identity::{self, IdentityError, Keys},
     installer::client::InstallerClient,
+    layout::Layout,
     lockout::{Lockout, Verdict},
     nonces::Nonces,
     openclaw::cli::Cli,
@@ -98,7 +99,7 @@ impl Core {
         let mut bootstrap = identity::read_bootstrap(&disk, layout)?;
         let confirmed = identity::is_enrolled(&disk, layout)?;
         if confirmed {
-            identity::erase_enrolment_key(&disk, layout)?;
+            erase_enrolment_key(&disk, layout);
         }
         let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
         bootstrap.enrolment_key = EnrolmentKeyText::new(String::new());
@@ -158,10 +159,7 @@ impl Core {
         identity::confirm(&self.disk, layout, Timestamp::now())?;
         *enrolment = Enrolment { confirmed: true, key: None };
         tracing::info!(target: "audit", instance = %self.bootstrap.instance_id, "enrolled");
-        // It is used up either way; the next start finishes what fails here.
-        if let Err(error) = identity::erase_enrolment_key(&self.disk, layout) {
-            tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document");
-        }
+        erase_enrolment_key(&self.disk, layout);
         Ok(())
     }
 
@@ -208,6 +206,14 @@ impl Core {
     pub(crate) fn note_changed_secrets(&self) {
         self.secrets_changed.store(true, Ordering::SeqCst);
         self.wake_reconcile.notify_one();
+    }
+}
+
+/// Blanks the used-up key. It is worth nothing any more, so that a folder that cannot be written does
+/// not keep the agent from its work; every start tries again.
+fn erase_enrolment_key(disk: &Disk, layout: &Layout) {
+    if let Err(error) = identity::erase_enrolment_key(disk, layout) {
+        tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document");
     }
 }
 

@@ -247,13 +247,13 @@ mod tests {
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("file");
             Disk::default().write(&path, b"old").unwrap();
-            let (disk, crashed) = disk_that_dies_at(at);
+            let (disk, has_died) = disk_that_dies_at(at);
             let written = disk.write(&path, b"new bytes");
             let bytes = Disk::default().read(&path).unwrap().unwrap();
             assert!(*bytes == b"old" || *bytes == b"new bytes", "torn at step {at}");
             Disk::default().sweep(folder.path()).unwrap();
             assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
-            if !crashed() {
+            if !has_died() {
                 written.unwrap();
                 assert_eq!(*bytes, b"new bytes");
                 break;

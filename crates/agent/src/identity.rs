@@ -80,7 +80,7 @@ pub(crate) fn read_bootstrap(disk: &Disk, layout: &Layout) -> Result<Bootstrap, 
     disk.read_json(&path)?.ok_or_else(|| IdentityError::NoBootstrap(path.display().to_string()))
 }
 
-/// Whether the operator has confirmed the identity. Finishes an erasure that a crash interrupted.
+/// Whether the operator has confirmed the identity.
 pub(crate) fn is_enrolled(disk: &Disk, layout: &Layout) -> Result<bool, DiskError> {
     Ok(disk.read_json::<Enrolled>(&layout.enrolled())?.is_some())
 }

@@ -69,6 +69,22 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_configuration_counts_as_live_only_after_a_start_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (disk, layout) = (Disk::default(), Layout::new(folder.path().to_owned()));
+        disk.create_folder(&layout.state()).unwrap();
+        disk.create_folder(&layout.openclaw_state()).unwrap();
+        write(&disk, &layout, "good").unwrap();
+        assert!(!is_live(&disk, &layout, "good").unwrap());
+        note_started(&disk, &layout, "good").unwrap();
+        assert!(is_live(&disk, &layout, "good").unwrap());
+        // A crash after a start with another one, and a way back: what runs is the other one.
+        write(&disk, &layout, "other").unwrap();
+        write(&disk, &layout, "good").unwrap();
+        assert!(!is_live(&disk, &layout, "good").unwrap());
+    }
+
+    #[test]
     fn only_whole_values_that_are_the_constant_paths_are_moved() {
         let config = json!({
             "secrets": {"providers": {"moorage": {"source": "file", "path": SECRETS_PATH}}},

@@ -116,7 +116,7 @@ async fn a_first_document_that_fails_leaves_nothing_running_and_a_better_one_sti
     operator.put_desired(&bad).await;
     operator.wait_for(&bad, ConvergenceState::Failed).await;
     eventually("OpenClaw is stopped", || async {
-        world.machine(|machine| (machine.running[&Unit::Openclaw] == false).then_some(()))
+        world.machine(|machine| (!machine.running[&Unit::Openclaw]).then_some(()))
     })
     .await;
     let good = desired(json!({"fakeDegraded": true}), &[]);

@@ -65,7 +65,7 @@ impl Script {
             self.wait(operator, &self.good, ConvergenceState::Converged).await?;
         }
         deliver(operator, "moorage-tunnel", CredentialType::TunnelToken, TUNNEL).await?;
-        world.machine(|machine| machine.token_accepted = TUNNEL.to_owned());
+        world.machine(|machine| TUNNEL.clone_into(&mut machine.token_accepted));
         deliver(operator, "anthropic", KIND, SECOND).await?;
         self.put(operator, &self.bad).await?;
         self.wait(operator, &self.bad, ConvergenceState::RolledBack).await?;

@@ -1,14 +1,20 @@
+use std::time::Duration;
+
 use http::{HeaderMap, Method, StatusCode, header::RETRY_AFTER};
 use moorage_wire::{
-    CredentialType, Epoch, Secret, path,
+    CredentialType, Epoch, Secret, Sha256, path,
     problem::ProblemCode,
     signature::{OperatorKey, Peers, RequestParts},
 };
 use serde_json::json;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
 
 use crate::{
-    operator::{Operator, desired, header},
-    world::World,
+    operator::{BEARER, Operator, desired, header},
+    world::{LOGS, World},
 };
 
 const REPORT: RequestParts<'static> =
@@ -22,11 +28,9 @@ async fn every_wrong_bearer_is_refused_alike_and_gets_no_nonce() {
     for authorization in [None, Some("Bearer wrong"), Some("Bearer "), Some("Basic YTpi")] {
         for target in [path::REPORT, path::ENROLMENT, "/v1/nothing"] {
             let headers = authorization.map(|value| header("authorization", value));
-            let headers = HeaderMap::from_iter(
-                headers
-                    .into_iter()
-                    .chain([header("cf-connecting-ip", &format!("192.0.2.{}", refusals.len()))]),
-            );
+            let client = format!("192.0.2.{}", refusals.len());
+            let headers: HeaderMap =
+                headers.into_iter().chain([header("cf-connecting-ip", &client)]).collect();
             let reply = operator.send(Method::GET, target, &headers, b"").await.unwrap();
             assert_eq!(reply.nonce(), None);
             refusals.push((reply.status, reply.body));
@@ -160,4 +164,41 @@ async fn bodies_beyond_the_limit_and_unknown_calls_are_refused() {
     let body = serde_json::to_vec(&sealed).unwrap();
     let reply = operator.call(Method::PUT, "/v1/credentials/name", None, &body).await;
     assert_eq!(reply.problem(), ProblemCode::InvalidBody);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_stop_in_the_middle_are_dropped() {
+    let mut world = World::new().await;
+    world.settings.timing.read_timeout = Duration::from_millis(300);
+    let (agent, _operator) = world.enrolled().await;
+    let authorization = format!("Authorization: Bearer {BEARER}\r\n");
+    let head = format!("PUT {} HTTP/1.1\r\nHost: a\r\n{authorization}", path::DESIRED);
+    let half_a_body = format!("{head}Content-Length: 100\r\n\r\n{{");
+    for (sent, status) in [(head, None), (half_a_body, Some("HTTP/1.1 408"))] {
+        let mut stream = TcpStream::connect(agent.address().unwrap()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        // Ends when the agent closes the connection.
+        let limit = Duration::from_secs(30);
+        let ended = tokio::time::timeout(limit, stream.read_to_string(&mut answer)).await;
+        ended.expect("the agent keeps the connection").unwrap();
+        assert!(status.is_none_or(|status| answer.starts_with(status)), "{answer}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_change_is_in_the_audit_log_by_digest() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    let sealed = operator.seal("audited", CredentialType::ProviderApiKey, "audit-hidden-value");
+    let body = serde_json::to_vec(&sealed).unwrap();
+    let reply = operator.call(Method::PUT, "/v1/credentials/audited", None, &body).await;
+    assert_eq!(reply.status, StatusCode::OK);
+    let line = format!(
+        "audit: instance={} method=PUT path=\"/v1/credentials/audited\" outcome=200 sha256={}",
+        operator.peers.instance,
+        Sha256::of(&body)
+    );
+    assert!(LOGS.contains(&line), "no such line: {line}");
+    assert!(!LOGS.contains("audit-hidden-value"));
 }

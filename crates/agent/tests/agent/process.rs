@@ -1,6 +1,6 @@
 //! The real program, ended and started again.
 
-use std::{path::Path, process::Stdio};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
 
 use http::StatusCode;
 use http_body_util::Empty;
@@ -41,6 +41,8 @@ async fn a_killed_agent_starts_again_on_its_old_socket_and_ends_cleanly_when_tol
     let socket = world.layout.agent_socket();
     let mut first = serve(&world);
     eventually("the agent answers", || healthz(&socket)).await;
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "cloudflared is in the socket's group, others are not");
     first.kill().await.unwrap();
 
     let mut second = serve(&world);
