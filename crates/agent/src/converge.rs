@@ -78,8 +78,11 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
         (desired.document(), desired.standing(), desired.last_good())
     };
     let Some(document) = document else {
-        // OpenClaw first starts when a desired state exists; there is nothing to reload.
-        core.secrets_changed.store(false, Ordering::SeqCst);
+        // OpenClaw first starts when a desired state exists. One that ran before goes on.
+        if let Some(good) = last_good {
+            keep(core, &good.config).await?;
+        }
+        reload_secrets(core).await;
         return Ok(());
     };
     match (standing, last_good) {

@@ -73,20 +73,22 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Document, InvalidDocument> {
     Ok(Document { digest: Sha256::of(bytes), state })
 }
 
+/// A stored document that this agent cannot read was stored by a newer one that was rolled back. The
+/// server stays as it is and manageable; the operator sees that there is no document and sends one.
+fn readable(bytes: &[u8]) -> Option<Document> {
+    let unreadable = |error: &InvalidDocument| {
+        tracing::error!(%error, "the stored desired state cannot be read; waiting for another");
+    };
+    parse(bytes).inspect_err(unreadable).ok()
+}
+
 impl Desired {
     pub(crate) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
-        let path = layout.desired();
-        let document =
-            match disk.read(&path)? {
-                None => None,
-                Some(bytes) => Some(Arc::new(parse(&bytes).map_err(|error| {
-                    DiskError::Damaged { path, line: error.line, column: error.column }
-                })?)),
-            };
+        let stored = disk.read(&layout.desired())?;
         Ok(Self {
             disk: disk.clone(),
             layout: layout.clone(),
-            document,
+            document: stored.and_then(|bytes| readable(&bytes)).map(Arc::new),
             last_good: disk.read_json(&layout.last_good())?.map(Arc::new),
             failed: disk.read_json(&layout.failed())?.unwrap_or_default(),
             trouble: None,

@@ -58,7 +58,7 @@ pub(crate) struct Keys {
 }
 
 #[derive(Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct StoredKeys {
     /// Ed25519 seed, base64.
     signing_seed: SecretText,

@@ -36,7 +36,7 @@ impl Which {
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[serde(rename_all = "camelCase")]
 struct Tokens {
     proven: SecretText,
     pending: Option<SecretText>,

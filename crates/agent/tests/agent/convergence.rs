@@ -195,3 +195,27 @@ async fn a_configuration_changed_by_hand_and_a_stopped_openclaw_are_put_right() 
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stored_document_that_cannot_be_read_keeps_what_runs_and_waits_for_another() {
+    let world = World::new().await;
+    let (agent, mut operator) = world.enrolled().await;
+    let document = desired(json!({"a": 1}), &[]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+    drop(agent);
+    fs::write(world.layout.desired(), b"{\"ofANewerAgent\": true}").unwrap();
+    world.machine(|machine| machine.running.insert(Unit::Openclaw, false));
+
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let report = operator.report().await;
+    assert_eq!((report.desired.digest, report.desired.state), (None, ConvergenceState::Waiting));
+    eventually("OpenClaw runs again", || async {
+        world.machine(|machine| machine.running[&Unit::Openclaw].then_some(()))
+    })
+    .await;
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+}
