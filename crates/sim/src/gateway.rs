@@ -239,8 +239,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn hetzner_headers(headers: &mut HeaderMap, reading: &BucketReading) {
-    let until_full =
-        i64::try_from(reading.until_full.as_secs_f64().ceil() as u64).unwrap_or(i64::MAX);
+    let until_full = i64::try_from(whole_seconds(reading.until_full)).unwrap_or(i64::MAX);
     let reset = Timestamp::now().as_second().saturating_add(until_full);
     headers.insert("ratelimit-limit", HeaderValue::from(reading.limit));
     headers.insert("ratelimit-remaining", HeaderValue::from(reading.remaining));
@@ -249,9 +248,14 @@ fn hetzner_headers(headers: &mut HeaderMap, reading: &BucketReading) {
 
 fn too_many(blocked: Duration) -> Response {
     let mut response = cloudflare::ApiError::rate_limited().into_response();
-    let seconds = blocked.as_secs_f64().ceil() as u64;
+    let seconds = whole_seconds(blocked);
     response
         .headers_mut()
         .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
+}
+
+/// Seconds, rounded up.
+fn whole_seconds(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_nanos() > 0)
 }

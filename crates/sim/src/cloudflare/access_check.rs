@@ -78,8 +78,7 @@ fn decide(policy: &Policy, token: Option<&str>) -> Option<AccessDecision> {
     match policy.decision {
         _ if !applies => None,
         Decision::Deny => Some(AccessDecision::Denied),
-        Decision::Bypass => Some(AccessDecision::Allowed),
-        Decision::NonIdentity => Some(AccessDecision::Allowed),
+        Decision::Bypass | Decision::NonIdentity => Some(AccessDecision::Allowed),
         Decision::Allow => None,
     }
 }

@@ -148,7 +148,7 @@ impl CloudflareState {
     }
 
     /// Notes what the connector of that connection says about itself.
-    pub fn describe_connection(&self, lease: &ConnectionLease, connector: ConnectorInfo) {
+    pub fn describe_connection(&self, lease: &ConnectionLease, connector: &ConnectorInfo) {
         let mut inner = lock(&self.inner);
         let tunnels = inner
             .accounts

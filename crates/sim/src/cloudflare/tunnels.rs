@@ -116,11 +116,7 @@ impl Tunnel {
             name: self.name.clone(),
             created_at: self.created_at,
             deleted_at: self.deleted_at,
-            connections: self
-                .connections
-                .values()
-                .map(|connection| connection.view())
-                .collect(),
+            connections: self.connections.values().map(Connection::view).collect(),
             conns_active_at: self.active_since,
             conns_inactive_at: self.inactive_since,
             tun_type: "cfd_tunnel",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use super::ApiError;
 
 /// The labels of a resource.
-pub type Labels = BTreeMap<String, String>;
+pub(crate) type Labels = BTreeMap<String, String>;
 
 /// Refuses labels that Hetzner refuses.
 pub(crate) fn check(labels: &Labels) -> Result<(), ApiError> {

@@ -7,6 +7,8 @@ mod body;
 mod catalogue;
 mod dump;
 mod error;
+mod firewall_actions;
+mod firewall_rules;
 mod firewalls;
 mod images;
 mod labels;
@@ -15,6 +17,7 @@ mod page;
 mod primary_ips;
 mod project;
 mod server_actions;
+mod server_create;
 mod servers;
 mod ssh_keys;
 mod validate;
@@ -201,7 +204,7 @@ impl<S: Sync> FromRequestParts<S> for Call {
 /// The API below `/v1`.
 pub(crate) fn router(world: &Arc<World>) -> Router {
     let api = Router::new()
-        .route("/servers", get(servers::list).post(servers::create))
+        .route("/servers", get(servers::list).post(server_create::create))
         .route("/servers/actions", get(actions::list_of_servers))
         .route("/servers/actions/{action}", get(actions::get))
         .route(
@@ -229,15 +232,15 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
         .route("/firewalls/{id}/actions", get(actions::list_of_firewall))
         .route(
             "/firewalls/{id}/actions/set_rules",
-            post(firewalls::set_rules),
+            post(firewall_actions::set_rules),
         )
         .route(
             "/firewalls/{id}/actions/apply_to_resources",
-            post(firewalls::apply),
+            post(firewall_actions::apply),
         )
         .route(
             "/firewalls/{id}/actions/remove_from_resources",
-            post(firewalls::remove),
+            post(firewall_actions::remove),
         )
         .route(
             "/firewalls/{id}/actions/{command}",

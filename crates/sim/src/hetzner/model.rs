@@ -1,6 +1,9 @@
 //! The answers of the Hetzner API as types: what a client reads. What the simulator keeps to make
 //! them is in `project`.
 
+// The fields have the names that the API gives them.
+#![allow(clippy::struct_field_names)]
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 

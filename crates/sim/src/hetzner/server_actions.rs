@@ -13,7 +13,8 @@ use super::body::{self, IdOrName};
 use super::labels::{self, Labels};
 use super::model::{Action, CreatedFrom, Image, ImageProtection, ServerStatus};
 use super::project::{ServerRecord, Timeline, now_in_seconds};
-use super::servers::{find_image, find_type, not_found, of};
+use super::server_create::{find_image, find_type};
+use super::servers::{not_found, of};
 use super::{ApiError, Call, catalogue, validate};
 use crate::backend::{PowerAction, ServerBoot};
 
@@ -87,21 +88,21 @@ pub(crate) async fn start(
                 call.behind(action.id, |backend| async move {
                     backend.power(id, press).await
                 })
-                .await
+                .await;
             }
             Behind::Boot(boot) => {
                 call.behind(
                     action.id,
                     |backend| async move { backend.create(boot).await },
                 )
-                .await
+                .await;
             }
             Behind::Rebuild(boot) => {
                 call.behind(
                     action.id,
                     |backend| async move { backend.rebuild(boot).await },
                 )
-                .await
+                .await;
             }
         }
     }
