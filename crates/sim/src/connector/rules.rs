@@ -94,7 +94,7 @@ fn check(config: &IngressConfig) -> Result<Vec<(IngressRule, Service)>, RuleErro
     }
     let mut table = Vec::with_capacity(rules.len());
     for (index, rule) in rules.iter().enumerate() {
-        if rule.other.get("path").is_some_and(|path| path.as_str() != Some("")) {
+        if rule.path.as_deref().is_some_and(|path| !path.is_empty()) {
             return Err(RuleError::Path(index));
         }
         if rule.matches_all() && index + 1 < rules.len() {

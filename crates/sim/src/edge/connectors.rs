@@ -19,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::handshake::{Hello, Welcome, read_line, write_line};
 use super::ingress::{ConfigurationApplied, ConfigurationPush};
-use super::registry::{ConnectionClaim, RegisterError, TunnelEvent, TunnelRegistry};
+use super::registry::{ConnectionClaim, TunnelRegistry};
 use super::{next_connection, streams};
 use crate::body::{ProxyBody, full};
+use crate::cloudflare::{RegisterError, TunnelEvent};
 use crate::ids::lock;
 
 /// How long a connector may take to say who it is.

@@ -3,29 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The rules of a tunnel.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct IngressConfig {
-    /// Tried in order; the last one must match everything.
-    #[serde(default)]
-    pub ingress: Vec<IngressRule>,
-    /// Everything else (`originRequest`, `warp-routing`), carried and not looked at.
-    #[serde(flatten)]
-    pub other: serde_json::Map<String, serde_json::Value>,
-}
-
-/// One rule.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct IngressRule {
-    /// The visitor's hostname, or `*.` and a domain; absent or empty matches every host.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub hostname: Option<String>,
-    /// `http://HOST:PORT`, `unix:/PATH` or `http_status:CODE`.
-    pub service: String,
-    /// Everything else, of which the connector refuses `path`.
-    #[serde(flatten)]
-    pub other: serde_json::Map<String, serde_json::Value>,
-}
+pub use crate::cloudflare::{IngressConfig, IngressRule};
 
 impl IngressRule {
     /// A rule for one hostname.
@@ -35,7 +13,7 @@ impl IngressRule {
 
     /// A rule for everything.
     pub fn catch_all(service: &str) -> Self {
-        Self { hostname: None, service: service.to_owned(), other: serde_json::Map::new() }
+        Self { hostname: None, path: None, service: service.to_owned(), origin_request: None }
     }
 
     /// Whether the rule is for this hostname (lower case, without port).
@@ -51,12 +29,6 @@ impl IngressRule {
                 None => pattern == hostname,
             },
         }
-    }
-
-    /// Whether the rule is for every request.
-    pub fn matches_all(&self) -> bool {
-        matches!(self.hostname.as_deref(), None | Some("" | "*"))
-            && !self.other.contains_key("path")
     }
 }
 

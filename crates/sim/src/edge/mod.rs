@@ -10,6 +10,7 @@ mod connectors;
 mod forward;
 pub mod handshake;
 pub mod ingress;
+mod memory;
 pub mod registry;
 pub mod streams;
 mod tls;
@@ -25,9 +26,8 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::connectors::LiveConnections;
-pub use self::registry::{
-    AccessDecision, ConnectionClaim, MemoryRegistry, RegisterError, TunnelEvent, TunnelRegistry,
-};
+pub use self::memory::MemoryRegistry;
+pub use self::registry::{ConnectionClaim, TunnelRegistry};
 use self::tls::CertificateAuthority;
 
 /// Where the edge listens. Port 0 takes any free port.

@@ -1,13 +1,12 @@
 //! What the edge has to know about tunnels, hostnames and Access, as a trait: the Cloudflare half of
-//! the simulator knows it, and [`MemoryRegistry`] does for tests of the edge alone.
-
-use std::collections::HashMap;
-use std::sync::Mutex;
+//! the simulator knows it, and [`super::MemoryRegistry`] does for tests of the edge alone.
 
 use tokio::sync::broadcast;
 
 use super::ingress::IngressConfig;
-use crate::ids::{lock, uuid};
+use crate::cloudflare::{
+    AccessDecision, CloudflareState, ConnectorInfo, RegisterError, TunnelEvent,
+};
 
 /// What a connector says it is.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,42 +21,6 @@ pub struct ConnectionClaim {
     pub connector: String,
     /// Where it dialled from.
     pub origin: std::net::IpAddr,
-}
-
-/// What happened to a tunnel, as far as its connections are concerned.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TunnelEvent {
-    /// Its ingress rules changed.
-    ConfigChanged(String),
-    /// The API closed connections of it: those that [`TunnelRegistry::is_live`] denies have to be cut.
-    ConnectionsClosed(String),
-    /// It was deleted.
-    TunnelDeleted(String),
-}
-
-/// Why a connector was refused.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum RegisterError {
-    /// No such tunnel in the account.
-    #[error("Tunnel not found")]
-    NotFound,
-    /// The secret is not (or no longer) the tunnel's.
-    #[error("Unauthorized: Invalid tunnel secret")]
-    Unauthorized,
-    /// The tunnel was deleted.
-    #[error("Unauthorized: Tunnel was deleted")]
-    Deleted,
-}
-
-/// What Access says to a visitor.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AccessDecision {
-    /// No application covers the hostname.
-    NotProtected,
-    /// The service token is accepted.
-    Allowed,
-    /// No service token, or not one that a policy accepts.
-    Denied,
 }
 
 /// What the edge asks.
@@ -83,127 +46,39 @@ pub trait TunnelRegistry: Send + Sync + 'static {
     ) -> AccessDecision;
 }
 
-/// A registry in memory.
-pub struct MemoryRegistry {
-    state: Mutex<Memory>,
-    events: broadcast::Sender<TunnelEvent>,
-}
+/// The version that connectors of the simulator report to the API.
+const CONNECTOR_VERSION: &str = "2026.8.2+stand-in";
 
-#[derive(Default)]
-struct Memory {
-    tunnels: HashMap<String, MemoryTunnel>,
-    routes: HashMap<String, String>,
-    service_tokens: HashMap<String, (String, String)>,
-}
-
-struct MemoryTunnel {
-    account: String,
-    secret: Vec<u8>,
-    rules: Option<(u64, IngressConfig)>,
-    connections: Vec<String>,
-}
-
-impl Default for MemoryRegistry {
-    fn default() -> Self {
-        Self { state: Mutex::default(), events: broadcast::channel(64).0 }
-    }
-}
-
-impl MemoryRegistry {
-    /// Adds a tunnel.
-    pub fn add_tunnel(&self, account: &str, tunnel: &str, secret: &[u8]) {
-        let added = MemoryTunnel {
-            account: account.to_owned(),
-            secret: secret.to_vec(),
-            rules: None,
-            connections: Vec::new(),
-        };
-        lock(&self.state).tunnels.insert(tunnel.to_owned(), added);
-    }
-
-    /// Replaces the rules of a tunnel.
-    pub fn set_rules(&self, tunnel: &str, rules: IngressConfig) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
-            let version = held.rules.as_ref().map_or(0, |(version, _)| version + 1);
-            held.rules = Some((version, rules));
-        }
-        self.announce(TunnelEvent::ConfigChanged(tunnel.to_owned()));
-    }
-
-    /// Replaces the secret of a tunnel; its connections stay.
-    pub fn rotate(&self, tunnel: &str, secret: &[u8]) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
-            held.secret = secret.to_vec();
-        }
-    }
-
-    /// Closes the connections of a tunnel.
-    pub fn close_connections(&self, tunnel: &str) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
-            held.connections.clear();
-        }
-        self.announce(TunnelEvent::ConnectionsClosed(tunnel.to_owned()));
-    }
-
-    /// Deletes a tunnel.
-    pub fn delete_tunnel(&self, tunnel: &str) {
-        lock(&self.state).tunnels.remove(tunnel);
-        self.announce(TunnelEvent::TunnelDeleted(tunnel.to_owned()));
-    }
-
-    /// Leads a hostname to a tunnel.
-    pub fn add_route(&self, hostname: &str, tunnel: &str) {
-        lock(&self.state).routes.insert(hostname.to_owned(), tunnel.to_owned());
-    }
-
-    /// Lets only this service token reach a hostname.
-    pub fn protect(&self, hostname: &str, client_id: &str, client_secret: &str) {
-        let token = (client_id.to_owned(), client_secret.to_owned());
-        lock(&self.state).service_tokens.insert(hostname.to_owned(), token);
-    }
-
-    fn announce(&self, event: TunnelEvent) {
-        // Nobody listening is fine.
-        let _ = self.events.send(event);
-    }
-}
-
-impl TunnelRegistry for MemoryRegistry {
+impl TunnelRegistry for CloudflareState {
     fn register_connection(&self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
-        let mut state = lock(&self.state);
-        let tunnel = state.tunnels.get_mut(&claim.tunnel).ok_or(RegisterError::NotFound)?;
-        if tunnel.account != claim.account {
-            return Err(RegisterError::NotFound);
-        }
-        if tunnel.secret != claim.secret {
-            return Err(RegisterError::Unauthorized);
-        }
-        let id = uuid();
-        tunnel.connections.push(id.clone());
-        Ok(id)
+        let lease = self.register_connection(&claim.account, &claim.tunnel, &claim.secret)?;
+        let connector = ConnectorInfo {
+            client_id: claim.connector.clone(),
+            version: CONNECTOR_VERSION.to_owned(),
+            arch: format!("{}_{}", std::env::consts::OS, std::env::consts::ARCH),
+        };
+        self.describe_connection(&lease, &connector);
+        Ok(lease.id)
     }
 
     fn drop_connection(&self, connection: &str) {
-        for tunnel in lock(&self.state).tunnels.values_mut() {
-            tunnel.connections.retain(|id| id != connection);
-        }
+        self.drop_connection(connection);
     }
 
     fn is_live(&self, connection: &str) -> bool {
-        let state = lock(&self.state);
-        state.tunnels.values().any(|tunnel| tunnel.connections.iter().any(|id| id == connection))
+        self.is_live(connection)
     }
 
     fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {
-        self.events.subscribe()
+        self.subscribe()
     }
 
     fn ingress(&self, tunnel: &str) -> Option<(u64, IngressConfig)> {
-        lock(&self.state).tunnels.get(tunnel)?.rules.clone()
+        self.ingress(tunnel)
     }
 
     fn route(&self, hostname: &str) -> Option<String> {
-        lock(&self.state).routes.get(hostname).cloned()
+        self.route(hostname)
     }
 
     fn access_check(
@@ -212,14 +87,6 @@ impl TunnelRegistry for MemoryRegistry {
         client_id: Option<&str>,
         client_secret: Option<&str>,
     ) -> AccessDecision {
-        match lock(&self.state).service_tokens.get(hostname) {
-            None => AccessDecision::NotProtected,
-            Some((id, secret))
-                if client_id == Some(id.as_str()) && client_secret == Some(secret.as_str()) =>
-            {
-                AccessDecision::Allowed
-            }
-            Some(_) => AccessDecision::Denied,
-        }
+        self.access_check(hostname, client_id, client_secret)
     }
 }

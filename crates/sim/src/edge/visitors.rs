@@ -17,9 +17,10 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connectors::LiveConnections;
-use super::registry::{AccessDecision, TunnelRegistry};
+use super::registry::TunnelRegistry;
 use super::{forward, next_connection};
 use crate::body::{ProxyBody, full};
+use crate::cloudflare::AccessDecision;
 use crate::ids::{hex, random_bytes};
 
 /// Names a request in the logs of edge and origin.

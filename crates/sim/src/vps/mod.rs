@@ -13,6 +13,7 @@ mod installer;
 mod layout;
 mod machine;
 mod spawner;
+mod state_dir;
 mod unit;
 pub mod user_data;
 
@@ -31,6 +32,7 @@ use crate::backend::{BackendError, PowerAction, ServerBoot, VpsBackend};
 use crate::ids::lock;
 
 pub use self::address::{AGENT_PORT, METRICS_PORT};
+pub use self::state_dir::{StateDir, StateDirError};
 pub use moorage_agent::installer::protocol::Unit;
 
 /// What the process backend needs.

@@ -1,5 +1,4 @@
 //! What the tests of edge, connector and process backend share.
-#![allow(dead_code, reason = "each test binary uses another part")]
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,13 @@ use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
 use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
 use tokio::process::{Child, Command};
 
-pub const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
-pub const ACCOUNT: &str = "acc";
-pub const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
+pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
+pub(crate) const ACCOUNT: &str = "acc";
+pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `probe` gives something.
-pub async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
+pub(crate) async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
 where
     F: Future<Output = Option<T>>,
 {
@@ -33,23 +32,24 @@ where
 }
 
 /// An edge with one tunnel.
-pub struct Lab {
-    pub registry: Arc<MemoryRegistry>,
-    pub edge: Edge,
-    pub folder: tempfile::TempDir,
+pub(crate) struct Lab {
+    pub(crate) registry: Arc<MemoryRegistry>,
+    pub(crate) edge: Edge,
+    pub(crate) folder: tempfile::TempDir,
 }
 
 impl Lab {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let registry = Arc::new(MemoryRegistry::default());
         registry.add_tunnel(ACCOUNT, TUNNEL, b"first");
-        let edge = Edge::start(registry.clone(), EdgeAddresses::default(), folder.path()).await.unwrap();
+        let edge =
+            Edge::start(registry.clone(), EdgeAddresses::default(), folder.path()).await.unwrap();
         Self { registry, edge, folder }
     }
 
     /// A client that dials the edge for every name and trusts its authority.
-    pub fn client(&self, names: &[&str]) -> reqwest::Client {
+    pub(crate) fn client(&self, names: &[&str]) -> reqwest::Client {
         let pem = std::fs::read(self.edge.ca_file()).unwrap();
         let authority = reqwest::Certificate::from_pem(&pem).unwrap();
         let mut builder = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
@@ -60,18 +60,18 @@ impl Lab {
     }
 
     /// Writes a run token and gives its file.
-    pub fn token(&self, name: &str, secret: &[u8]) -> PathBuf {
+    pub(crate) fn token(&self, name: &str, secret: &[u8]) -> PathBuf {
         let path = self.folder.path().join(name);
         std::fs::write(&path, run_token(secret)).unwrap();
         path
     }
 
     /// Starts a connector process.
-    pub fn connector(&self, token: &Path) -> Connector {
+    pub(crate) fn connector(&self, token: &Path) -> Connector {
         Connector::start(self.edge.connectors(), token)
     }
 
-    pub async fn connections(&self, wanted: usize) {
+    pub(crate) async fn connections(&self, wanted: usize) {
         eventually("connections of the tunnel", async || {
             (self.edge.connections_of(TUNNEL) == wanted).then_some(())
         })
@@ -79,20 +79,26 @@ impl Lab {
     }
 }
 
-pub fn run_token(secret: &[u8]) -> String {
-    RunToken { account: ACCOUNT.into(), tunnel: TUNNEL.into(), secret: TunnelSecret(secret.to_vec()) }.encode()
+pub(crate) fn run_token(secret: &[u8]) -> String {
+    RunToken {
+        account: ACCOUNT.into(),
+        tunnel: TUNNEL.into(),
+        secret: TunnelSecret(secret.to_vec()),
+    }
+    .encode()
 }
 
-pub fn rules(rules: &[(&str, &str)]) -> IngressConfig {
-    let mut ingress: Vec<_> = rules.iter().map(|(host, service)| IngressRule::host(host, service)).collect();
+pub(crate) fn rules(rules: &[(&str, &str)]) -> IngressConfig {
+    let mut ingress: Vec<_> =
+        rules.iter().map(|(host, service)| IngressRule::host(host, service)).collect();
     ingress.push(IngressRule::catch_all("http_status:404"));
     IngressConfig { ingress, ..IngressConfig::default() }
 }
 
 /// A connector process; killed when dropped.
-pub struct Connector {
-    pub child: Child,
-    pub metrics: SocketAddr,
+pub(crate) struct Connector {
+    pub(crate) child: Child,
+    pub(crate) metrics: SocketAddr,
 }
 
 impl Connector {
@@ -102,7 +108,14 @@ impl Connector {
             .arg("connector")
             .arg("--token-file")
             .arg(token)
-            .args(["--edge", &edge.to_string(), "--metrics", &metrics.to_string(), "--retry-base-ms", "20"])
+            .args([
+                "--edge",
+                &edge.to_string(),
+                "--metrics",
+                &metrics.to_string(),
+                "--retry-base-ms",
+                "20",
+            ])
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -113,7 +126,7 @@ impl Connector {
     }
 
     /// Waits until `/ready` has this status, and gives its body.
-    pub async fn ready(&self, status: u16) -> serde_json::Value {
+    pub(crate) async fn ready(&self, status: u16) -> serde_json::Value {
         let url = format!("http://{}/ready", self.metrics);
         let client = plain_client();
         eventually("/ready", async || {
@@ -125,16 +138,17 @@ impl Connector {
     }
 }
 
-pub fn plain_client() -> reqwest::Client {
+pub(crate) fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
 
-pub fn free_address() -> SocketAddr {
+pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// Whether a process with this id runs (a zombie does not).
-pub fn runs(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z')))
+pub(crate) fn runs(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    })
 }

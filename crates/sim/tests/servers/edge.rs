@@ -1,12 +1,10 @@
 //! The edge and the connector, from a visitor's TLS connection to an origin and back.
 
-mod common;
-
 use std::sync::Arc;
 
+use crate::common::{Lab, TUNNEL, eventually, rules};
 use axum::extract::ws::WebSocketUpgrade;
 use axum::routing::{any, get, post};
-use common::{Lab, TUNNEL, eventually, rules};
 use futures::{SinkExt as _, StreamExt as _};
 use http::HeaderMap;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
@@ -26,9 +24,15 @@ async fn origin() -> String {
         })
     };
     let headers = async |headers: HeaderMap| {
-        let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| format!("{name}: {}\n", value.to_str().unwrap());
+        let text = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+            format!("{name}: {}\n", value.to_str().unwrap())
+        };
         let body: String = headers.iter().map(text).collect();
-        ([("set-cookie", "a=1"), ("x-origin", "yes")], axum::response::AppendHeaders([("set-cookie", "b=2")]), body)
+        (
+            [("set-cookie", "a=1"), ("x-origin", "yes")],
+            axum::response::AppendHeaders([("set-cookie", "b=2")]),
+            body,
+        )
     };
     let router = axum::Router::new()
         .route("/headers", get(headers))
@@ -39,7 +43,7 @@ async fn origin() -> String {
 }
 
 /// A lab whose tunnel is up and leads `ada.example.com` to an origin.
-async fn tunnelled() -> (Lab, common::Connector) {
+async fn tunnelled() -> (Lab, crate::common::Connector) {
     let lab = Lab::start().await;
     lab.registry.set_rules(TUNNEL, rules(&[("ada.example.com", &origin().await)]));
     lab.registry.add_route("ada.example.com", TUNNEL);
@@ -66,12 +70,19 @@ async fn a_hostname_leads_through_its_tunnel_to_the_origin_of_its_rule() {
     assert_eq!(response.headers().get_all("set-cookie").iter().count(), 2);
     assert!(response.headers().contains_key("cf-ray"));
     let seen = response.text().await.unwrap();
-    for expected in
-        ["host: ada.example.com\n", "cf-connecting-ip: 127.0.0.1\n", "x-forwarded-proto: https\n", "x-forwarded-for: 127.0.0.1\n", "cf-ray: "]
-    {
+    for expected in [
+        "host: ada.example.com\n",
+        "cf-connecting-ip: 127.0.0.1\n",
+        "x-forwarded-proto: https\n",
+        "x-forwarded-for: 127.0.0.1\n",
+        "cf-ray: ",
+    ] {
         assert!(seen.contains(expected), "{expected:?} is not in {seen}");
     }
-    assert!(!seen.contains("6.6.6.6") && !seen.contains("hush") && !seen.contains("cf-cloudflared"), "{seen}");
+    assert!(
+        !seen.contains("6.6.6.6") && !seen.contains("hush") && !seen.contains("cf-cloudflared"),
+        "{seen}"
+    );
     let ready = connector.ready(200).await;
     assert_eq!(ready["readyConnections"], 1);
     lab.edge.shutdown().await;
@@ -82,7 +93,8 @@ async fn a_large_body_passes_both_ways() {
     let (lab, _connector) = tunnelled().await;
     let body = vec![7_u8; 1_500_000];
     let client = lab.client(&["ada.example.com"]);
-    let response = client.post("https://ada.example.com/body").body(body.clone()).send().await.unwrap();
+    let response =
+        client.post("https://ada.example.com/body").body(body.clone()).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.bytes().await.unwrap() == body, "the body came back changed");
 }
@@ -114,7 +126,7 @@ async fn new_rules_reach_a_connected_tunnel() {
 #[tokio::test]
 async fn an_origin_that_is_down_is_a_bad_gateway() {
     let (lab, _connector) = tunnelled().await;
-    let nobody = format!("http://{}", common::free_address());
+    let nobody = format!("http://{}", crate::common::free_address());
     lab.registry.set_rules(TUNNEL, rules(&[("ada.example.com", &nobody)]));
     let client = lab.client(&["ada.example.com"]);
     eventually("502", async || {
@@ -148,7 +160,9 @@ async fn access_lets_only_the_service_token_through() {
 async fn a_rotated_token_keeps_its_connection_until_connections_are_closed() {
     let (lab, old) = tunnelled().await;
     let client = lab.client(&["ada.example.com"]);
-    let works = async || client.get("https://ada.example.com/headers").send().await.unwrap().status() == 200;
+    let works = async || {
+        client.get("https://ada.example.com/headers").send().await.unwrap().status() == 200
+    };
     lab.registry.rotate(TUNNEL, b"second");
     assert!(works().await, "the rotation cut the live connection");
     assert_eq!(lab.edge.connections_of(TUNNEL), 1);
@@ -179,7 +193,8 @@ async fn a_connector_of_an_unknown_tunnel_gives_up() {
     let lab = Lab::start().await;
     lab.registry.delete_tunnel(TUNNEL);
     let mut connector = lab.connector(&lab.token("token", b"first"));
-    let status = tokio::time::timeout(std::time::Duration::from_secs(30), connector.child.wait()).await;
+    let status =
+        tokio::time::timeout(std::time::Duration::from_secs(30), connector.child.wait()).await;
     assert_eq!(status.expect("it goes on").unwrap().code(), Some(1));
 }
 
@@ -202,7 +217,11 @@ async fn a_connector_reconnects_after_the_edge_closed_its_connection() {
 async fn a_stopped_connector_ends_well_and_leaves_no_connection() {
     let (lab, mut connector) = tunnelled().await;
     let process = i32::try_from(connector.child.id().unwrap()).unwrap();
-    rustix::process::kill_process(rustix::process::Pid::from_raw(process).unwrap(), rustix::process::Signal::TERM).unwrap();
+    rustix::process::kill_process(
+        rustix::process::Pid::from_raw(process).unwrap(),
+        rustix::process::Signal::TERM,
+    )
+    .unwrap();
     assert!(connector.child.wait().await.unwrap().success());
     lab.connections(0).await;
 }
@@ -221,7 +240,8 @@ async fn a_websocket_passes_through_edge_and_connector() {
     let tcp = tokio::net::TcpStream::connect(lab.edge.visitors()).await.unwrap();
     let name = ServerName::try_from("ada.example.com").unwrap();
     let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, tcp).await.unwrap();
-    let (mut socket, response) = tokio_tungstenite::client_async("wss://ada.example.com/ws", tls).await.unwrap();
+    let (mut socket, response) =
+        tokio_tungstenite::client_async("wss://ada.example.com/ws", tls).await.unwrap();
     assert_eq!(response.status(), 101);
     for size in [1, 100, 100_000] {
         let sent = Message::text("x".repeat(size));
@@ -230,7 +250,9 @@ async fn a_websocket_passes_through_edge_and_connector() {
     }
     // Cutting the tunnel cuts what runs in it.
     lab.registry.close_connections(TUNNEL);
-    let end = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next()).await.expect("still open");
+    let end = tokio::time::timeout(std::time::Duration::from_secs(10), socket.next())
+        .await
+        .expect("still open");
     assert!(!matches!(end, Some(Ok(Message::Text(_) | Message::Binary(_)))));
 }
 
