@@ -1,5 +1,7 @@
 //! The simulator's behaviour over HTTP, on loopback. Every test has a simulator of its own.
 
+#![allow(clippy::unwrap_used)]
+
 mod admin;
 mod cloudflare_access;
 mod cloudflare_dns;
