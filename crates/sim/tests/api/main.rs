@@ -9,6 +9,7 @@ mod cloudflare_tunnels;
 mod edge;
 mod faults;
 mod hetzner_firewalls;
+mod hetzner_lists;
 mod hetzner_servers;
 mod lab;
 mod limits;
