@@ -1,5 +1,23 @@
 //! The admin API: tenants, journal, state, faults. It has no token: it listens on loopback only and
 //! exists for tests.
+//!
+//! | call | what it does |
+//! |---|---|
+//! | `PUT /admin/hetzner/projects/{name}` | makes or changes a project ([`ProjectSpec`]) |
+//! | `DELETE /admin/hetzner/projects/{name}` | forgets it, and stops its servers |
+//! | `POST /admin/hetzner/projects/{name}/servers/{id}/vanish` | takes a server away behind everybody's back |
+//! | `PUT /admin/cloudflare/accounts/{id}` | makes an account or adds a token and zones ([`AccountSpec`]) |
+//! | `DELETE /admin/cloudflare/accounts/{id}` | forgets it with its zones |
+//! | `GET /admin/journal?since=&cloud=&tenant=` | requests in order of arrival ([`Entry`]) |
+//! | `GET /admin/journal/counts?…` | how often each kind came ([`Count`]) |
+//! | `DELETE /admin/journal` | forgets the entries; `seq` goes on |
+//! | `GET /admin/state` | everything both clouds hold, by tenant |
+//! | `POST /admin/faults` | adds a fault ([`FaultSpec`]) and answers it with its id |
+//! | `GET /admin/faults`, `DELETE /admin/faults[/{id}]` | lists and removes them |
+//! | `GET /healthz` | says `ok` |
+//!
+//! Anything else that shall change behind the operator's back (a tunnel, a record, ingress rules) is
+//! changed through the cloud's own API with the tenant's token.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

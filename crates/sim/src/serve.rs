@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
@@ -56,7 +57,7 @@ pub struct Endpoints {
     pub edge: Option<String>,
     /// File with the certificate authority of the edge, when there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub edge_ca: Option<std::path::PathBuf>,
+    pub edge_ca: Option<PathBuf>,
     /// `host:port` where connectors dial the edge, when there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub connector_edge: Option<String>,
@@ -116,6 +117,12 @@ impl Simulator {
     /// Where it answers.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
+    }
+
+    /// Tells of an edge that runs beside: its address and the file of its certificate authority.
+    pub fn announce_edge(&mut self, address: SocketAddr, authority: PathBuf) {
+        self.endpoints.edge = Some(address.to_string());
+        self.endpoints.edge_ca = Some(authority);
     }
 
     /// What it serves.

@@ -141,6 +141,7 @@ impl CloudflareState {
             },
         );
         tunnel.active_since.get_or_insert_with(now);
+        tunnel.inactive_since = None;
         Ok(ConnectionLease {
             id,
             tunnel: tunnel_id.to_owned(),

@@ -118,7 +118,10 @@ impl Tunnel {
             deleted_at: self.deleted_at,
             connections: self.connections.values().map(Connection::view).collect(),
             conns_active_at: self.active_since,
-            conns_inactive_at: self.inactive_since,
+            // A tunnel that was never connected has been inactive since it was made.
+            conns_inactive_at: self
+                .inactive_since
+                .or_else(|| self.active_since.is_none().then_some(self.created_at)),
             tun_type: "cfd_tunnel",
             metadata: Value::Object(serde_json::Map::new()),
             status: self.status(),

@@ -39,7 +39,7 @@ pub(crate) struct OneAction {
     pub(crate) action: Action,
 }
 
-impl Listed for Server {
+impl Listed for &ServerRecord {
     fn id(&self) -> u64 {
         self.id
     }
@@ -53,12 +53,6 @@ impl Listed for Server {
 
 /// `GET /servers`
 pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ServerList>, ApiError> {
-    let project = call.project();
-    let mut servers: Vec<Server> = project
-        .servers
-        .values()
-        .map(|record| view(&call, &project, record))
-        .collect();
     let wanted: Vec<ServerStatus> = query
         .all("status")
         .map(|text| {
@@ -66,10 +60,17 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ServerLis
                 .map_err(|_| ApiError::invalid("status", format!("unknown status '{text}'")))
         })
         .collect::<Result<_, _>>()?;
-    if !wanted.is_empty() {
-        servers.retain(|server| wanted.contains(&server.status));
-    }
-    let (servers, meta) = page::cut(page::choose(servers, &query)?, &query)?;
+    let now = Instant::now();
+    let project = call.project();
+    let of_status =
+        |record: &&ServerRecord| wanted.is_empty() || wanted.contains(&record.timeline.at(now));
+    let records = project.servers.values().filter(of_status).collect();
+    let (records, meta) = page::cut(page::choose(records, &query)?, &query)?;
+    // Only the page is drawn up: lists of thousands are read page by page.
+    let servers = records
+        .into_iter()
+        .map(|record| view(&call, &project, record))
+        .collect();
     Ok(Json(ServerList { servers, meta }))
 }
 

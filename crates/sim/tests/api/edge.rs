@@ -33,6 +33,20 @@ async fn the_status_of_a_tunnel_follows_its_connections() {
     assert_eq!(connectors["result"][0]["conns"][0]["id"], lease.id);
     clouds.drop_connection(&lease.id);
     assert_eq!(status(&lab, &id).await, "down");
+    clouds
+        .register_connection(ACCOUNT, &id, &[7; 32])
+        .expect("let in again");
+    let tunnel = lab
+        .account(Method::GET, &format!("/cfd_tunnel/{id}"), NONE)
+        .await
+        .json;
+    assert_eq!(
+        (
+            &tunnel["result"]["status"],
+            &tunnel["result"]["conns_inactive_at"]
+        ),
+        (&json!("healthy"), &NONE)
+    );
 }
 
 #[tokio::test]

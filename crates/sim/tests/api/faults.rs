@@ -104,6 +104,20 @@ async fn a_delay_delays_and_a_hang_never_answers() {
 }
 
 #[tokio::test]
+async fn a_hanging_request_does_not_keep_the_simulator_from_ending() {
+    let lab = Lab::start().await;
+    lab.fault(json!({"cloud": "hetzner", "kind": "hang"})).await;
+    let request = reqwest::Client::new().get(format!("{}/servers", lab.sim.endpoints().hetzner));
+    let hanging = tokio::spawn(request.bearer_auth(TOKEN).send());
+    eventually(async || lab.admin(Method::GET, "/admin/faults", NONE).await.json == json!([]))
+        .await;
+    tokio::time::timeout(Duration::from_secs(5), lab.sim.shutdown())
+        .await
+        .expect("ends");
+    assert!(hanging.await.expect("no panic").is_err());
+}
+
+#[tokio::test]
 async fn a_malformed_body_stops_in_the_middle() {
     let lab = Lab::start().await;
     lab.fault(json!({"cloud": "cloudflare", "kind": "malformed-body"}))
