@@ -71,14 +71,14 @@ impl<'de> Deserialize<'de> for CredentialName {
     }
 }
 
-/// What kind of value a credential is. The type decides the format check and where `OpenClaw` finds it.
+/// What kind of value a credential is. The type decides the format check and where OpenClaw finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum CredentialType {
     /// An API key of Anthropic; admin keys are refused.
     AnthropicApiKey,
-    /// An API key of `OpenAI`; admin keys are refused.
+    /// An API key of OpenAI; admin keys are refused.
     OpenAiApiKey,
-    /// An API key of `OpenRouter`.
+    /// An API key of OpenRouter.
     OpenRouterApiKey,
     /// An API key of Google's Gemini API.
     GeminiApiKey,
@@ -98,7 +98,7 @@ pub enum CredentialType {
     ProviderApiKey,
     /// Moorage's own: the run token of the tunnel.
     TunnelToken,
-    /// Moorage's own: the token of `OpenClaw`'s gateway.
+    /// Moorage's own: the token of OpenClaw's gateway.
     GatewayToken,
 }
 

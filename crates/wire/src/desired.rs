@@ -20,7 +20,7 @@ pub struct DesiredState {
     /// Approved plugins and skills to have, at exactly these versions.
     #[serde(default)]
     pub integrations: Vec<Integration>,
-    /// Device-pairing requests of `OpenClaw` that the owner approved.
+    /// Device-pairing requests of OpenClaw that the owner approved.
     #[serde(default)]
     pub approved_pairings: BTreeSet<String>,
     /// Changes when a person asks that failed digests be tried again.
@@ -34,7 +34,7 @@ pub struct DesiredState {
 pub struct Artifacts {
     /// The release that these make up.
     pub release: String,
-    /// `OpenClaw` with its dependency tree.
+    /// OpenClaw with its dependency tree.
     pub openclaw: Artifact,
     /// The Node.js runtime.
     pub node: Artifact,
@@ -70,7 +70,7 @@ pub struct Integration {
     pub version: String,
 }
 
-/// The two kinds of things that can be added to `OpenClaw`.
+/// The two kinds of things that can be added to OpenClaw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IntegrationKind {
     /// An npm package.

@@ -22,7 +22,7 @@ pub struct Report {
     pub receipts: Vec<Receipt>,
     /// Every ciphertext that was ever consumed, so that a replay is recognised.
     pub consumed: Vec<Consumed>,
-    /// `OpenClaw`.
+    /// OpenClaw.
     pub openclaw: OpenClawHealth,
     /// The tunnel connector.
     pub cloudflared: CloudflaredHealth,
@@ -83,9 +83,9 @@ pub struct FailedDigest {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureReason {
-    /// `OpenClaw` rejects the configuration.
+    /// OpenClaw rejects the configuration.
     InvalidConfig,
-    /// `OpenClaw` did not become healthy with it.
+    /// OpenClaw did not become healthy with it.
     Unhealthy,
     /// An artifact could not be fetched, or is not what was pinned.
     Artifact,
@@ -108,7 +108,7 @@ pub struct Consumed {
     pub source_sha256: Sha256,
 }
 
-/// How `OpenClaw` is.
+/// How OpenClaw is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenClawHealth {
@@ -122,7 +122,7 @@ pub struct OpenClawHealth {
     pub message: Option<String>,
 }
 
-/// The states of `OpenClaw`, by its own health endpoints.
+/// The states of OpenClaw, by its own health endpoints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OpenClawState {
@@ -156,7 +156,7 @@ pub struct CloudflaredHealth {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Machine {
-    /// Bytes free on the file system of `OpenClaw`'s state.
+    /// Bytes free on the file system of OpenClaw's state.
     pub disk_free_bytes: u64,
     /// Bytes of memory available.
     pub memory_available_bytes: u64,

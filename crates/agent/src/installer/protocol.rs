@@ -10,7 +10,7 @@ pub const INSTALLER_SOCKET_PATH: &str = "/run/moorage/installer.sock";
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// `OpenClaw`'s gateway.
+    /// OpenClaw's gateway.
     Openclaw,
     /// The tunnel connector.
     Cloudflared,

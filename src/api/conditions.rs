@@ -1,0 +1,249 @@
+//! Condition types and reasons, all of them, and the one way to merge conditions into a status.
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+
+/// Condition types. `Ready`, `Reconciling` and `Stalled` follow kstatus; the others speak of parts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ConditionType {
+    /// All is as the spec says.
+    Ready,
+    /// Present while there is work under way.
+    Reconciling,
+    /// Present while only a person can help.
+    Stalled,
+    /// The tunnel exists and its token was rotated.
+    TunnelReady,
+    /// Ingress rules and DNS records are in place.
+    RoutesReady,
+    /// The server exists and runs.
+    ServerReady,
+    /// The agent is enrolled and answers.
+    AgentReady,
+    /// Every credential is stored on the server.
+    CredentialsDelivered,
+    /// OpenClaw runs with the configuration of the spec.
+    ConfigApplied,
+    /// The server is what the spec would make today.
+    UpToDate,
+}
+
+impl ConditionType {
+    /// The name in `status.conditions`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "Ready",
+            Self::Reconciling => "Reconciling",
+            Self::Stalled => "Stalled",
+            Self::TunnelReady => "TunnelReady",
+            Self::RoutesReady => "RoutesReady",
+            Self::ServerReady => "ServerReady",
+            Self::AgentReady => "AgentReady",
+            Self::CredentialsDelivered => "CredentialsDelivered",
+            Self::ConfigApplied => "ConfigApplied",
+            Self::UpToDate => "UpToDate",
+        }
+    }
+}
+
+/// The three values of a condition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConditionStatus {
+    /// It holds.
+    True,
+    /// It does not.
+    False,
+    /// It cannot be told.
+    Unknown,
+}
+
+impl ConditionStatus {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+/// A condition as the planner states it: without times, which belong to the merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Of what.
+    pub kind: ConditionType,
+    /// Whether it holds.
+    pub status: ConditionStatus,
+    /// For programs: one of [`reason`].
+    pub reason: &'static str,
+    /// For people: what is, and what to do next.
+    pub message: String,
+}
+
+impl Verdict {
+    /// It holds.
+    pub fn yes(kind: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, status: ConditionStatus::True, reason, message: message.into() }
+    }
+
+    /// It does not.
+    pub fn no(kind: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, status: ConditionStatus::False, reason, message: message.into() }
+    }
+
+    /// It cannot be told.
+    pub fn unknown(kind: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { kind, status: ConditionStatus::Unknown, reason, message: message.into() }
+    }
+}
+
+/// Lays `verdicts` over `old`: what is not stated any more goes, and `lastTransitionTime` moves only
+/// where the status changes. The result is sorted by type, so that equal states are equal documents.
+pub fn merge(
+    old: &[Condition],
+    verdicts: &[Verdict],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let mut merged: Vec<Condition> = verdicts
+        .iter()
+        .map(|verdict| {
+            let (name, status) = (verdict.kind.as_str(), verdict.status.as_str());
+            let unchanged = old.iter().find(|known| known.type_ == name && known.status == status);
+            Condition {
+                type_: name.to_owned(),
+                status: status.to_owned(),
+                reason: verdict.reason.to_owned(),
+                message: verdict.message.clone(),
+                observed_generation: generation,
+                last_transition_time: unchanged.map_or_else(
+                    || Time(now.round(jiff::Unit::Second).unwrap_or(now)),
+                    |known| known.last_transition_time.clone(),
+                ),
+            }
+        })
+        .collect();
+    merged.sort_by(|left, right| left.type_.cmp(&right.type_));
+    merged
+}
+
+/// Reasons of conditions and Events.
+pub mod reason {
+    /// All is as the spec says.
+    pub const READY: &str = "Ready";
+    /// Work is under way.
+    pub const PROGRESSING: &str = "Progressing";
+    /// Not looked at yet: something that comes before it is missing.
+    pub const WAITING: &str = "Waiting";
+    /// `spec.suspend` is true.
+    pub const SUSPENDED: &str = "Suspended";
+    /// Being deleted.
+    pub const DELETING: &str = "Deleting";
+    /// The object in etcd cannot be read.
+    pub const MALFORMED: &str = "Malformed";
+    /// A field of the spec is invalid.
+    pub const INVALID_SPEC: &str = "InvalidSpec";
+    /// `spec.config` sets a key that is Moorage's.
+    pub const RESERVED_CONFIG_KEY: &str = "ReservedConfigKey";
+    /// `spec.config` holds what looks like a literal key.
+    pub const LITERAL_SECRET: &str = "LiteralSecret";
+    /// OpenClaw rejects the configuration.
+    pub const CONFIG_REJECTED: &str = "ConfigRejected";
+    /// OpenClaw did not become healthy, and the last good state is back.
+    pub const ROLLED_BACK: &str = "RolledBack";
+    /// OpenClaw runs but is not ready.
+    pub const DEGRADED: &str = "Degraded";
+    /// The pool does not exist.
+    pub const POOL_NOT_FOUND: &str = "PoolNotFound";
+    /// The pool is not ready.
+    pub const POOL_NOT_READY: &str = "PoolNotReady";
+    /// The pool is full.
+    pub const POOL_FULL: &str = "PoolFull";
+    /// The pool does not take instances of this namespace.
+    pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
+    /// The release does not exist.
+    pub const RELEASE_NOT_FOUND: &str = "ReleaseNotFound";
+    /// The release does not approve the integration.
+    pub const INTEGRATION_NOT_APPROVED: &str = "IntegrationNotApproved";
+    /// The host name is reserved by the pool.
+    pub const HOSTNAME_RESERVED: &str = "HostnameReserved";
+    /// An older instance has the host name.
+    pub const HOSTNAME_TAKEN: &str = "HostnameTaken";
+    /// A DNS record that is not ours has the name.
+    pub const FOREIGN_DNS_RECORD: &str = "ForeignDnsRecord";
+    /// A server that is not ours has the name.
+    pub const FOREIGN_SERVER: &str = "ForeignServer";
+    /// A tunnel that is not ours has the name.
+    pub const FOREIGN_TUNNEL: &str = "ForeignTunnel";
+    /// The Secret of a token is missing.
+    pub const TOKEN_SECRET_MISSING: &str = "TokenSecretMissing";
+    /// A cloud refuses the token.
+    pub const UNAUTHORIZED: &str = "Unauthorized";
+    /// The token may not do this.
+    pub const FORBIDDEN: &str = "Forbidden";
+    /// The account's quota is used up.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
+    /// No server type is in stock in any location.
+    pub const OUT_OF_STOCK: &str = "OutOfStock";
+    /// A cloud or our own budget says to wait.
+    pub const RATE_LIMITED: &str = "RateLimited";
+    /// A cloud refuses what we sent.
+    pub const CLOUD_REJECTED: &str = "CloudRejected";
+    /// A cloud does not answer, or with an error of its own.
+    pub const CLOUD_UNAVAILABLE: &str = "CloudUnavailable";
+    /// The pool's firewall is gone: the token is of another project.
+    pub const PROJECT_CHANGED: &str = "ProjectChanged";
+    /// Many servers vanished at once.
+    pub const MASS_DISAPPEARANCE: &str = "MassDisappearance";
+    /// The running server is not what the spec would make.
+    pub const SERVER_MISMATCH: &str = "ServerMismatch";
+    /// The server is gone; keys have to be sealed again.
+    pub const REDELIVERY_REQUIRED: &str = "RedeliveryRequired";
+    /// The server is off.
+    pub const SERVER_OFF: &str = "ServerOff";
+    /// The agent does not answer.
+    pub const AGENT_UNREACHABLE: &str = "AgentUnreachable";
+    /// The agent's proof is wrong.
+    pub const ENROLMENT_REFUSED: &str = "EnrolmentRefused";
+    /// The master key is missing.
+    pub const MASTER_KEY_MISSING: &str = "MasterKeyMissing";
+    /// The server was made under another master key.
+    pub const MASTER_KEY_CHANGED: &str = "MasterKeyChanged";
+    /// A ciphertext that was consumed comes back again and again.
+    pub const RECREATED_BY_SOURCE: &str = "RecreatedBySource";
+    /// A Secret holds a key that no credential names.
+    pub const UNUSED_KEY: &str = "UnusedKey";
+    /// The dashboard's Secret exists and is not ours.
+    pub const FOREIGN_SECRET: &str = "ForeignSecret";
+    /// All credentials are stored.
+    pub const DELIVERED: &str = "Delivered";
+    /// The agent refuses the value.
+    pub const AGENT_REFUSED: &str = "AgentRefused";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_transition_time_moves_only_when_the_status_changes() {
+        let (first, later) = (Timestamp::UNIX_EPOCH, Timestamp::from_second(60).unwrap());
+        let waiting = Verdict::no(ConditionType::Ready, reason::WAITING, "a");
+        let progressing = Verdict::no(ConditionType::Ready, reason::PROGRESSING, "b");
+        let ready = Verdict::yes(ConditionType::Ready, reason::READY, "c");
+
+        let start = merge(&[], &[waiting], Some(1), first);
+        let same = merge(&start, &[progressing], Some(2), later);
+        assert_eq!(same[0].last_transition_time.0, first);
+        assert_eq!((same[0].message.as_str(), same[0].observed_generation), ("b", Some(2)));
+        let changed = merge(&same, &[ready], Some(2), later);
+        assert_eq!(changed[0].last_transition_time.0, later);
+    }
+
+    #[test]
+    fn a_condition_that_is_not_stated_any_more_goes() {
+        let stalled = Verdict::yes(ConditionType::Stalled, reason::INVALID_SPEC, "");
+        let start = merge(&[], &[stalled], None, Timestamp::UNIX_EPOCH);
+        assert_eq!(merge(&start, &[], None, Timestamp::UNIX_EPOCH), vec![]);
+    }
+}

@@ -1,0 +1,414 @@
+//! `OpenClawInstance`: one customer's server.
+
+use std::{borrow::Cow, sync::Arc};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// What one customer's server should be.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "moorage.dev",
+    version = "v1alpha1",
+    kind = "OpenClawInstance",
+    plural = "openclawinstances",
+    shortname = "oci",
+    category = "moorage",
+    namespaced,
+    status = "OpenClawInstanceStatus",
+    printcolumn(
+        name = "Phase",
+        type_ = "string",
+        json_path = ".status.phase",
+        description = "Summary of the conditions"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(name = "URL", type_ = "string", json_path = ".status.urls.dashboard"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Pool", type_ = "string", json_path = ".spec.pool", priority = 1),
+    printcolumn(name = "Release", type_ = "string", json_path = ".status.release", priority = 1),
+    printcolumn(name = "Server", type_ = "string", json_path = ".status.server.id", priority = 1),
+    printcolumn(name = "Location", type_ = "string", json_path = ".status.server.location", priority = 1),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name must be at most 63 characters: it becomes a label of the server")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawInstanceSpec {
+    /// The `HostingPool` that the server is made in. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("pool cannot be changed: delete the instance and make it in the other pool"))]
+    #[schemars(length(min = 1, max = 63))]
+    pub pool: String,
+
+    /// First label of the dashboard's host name, such as `ada` for `ada.example.com`; the management
+    /// API is at `ada-mgmt.example.com`. It cannot be changed.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("hostname cannot be changed: delete the instance and make it with the other name"))]
+    #[x_kube(validation = Rule::new("!self.endsWith('-mgmt')")
+        .message("hostname must not end in -mgmt: those names belong to the management API"))]
+    #[x_kube(validation = Rule::new("self.size() <= 58")
+        .message("hostname must be at most 58 characters: hostname-mgmt must fit into one DNS label"))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
+        .message("hostname must be one DNS label: a-z, 0-9 and -, starting and ending with a letter or digit"))]
+    #[schemars(length(min = 1, max = 253))]
+    pub hostname: String,
+
+    /// The `OpenClawRelease` to run; the pool's default if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub release: Option<String>,
+
+    /// Wishes for the server, read when it is made. Later changes are reported, never applied.
+    #[serde(default, skip_serializing_if = "ServerWishes::is_empty")]
+    pub server: ServerWishes,
+
+    /// `openclaw.json` as data. `gateway` and the secrets providers are Moorage's; keys are given
+    /// under `credentials`, never here.
+    #[serde(default, skip_serializing_if = "ConfigDocument::is_empty")]
+    pub config: ConfigDocument,
+
+    /// Plugins and skills to install, out of those that the release approves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub integrations: Vec<IntegrationRef>,
+
+    /// The customer's keys: where the sealed value of each is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub credentials: Vec<CredentialSpec>,
+
+    /// Access to the dashboard.
+    #[serde(default, skip_serializing_if = "AccessSpec::is_empty")]
+    pub access: AccessSpec,
+
+    /// While true nothing is written anywhere, deletion included.
+    #[serde(default)]
+    pub suspend: bool,
+
+    /// What becomes of the server and its tunnel when the instance is deleted.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+/// Narrows the pool's lists; each list in order of preference.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerWishes {
+    /// Server types such as `cx33`; empty for all of the pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 32)))]
+    pub server_types: Vec<String>,
+    /// Locations such as `fsn1`; empty for all of the pool.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20), inner(length(min = 1, max = 32)))]
+    pub locations: Vec<String>,
+    /// Whether the server gets a public IPv4 address; default true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<bool>,
+}
+
+impl ServerWishes {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A JSON object that is kept as compact text: it is passed through, compared and hashed far more
+/// often than looked into.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigDocument(Arc<str>);
+
+impl ConfigDocument {
+    /// The JSON text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The document as a tree.
+    pub fn to_value(&self) -> serde_json::Map<String, serde_json::Value> {
+        serde_json::from_str(&self.0).expect("a config document is made from a JSON object")
+    }
+
+    fn is_empty(&self) -> bool {
+        *self.0 == *"{}"
+    }
+}
+
+impl Default for ConfigDocument {
+    fn default() -> Self {
+        Self("{}".into())
+    }
+}
+
+impl From<serde_json::Map<String, serde_json::Value>> for ConfigDocument {
+    fn from(map: serde_json::Map<String, serde_json::Value>) -> Self {
+        Self(serde_json::Value::Object(map).to_string().into())
+    }
+}
+
+impl Serialize for ConfigDocument {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.to_value().serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for ConfigDocument {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        serde_json::Map::deserialize(deserializer).map(Self::from)
+    }
+}
+
+impl JsonSchema for ConfigDocument {
+    fn schema_name() -> Cow<'static, str> {
+        "ConfigDocument".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+    }
+}
+
+/// An approved plugin or skill, by name.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IntegrationRef {
+    /// The name under which the release approves it.
+    #[schemars(length(min = 1, max = 214))]
+    pub name: String,
+}
+
+/// One key of the customer.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("has(self.secretRef) != has(self.sealed)")
+    .message("a credential needs exactly one of secretRef and sealed"))]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialSpec {
+    /// Unique within the instance.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$') && !self.startsWith('moorage-')")
+        .message("a credential name is a-z, 0-9 and -, starts with a letter, does not end with - and does not start with moorage-"))]
+    #[schemars(length(min = 1, max = 40))]
+    pub name: String,
+    /// What the value is. A string here and an enum in the schema, so that one unknown type in etcd
+    /// does not make the whole object unreadable.
+    #[schemars(extend("enum" = customer_types()))]
+    pub r#type: String,
+    /// The sealed value as one key of a Secret of type `moorage.dev/sealed-credentials`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_ref: Option<SecretKeyRef>,
+    /// The sealed value itself: the form for Git.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 90_000))]
+    pub sealed: Option<String>,
+    /// Whose certificate the value is sealed to.
+    #[serde(default)]
+    pub sealed_to: SealedTo,
+}
+
+fn customer_types() -> Vec<&'static str> {
+    moorage_wire::CredentialType::CUSTOMER
+        .into_iter()
+        .map(moorage_wire::CredentialType::as_str)
+        .collect()
+}
+
+/// One key of a Secret in the instance's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[serde(rename_all = "camelCase")]
+pub struct SecretKeyRef {
+    /// The Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Whose certificate a value is sealed to.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SealedTo {
+    /// The operator's, which opens it for an instant and seals it again for the agent.
+    #[default]
+    Operator,
+    /// The agent's own (`status.agent.sealingCertificate`): the operator cannot read it.
+    Agent,
+}
+
+/// Access to the dashboard.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessSpec {
+    /// Name of a Secret to keep the dashboard's URL and token in; none by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub dashboard_secret_name: Option<String>,
+    /// Device-pairing requests of OpenClaw that the owner approves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    pub approved_pairings: Vec<String>,
+}
+
+impl AccessSpec {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// What becomes of the cloud objects when the instance is deleted.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// They are deleted.
+    #[default]
+    Delete,
+    /// They are labelled as retained and left alone.
+    Retain,
+}
+
+/// What is known of one customer's server.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawInstanceStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling` and `Stalled`, and one per part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// A summary of the conditions for people; never an input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The release that the server was told to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStatus>,
+    /// The tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelStatus>,
+    /// Where the two routes are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Urls>,
+    /// The enrolled agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// What was delivered, with the digest of the ciphertext that it came from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub credentials: Vec<CredentialStatus>,
+}
+
+/// A summary of the conditions.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Work has not begun, or waits for something.
+    Pending,
+    /// The server is being made.
+    Provisioning,
+    /// All is as the spec says.
+    Ready,
+    /// Ready before; something is being changed or repaired.
+    Updating,
+    /// Runs, but something is wrong.
+    Degraded,
+    /// Nothing will happen until a person changes something.
+    Stalled,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// Being deleted.
+    Deleting,
+}
+
+/// The server of an instance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// Random id of this server's life, 16 hexadecimal characters; written before the server is made.
+    pub epoch: String,
+    /// Id of the master key that this server's keys are derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_key_id: Option<String>,
+    /// Hetzner's id, once it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// Its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
+    /// Its location.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// The tunnel of an instance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelStatus {
+    /// Cloudflare's id.
+    pub id: String,
+}
+
+/// Where the two routes are.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Urls {
+    /// OpenClaw's dashboard.
+    pub dashboard: String,
+    /// The agent's management API.
+    pub management: String,
+}
+
+/// The enrolled agent.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Epoch of the server that it enrolled from.
+    pub epoch: String,
+    /// Verifies its answers and receipts: Ed25519, 64 hexadecimal characters.
+    pub public_key: String,
+    /// PEM of the certificate to seal values for this agent with (`sealedTo: Agent`).
+    pub sealing_certificate: String,
+    /// The agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// OpenClaw's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openclaw_version: Option<String>,
+}
+
+/// One delivered credential.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// Which.
+    pub name: String,
+    /// When the agent stored it.
+    pub delivered_at: String,
+    /// SHA-256 of the decoded ciphertext that it came from.
+    #[serde(rename = "ciphertextSHA256")]
+    pub ciphertext_sha256: String,
+    /// Epoch of the server that stores it.
+    pub epoch: String,
+    /// How often the Secret of a ciphertext that was already consumed came back and was deleted again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recreated: u32,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature that serde asks for")]
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}

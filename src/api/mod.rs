@@ -1,0 +1,61 @@
+//! The custom resources of group `moorage.dev`, version `v1alpha1`, and nothing that acts on them.
+//! What can be checked at admission is a schema or CEL rule here; `crds/` is generated from these types.
+
+#![allow(unreachable_pub, reason = "the derives of kube put public types behind private modules")]
+
+pub mod conditions;
+pub mod instance;
+pub mod pool;
+pub mod release;
+
+use kube::CustomResourceExt as _;
+
+pub use instance::{OpenClawInstance, OpenClawInstanceSpec, OpenClawInstanceStatus};
+pub use pool::{HostingPool, HostingPoolSpec, HostingPoolStatus};
+pub use release::{OpenClawRelease, OpenClawReleaseSpec, OpenClawReleaseStatus};
+
+/// API group of all resources.
+pub const GROUP: &str = "moorage.dev";
+/// Held by every object whose disappearance needs work in the clouds.
+pub const FINALIZER: &str = "moorage.dev/finalizer";
+/// Type of the Secrets that customers hand their sealed values in with.
+pub const SEALED_SECRET_TYPE: &str = "moorage.dev/sealed-credentials";
+
+/// Names of annotations.
+pub mod annotation {
+    /// The random id of an instance; written together with the finalizer, never changed.
+    pub const INSTANCE_ID: &str = "moorage.dev/instance-id";
+    /// Any change makes the operator look now.
+    pub const RECONCILE_AT: &str = "moorage.dev/reconcile-at";
+    /// The id of the server that is to be replaced: the only way a server is replaced on purpose.
+    pub const REBUILD: &str = "moorage.dev/rebuild";
+    /// Any change makes failed digests and held-back deliveries be tried again.
+    pub const RETRY: &str = "moorage.dev/retry";
+    /// The fingerprint of the certificate that the values of a Secret were sealed to.
+    pub const SEALED_WITH: &str = "moorage.dev/sealed-with";
+}
+
+/// Names of labels, on Kubernetes objects and on Hetzner's.
+pub mod label {
+    /// On a Secret: the instance that it is for. On a server: the instance id.
+    pub const INSTANCE: &str = "moorage.dev/instance";
+    /// The installation id.
+    pub const INSTALLATION: &str = "moorage.dev/installation";
+    /// Namespace of the instance.
+    pub const NAMESPACE: &str = "moorage.dev/namespace";
+    /// Name of the instance.
+    pub const NAME: &str = "moorage.dev/name";
+    /// Name of the pool.
+    pub const POOL: &str = "moorage.dev/pool";
+    /// Epoch of a server.
+    pub const EPOCH: &str = "moorage.dev/epoch";
+    /// Set when an instance with `deletionPolicy: Retain` let its objects go.
+    pub const RETAINED: &str = "moorage.dev/retained";
+}
+
+/// The three custom resource definitions, in the order to install them.
+pub fn custom_resource_definitions()
+-> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 3]
+{
+    [OpenClawInstance::crd(), HostingPool::crd(), OpenClawRelease::crd()]
+}

@@ -1,0 +1,183 @@
+//! `HostingPool`: where servers are made, with which accounts, and for whom.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// One Hetzner project with one Cloudflare account and zone.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "moorage.dev",
+    version = "v1alpha1",
+    kind = "HostingPool",
+    plural = "hostingpools",
+    shortname = "hpool",
+    category = "moorage",
+    status = "HostingPoolStatus",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].reason"
+    ),
+    printcolumn(name = "Domain", type_ = "string", json_path = ".spec.cloudflare.domain"),
+    printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
+    printcolumn(name = "Capacity", type_ = "integer", json_path = ".spec.capacity"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 63")
+        .message("metadata.name must be at most 63 characters: it becomes a label of the servers")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct HostingPoolSpec {
+    /// The Hetzner project.
+    pub hetzner: HetznerSpec,
+    /// The Cloudflare account and zone.
+    pub cloudflare: CloudflareSpec,
+    /// The most instances that this pool takes.
+    #[schemars(range(min = 0, max = 10_000))]
+    pub capacity: u32,
+    /// Namespaces whose instances may use this pool; `*` for all. Nobody if empty.
+    #[serde(default)]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_namespaces: Vec<String>,
+    /// Host names that no instance may take, besides those that are taken by other DNS records.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
+    pub reserved_hostnames: Vec<String>,
+    /// The `OpenClawRelease` of instances that name none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub default_release: Option<String>,
+}
+
+/// A Hetzner project and what is made in it.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct HetznerSpec {
+    /// The project's API token (read and write), in the operator's namespace.
+    pub token_secret_ref: TokenSecretRef,
+    /// Server types in order of preference; the next is tried when one is out of stock.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 32)))]
+    pub server_types: Vec<String>,
+    /// Locations in order of preference.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 32)))]
+    pub locations: Vec<String>,
+    /// The image that servers boot.
+    #[serde(default = "default_image")]
+    #[schemars(length(min = 1, max = 64))]
+    pub image: String,
+    /// A way in when the tunnel is down; closed by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ssh: Option<SshSpec>,
+    /// Pools that share a Hetzner project name the same group; the pool's own name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub budget_group: Option<String>,
+}
+
+fn default_image() -> String {
+    "debian-13".to_owned()
+}
+
+/// SSH as a fall-back.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct SshSpec {
+    /// The user to log in as; root never may.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_-]{0,31}$') && self != 'root'")
+        .message("ssh.user must be a user name other than root"))]
+    pub user: String,
+    /// Public keys in OpenSSH's format.
+    #[schemars(length(min = 1, max = 20), inner(length(min = 20, max = 4096)))]
+    pub keys: Vec<String>,
+    /// Networks in CIDR notation that reach port 22; nobody if empty.
+    #[serde(default)]
+    #[schemars(length(max = 50), inner(length(min = 3, max = 64)))]
+    pub allow_from: Vec<String>,
+}
+
+/// A Cloudflare account and zone.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CloudflareSpec {
+    /// The account's API token, in the operator's namespace.
+    pub token_secret_ref: TokenSecretRef,
+    /// The account.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{32}$')")
+        .message("accountId must be 32 lower-case hexadecimal characters"))]
+    pub account_id: String,
+    /// The zone of `domain`.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{32}$')")
+        .message("zoneId must be 32 lower-case hexadecimal characters"))]
+    pub zone_id: String,
+    /// The zone's name. Instances' names are one level below it, as Universal SSL covers.
+    #[x_kube(validation = Rule::new("self == oldSelf")
+        .message("domain cannot be changed: make another pool"))]
+    #[x_kube(validation = Rule::new(r"self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]([a-z0-9-]*[a-z0-9])$')")
+        .message("domain must be a lower-case domain name such as example.com"))]
+    #[schemars(length(max = 180))]
+    pub domain: String,
+    /// Pools that share a Cloudflare user name the same group; the pool's own name by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub budget_group: Option<String>,
+}
+
+/// One key of a Secret in the operator's namespace.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenSecretRef {
+    /// The Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in its data.
+    #[serde(default = "default_token_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+fn default_token_key() -> String {
+    "token".to_owned()
+}
+
+/// What is known of a pool.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HostingPoolStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling`, `Stalled`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How many instances name this pool.
+    #[serde(default)]
+    pub instances: u32,
+    /// The deny-all firewall of this pool, which also marks the project as the right one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall_id: Option<u64>,
+    /// What protects the management host names at the edge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access: Option<AccessStatus>,
+    /// PEM of the certificate to seal credentials with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealing_certificate: Option<String>,
+}
+
+/// The Cloudflare Access objects of a pool.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AccessStatus {
+    /// The application over all management host names.
+    pub application_id: String,
+    /// Its policy.
+    pub policy_id: String,
+    /// The operator's service token.
+    pub service_token_id: String,
+}

@@ -1,0 +1,123 @@
+//! `OpenClawRelease`: an approved set of pinned programs.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What an approved release is made of. It never changes.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "moorage.dev",
+    version = "v1alpha1",
+    kind = "OpenClawRelease",
+    plural = "openclawreleases",
+    shortname = "ocr",
+    category = "moorage",
+    status = "OpenClawReleaseStatus",
+    printcolumn(name = "Version", type_ = "string", json_path = ".spec.version"),
+    printcolumn(name = "Instances", type_ = "integer", json_path = ".status.instances"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.spec == oldSelf.spec")
+        .message("the spec of a release cannot be changed: make a new release")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawReleaseSpec {
+    /// The version of OpenClaw.
+    #[schemars(length(min = 1, max = 64))]
+    pub version: String,
+    /// The pinned programs.
+    pub artifacts: ReleaseArtifacts,
+    /// Plugins and skills that instances may ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub integrations: Vec<ApprovedIntegration>,
+}
+
+/// The four programs on a server.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ReleaseArtifacts {
+    /// OpenClaw with its dependency tree.
+    pub openclaw: PinnedArtifact,
+    /// The Node.js runtime.
+    pub node: PinnedArtifact,
+    /// The tunnel connector.
+    pub cloudflared: PinnedArtifact,
+    /// The Moorage agent.
+    pub agent: PinnedArtifact,
+}
+
+/// One file, pinned.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct PinnedArtifact {
+    /// The version that it says of itself.
+    #[schemars(length(min = 1, max = 64))]
+    pub version: String,
+    /// Where to fetch it.
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
+        .message("url must start with https:// or http://"))]
+    #[schemars(length(min = 8, max = 2048))]
+    pub url: String,
+    /// SHA-256 of the file, 64 lower-case hexadecimal characters.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
+        .message("sha256 must be 64 lower-case hexadecimal characters"))]
+    pub sha256: String,
+    /// Exact size in bytes.
+    #[schemars(range(min = 1))]
+    pub size: u64,
+    /// The architecture that it runs on.
+    #[serde(default)]
+    pub architecture: Architecture,
+}
+
+/// Architectures as Hetzner names them.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "lowercase")]
+pub enum Architecture {
+    /// x86-64.
+    #[default]
+    X86,
+    /// 64-bit Arm.
+    Arm,
+}
+
+/// A plugin or skill that instances may ask for.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ApprovedIntegration {
+    /// How instances name it.
+    #[schemars(length(min = 1, max = 214))]
+    pub name: String,
+    /// What it is.
+    pub kind: IntegrationKind,
+    /// The exact version.
+    #[schemars(length(min = 1, max = 64))]
+    pub version: String,
+}
+
+/// The two kinds of integrations.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum IntegrationKind {
+    /// An npm package.
+    Plugin,
+    /// A skill of the hub.
+    Skill,
+}
+
+/// What is known of a release.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawReleaseStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`: whether it can be used.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// How many instances use it.
+    #[serde(default)]
+    pub instances: u32,
+}

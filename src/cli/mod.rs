@@ -1,0 +1,3 @@
+//! The commands of `moorage` that a person runs at a terminal, one file each.
+
+pub mod seal;

@@ -1,0 +1,179 @@
+//! Zones and DNS records, as Cloudflare's API writes them.
+
+use serde::{Deserialize, Serialize};
+
+use super::{AccountId, ZoneId, is_opaque_id, text_id};
+use crate::cloud::open_enum;
+
+text_id!(
+    /// A DNS record's id: 32 hexadecimal digits.
+    RecordId, "a DNS record id", is_opaque_id, "letters, digits, `-` and `_`, 64 at most"
+);
+
+/// The longest comment on a record of a free zone.
+pub const MAX_COMMENT_CHARS: usize = 100;
+
+open_enum!(
+    /// The type of a DNS record.
+    RecordType {
+        /// An IPv4 address.
+        A = "A",
+        /// An IPv6 address.
+        Aaaa = "AAAA",
+        /// An alias.
+        Cname = "CNAME",
+        /// Text.
+        Txt = "TXT",
+    }
+);
+
+open_enum!(
+    /// How far the zone's delegation is.
+    ZoneStatus {
+        /// Cloudflare answers for it.
+        Active = "active",
+        /// The registrar does not point at Cloudflare yet.
+        Pending = "pending",
+        /// Being set up.
+        Initializing = "initializing",
+        /// Given to another account.
+        Moved = "moved",
+    }
+);
+
+/// A zone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Zone {
+    /// Its id.
+    pub id: ZoneId,
+    /// The domain, such as `example.com`.
+    pub name: String,
+    /// How far the delegation is.
+    #[serde(default)]
+    pub status: Option<ZoneStatus>,
+    /// The account that holds it.
+    pub account: ZoneAccount,
+}
+
+/// The account that holds a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ZoneAccount {
+    /// Its id.
+    pub id: AccountId,
+}
+
+/// A DNS record.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct DnsRecord {
+    /// Its id.
+    pub id: RecordId,
+    /// The full name, such as `ada.example.com`.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub record_type: RecordType,
+    /// What it says; some types carry `data` instead.
+    #[serde(default)]
+    pub content: Option<String>,
+    /// Goes through Cloudflare's edge.
+    #[serde(default)]
+    pub proxied: Option<bool>,
+    /// For people, and for telling whose it is.
+    #[serde(default)]
+    pub comment: Option<String>,
+}
+
+/// A DNS record to make.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NewDnsRecord {
+    /// The full name.
+    pub name: String,
+    /// Its type.
+    #[serde(rename = "type")]
+    pub record_type: RecordType,
+    /// What it says.
+    pub content: String,
+    /// Goes through Cloudflare's edge.
+    pub proxied: bool,
+    /// Seconds; 1 = automatic, the only value for proxied records.
+    pub ttl: u32,
+    /// At most [`MAX_COMMENT_CHARS`] characters.
+    pub comment: String,
+}
+
+impl NewDnsRecord {
+    /// The proxied CNAME of one of a tunnel's host names.
+    pub fn tunnel_cname(
+        name: impl Into<String>,
+        tunnel: &super::TunnelId,
+        comment: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            record_type: RecordType::Cname,
+            content: tunnel.dns_target(),
+            proxied: true,
+            ttl: 1,
+            comment: comment.into(),
+        }
+    }
+}
+
+/// A change to a record; what is absent stays.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DnsPatch {
+    /// Which record.
+    pub id: RecordId,
+    /// What it says from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Whether it goes through the edge from now on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxied: Option<bool>,
+    /// The new comment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// Changes that are carried out together or not at all: at most 200 on a free zone.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DnsBatch {
+    /// Carried out first.
+    pub deletes: Vec<RecordId>,
+    /// Carried out second.
+    pub patches: Vec<DnsPatch>,
+    /// Carried out last.
+    pub posts: Vec<NewDnsRecord>,
+}
+
+impl DnsBatch {
+    /// The number of changes.
+    pub fn len(&self) -> usize {
+        self.deletes.len() + self.patches.len() + self.posts.len()
+    }
+
+    /// True if there is nothing to change.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// The records of a batch, in the order of its parts.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+pub struct DnsBatchResult {
+    /// The records that went.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub deletes: Vec<DnsRecord>,
+    /// The records that were changed.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub patches: Vec<DnsRecord>,
+    /// The records that were made.
+    #[serde(default, deserialize_with = "null_is_empty")]
+    pub posts: Vec<DnsRecord>,
+}
+
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<DnsRecord>, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}

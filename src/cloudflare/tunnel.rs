@@ -1,0 +1,184 @@
+//! Tunnels and their routes, as Cloudflare's API writes them.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+use super::{AccountId, is_uuid, text_id};
+use crate::cloud::{SecretText, open_enum};
+
+text_id!(
+    /// A tunnel's id.
+    TunnelId, "a tunnel id", is_uuid, "a UUID"
+);
+
+impl TunnelId {
+    /// What a CNAME record of one of the tunnel's host names points at.
+    pub fn dns_target(&self) -> String {
+        format!("{self}.cfargotunnel.com")
+    }
+}
+
+open_enum!(
+    /// What Cloudflare sees of a tunnel's connectors.
+    TunnelStatus {
+        /// No connector has ever come.
+        Inactive = "inactive",
+        /// Some connections are missing.
+        Degraded = "degraded",
+        /// Connected.
+        Healthy = "healthy",
+        /// No longer connected.
+        Down = "down",
+    }
+);
+
+/// A tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Tunnel {
+    /// Its id.
+    pub id: TunnelId,
+    /// Unique among live tunnels.
+    pub name: String,
+    /// What Cloudflare sees of its connectors.
+    #[serde(default)]
+    pub status: Option<TunnelStatus>,
+    /// When it was made.
+    #[serde(default)]
+    pub created_at: Option<Timestamp>,
+    /// When it was deleted; deleted tunnels are kept.
+    #[serde(default)]
+    pub deleted_at: Option<Timestamp>,
+}
+
+/// The secret that lets a connector run a tunnel. Never printed, never cloned.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct TunnelSecret([u8; 32]);
+
+impl TunnelSecret {
+    /// A secret of one's own making: 32 bytes, the least that Cloudflare takes.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// What `cloudflared tunnel run --token-file` reads: base64 of a small JSON document.
+    pub fn run_token(&self, account: &AccountId, tunnel: &TunnelId) -> SecretText {
+        let secret = Zeroizing::new(self.base64());
+        // The three values have alphabets that JSON does not escape.
+        let json = Zeroizing::new(format!(
+            r#"{{"a":"{account}","t":"{tunnel}","s":"{}"}}"#,
+            *secret
+        ));
+        SecretText::new(STANDARD.encode(json.as_bytes()))
+    }
+
+    pub(super) fn base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+}
+
+impl std::fmt::Debug for TunnelSecret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("TunnelSecret(redacted)")
+    }
+}
+
+/// A tunnel to make.
+#[derive(Debug)]
+pub struct CreateTunnel<'a> {
+    /// Unique among live tunnels.
+    pub name: &'a str,
+    /// Its secret.
+    pub secret: &'a TunnelSecret,
+}
+
+/// A tunnel's routes. The last rule must match everything.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelConfiguration {
+    /// The rules, of which the first match counts.
+    #[serde(default)]
+    pub ingress: Vec<IngressRule>,
+    /// What this version does not know, such as `warp-routing`; kept, so that drift is seen.
+    #[serde(flatten)]
+    pub other: serde_json::Map<String, serde_json::Value>,
+}
+
+/// One route.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct IngressRule {
+    /// The host name; absent in the rule that matches everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hostname: Option<String>,
+    /// A regular expression for the path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Where requests go: `http://…`, `unix:/…` or `http_status:404`.
+    pub service: String,
+    /// How they go there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin_request: Option<OriginRequest>,
+}
+
+/// How cloudflared talks to a service, as a document in Cloudflare's own words.
+pub type OriginRequest = serde_json::Map<String, serde_json::Value>;
+
+/// A configuration with Cloudflare's count of its changes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct VersionedTunnelConfiguration {
+    /// Goes up with every change.
+    #[serde(default)]
+    pub version: Option<i64>,
+    /// Absent before the first one is put.
+    #[serde(default)]
+    pub config: Option<TunnelConfiguration>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_run_token_is_what_cloudflared_decodes() {
+        let account = AccountId::parse("699d98642c564d2e855e9661899b7252").unwrap();
+        let tunnel = TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap();
+        let token = TunnelSecret::new([7; 32]).run_token(&account, &tunnel);
+        let json = STANDARD.decode(token.expose_secret()).unwrap();
+        let decoded: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        assert_eq!(decoded["a"], account.as_str());
+        assert_eq!(decoded["t"], tunnel.as_str());
+        assert_eq!(
+            STANDARD.decode(decoded["s"].as_str().unwrap()).unwrap(),
+            [7; 32]
+        );
+    }
+
+    #[test]
+    fn a_tunnel_secret_does_not_print() {
+        assert_eq!(
+            format!("{:?}", TunnelSecret::new([7; 32])),
+            "TunnelSecret(redacted)"
+        );
+    }
+
+    #[test]
+    fn what_is_no_uuid_is_no_tunnel_id() {
+        for text in [
+            "",
+            "..",
+            "6ff42ae2765d4adf811231c55c1551ef",
+            "6ff42ae2-765d-4adf-8112-31c55c1551e/",
+        ] {
+            assert!(TunnelId::parse(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_keeps_what_it_does_not_know() {
+        let json = r#"{"ingress":[{"service":"http_status:404"}],"warp-routing":{"enabled":true}}"#;
+        let configuration: TunnelConfiguration = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&configuration).unwrap(), json);
+    }
+}

@@ -1,0 +1,380 @@
+//! The key ring in the cluster: one Secret per sealing key, its private half wrapped by the master
+//! key, and one `ConfigMap` with the tombstones. All in the operator's namespace; only the leader
+//! writes.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::{ConfigMap, Secret as KubeSecret},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use moorage_wire::{
+    Secret, Sha256,
+    sealing::{KeyStrength, SealingCertificate, SealingKey, SealingKeyError},
+};
+use serde_json::json;
+use thiserror::Error;
+
+use super::{
+    key_ring::{KeyRing, RingKey, Tombstone},
+    lifetimes::{CERTIFICATE_VALID_FOR, SERVED_FOR, after},
+    wrapping_key::WrappingKey,
+};
+
+/// The type of a Secret with a sealing key.
+pub const SEALING_KEY_TYPE: &str = "moorage.dev/sealing-key";
+/// The `ConfigMap` with the tombstones of destroyed keys.
+pub const TOMBSTONES_CONFIG_MAP: &str = "moorage-sealing-keys-destroyed";
+const COMPONENT_LABEL: &str = "moorage.dev/component";
+const COMPONENT: &str = "sealing-key";
+const CREATED_ANNOTATION: &str = "moorage.dev/created";
+const SERVED_UNTIL_ANNOTATION: &str = "moorage.dev/served-until";
+const CERTIFICATE: &str = "certificate";
+const WRAPPED_KEY: &str = "wrapped-key";
+const COMMON_NAME: &str = "moorage sealing key";
+
+/// Why the ring cannot be read or changed.
+#[derive(Debug, Error)]
+pub enum KeyRingStoreError {
+    /// Stored keys that cannot be used. Nothing is deleted: they may be the only ones that open what
+    /// customers sealed.
+    #[error(
+        "sealing keys in namespace {namespace} cannot be used: {}; restore them or the master key from a backup, or delete these Secrets if what was sealed to them may be lost", list(.damaged)
+    )]
+    Damaged {
+        /// The operator's namespace.
+        namespace: String,
+        /// The Secrets.
+        damaged: Vec<DamagedKey>,
+    },
+    /// A new key could not be made.
+    #[error("a sealing key cannot be made: {0}")]
+    Generation(String),
+    /// A call to the API server failed.
+    #[error("{action} failed: {source}")]
+    Kube {
+        /// What was tried.
+        action: String,
+        /// Why it failed.
+        source: Box<kube::Error>,
+    },
+}
+
+/// A Secret whose sealing key cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DamagedKey {
+    /// The Secret's name.
+    pub secret: String,
+    /// What is wrong with it.
+    pub problem: &'static str,
+}
+
+impl KeyRingStoreError {
+    /// The reason for a condition.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Damaged { .. } => "SealingKeyDamaged",
+            Self::Generation(_) | Self::Kube { .. } => "KeyRingUnavailable",
+        }
+    }
+
+    /// Whether trying again can help without anyone changing anything.
+    pub fn is_passing(&self) -> bool {
+        !matches!(self, Self::Damaged { .. })
+    }
+}
+
+fn list(damaged: &[DamagedKey]) -> String {
+    let one = |key: &DamagedKey| format!("Secret {} ({})", key.secret, key.problem);
+    damaged.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads and changes the stored ring.
+#[derive(Clone)]
+pub struct KeyRingStore {
+    secrets: Api<KubeSecret>,
+    config_maps: Api<ConfigMap>,
+    namespace: String,
+    strength: KeyStrength,
+}
+
+impl KeyRingStore {
+    /// Works in the operator's namespace and makes keys of 4096 bits.
+    pub fn new(client: Client, namespace: &str) -> Self {
+        Self {
+            secrets: Api::namespaced(client.clone(), namespace),
+            config_maps: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            strength: KeyStrength::Operator,
+        }
+    }
+
+    /// Makes new keys of another strength, for tests that should not wait.
+    #[must_use]
+    pub fn with_strength(self, strength: KeyStrength) -> Self {
+        Self { strength, ..self }
+    }
+
+    /// Reads all keys and tombstones. One unusable key is an error that names its Secret.
+    pub async fn load(&self, wrapping: &WrappingKey) -> Result<KeyRing, KeyRingStoreError> {
+        let selected = ListParams::default().labels(&format!("{COMPONENT_LABEL}={COMPONENT}"));
+        let secrets = self.secrets.list(&selected).await.map_err(failed("listing sealing keys"))?;
+        let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+        for secret in secrets {
+            let name = secret.metadata.name.clone().unwrap_or_default();
+            match parse_key(secret, wrapping) {
+                Ok(key) => keys.push(key),
+                Err(problem) => damaged.push(DamagedKey { secret: name, problem }),
+            }
+        }
+        if !damaged.is_empty() {
+            let namespace = self.namespace.clone();
+            return Err(KeyRingStoreError::Damaged { namespace, damaged });
+        }
+        Ok(KeyRing::new(keys, self.tombstones().await?))
+    }
+
+    async fn tombstones(&self) -> Result<Vec<Tombstone>, KeyRingStoreError> {
+        let found = self.config_maps.get_opt(TOMBSTONES_CONFIG_MAP).await;
+        let found = found.map_err(failed("reading the tombstones of sealing keys"))?;
+        let data = found.and_then(|config_map| config_map.data).unwrap_or_default();
+        let parse = |(fingerprint, text): (String, String)| {
+            let tombstone = serde_json::from_str(&text).ok();
+            if tombstone.is_none() {
+                // Tombstones only explain; a bad one must not stop deliveries.
+                tracing::warn!(%fingerprint, "a tombstone in {TOMBSTONES_CONFIG_MAP} is not readable");
+            }
+            tombstone
+        };
+        Ok(data.into_iter().filter_map(parse).collect())
+    }
+
+    /// Makes a key and stores it. Takes seconds, on a thread of its own.
+    pub async fn generate(
+        &self,
+        wrapping: &WrappingKey,
+        now: Timestamp,
+    ) -> Result<RingKey, KeyRingStoreError> {
+        let strength = self.strength;
+        // Kubernetes and certificates know whole seconds.
+        let created = Timestamp::from_second(now.as_second()).unwrap_or(now);
+        let validity = CERTIFICATE_VALID_FOR.unsigned_abs();
+        let generate = move || SealingKey::generate(strength, COMMON_NAME, created, validity);
+        let made = tokio::task::spawn_blocking(generate).await;
+        let broken =
+            |error: &dyn std::fmt::Display| KeyRingStoreError::Generation(error.to_string());
+        let (key, pkcs8) = made
+            .map_err(|error| broken(&error))?
+            .map_err(|error: SealingKeyError| broken(&error))?;
+        let key = RingKey { key, created };
+        let secret = store_form(&key, &pkcs8, wrapping).map_err(|error| broken(&error))?;
+        let stored = self.secrets.create(&PostParams::default(), &secret).await;
+        match stored {
+            // Named after its certificate: what is there is this very key, of a call whose answer
+            // was lost.
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {}
+            stored => drop(stored.map_err(failed("storing a sealing key"))?),
+        }
+        Ok(key)
+    }
+
+    /// Destroys a key for good: the tombstone first, so that a crash in between loses only a little
+    /// time, then the Secret, if it is still the one that was read.
+    pub async fn destroy(&self, tombstone: &Tombstone) -> Result<(), KeyRingStoreError> {
+        self.write_tombstone(tombstone).await?;
+        let name = secret_name(&tombstone.fingerprint);
+        let found = self.secrets.get_opt(&name).await.map_err(failed("reading a sealing key"))?;
+        let Some(secret) = found else { return Ok(()) };
+        let preconditions = Preconditions {
+            uid: secret.metadata.uid,
+            resource_version: secret.metadata.resource_version,
+        };
+        let parameters =
+            DeleteParams { preconditions: Some(preconditions), ..DeleteParams::default() };
+        match self.secrets.delete(&name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+            deleted => deleted.map(|_| ()).map_err(failed("deleting a sealing key")),
+        }
+    }
+
+    async fn write_tombstone(&self, tombstone: &Tombstone) -> Result<(), KeyRingStoreError> {
+        let text = serde_json::to_string(tombstone).unwrap_or_default();
+        let data = BTreeMap::from([(tombstone.fingerprint.to_string(), text)]);
+        let patch = Patch::Merge(json!({ "data": data }));
+        let parameters = PatchParams::default();
+        let merge = || self.config_maps.patch(TOMBSTONES_CONFIG_MAP, &parameters, &patch);
+        match merge().await {
+            Err(kube::Error::Api(status)) if status.is_not_found() => {}
+            merged => return merged.map(|_| ()).map_err(failed("writing a tombstone")),
+        }
+        let config_map = ConfigMap {
+            metadata: ObjectMeta { labels: Some(labels()), ..named(TOMBSTONES_CONFIG_MAP) },
+            data: Some(data),
+            ..ConfigMap::default()
+        };
+        match self.config_maps.create(&PostParams::default(), &config_map).await {
+            Err(kube::Error::Api(status)) if status.is_already_exists() => {
+                merge().await.map(|_| ()).map_err(failed("writing a tombstone"))
+            }
+            created => created.map(|_| ()).map_err(failed("creating the tombstones")),
+        }
+    }
+}
+
+/// The name of the Secret with this key.
+pub fn secret_name(fingerprint: &Sha256) -> String {
+    format!("moorage-sealing-key-{}", &fingerprint.to_string()[..16])
+}
+
+fn store_form(
+    key: &RingKey,
+    pkcs8: &Secret,
+    wrapping: &WrappingKey,
+) -> Result<KubeSecret, super::wrapping_key::WrapFailed> {
+    let fingerprint = key.fingerprint();
+    let wrapped = wrapping.wrap(pkcs8, fingerprint.as_bytes())?;
+    let pem = key.key.certificate().pem().as_bytes().to_vec();
+    let served_until = after(key.created, SERVED_FOR);
+    let annotations = BTreeMap::from([
+        (CREATED_ANNOTATION.to_owned(), key.created.to_string()),
+        (SERVED_UNTIL_ANNOTATION.to_owned(), served_until.to_string()),
+    ]);
+    Ok(KubeSecret {
+        metadata: ObjectMeta {
+            labels: Some(labels()),
+            annotations: Some(annotations),
+            ..named(&secret_name(&fingerprint))
+        },
+        type_: Some(SEALING_KEY_TYPE.to_owned()),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([
+            (CERTIFICATE.to_owned(), ByteString(pem)),
+            (WRAPPED_KEY.to_owned(), ByteString(wrapped)),
+        ])),
+        ..KubeSecret::default()
+    })
+}
+
+fn parse_key(secret: KubeSecret, wrapping: &WrappingKey) -> Result<RingKey, &'static str> {
+    if secret.type_.as_deref() != Some(SEALING_KEY_TYPE) {
+        return Err("its type is not moorage.dev/sealing-key");
+    }
+    let annotations = secret.metadata.annotations.unwrap_or_default();
+    let created = annotations.get(CREATED_ANNOTATION).and_then(|text| text.parse().ok());
+    let created = created.ok_or("its annotation moorage.dev/created is not a time")?;
+    let mut data = secret.data.unwrap_or_default();
+    let pem = data.remove(CERTIFICATE).and_then(|bytes| String::from_utf8(bytes.0).ok());
+    let pem = pem.ok_or("it has no certificate")?;
+    let certificate = SealingCertificate::parse(&pem).map_err(|_| "its certificate is damaged")?;
+    let fingerprint = certificate.fingerprint();
+    if secret.metadata.name.as_deref() != Some(&secret_name(&fingerprint)) {
+        return Err("its name does not fit its certificate");
+    }
+    let wrapped = data.remove(WRAPPED_KEY).ok_or("it has no wrapped key")?;
+    let pkcs8 = wrapping
+        .unwrap(&wrapped.0, fingerprint.as_bytes())
+        .map_err(|_| "it was wrapped under another master key, or is damaged")?;
+    let key = SealingKey::from_parts(&pkcs8, &pem).map_err(|_| "its private key is damaged")?;
+    Ok(RingKey { key, created })
+}
+
+fn labels() -> BTreeMap<String, String> {
+    BTreeMap::from([
+        ("app.kubernetes.io/managed-by".to_owned(), "moorage".to_owned()),
+        (COMPONENT_LABEL.to_owned(), COMPONENT.to_owned()),
+    ])
+}
+
+fn named(name: &str) -> ObjectMeta {
+    ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
+}
+
+fn failed(action: &str) -> impl FnOnce(kube::Error) -> KeyRingStoreError {
+    let action = action.to_owned();
+    move |source| KeyRingStoreError::Kube { action, source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::test_keys;
+    use rstest::rstest;
+
+    fn wrapping(byte: u8) -> WrappingKey {
+        WrappingKey::new(&Secret::from([byte; 32]))
+    }
+
+    fn stored() -> KubeSecret {
+        let key = test_keys::ring_key(0, "2026-01-01T00:00:00Z");
+        store_form(&key, test_keys::pkcs8(0), &wrapping(1)).unwrap()
+    }
+
+    #[test]
+    fn a_stored_key_is_read_as_it_was() {
+        let read = parse_key(stored(), &wrapping(1)).unwrap_or_else(|problem| panic!("{problem}"));
+        assert_eq!(read.fingerprint(), test_keys::key(0).certificate().fingerprint());
+        assert_eq!(read.created.to_string(), "2026-01-01T00:00:00Z");
+        let sealed = read.key.certificate().seal(&"value".to_owned().into(), "l").unwrap();
+        assert_eq!(read.key.unseal(&sealed, "l").unwrap().expose(), b"value");
+    }
+
+    #[test]
+    fn the_stored_form_has_no_private_key_in_the_clear() {
+        let data = stored().data.unwrap();
+        let private = test_keys::pkcs8(0).expose();
+        let middle = &private[private.len() / 2..][..32];
+        for bytes in data.values() {
+            assert!(!bytes.0.windows(32).any(|window| window == middle));
+        }
+        let annotations = stored().metadata.annotations.unwrap();
+        assert_eq!(annotations["moorage.dev/served-until"], "2026-01-31T00:00:00Z");
+    }
+
+    fn edit(change: impl FnOnce(&mut KubeSecret)) -> KubeSecret {
+        let mut secret = stored();
+        change(&mut secret);
+        secret
+    }
+
+    fn data(secret: &mut KubeSecret) -> &mut BTreeMap<String, ByteString> {
+        secret.data.as_mut().unwrap()
+    }
+
+    #[rstest]
+    #[case::other_type(edit(|secret| secret.type_ = None), "type")]
+    #[case::no_date(edit(|secret| secret.metadata.annotations = None), "created")]
+    #[case::no_certificate(edit(|secret| drop(data(secret).remove(CERTIFICATE))), "certificate")]
+    #[case::no_key(edit(|secret| drop(data(secret).remove(WRAPPED_KEY))), "wrapped key")]
+    #[case::renamed(edit(|secret| secret.metadata.name = Some("other".into())), "name")]
+    #[case::exchanged_certificate(
+        edit(|secret| {
+            let other = test_keys::key(1);
+            let pem = other.certificate().pem().as_bytes().to_vec();
+            data(secret).insert(CERTIFICATE.into(), ByteString(pem));
+            secret.metadata.name = Some(secret_name(&other.certificate().fingerprint()));
+        }),
+        "master key"
+    )]
+    fn a_damaged_key_says_what_is_wrong(#[case] secret: KubeSecret, #[case] about: &str) {
+        let problem = parse_key(secret, &wrapping(1)).err().unwrap();
+        assert!(problem.contains(about), "{problem}");
+    }
+
+    #[test]
+    fn a_key_of_another_master_key_is_an_error_that_names_the_secret() {
+        let name = stored().metadata.name.unwrap();
+        let problem = parse_key(stored(), &wrapping(2)).err().unwrap();
+        let error = KeyRingStoreError::Damaged {
+            namespace: "moorage-system".into(),
+            damaged: vec![DamagedKey { secret: name.clone(), problem }],
+        };
+        assert!(error.to_string().contains(&name), "{error}");
+        assert!(!error.is_passing());
+    }
+}

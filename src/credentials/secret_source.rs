@@ -1,0 +1,274 @@
+//! What a customer hands in, parsed once: the entries of `spec.credentials`, and a Secret as far as
+//! it matters here.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use moorage_wire::{
+    CredentialName, CredentialType, Secret, Sha256,
+    envelope::{Envelope, EnvelopeError},
+};
+
+use thiserror::Error;
+
+use super::{INSTANCE_LABEL, SEALED_WITH_ANNOTATION, refusal::Refusal};
+
+/// Annotations by which sealed-secrets asks for a wider scope than the strict one.
+const WIDE_SCOPES: [&str; 2] =
+    ["sealedsecrets.bitnami.com/cluster-wide", "sealedsecrets.bitnami.com/namespace-wide"];
+
+/// An entry of `spec.credentials` as it was written. Not `Debug`: `sealed` may be plaintext by mistake.
+#[derive(Clone, Copy, Default)]
+pub struct CredentialEntry<'a> {
+    /// `name`.
+    pub name: &'a str,
+    /// `type`.
+    pub r#type: &'a str,
+    /// `secretRef`: name and key.
+    pub secret_ref: Option<(&'a str, &'a str)>,
+    /// `sealed`: the ciphertext inline.
+    pub sealed: Option<&'a str>,
+    /// `sealedTo: Agent`.
+    pub sealed_to_agent: bool,
+}
+
+/// A credential that an instance should have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CredentialRequest {
+    /// Its name.
+    pub name: CredentialName,
+    /// What it is.
+    pub kind: CredentialType,
+    /// Where its sealed value stands.
+    pub source: CredentialSource,
+    /// Whose key opens it.
+    pub sealed_to: SealedTo,
+}
+
+/// Where a sealed value stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialSource {
+    /// In a Secret of the instance's namespace.
+    SecretKey {
+        /// The Secret's name.
+        secret: String,
+        /// The key in its data.
+        key: String,
+    },
+    /// In the spec itself: the value, or why it is none. What is no envelope is not kept.
+    Inline(Result<Envelope, NotAnEnvelope>),
+}
+
+/// Why a text or bytes are not taken for a sealed value.
+#[derive(Debug, Error, Clone, Copy, PartialEq, Eq)]
+pub enum NotAnEnvelope {
+    /// It is not sealed.
+    #[error("not a sealed value")]
+    Plaintext,
+    /// It is larger than any credential.
+    #[error("too large for a sealed credential")]
+    TooLarge,
+}
+
+/// Whose key opens a value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum SealedTo {
+    /// A key of the operator's ring, which checks the value and seals it again.
+    #[default]
+    Operator,
+    /// The agent's own key: the operator cannot read the value.
+    Agent,
+}
+
+/// Parses all entries. An entry that is wrong does not stop the others.
+pub fn parse_entries(entries: &[CredentialEntry<'_>]) -> (Vec<CredentialRequest>, Vec<Refusal>) {
+    let (mut requests, mut refusals) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for (index, entry) in entries.iter().enumerate() {
+        match parse_entry(index, entry) {
+            Ok(request) if seen.insert(request.name.clone()) => requests.push(request),
+            Ok(request) => {
+                refusals.push(Refusal::DuplicateName { name: request.name.to_string() });
+            }
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    (requests, refusals)
+}
+
+fn parse_entry(index: usize, entry: &CredentialEntry<'_>) -> Result<CredentialRequest, Refusal> {
+    let name = entry.name.parse::<CredentialName>().ok().filter(|name| !name.is_reserved());
+    let name = name.ok_or(Refusal::InvalidName { index })?;
+    let kind = CredentialType::parse_customer(entry.r#type)
+        .ok_or_else(|| Refusal::UnknownType { name: name.to_string() })?;
+    let source = match (entry.secret_ref, entry.sealed) {
+        (Some((secret, key)), None) => {
+            CredentialSource::SecretKey { secret: secret.to_owned(), key: key.to_owned() }
+        }
+        (None, Some(sealed)) => {
+            CredentialSource::Inline(parse_envelope(&Secret::from(sealed.to_owned())))
+        }
+        _ => return Err(Refusal::AmbiguousSource { name: name.to_string() }),
+    };
+    let sealed_to = if entry.sealed_to_agent { SealedTo::Agent } else { SealedTo::Operator };
+    Ok(CredentialRequest { name, kind, source, sealed_to })
+}
+
+/// The exact object that was read: preconditions for its deletion.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SecretVersion {
+    /// `metadata.uid`.
+    pub uid: String,
+    /// `metadata.resourceVersion`.
+    pub resource_version: String,
+}
+
+/// A Secret as far as it matters for delivering what is in it. Its values may be plaintext by a
+/// customer's mistake, so they are kept as such.
+#[derive(Debug)]
+pub struct SecretView {
+    pub(super) name: String,
+    pub(super) namespace: String,
+    pub(super) r#type: String,
+    pub(super) version: Option<SecretVersion>,
+    pub(super) created: Timestamp,
+    pub(super) instance: Option<String>,
+    pub(super) sealed_with: Option<Sha256>,
+    pub(super) wide_scope: Option<&'static str>,
+    pub(super) data: BTreeMap<String, Secret>,
+}
+
+impl From<KubeSecret> for SecretView {
+    /// `stringData` is write-only in Kubernetes; it is read here for manifests that come from a file.
+    fn from(secret: KubeSecret) -> Self {
+        let metadata = secret.metadata;
+        let (labels, annotations) =
+            (metadata.labels.unwrap_or_default(), metadata.annotations.unwrap_or_default());
+        let data = secret.data.unwrap_or_default().into_iter();
+        let text = secret.string_data.unwrap_or_default().into_iter();
+        let version = metadata.uid.zip(metadata.resource_version);
+        Self {
+            name: metadata.name.unwrap_or_default(),
+            namespace: metadata.namespace.unwrap_or_default(),
+            // What the API server makes of a Secret without a type.
+            r#type: secret.type_.unwrap_or_else(|| "Opaque".to_owned()),
+            version: version.map(|(uid, resource_version)| SecretVersion { uid, resource_version }),
+            // Without a date it might have been sealed just now.
+            created: metadata.creation_timestamp.map_or(Timestamp::MAX, |time| time.0),
+            instance: labels.get(INSTANCE_LABEL).cloned(),
+            sealed_with: annotations.get(SEALED_WITH_ANNOTATION).and_then(|at| at.parse().ok()),
+            wide_scope: WIDE_SCOPES
+                .into_iter()
+                .find(|scope| annotations.get(*scope).is_some_and(|value| value == "true")),
+            data: data
+                .map(|(key, value)| (key, Secret::new(value.0)))
+                .chain(text.map(|(key, value)| (key, Secret::from(value))))
+                .collect(),
+        }
+    }
+}
+
+impl SecretView {
+    /// `metadata.name`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The exact object that was read, if it came from an API server.
+    pub fn version(&self) -> Option<&SecretVersion> {
+        self.version.as_ref()
+    }
+}
+
+/// Reads an envelope as it stands in a Secret: as the text that `kubeseal --raw` prints (under
+/// `stringData`), or as its bytes (that text under `data`). Line breaks inside the text are ignored.
+pub fn parse_envelope(value: &Secret) -> Result<Envelope, NotAnEnvelope> {
+    // The text may be plaintext by mistake, so the copy without line breaks is kept as a secret too.
+    let joined =
+        |text: &str| Secret::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    let from_text = value.expose_str().map(joined);
+    let from_text = from_text.as_ref().and_then(Secret::expose_str).map(Envelope::from_base64);
+    let parsed = match from_text {
+        None | Some(Err(EnvelopeError::NotSealed)) => Envelope::from_bytes(value.expose().to_vec()),
+        Some(parsed) => parsed,
+    };
+    parsed.map_err(|error| match error {
+        EnvelopeError::TooLarge => NotAnEnvelope::TooLarge,
+        _ => NotAnEnvelope::Plaintext,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::credentials::test_keys;
+    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+    use rstest::rstest;
+
+    fn entry<'a>(name: &'a str, r#type: &'a str) -> CredentialEntry<'a> {
+        CredentialEntry { name, r#type, sealed: Some("x"), ..CredentialEntry::default() }
+    }
+
+    #[rstest]
+    #[case::reserved(entry("moorage-tunnel", "AnthropicApiKey"), "InvalidName")]
+    #[case::path(entry("../etc", "AnthropicApiKey"), "InvalidName")]
+    #[case::internal_type(entry("a", "TunnelToken"), "UnknownType")]
+    #[case::no_type(entry("a", ""), "UnknownType")]
+    #[case::both(
+        CredentialEntry { secret_ref: Some(("s", "k")), ..entry("a", "AnthropicApiKey") },
+        "AmbiguousSource"
+    )]
+    #[case::neither(
+        CredentialEntry { sealed: None, ..entry("a", "AnthropicApiKey") },
+        "AmbiguousSource"
+    )]
+    fn a_wrong_entry_is_refused_and_the_others_stay(
+        #[case] wrong: CredentialEntry<'_>,
+        #[case] reason: &str,
+    ) {
+        let (requests, refusals) = parse_entries(&[wrong, entry("good", "AnthropicApiKey")]);
+        assert_eq!(refusals.iter().map(Refusal::reason).collect::<Vec<_>>(), [reason]);
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].name.as_str(), "good");
+    }
+
+    #[test]
+    fn plaintext_inline_is_not_kept() {
+        let entry =
+            CredentialEntry { sealed: Some(test_keys::ANTHROPIC), ..entry("a", "AnthropicApiKey") };
+        let (requests, refusals) = parse_entries(&[entry]);
+        assert!(refusals.is_empty(), "the credential is still wanted");
+        let problem = CredentialSource::Inline(Err(NotAnEnvelope::Plaintext));
+        assert_eq!(requests[0].source, problem);
+    }
+
+    #[test]
+    fn a_name_given_twice_is_refused_once() {
+        let twice = [entry("a", "AnthropicApiKey"), entry("a", "OpenAiApiKey")];
+        let (requests, refusals) = parse_entries(&twice);
+        assert_eq!((requests.len(), refusals.len()), (1, 1));
+        assert_eq!(refusals[0].reason(), "DuplicateName");
+    }
+
+    #[test]
+    fn text_wrapped_text_and_bytes_are_the_same_envelope() {
+        let certificate = test_keys::key(0).certificate().clone();
+        let envelope = certificate.seal(&"value".to_owned().into(), "l").unwrap();
+        let text = envelope.to_base64();
+        let wrapped = format!("{}\n  {}\n", &text[..76], &text[76..]);
+        let bytes = BASE64.decode(&text).unwrap();
+        for form in [text.into_bytes(), wrapped.into_bytes(), bytes] {
+            let parsed = parse_envelope(&Secret::new(form)).unwrap();
+            assert_eq!(parsed.sha256(), envelope.sha256());
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn printable_text_shorter_than_an_envelope_is_never_taken_for_one(text in "[ -~]{0,300}") {
+            let parsed = parse_envelope(&Secret::from(text));
+            proptest::prop_assert_eq!(parsed, Err(NotAnEnvelope::Plaintext));
+        }
+    }
+}

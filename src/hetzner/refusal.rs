@@ -1,0 +1,152 @@
+//! What Hetzner's refusals mean. Source: the API documentation's section on errors, and its
+//! rate limit headers.
+
+use http::{HeaderMap, StatusCode};
+use serde::Deserialize;
+
+use crate::cloud::transport::{Dialect, Refusal};
+use crate::cloud::{Cloud, Conflict, ErrorKind, InvalidField};
+
+pub(super) static DIALECT: Dialect = Dialect {
+    cloud: Cloud::Hetzner,
+    refusal,
+    remaining,
+};
+
+#[derive(Deserialize)]
+struct Envelope {
+    error: Body,
+}
+
+#[derive(Deserialize)]
+struct Body {
+    code: String,
+    #[serde(default)]
+    message: Option<String>,
+    #[serde(default)]
+    details: Option<serde_json::Value>,
+}
+
+#[derive(Deserialize)]
+struct Details {
+    #[serde(default)]
+    fields: Vec<Field>,
+}
+
+#[derive(Deserialize)]
+struct Field {
+    name: String,
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+fn refusal(refused: &Refusal<'_>) -> (ErrorKind, String) {
+    let Ok(Envelope { error }) = serde_json::from_slice(refused.body) else {
+        return without_envelope(refused);
+    };
+    let kind = kind(refused, &error);
+    (
+        kind,
+        format!(
+            "{} {}: {}",
+            refused.status.as_u16(),
+            error.code,
+            error.message.unwrap_or_default()
+        ),
+    )
+}
+
+/// The code refines the status; an unknown code leaves what the status says.
+fn kind(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
+    let maybe_applied = refused.write;
+    match error.code.as_str() {
+        "unauthorized" => ErrorKind::Unauthorized,
+        "token_readonly" => ErrorKind::Forbidden { read_only: true },
+        "maintenance" => ErrorKind::Maintenance,
+        "resource_limit_exceeded" => ErrorKind::QuotaExceeded,
+        "uniqueness_error" => ErrorKind::Conflict(Conflict::NameTaken),
+        "conflict" => ErrorKind::Conflict(Conflict::Concurrent),
+        "resource_unavailable" | "placement_error" => ErrorKind::OutOfStock,
+        "resource_in_use" | "must_remove_from_resources" => ErrorKind::ResourceInUse,
+        "locked" => ErrorKind::Locked,
+        "protected" => ErrorKind::Protected,
+        "service_error" | "server_error" | "unavailable" | "timeout" => {
+            ErrorKind::Transient { maybe_applied }
+        }
+        _ => by_status(refused, error),
+    }
+}
+
+fn by_status(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
+    match refused.status {
+        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
+        StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
+        StatusCode::NOT_FOUND if error.code == "not_found" => ErrorKind::NotFound,
+        StatusCode::CONFLICT => ErrorKind::Conflict(Conflict::Concurrent),
+        StatusCode::GONE => ErrorKind::Gone,
+        StatusCode::PRECONDITION_FAILED => ErrorKind::OutOfStock,
+        StatusCode::LOCKED => ErrorKind::Locked,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
+            retry_after: refused.pause,
+        },
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::Transient {
+            maybe_applied: refused.write,
+        },
+        status if status.is_server_error() => ErrorKind::Transient {
+            maybe_applied: refused.write,
+        },
+        status if status.is_client_error() => ErrorKind::InvalidInput {
+            fields: fields(error),
+        },
+        _ => ErrorKind::Malformed {
+            maybe_applied: refused.write,
+        },
+    }
+}
+
+/// The answer of something on the way, a proxy for example. It proves nothing about an object:
+/// a bare 404 is not "gone".
+fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
+    let kind = match refused.status {
+        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
+        StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
+        StatusCode::GONE => ErrorKind::Gone,
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
+            retry_after: refused.pause,
+        },
+        status if status.is_server_error() => ErrorKind::Transient {
+            maybe_applied: refused.write,
+        },
+        _ => ErrorKind::Malformed {
+            maybe_applied: refused.write,
+        },
+    };
+    (
+        kind,
+        format!("{} without an error document", refused.status.as_u16()),
+    )
+}
+
+fn fields(error: &Body) -> Vec<InvalidField> {
+    let details = error.details.clone().unwrap_or_default();
+    let Ok(Details { fields }) = serde_json::from_value(details) else {
+        return Vec::new();
+    };
+    fields
+        .into_iter()
+        .map(|field| InvalidField {
+            name: field.name,
+            messages: field.messages,
+        })
+        .collect()
+}
+
+fn remaining(headers: &HeaderMap) -> Option<u32> {
+    headers
+        .get("ratelimit-remaining")?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()
+}

@@ -1,0 +1,210 @@
+//! The master key and the key ring in a real API server.
+//!
+//! Needs `MOORAGE_ETCD` and `MOORAGE_KUBE_APISERVER`, paths of the two binaries; without them the
+//! test says that it is skipped, and fails if `MOORAGE_REQUIRE_ALL=1`.
+
+#![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
+
+mod api_server;
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use api_server::ApiServer;
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
+use kube::{
+    Api, Client,
+    api::{DeleteParams, Patch, PatchParams},
+};
+use moorage::{
+    credentials::{
+        key_ring_store::{KeyRingStore, KeyRingStoreError, TOMBSTONES_CONFIG_MAP, secret_name},
+        lifetimes::{KeyRingStep, UndeliveredNeeds, after},
+    },
+    master_key::MasterKey,
+    master_key_store::{
+        INSTALLATION_CONFIG_MAP, InstanceCensus, MASTER_KEY_SECRET, MasterKeySource, MasterKeyStore,
+    },
+};
+use moorage_wire::{InstallationId, Secret, sealing::KeyStrength};
+use serde_json::json;
+
+/// As many instances as it says.
+struct Instances(bool);
+
+#[async_trait]
+impl InstanceCensus for Instances {
+    async fn any_instance_exists(&self) -> Result<bool, kube::Error> {
+        Ok(self.0)
+    }
+}
+
+/// One server for all, since each takes seconds to start; every part has a namespace of its own.
+#[tokio::test]
+async fn keys_in_a_real_api_server_are_made_once_and_destroyed_for_good() {
+    let Some(server) = ApiServer::start().await else { return };
+    the_master_key_is_made_once(&server.namespace("made-once").await).await;
+    two_leaders_agree_on_one_key(&server.namespace("two-leaders").await).await;
+    a_lost_master_key_is_not_replaced(&server.namespace("lost").await).await;
+    a_damaged_master_key_is_not_replaced(&server.namespace("damaged").await).await;
+    a_key_file_gets_an_installation(&server.namespace("key-file").await).await;
+    a_sealing_key_lives_and_dies(&server.namespace("ring").await).await;
+    a_foreign_sealing_key_is_named_and_kept(&server.namespace("foreign").await).await;
+    server.stop().await;
+}
+
+struct Namespace {
+    client: Client,
+    name: String,
+}
+
+impl Namespace {
+    fn master_keys(&self) -> MasterKeyStore {
+        MasterKeyStore::new(self.client.clone(), &self.name, MasterKeySource::Secret)
+    }
+
+    fn secrets(&self) -> Api<KubeSecret> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    fn config_maps(&self) -> Api<ConfigMap> {
+        Api::namespaced(self.client.clone(), &self.name)
+    }
+
+    fn ring(&self) -> KeyRingStore {
+        KeyRingStore::new(self.client.clone(), &self.name).with_strength(KeyStrength::Agent)
+    }
+}
+
+async fn the_master_key_is_made_once(namespace: &Namespace) {
+    let store = namespace.master_keys();
+    assert!(store.load().await.unwrap().is_none());
+    let made = store.load_or_create(&Instances(false)).await.unwrap();
+    // Also once there are instances, and for a replica that does not lead.
+    let again = store.load_or_create(&Instances(true)).await.unwrap();
+    let follower = store.load().await.unwrap().unwrap();
+    for other in [again, follower] {
+        assert_eq!((other.id(), other.installation()), (made.id(), made.installation()));
+    }
+    let changed = Patch::Merge(json!({"data": {"key": "AAAA"}}));
+    let edited =
+        namespace.secrets().patch(MASTER_KEY_SECRET, &PatchParams::default(), &changed).await;
+    assert!(edited.is_err(), "the master key can be changed by mistake");
+}
+
+async fn two_leaders_agree_on_one_key(namespace: &Namespace) {
+    let store = namespace.master_keys();
+    let (none, other) = (Instances(false), Instances(false));
+    let (one, two) = tokio::join!(store.load_or_create(&none), store.load_or_create(&other));
+    assert_eq!(one.unwrap().id(), two.unwrap().id());
+}
+
+async fn a_lost_master_key_is_not_replaced(namespace: &Namespace) {
+    let store = namespace.master_keys();
+    let error = store.load_or_create(&Instances(true)).await.unwrap_err();
+    assert_eq!(error.reason(), "MasterKeyMissing");
+    assert!(error.to_string().contains("restore it from a backup"), "{error}");
+    assert!(store.load().await.unwrap().is_none());
+}
+
+async fn a_damaged_master_key_is_not_replaced(namespace: &Namespace) {
+    let secret: KubeSecret = serde_json::from_value(json!({
+        "metadata": {"name": MASTER_KEY_SECRET},
+        "stringData": {"key": "too short", "installation-id": "0011223344556677"},
+    }))
+    .unwrap();
+    namespace.secrets().create(&kube::api::PostParams::default(), &secret).await.unwrap();
+    let error = namespace.master_keys().load_or_create(&Instances(false)).await.unwrap_err();
+    assert_eq!(error.reason(), "MasterKeyInvalid");
+    assert!(!error.to_string().contains("too short"), "{error}");
+}
+
+async fn a_key_file_gets_an_installation(namespace: &Namespace) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    std::fs::write(&path, b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let source = MasterKeySource::File(path);
+    let store = MasterKeyStore::new(namespace.client.clone(), &namespace.name, source);
+
+    let lost = store.load_or_create(&Instances(true)).await.unwrap_err();
+    assert_eq!(lost.reason(), "MasterKeyMissing");
+    let made = store.load_or_create(&Instances(false)).await.unwrap();
+    let again = store.load_or_create(&Instances(true)).await.unwrap();
+    assert_eq!((made.id(), made.installation()), (again.id(), again.installation()));
+    namespace.config_maps().get(INSTALLATION_CONFIG_MAP).await.unwrap();
+    let none = namespace.secrets().get_opt(MASTER_KEY_SECRET).await.unwrap();
+    assert!(none.is_none(), "the key of a file was stored in the cluster");
+}
+
+fn master(byte: u8) -> MasterKey {
+    let mut key = [byte; 32];
+    key[0] = 0;
+    MasterKey::new(Secret::from(key), InstallationId::from_bytes([7; 8])).unwrap()
+}
+
+async fn a_sealing_key_lives_and_dies(namespace: &Namespace) {
+    let (store, wrapping) = (namespace.ring(), master(1).wrapping_key());
+    let needs = UndeliveredNeeds::default();
+    let start = Timestamp::now();
+    let empty = store.load(&wrapping).await.unwrap();
+    assert_eq!(empty.plan(start, &needs), [KeyRingStep::Generate]);
+
+    let old = store.generate(&wrapping, start).await.unwrap();
+    let envelope = old.key.certificate().seal(&"value".to_owned().into(), "tenants/ada").unwrap();
+    let ring = store.load(&wrapping).await.unwrap();
+    assert_eq!(ring.plan(start, &needs), []);
+    assert_eq!(ring.certificate().unwrap().fingerprint(), old.fingerprint());
+    assert_eq!(ring.unseal(&envelope, "tenants/ada").unwrap().plaintext.expose(), b"value");
+
+    let later = after(start, SignedDuration::from_hours(61 * 24));
+    let new = store.generate(&wrapping, later).await.unwrap();
+    let ring = store.load(&wrapping).await.unwrap();
+    assert_eq!(ring.plan(later, &needs), [KeyRingStep::Destroy(old.fingerprint())]);
+    let tombstone = ring.tombstone(&old.fingerprint(), later).unwrap();
+    assert_eq!(tombstone.not_served_after, new.created);
+    store.destroy(&tombstone).await.unwrap();
+    // Carried out again after a crash, it changes nothing.
+    store.destroy(&tombstone).await.unwrap();
+
+    let name = secret_name(&old.fingerprint());
+    assert!(namespace.secrets().get_opt(&name).await.unwrap().is_none());
+    let ring = store.load(&wrapping).await.unwrap();
+    assert_eq!(ring.keys().len(), 1);
+    assert!(ring.unseal(&envelope, "tenants/ada").is_err());
+    assert_eq!(ring.tombstones().collect::<Vec<_>>(), [&tombstone]);
+
+    // A second one joins the first in the same object, and an unreadable one stops nothing.
+    let another = ring.tombstone(&new.fingerprint(), later).unwrap();
+    store.destroy(&another).await.unwrap();
+    let junk = Patch::Merge(json!({"data": {"junk": "?"}}));
+    let parameters = PatchParams::default();
+    namespace.config_maps().patch(TOMBSTONES_CONFIG_MAP, &parameters, &junk).await.unwrap();
+    assert_eq!(store.load(&wrapping).await.unwrap().tombstones().count(), 2);
+}
+
+async fn a_foreign_sealing_key_is_named_and_kept(namespace: &Namespace) {
+    let (store, mine) = (namespace.ring(), master(1).wrapping_key());
+    let foreign = store.generate(&master(2).wrapping_key(), Timestamp::now()).await.unwrap();
+    store.generate(&mine, Timestamp::now()).await.unwrap();
+    let name = secret_name(&foreign.fingerprint());
+    let Err(error) = store.load(&mine).await else { panic!("a foreign key was taken") };
+    let KeyRingStoreError::Damaged { damaged, .. } = &error else { panic!("{error}") };
+    assert_eq!(damaged.iter().map(|key| &key.secret).collect::<Vec<_>>(), [&name]);
+    namespace.secrets().get(&name).await.unwrap();
+
+    // The remedy that the message names.
+    namespace.secrets().delete(&name, &DeleteParams::default()).await.unwrap();
+    assert_eq!(store.load(&mine).await.unwrap().keys().len(), 1);
+}
+
+impl ApiServer {
+    async fn namespace(&self, name: &str) -> Namespace {
+        let namespace: k8s_openapi::api::core::v1::Namespace =
+            serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
+        let namespaces = Api::all(self.client());
+        namespaces.create(&kube::api::PostParams::default(), &namespace).await.unwrap();
+        Namespace { client: self.client(), name: name.to_owned() }
+    }
+}
