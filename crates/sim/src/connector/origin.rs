@@ -48,15 +48,12 @@ impl FromStr for Mapping {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let (from, to) = text.split_once('=').ok_or("expected FROM=TO")?;
-        match from.strip_prefix("unix:") {
-            Some(path) => {
-                let to = to.parse().map_err(|_| format!("`{to}` is no address and port"))?;
-                Ok(Self::Unix { path: path.to_owned(), to })
-            }
-            None => {
-                let to = to.parse().map_err(|_| format!("`{to}` is no IP address"))?;
-                Ok(Self::Host { from: from.to_owned(), to })
-            }
+        if let Some(path) = from.strip_prefix("unix:") {
+            let to = to.parse().map_err(|_| format!("`{to}` is no address and port"))?;
+            Ok(Self::Unix { path: path.to_owned(), to })
+        } else {
+            let to = to.parse().map_err(|_| format!("`{to}` is no IP address"))?;
+            Ok(Self::Host { from: from.to_owned(), to })
         }
     }
 }

@@ -110,7 +110,7 @@ fn assemble(status: StatusCode, headers: HeaderMap, body: ProxyBody) -> Response
     response
 }
 
-/// WebSockets come by HTTP/1.1 only; over HTTP/2 there is no `Upgrade`.
+/// Web sockets come by HTTP/1.1 only; over HTTP/2 there is no `Upgrade`.
 fn wants_websocket(request: &Request<Incoming>) -> bool {
     request.version() == Version::HTTP_11
         && request.method() == Method::GET

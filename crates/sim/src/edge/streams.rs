@@ -63,7 +63,7 @@ pub fn remove_reserved(headers: &mut HeaderMap) {
 }
 
 /// Writes headers in the form of [`RESPONSE_HEADERS`].
-pub fn serialize_headers(headers: &HeaderMap) -> HeaderValue {
+pub(crate) fn serialize_headers(headers: &HeaderMap) -> HeaderValue {
     let pairs: Vec<String> = headers
         .iter()
         .map(|(name, value)| {

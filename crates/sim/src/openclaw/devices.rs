@@ -13,7 +13,8 @@ use crate::ids::uuid;
 #[serde(rename_all = "camelCase")]
 pub(super) struct Device {
     pub(super) request_id: String,
-    pub(super) device_id: String,
+    #[serde(rename = "deviceId")]
+    pub(super) id: String,
     pub(super) requested_at: Timestamp,
 }
 
@@ -43,8 +44,7 @@ impl Devices {
 
     /// Notes that a browser wants in.
     pub(super) fn request(&mut self) -> io::Result<Device> {
-        let device =
-            Device { request_id: uuid(), device_id: uuid(), requested_at: Timestamp::now() };
+        let device = Device { request_id: uuid(), id: uuid(), requested_at: Timestamp::now() };
         if self.pending.len() >= PENDING_LIMIT {
             self.pending.remove(0);
         }

@@ -183,7 +183,9 @@ impl Gateway {
                     terminal::say(&format!("{TITLE}: configuration reloaded"));
                 }
                 Err(problem) => {
-                    terminal::complain(&format!("{TITLE}: configuration change skipped: {problem}"))
+                    terminal::complain(&format!(
+                        "{TITLE}: configuration change skipped: {problem}"
+                    ));
                 }
             }
         }

@@ -79,7 +79,7 @@ async fn converse(stream: UnixStream, units: Arc<Units>, token_file: Arc<Path>) 
     let mut line = String::new();
     let mut limited = (&mut stream).take(REQUEST_LIMIT);
     let request = match tokio::time::timeout(REQUEST_TIMEOUT, limited.read_line(&mut line)).await {
-        Ok(Ok(0)) | Ok(Err(_)) | Err(_) => return,
+        Ok(Ok(0) | Err(_)) | Err(_) => return,
         Ok(Ok(_)) => serde_json::from_str::<Request>(&line),
     };
     let (answer, afterwards) = match request {
@@ -96,10 +96,10 @@ async fn converse(stream: UnixStream, units: Arc<Units>, token_file: Arc<Path>) 
         tracing::debug!("a client of the installer left before its answer");
     }
     drop(stream);
-    if let Some(request) = afterwards {
-        if let Answer::Failed { message } = perform(request, &units, &token_file).await {
-            tracing::warn!(message, "the agent's own request failed");
-        }
+    if let Some(request) = afterwards
+        && let Answer::Failed { message } = perform(request, &units, &token_file).await
+    {
+        tracing::warn!(message, "the agent's own request failed");
     }
 }
 

@@ -206,10 +206,10 @@ impl Machine {
             (&units.agent, self.layout.bootstrap()),
         ];
         for (unit, needed) in conditions {
-            if needed.is_file() {
-                if let Err(error) = unit.start().await {
-                    tracing::error!(server = self.id, %error, "a unit does not start");
-                }
+            if needed.is_file()
+                && let Err(error) = unit.start().await
+            {
+                tracing::error!(server = self.id, %error, "a unit does not start");
             }
         }
         installer::serve(socket, units.clone(), self.layout.tunnel_token()).await;

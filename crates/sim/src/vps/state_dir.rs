@@ -56,10 +56,10 @@ impl StateDir {
 
 impl Drop for StateDir {
     fn drop(&mut self) {
-        if self.remove {
-            if let Err(error) = std::fs::remove_dir_all(&self.path) {
-                tracing::warn!(path = %self.path.display(), %error, "cannot remove the state directory");
-            }
+        if self.remove
+            && let Err(error) = std::fs::remove_dir_all(&self.path)
+        {
+            tracing::warn!(path = %self.path.display(), %error, "cannot remove the state directory");
         }
     }
 }

@@ -277,7 +277,6 @@ impl Supervisor {
 }
 
 /// The process group of a child, which bears the child's process id.
-
 struct Group(Option<Pid>);
 
 impl Group {

@@ -10,7 +10,7 @@ use http::HeaderMap;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio_tungstenite::tungstenite::Message;
 
-/// An origin that shows the headers it got, echoes bodies and WebSockets, and sets two cookies.
+/// An origin that shows the headers it got, echoes bodies and `WebSocket` messages, and sets two cookies.
 async fn origin() -> String {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

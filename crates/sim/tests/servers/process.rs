@@ -265,6 +265,28 @@ async fn openclaw_runs_when_the_installer_is_asked_and_not_with_a_broken_configu
 }
 
 #[tokio::test]
+async fn the_dashboard_is_reached_through_the_tunnel_with_the_gateway_token() {
+    let (host, _) = Host::booted().await;
+    let config = json!({
+        "gateway": {"mode": "local", "trustedProxies": ["127.0.0.1"], "auth": {"mode": "token", "token": "gateway-token"}},
+    });
+    let file = host.root().join("var/lib/openclaw/.openclaw/openclaw.json");
+    std::fs::write(file, config.to_string()).unwrap();
+    host.installer(json!({"verb": "start", "unit": "openclaw"})).await;
+    host.lab.registry.set_rules(TUNNEL, rules(&[("ada.example.com", "http://127.0.0.1:18789")]));
+    host.lab.registry.add_route("ada.example.com", TUNNEL);
+    let client = host.lab.client(&["ada.example.com"]);
+    let visit = async |token: &str| {
+        let url = "https://ada.example.com/api/whoami";
+        Some(client.get(url).bearer_auth(token).send().await.ok()?.status().as_u16())
+    };
+    eventually("the dashboard", async || (visit("gateway-token").await == Some(200)).then_some(()))
+        .await;
+    assert_eq!(visit("wrong").await, Some(401));
+    host.backend.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_simulator_that_is_killed_leaves_no_process() {
     let folder = tempfile::tempdir().unwrap();
     let ready = folder.path().join("ready.json");
