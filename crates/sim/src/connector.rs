@@ -56,7 +56,7 @@ pub struct ConnectorOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
     /// The token file could not be read.
-    #[error("cannot read the tunnel token from {path}: {source}")]
+    #[error("cannot read the tunnel token from {path}")]
     TokenFile {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum ConnectorError {
         source: std::io::Error,
     },
     /// The token could not be understood.
-    #[error("{path}: {source}")]
+    #[error("{path} holds no tunnel token")]
     Token {
         /// The file.
         path: PathBuf,
@@ -72,7 +72,7 @@ pub enum ConnectorError {
         source: RunTokenError,
     },
     /// The metrics listener could not be bound.
-    #[error("cannot serve metrics on {address}: {source}")]
+    #[error("cannot serve metrics on {address}")]
     Metrics {
         /// The address.
         address: SocketAddr,

@@ -58,10 +58,10 @@ pub struct RunToken {
 #[derive(Debug, thiserror::Error)]
 pub enum RunTokenError {
     /// Not base64.
-    #[error("the tunnel token is not standard base64")]
+    #[error("it is not standard base64")]
     Base64,
     /// Not the expected JSON.
-    #[error("the tunnel token does not hold an account, a tunnel and a secret")]
+    #[error("it does not hold an account, a tunnel and a secret")]
     Fields,
 }
 

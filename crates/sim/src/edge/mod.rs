@@ -50,7 +50,7 @@ impl Default for EdgeAddresses {
 #[derive(Debug, thiserror::Error)]
 pub enum EdgeError {
     /// A listener could not be bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}")]
     Listen {
         /// The address that was asked for.
         address: SocketAddr,
@@ -58,10 +58,10 @@ pub enum EdgeError {
         source: io::Error,
     },
     /// The certificate authority could not be made.
-    #[error("cannot make the certificate authority of the edge: {0}")]
+    #[error("cannot make the certificate authority of the edge")]
     Authority(#[from] rcgen::Error),
     /// The certificate of the authority could not be written.
-    #[error("cannot write {path}: {source}")]
+    #[error("cannot write {path}")]
     Write {
         /// The file.
         path: PathBuf,

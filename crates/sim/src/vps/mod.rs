@@ -54,7 +54,7 @@ pub struct ProcessOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum ProcessBackendError {
     /// A program is missing.
-    #[error("{what} `{path}` is no executable file")]
+    #[error("{what} `{path}` is no executable file: build it, or name another")]
     Program {
         /// Which one.
         what: &'static str,
@@ -62,7 +62,7 @@ pub enum ProcessBackendError {
         path: PathBuf,
     },
     /// The folder is unusable.
-    #[error("cannot use {path} as state directory: {source}")]
+    #[error("cannot use {path} as state directory")]
     StateDir {
         /// The folder.
         path: PathBuf,

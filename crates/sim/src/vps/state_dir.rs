@@ -12,7 +12,7 @@ pub enum StateDirError {
     #[error("another simulator uses {0}: give each its own --state-dir")]
     Taken(PathBuf),
     /// Something else.
-    #[error("cannot use {path} as state directory: {source}")]
+    #[error("cannot use {path} as state directory")]
     Unusable {
         /// The folder.
         path: PathBuf,
