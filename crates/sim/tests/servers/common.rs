@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use moorage_sim::edge::handshake::{RunToken, TunnelSecret};
 use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
 use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
+use serde_json::json;
 use tokio::process::{Child, Command};
 
 pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
@@ -151,4 +152,30 @@ pub(crate) fn runs(process: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
         stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
     })
+}
+
+/// The simulator's program under the name of the agent's stand-in.
+pub(crate) fn agent_stand_in(folder: &tempfile::TempDir) -> PathBuf {
+    let path = folder.path().join("agent-stand-in");
+    std::os::unix::fs::symlink(SIM, &path).unwrap();
+    path
+}
+
+pub(crate) fn user_data(secret: &[u8]) -> String {
+    user_data_with(&run_token(secret))
+}
+
+pub(crate) fn user_data_with(token: &str) -> String {
+    let files = json!({"write_files": [
+        {"path": "/etc/moorage/bootstrap.json", "permissions": "0600", "owner": "root:root", "content": "{}"},
+        {"path": "/etc/moorage/tunnel-token", "permissions": "0600", "content": token},
+    ]});
+    format!("#cloud-config\n{files}\n")
+}
+
+pub(crate) async fn gone(processes: &[u32]) {
+    eventually("the end of the processes", async || {
+        (!processes.iter().any(|process| runs(*process))).then_some(())
+    })
+    .await;
 }

@@ -7,3 +7,4 @@ mod common;
 mod edge;
 mod openclaw;
 mod process;
+mod program;
