@@ -111,10 +111,9 @@ impl LiveConnections {
         self.registry.drop_connection(&connection.id);
     }
 
-    /// Cuts the connections that the registry no longer lets in.
-    fn cut_dead(&self) {
-        let by_tunnel = lock(&self.by_tunnel);
-        for connection in by_tunnel.values().flatten() {
+    /// Cuts the connections of a tunnel that the registry no longer lets in.
+    fn cut_dead(&self, tunnel: &str) {
+        for connection in lock(&self.by_tunnel).get(tunnel).into_iter().flatten() {
             if !self.registry.is_live(&connection.id) {
                 connection.cut.cancel();
             }
@@ -144,11 +143,13 @@ pub(super) async fn follow_events(
             Some(_) = pushes.join_next(), if !pushes.is_empty() => {}
             event = events.recv() => match event {
                 Ok(TunnelEvent::ConfigChanged(tunnel)) => push_to(&live, &tunnel, &mut pushes),
-                Ok(TunnelEvent::ConnectionsClosed(_) | TunnelEvent::TunnelDeleted(_)) => live.cut_dead(),
+                Ok(TunnelEvent::ConnectionsClosed(tunnel) | TunnelEvent::TunnelDeleted(tunnel)) => {
+                    live.cut_dead(&tunnel);
+                }
                 // Anything may have been missed.
                 Err(RecvError::Lagged(_)) => {
-                    live.cut_dead();
                     for tunnel in live.tunnels() {
+                        live.cut_dead(&tunnel);
                         push_to(&live, &tunnel, &mut pushes);
                     }
                 }
