@@ -3,6 +3,7 @@
 pub mod backoff;
 pub mod context;
 pub mod guard;
+pub mod instance;
 pub mod pool;
 pub mod queue;
 pub mod references;
