@@ -1,3 +1,39 @@
-//! The commands of `moorage` that a person runs at a terminal, one file each.
+//! The command line: one file for each command, and what they share.
 
+pub mod cluster_certificates;
+pub mod run;
 pub mod seal;
+
+use clap::{Parser, Subcommand};
+
+/// Moorage gives each customer a locked-down OpenClaw server
+///
+/// One OpenClawInstance in the cluster becomes one Hetzner server that only a Cloudflare Tunnel
+/// reaches.
+#[derive(Parser)]
+#[command(name = "moorage", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run the operator
+    Run(Box<run::RunArgs>),
+    /// Seal API keys for one instance
+    Seal(Box<seal::SealArgs>),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}
