@@ -1,9 +1,10 @@
 //! Leader election over the Lease `moorage-operator`: only its holder writes. The lease itself is
-//! the business of `kube-lease-manager`; two things that it leaves open are closed here.
+//! the business of `kube-lease-manager`; three things that it leaves open are closed here.
 //!
 //! It reports a lost lease only when it can read that somebody else has it, so a leader that is cut
 //! off from the API server would go on for ever. Every renewal is therefore timed, and leadership
-//! ends before the lease can, whatever the network does. And a rival that clears an expired lease
+//! ends before the lease can, whatever the network does. It sleeps until the lease that it knows of
+//! ends, so a lease that was given up is looked for here. And a rival that clears an expired lease
 //! may be a moment late, so a new holder looks again before it begins.
 
 use std::{
@@ -30,16 +31,32 @@ pub const LEASE_NAME: &str = "moorage-operator";
 /// Field manager of the Lease's fields, completed by the identity: each holder needs its own, so that
 /// the API server refuses two who take the lease at once.
 const FIELD_MANAGER: &str = "moorage-leader";
-/// How long a lease lasts, in seconds.
-const LEASE_SECONDS: u64 = 30;
-/// How long before its end it is renewed, in seconds.
-const RENEW_BEFORE_SECONDS: u64 = 10;
-/// A leader whose last renewal is this old stops. Less than the lease, for clocks that differ.
-const TRUSTED_FOR: Duration = Duration::from_secs(LEASE_SECONDS - 5);
 /// A late release by a rival has arrived after this time.
 const SETTLE: Duration = Duration::from_secs(1);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_secs(2);
+
+/// How long a lease lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LeaseTiming {
+    /// How long after its last renewal others may take it; whole seconds.
+    pub lasts: Duration,
+    /// How long before its end it is renewed; whole seconds.
+    pub renew_before: Duration,
+    /// A leader whose last renewal is this old stops. Less than `lasts`, for clocks that differ.
+    pub trusted_for: Duration,
+}
+
+impl Default for LeaseTiming {
+    fn default() -> Self {
+        Self {
+            lasts: Duration::from_secs(30),
+            renew_before: Duration::from_secs(10),
+            trusted_for: Duration::from_secs(25),
+        }
+    }
+}
 
 /// Why this process does not lead.
 #[derive(Debug, Error)]
@@ -68,17 +85,25 @@ pub enum LeaderError {
 /// A process that wants to lead.
 pub struct Candidate {
     manager: LeaseManager,
+    client: Client,
     leases: Api<Lease>,
+    namespace: String,
+    parameters: LeaseParams,
     identity: String,
     renewals: Renewals,
+    trusted_for: Duration,
 }
 
 impl Candidate {
     /// Reads the lease, or makes it. `identity` must be this process's alone.
+    ///
+    /// # Panics
+    /// If `timing` renews a lease before it begins, or does not renew it at all.
     pub async fn new(
         mut config: Config,
         namespace: &str,
         identity: String,
+        timing: LeaseTiming,
     ) -> Result<Self, LeaderError> {
         config.connect_timeout = Some(REQUEST_TIMEOUT);
         config.read_timeout = Some(REQUEST_TIMEOUT);
@@ -88,25 +113,37 @@ impl Candidate {
         let builder = ClientBuilder::try_from(config);
         let builder = builder.map_err(|error| LeaderError::Client(Box::new(error)))?;
         let client: Client = builder.with_layer(&renewals).build();
-        let parameters = LeaseParams::new(&identity, LEASE_SECONDS, RENEW_BEFORE_SECONDS)
-            .with_field_manager(format!("{FIELD_MANAGER}-{identity}"));
-        let manager = LeaseManagerBuilder::new(client.clone(), LEASE_NAME)
-            .with_namespace(namespace)
-            .with_parameters(parameters)
-            .build()
-            .await
-            .map_err(|source| LeaderError::Lease {
-                namespace: namespace.to_owned(),
-                source: Box::new(source),
-            })?;
-        let leases = Api::namespaced(client, namespace);
-        Ok(Self { manager, leases, identity, renewals })
+        let parameters =
+            LeaseParams::new(&identity, timing.lasts.as_secs(), timing.renew_before.as_secs())
+                .with_field_manager(format!("{FIELD_MANAGER}-{identity}"));
+        let manager = manager(&client, namespace, &parameters).await?;
+        Ok(Self {
+            manager,
+            leases: Api::namespaced(client.clone(), namespace),
+            client,
+            namespace: namespace.to_owned(),
+            parameters,
+            identity,
+            renewals,
+            trusted_for: timing.trusted_for,
+        })
     }
 
     /// Waits until this process leads.
-    pub async fn elected(&self) {
+    pub async fn elected(&mut self) {
         loop {
-            match self.manager.changed().await {
+            let changed = tokio::select! {
+                changed = self.manager.changed() => changed,
+                () = self.given_up() => {
+                    // A new manager knows of no lease that it would have to wait for.
+                    match manager(&self.client, &self.namespace, &self.parameters).await {
+                        Ok(manager) => self.manager = manager,
+                        Err(error) => tracing::warn!(%error, "a free lease cannot be taken yet"),
+                    }
+                    continue;
+                }
+            };
+            match changed {
                 Ok(true) => {
                     sleep(SETTLE).await;
                     if self.holds_the_lease().await {
@@ -122,12 +159,21 @@ impl Candidate {
         }
     }
 
-    async fn holds_the_lease(&self) -> bool {
-        match self.leases.get(LEASE_NAME).await {
-            Ok(lease) => {
-                let holder = lease.spec.and_then(|spec| spec.holder_identity);
-                holder.as_deref() == Some(self.identity.as_str())
+    /// Waits until nobody has the lease, or it is gone.
+    async fn given_up(&self) {
+        loop {
+            sleep(RETRY).await;
+            match self.leases.get_opt(LEASE_NAME).await.map(holder) {
+                Ok(None) => return,
+                Ok(Some(_)) => {}
+                Err(error) => tracing::debug!(%error, "Lease {LEASE_NAME} cannot be looked at"),
             }
+        }
+    }
+
+    async fn holds_the_lease(&self) -> bool {
+        match self.leases.get_opt(LEASE_NAME).await.map(holder) {
+            Ok(holder) => holder.as_deref() == Some(self.identity.as_str()),
             Err(error) => {
                 tracing::warn!(%error, "Lease {LEASE_NAME} cannot be confirmed");
                 false
@@ -140,12 +186,12 @@ impl Candidate {
     pub async fn lost(&self) -> LeaderError {
         let mut taken = pin!(self.taken_by_another());
         loop {
-            let deadline = self.renewals.last() + TRUSTED_FOR;
+            let deadline = self.renewals.last() + self.trusted_for;
             tokio::select! {
                 () = &mut taken => return LeaderError::Lost,
                 () = sleep_until(deadline) => {
                     let age = self.renewals.last().elapsed();
-                    if age >= TRUSTED_FOR {
+                    if age >= self.trusted_for {
                         return LeaderError::NotRenewed(age.as_secs());
                     }
                 }
@@ -167,14 +213,38 @@ impl Candidate {
         }
     }
 
-    /// Gives the lease up, so that another process need not wait for its end.
+    /// Gives the lease up if this process has it, so that another one need not wait for its end.
     pub async fn release(&self) {
-        match timeout(SETTLE, self.manager.release()).await {
-            Ok(Ok(())) => tracing::info!("gave Lease {LEASE_NAME} up"),
+        let release = async {
+            if self.holds_the_lease().await {
+                self.manager.release().await?;
+                tracing::info!("gave Lease {LEASE_NAME} up");
+            }
+            Ok::<_, LeaseManagerError>(())
+        };
+        match timeout(RELEASE_TIMEOUT, release).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, "Lease {LEASE_NAME} was not given up"),
             Err(_) => tracing::warn!("Lease {LEASE_NAME} was not given up in time"),
         }
     }
+}
+
+fn holder(lease: Option<Lease>) -> Option<String> {
+    lease?.spec?.holder_identity
+}
+
+async fn manager(
+    client: &Client,
+    namespace: &str,
+    parameters: &LeaseParams,
+) -> Result<LeaseManager, LeaderError> {
+    let builder = LeaseManagerBuilder::new(client.clone(), LEASE_NAME).with_namespace(namespace);
+    let built = builder.with_parameters(parameters.clone()).build().await;
+    built.map_err(|source| LeaderError::Lease {
+        namespace: namespace.to_owned(),
+        source: Box::new(source),
+    })
 }
 
 /// When the lease was last written with success, by the clock that never jumps: the time at which

@@ -25,7 +25,7 @@ use crate::{
         key_ring_store::{KeyRingStore, KeyRingStoreError},
     },
     http::{Readiness, Shown},
-    leader::Candidate,
+    leader::{Candidate, LeaseTiming},
     master_key::MasterKey,
     master_key_store::{InstanceCensus, MasterKeyStore},
     pool::Pools,
@@ -48,13 +48,23 @@ pub(super) async fn operate(
     let client = Client::try_from(config.clone());
     let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
     let leader = if settings.leader_elect {
-        let elected = tokio::select! {
+        let mut candidate = tokio::select! {
             () = shutdown.cancelled() => return Ok(()),
-            elected = stand_for_election(&settings, &client, &config, shown) => elected,
+            candidate = find_lease(&settings, &config, &shown.readiness) => candidate,
         };
+        let published = &shown.certificate;
+        let shut_down = tokio::select! {
+            () = shutdown.cancelled() => true,
+            () = candidate.elected() => false,
+            never = standby::publish_certificate(&settings, &client, published) => match never {},
+        };
+        if shut_down {
+            candidate.release().await;
+            return Ok(());
+        }
         tracing::info!("leading");
         shown.readiness.not_ready("leading, but the keys are not read yet");
-        Some(elected)
+        Some(candidate)
     } else {
         None
     };
@@ -79,23 +89,15 @@ pub(super) async fn operate(
     Ok(())
 }
 
-async fn stand_for_election(
-    settings: &Settings,
-    client: &Client,
-    config: &Config,
-    shown: &Shown,
-) -> Candidate {
+async fn find_lease(settings: &Settings, config: &Config, readiness: &Readiness) -> Candidate {
     let identity = identity();
-    let candidate = persist("Lease", &shown.readiness, || {
-        Candidate::new(config.clone(), &settings.namespace, identity.clone())
+    let candidate = persist("Lease", readiness, || {
+        let timing = LeaseTiming::default();
+        Candidate::new(config.clone(), &settings.namespace, identity.clone(), timing)
     })
     .await;
     tracing::info!(identity, "standing by");
-    shown.readiness.ready();
-    tokio::select! {
-        () = candidate.elected() => {}
-        never = standby::publish_certificate(settings, client, &shown.certificate) => match never {},
-    }
+    readiness.ready();
     candidate
 }
 
