@@ -131,21 +131,14 @@ async fn metrics(State(shown): State<Shown>) -> Response {
 }
 
 async fn certificate(State(shown): State<Shown>) -> Response {
-    match shown.certificate.pem().await {
-        Some(pem) => {
-            // A copy that some proxy kept would be sealed to after its key is gone.
-            let headers = [
-                (header::CONTENT_TYPE, "application/x-pem-file"),
-                (header::CACHE_CONTROL, "no-store"),
-            ];
-            (headers, pem).into_response()
-        }
-        None => {
-            let message = "there is no sealing certificate yet: the operator is starting, or cannot read its key ring; /readyz and its log say more\n";
-            let retry = [(header::RETRY_AFTER, "5")];
-            (StatusCode::SERVICE_UNAVAILABLE, retry, message).into_response()
-        }
+    if let Some(pem) = shown.certificate.pem().await {
+        // A copy that some proxy kept would be sealed to after its key is gone.
+        let headers =
+            [(header::CONTENT_TYPE, "application/x-pem-file"), (header::CACHE_CONTROL, "no-store")];
+        return (headers, pem).into_response();
     }
+    let message = "there is no sealing certificate yet: the operator is starting, or cannot read its key ring; /readyz and its log say more\n";
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "5")], message).into_response()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     match start(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // The log has it as well, where there is one; this is for the terminal.
+            // For the terminal; the operator's log has its own line.
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
@@ -44,7 +44,8 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => {
             telemetry::init(args.log_format, &args.log_filter)?;
-            run::run(*args).await?;
+            let ended = run::run(*args).await;
+            ended.inspect_err(|error| tracing::error!(%error, "the operator ended"))?;
         }
         Command::Seal(args) => {
             let output = seal::run(*args, &ClusterCertificates).await?;

@@ -4,7 +4,10 @@ use std::io::stderr;
 
 use clap::ValueEnum;
 use thiserror::Error;
-use tracing_subscriber::{EnvFilter, util::TryInitError};
+use tracing_subscriber::{
+    EnvFilter,
+    util::{SubscriberInitExt as _, TryInitError},
+};
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -35,7 +38,6 @@ pub enum TelemetryError {
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let parsed = parse(filter)?;
     let logs = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(parsed);
-    use tracing_subscriber::util::SubscriberInitExt as _;
     match format {
         LogFormat::Json => logs.json().flatten_event(true).finish().try_init()?,
         LogFormat::Text => logs.finish().try_init()?,

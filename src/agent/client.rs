@@ -109,7 +109,7 @@ impl Target<'_> {
 
 impl EdgeAgentClient {
     /// A client that dials like this.
-    pub fn new(dialing: EdgeDialing) -> Result<Self, EdgeClientError> {
+    pub fn new(dialing: &EdgeDialing) -> Result<Self, EdgeClientError> {
         let resolver = Arc::new(EdgeResolver::new(dialing.address));
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("moorage/", env!("CARGO_PKG_VERSION")))

@@ -1,5 +1,7 @@
 //! The command line: one file for each command, and what they share.
 
+#![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
+
 pub mod cluster_certificates;
 pub mod run;
 pub mod seal;

@@ -1,6 +1,8 @@
 //! `moorage run`: the operator. What it is told is here; how it starts, leads and ends is in
 //! `operator`.
 
+#![allow(clippy::doc_markdown, reason = "the comments of options are their help")]
+
 mod operator;
 mod standby;
 
@@ -30,7 +32,7 @@ use crate::{
 
 /// For requests to the HTTP server that are under way at the end.
 const HTTP_GRACE: Duration = Duration::from_millis(500);
-const LONGEST_INTERVAL: Duration = Duration::from_hours(7 * 24);
+const LONGEST_INTERVAL: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Run the operator
 ///
@@ -187,7 +189,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     };
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(serve(listener, shown.clone(), http_stop.clone()));
-    let ended = operator::operate(settings, &shown, shutdown).await;
+    let ended = operator::operate(settings, &shown, &shutdown).await;
     shown.readiness.not_ready("stopping");
     http_stop.cancel();
     let _ = tokio::time::timeout(HTTP_GRACE, http).await;

@@ -261,7 +261,8 @@ async fn the_edge_is_dialled_by_the_anchors_address_under_the_hosts_own_name() {
         StatusCode::FORBIDDEN
     });
     let edge = Edge::before(app).await;
-    let client = edge.client_with(EdgeDialing { address: None, ..edge.dialing() });
+    let dialing = EdgeDialing { address: None, ..edge.dialing() };
+    let client = EdgeAgentClient::new(&dialing).unwrap();
     // No resolver knows the host; only the anchor leads to the edge, and the port is in the host.
     let mut route = route();
     route.host = format!("{HOST}:{}", edge.address().port());

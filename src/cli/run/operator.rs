@@ -27,7 +27,7 @@ use crate::{
     http::{Readiness, Shown},
     leader::{Candidate, LeaseTiming},
     master_key::MasterKey,
-    master_key_store::{InstanceCensus, MasterKeyStore},
+    master_key_store::{InstanceCensus, MasterKeyStore, MasterKeyStoreError},
     pool::Pools,
 };
 
@@ -40,10 +40,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub(super) async fn operate(
     settings: Settings,
     shown: &Shown,
-    shutdown: CancellationToken,
+    shutdown: &CancellationToken,
 ) -> Result<(), RunError> {
     // Before anything else, so that what is wrong on the command line ends the process at once.
-    let agents: Arc<dyn AgentApi> = Arc::new(EdgeAgentClient::new(settings.edge.clone())?);
+    let agents: Arc<dyn AgentApi> = Arc::new(EdgeAgentClient::new(&settings.edge)?);
     let config = Config::infer().await?;
     let client = Client::try_from(config.clone());
     let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
@@ -53,12 +53,12 @@ pub(super) async fn operate(
             candidate = find_lease(&settings, &config, &shown.readiness) => candidate,
         };
         let published = &shown.certificate;
-        let shut_down = tokio::select! {
+        let told_to_end = tokio::select! {
             () = shutdown.cancelled() => true,
             () = candidate.elected() => false,
             never = standby::publish_certificate(&settings, &client, published) => match never {},
         };
-        if shut_down {
+        if told_to_end {
             candidate.release().await;
             return Ok(());
         }
@@ -80,7 +80,7 @@ pub(super) async fn operate(
     };
     tokio::select! {
         lost = lost => return Err(lost.into()),
-        () = lead(settings, client, agents, shown, &shutdown) => {}
+        () = lead(settings, client, agents, shown, shutdown) => {}
         () = stopping => tracing::warn!("some passes did not end in time"),
     }
     if let Some(leader) = leader {
@@ -137,8 +137,10 @@ async fn prepare(
     let store =
         MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
     let census = ClusterCensus(client.clone());
-    let master_key =
-        persist("master key", &shown.readiness, || store.load_or_create(&census)).await;
+    let master_key = persist("master key", &shown.readiness, || async {
+        store.load_or_create(&census).await.map_err(|error| explain(&error))
+    })
+    .await;
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
     let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_key)).await;
     Context {
@@ -153,6 +155,23 @@ async fn prepare(
         clock: Arc::new(SystemClock),
         intervals: settings.intervals.clone(),
     }
+}
+
+/// What is in the way of the master key, with the commonest cause of all spelled out.
+fn explain(error: &MasterKeyStoreError) -> String {
+    let remedy = match error {
+        MasterKeyStoreError::Kube { source, .. } => match &**source {
+            kube::Error::Api(status) if status.code == 404 => {
+                "; are the custom resource definitions installed?"
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                "; does the operator's ClusterRole allow it?"
+            }
+            _ => "",
+        },
+        _ => "",
+    };
+    format!("{error}{remedy}")
 }
 
 /// The ring, with a key to serve.

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// A certificate is valid for weeks after a newer one is there, so minutes do not matter.
-const REFRESH: Duration = Duration::from_mins(5);
+const REFRESH: Duration = Duration::from_secs(300);
 /// Until there is a certificate at all.
 const RETRY: Duration = Duration::from_secs(10);
 

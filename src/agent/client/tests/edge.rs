@@ -64,7 +64,7 @@ pub(super) struct Edge {
     address: SocketAddr,
     certificate: String,
     connections: Arc<AtomicUsize>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Edge {
@@ -95,14 +95,14 @@ impl Edge {
                 });
             }
         });
-        Self { address, certificate: cert.pem(), connections, _tasks: tasks }
+        Self { address, certificate: cert.pem(), connections, tasks }
     }
 
     /// Stands before a scripted origin.
     pub(super) async fn before(app: Router) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mut edge = Self::start(listener.local_addr().unwrap()).await;
-        edge._tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
+        edge.tasks.spawn(async move { axum::serve(listener, app).await.unwrap() });
         edge
     }
 
@@ -121,11 +121,7 @@ impl Edge {
     }
 
     pub(super) fn client(&self) -> EdgeAgentClient {
-        self.client_with(self.dialing())
-    }
-
-    pub(super) fn client_with(&self, dialing: EdgeDialing) -> EdgeAgentClient {
-        EdgeAgentClient::new(dialing).unwrap()
+        EdgeAgentClient::new(&self.dialing()).unwrap()
     }
 }
 
@@ -133,5 +129,5 @@ impl Edge {
 pub(super) fn nowhere() -> EdgeAgentClient {
     // Port 0 is replaced by 443 of the URL; port 1 of loopback has no listener.
     let address = Some(SocketAddr::from(([127, 0, 0, 1], 1)));
-    EdgeAgentClient::new(EdgeDialing { address, extra_roots: None }).unwrap()
+    EdgeAgentClient::new(&EdgeDialing { address, extra_roots: None }).unwrap()
 }
