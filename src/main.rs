@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context as _, anyhow};
+use anyhow::anyhow;
 use clap::Parser as _;
 use moorage::{
     cli::{Cli, Command, cluster_certificates::ClusterCertificates, run, seal},
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // For the terminal; the operator's log has its own line.
-            eprintln!("error: {error:#}");
+            eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
@@ -34,7 +34,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
         .install_default()
         .map_err(|_| anyhow!("a TLS provider is installed already"))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let runtime = runtime.context("the runtime cannot be started")?;
+    let runtime = runtime.map_err(|error| anyhow!("the runtime cannot be started: {error}"))?;
     let ended = runtime.block_on(perform(cli));
     runtime.shutdown_timeout(RUNTIME_GRACE);
     ended

@@ -1,6 +1,6 @@
 //! Logging: to standard error, as text for people or as one JSON object per line.
 
-use std::io::stderr;
+use std::io::{IsTerminal as _, stderr};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -37,7 +37,10 @@ pub enum TelemetryError {
 /// Begins to log what passes `filter`, such as `info,moorage=debug`.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
     let parsed = parse(filter)?;
-    let logs = tracing_subscriber::fmt().with_writer(stderr).with_env_filter(parsed);
+    let logs = tracing_subscriber::fmt()
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_env_filter(parsed);
     match format {
         LogFormat::Json => logs.json().flatten_event(true).finish().try_init()?,
         LogFormat::Text => logs.finish().try_init()?,

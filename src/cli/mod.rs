@@ -22,10 +22,9 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand)]
+#[allow(missing_docs, reason = "a comment here would replace the help of the command's own file")]
 pub enum Command {
-    /// Run the operator
     Run(Box<run::RunArgs>),
-    /// Seal API keys for one instance
     Seal(Box<seal::SealArgs>),
 }
 
@@ -37,5 +36,14 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_at_length() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            assert!(command.get_long_about().is_some(), "{name}");
+        }
     }
 }
