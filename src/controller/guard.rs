@@ -12,10 +12,10 @@ use kube::{
 };
 use serde_json::{Map, Value, json};
 
-use super::status::{FIELD_MANAGER, count_api_write};
+use super::status::FIELD_MANAGER;
 use crate::{
     api::conditions::{ConditionType, Verdict, merge, reason},
-    metrics::Metrics,
+    metrics::{Metrics, WriteKind},
 };
 
 /// Writes the condition `Stalled`/`Malformed` onto the raw object, unless it is there already.
@@ -47,7 +47,7 @@ where
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     api.patch_status(name, &parameters, &Patch::Apply(document)).await?;
-    count_api_write(metrics, &K::kind(&()), "status");
+    metrics.api_write(WriteKind::Status);
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 //! the writes, and when to look again.
 
 mod apply;
+mod census;
 mod deletion;
 mod events;
 mod memory;
@@ -46,6 +47,7 @@ use crate::{
 
 use apply::{Applied, Hands};
 use memory::{Memories, Memory};
+use observe::Blind;
 use refer::Referred;
 
 /// A pass that takes longer is given up; the next one starts over.
@@ -67,9 +69,10 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let watches = watches::start(&ctx, &namespaces);
+    let (counted, stop) = (watches.instances.clone(), shutdown.clone());
     let cluster = Arc::new(KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics)));
     let controller = Arc::new(Controller {
-        ctx,
+        ctx: Arc::clone(&ctx),
         cluster,
         instances: watches.instances.clone(),
         releases: watches.releases.clone(),
@@ -89,7 +92,8 @@ pub async fn run(
     triggers.push(sweeps.boxed());
     let queue =
         queue::run(watches.instances, triggers, CONCURRENCY, shutdown, controller, reconcile);
-    tokio::join!(queue, ready);
+    let census = census::keep(ctx, counted, stop);
+    tokio::join!(queue, ready, census);
 }
 
 /// What the passes share.
@@ -229,7 +233,11 @@ impl Controller {
     ) -> Result<Look, ClusterError> {
         let key = ObjectRef::from_obj(instance);
         let mut memory = self.memories.take(&key);
-        let mut seen = self.observe(instance, wanted, pool, &mut memory).await?;
+        let mut seen = match self.observe(instance, wanted, pool, &memory).await {
+            Ok(seen) => seen,
+            Err(Blind::Cluster(error)) => return Err(error),
+            Err(Blind::Cloud(failure)) => return self.blind(instance, &failure).await,
+        };
         let timing =
             Timing { report: self.ctx.intervals.report, routes: self.ctx.intervals.routes };
         let ring = self.ctx.key_ring.read().await.clone();
@@ -278,6 +286,19 @@ impl Controller {
         Ok(look)
     }
 
+    /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
+    async fn blind(&self, instance: &OpenClawInstance, failure: &Failure) -> Result<Look, ClusterError> {
+        let old = instance.status.clone().unwrap_or_default();
+        let refused = Refused {
+            reason: failure.reason,
+            message: failure.message.clone(),
+            terminal: failure.retry == Retry::Changed,
+        };
+        let status = status::of_refusal(&old, &refused, instance.metadata.generation, self.now());
+        self.settle(instance, &status).await?;
+        Ok(Look::after(failure))
+    }
+
     /// When to look at an instance again at which there is nothing to do.
     fn settled(&self, seen: &Observed) -> Duration {
         let report = self.ctx.intervals.report;
@@ -306,7 +327,6 @@ impl Controller {
         let written = self.cluster.write_status(instance, current, status).await?;
         if written {
             events::publish(&self.ctx, instance, current, status).await;
-            self.count_phases();
         }
         Ok(written)
     }
@@ -322,14 +342,6 @@ impl Controller {
     fn forget(&self, instance: &OpenClawInstance) {
         let key = ObjectRef::from_obj(instance);
         drop(self.memories.take(&key));
-        self.count_phases();
-    }
-
-    fn count_phases(&self) {
-        let state = self.instances.state();
-        let readable = state.iter().filter_map(|instance| instance.0.as_ref().ok());
-        let phases = readable.filter_map(|instance| instance.status.as_ref()?.phase);
-        self.ctx.metrics.set_instances(phases);
     }
 
     fn installation(&self) -> InstallationId {

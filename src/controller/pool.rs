@@ -45,7 +45,7 @@ use super::{
 };
 use crate::{
     api::{HostingPool, HostingPoolStatus, annotation, conditions::reason},
-    cloud::{BudgetRegistry, CloudError},
+    cloud::{BudgetRegistry, CallObserver, CloudError},
     hetzner::FirewallId,
     pool::{Blocked, Facilities, PoolRuntime, PoolState},
 };
@@ -70,7 +70,6 @@ const LOOKS_PER_THOROUGH: u32 = 24;
 const SLOWLY: Duration = Duration::from_mins(5);
 
 /// What the controller is started with.
-#[derive(Debug)]
 pub struct PoolSettings {
     /// The root of Hetzner's API.
     pub hetzner_endpoint: Url,
@@ -80,6 +79,8 @@ pub struct PoolSettings {
     pub extra_roots: Option<Vec<u8>>,
     /// The call budgets.
     pub budgets: Arc<BudgetRegistry>,
+    /// Told of every call to a cloud.
+    pub observer: Arc<dyn CallObserver>,
     /// Only these pools; all if `None`.
     pub only: Option<BTreeSet<String>>,
 }

@@ -1,7 +1,10 @@
 //! Keeps the ring of sealing keys: makes a new key in time, destroys old ones, and publishes the ring
 //! in the context. What is due is decided by `credentials::lifetimes`; only the leader runs this.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +25,15 @@ const DAILY: Duration = Duration::from_hours(24);
 
 /// Says which keys undelivered values still need, as of now.
 pub type Needs = Arc<dyn Fn() -> UndeliveredNeeds + Send + Sync>;
+
+/// What the passes over instances leave in the context. Which key a value needs is not kept: while
+/// anything is undelivered, every key may be needed.
+pub fn needs(ctx: Arc<Context>) -> Needs {
+    Arc::new(move || UndeliveredNeeds {
+        unknown: ctx.undelivered.load(Ordering::Relaxed),
+        ..UndeliveredNeeds::default()
+    })
+}
 
 /// Keeps the ring until `shutdown`. Call it as the leader only.
 pub async fn run(

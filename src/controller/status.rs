@@ -9,7 +9,7 @@ use kube::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, WriteKind};
 
 /// Who owns the fields that the operator applies.
 pub const FIELD_MANAGER: &str = "moorage";
@@ -45,7 +45,7 @@ where
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
     api.patch_status(&object.name_any(), &parameters, &Patch::Apply(document)).await?;
-    count_api_write(metrics, &K::kind(&()), "status");
+    metrics.api_write(WriteKind::Status);
     Ok(true)
 }
 
@@ -72,7 +72,7 @@ where
         Err(kube::Error::Api(status)) if !held && status.is_not_found() => return Ok(false),
         patched => patched?,
     };
-    count_api_write(metrics, &K::kind(&()), "finalizer");
+    metrics.api_write(WriteKind::Finalizer);
     Ok(true)
 }
 
@@ -85,11 +85,6 @@ fn with_finalizer(finalizers: &[String], held: bool) -> Option<Vec<String>> {
     let others = finalizers.iter().filter(|finalizer| *finalizer != crate::api::FINALIZER);
     let ours = held.then(|| crate::api::FINALIZER.to_owned());
     Some(others.cloned().chain(ours).collect())
-}
-
-/// Counts one write to the API server.
-pub fn count_api_write(_metrics: &Metrics, kind: &str, what: &'static str) {
-    tracing::debug!(kind, what, "wrote to the API server");
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ const TOKEN: &str = "test-token";
 /// The two processes and their files; they end with it.
 pub(crate) struct ApiServer {
     client: Client,
+    kubeconfig: Kubeconfig,
     processes: [Child; 2],
     _directory: TempDir,
 }
@@ -66,8 +67,10 @@ impl ApiServer {
                 "--token-auth-file=tokens.csv".into(),
             ],
         );
-        let client = client(api_port).await;
-        let mut server = Self { client, processes: [etcd, api_server], _directory: directory };
+        let kubeconfig = kubeconfig(api_port);
+        let client = Client::try_from(config(&kubeconfig).await).unwrap();
+        let processes = [etcd, api_server];
+        let mut server = Self { client, kubeconfig, processes, _directory: directory };
         server.wait_until_ready().await;
         Some(server)
     }
@@ -75,6 +78,12 @@ impl ApiServer {
     /// A client that may do anything.
     pub(crate) fn client(&self) -> Client {
         self.client.clone()
+    }
+
+    /// How other programs reach it.
+    #[allow(dead_code, reason = "not every test starts programs")]
+    pub(crate) fn kubeconfig(&self) -> &Kubeconfig {
+        &self.kubeconfig
     }
 
     /// Ends both processes and waits for them.
@@ -141,15 +150,18 @@ fn write_files(directory: &Path) {
     std::fs::write(directory.join("tokens.csv"), tokens).unwrap();
 }
 
-async fn client(port: u16) -> Client {
-    let kubeconfig = format!(
+fn kubeconfig(port: u16) -> Kubeconfig {
+    let text = format!(
         "{{apiVersion: v1, kind: Config, current-context: test,
         clusters: [{{name: test, cluster: {{server: \"https://127.0.0.1:{port}\", insecure-skip-tls-verify: true}}}}],
         users: [{{name: test, user: {{token: {TOKEN}}}}}],
         contexts: [{{name: test, context: {{cluster: test, user: test}}}}]}}"
     );
-    let kubeconfig = Kubeconfig::from_yaml(&kubeconfig).unwrap();
+    Kubeconfig::from_yaml(&text).unwrap()
+}
+
+/// A client's configuration for a cluster.
+pub(crate) async fn config(kubeconfig: &Kubeconfig) -> Config {
     let options = KubeConfigOptions::default();
-    let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
-    Client::try_from(config).unwrap()
+    Config::from_custom_kubeconfig(kubeconfig.clone(), &options).await.unwrap()
 }

@@ -183,10 +183,10 @@ impl Hands<'_> {
         Ok(())
     }
 
-    fn tunnel_secret(&self, seen: &Observed, generation: TunnelGeneration) -> Result<crate::cloudflare::TunnelSecret, Failure> {
+    fn tunnel_secret(&self, seen: &Observed, generation: TunnelGeneration) -> Result<crate::master_key::TunnelSecret, Failure> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
         let master = &self.controller.ctx.master_key;
-        Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation).into())
+        Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))
     }
 
     async fn create_tunnel(&self, seen: &mut Observed) -> Result<(), Trouble> {
@@ -234,7 +234,7 @@ impl Hands<'_> {
     }
 
     /// Only new connections are held to a new secret, so the old ones are cut.
-    async fn set_tunnel_secret(&self, id: &TunnelId, secret: &crate::cloudflare::TunnelSecret) -> Result<(), Trouble> {
+    async fn set_tunnel_secret(&self, id: &TunnelId, secret: &crate::master_key::TunnelSecret) -> Result<(), Trouble> {
         let cloudflare = &self.pool.cloudflare;
         cloudflare.rotate_tunnel_secret(id, secret).await.map_err(failed(ConditionType::TunnelReady))?;
         cloudflare.delete_tunnel_connections(id).await.map_err(failed(ConditionType::TunnelReady))?;

@@ -135,7 +135,7 @@ impl Controller {
         self.cluster.dashboard_secret(instance, name, &access).await
     }
 
-    fn own_tokens(&self, wanted: &Wanted, tunnel: Option<&Tunnel>, epoch: Epoch) -> OwnTokens {
+    pub(super) fn own_tokens(&self, wanted: &Wanted, tunnel: Option<&Tunnel>, epoch: Epoch) -> OwnTokens {
         let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
         let gateway = master.gateway_token(instance, GatewayGeneration(0));
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);

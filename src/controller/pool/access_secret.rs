@@ -16,7 +16,7 @@ use moorage_wire::Secret;
 use super::plan::PoolIdentity;
 use crate::{
     agent::AccessHeaders, api::conditions::reason, cloudflare::IssuedServiceToken,
-    controller::status::count_api_write, metrics::Metrics, pool::Blocked,
+    metrics::{Metrics, WriteKind}, pool::Blocked,
 };
 
 use super::plan::{Again, Trouble};
@@ -183,7 +183,7 @@ impl AccessSecret for KubeAccessSecret<'_> {
                 self.api.create(&parameters, &self.document(&headers, None)).await?;
             }
         }
-        count_api_write(self.metrics, "Secret", "access token");
+        self.metrics.api_write(WriteKind::Object);
         Ok(Arc::new(headers))
     }
 
@@ -201,7 +201,7 @@ impl AccessSecret for KubeAccessSecret<'_> {
             Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
             deleted => drop(deleted?),
         }
-        count_api_write(self.metrics, "Secret", "access token");
+        self.metrics.api_write(WriteKind::Object);
         Ok(())
     }
 }

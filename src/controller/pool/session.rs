@@ -212,6 +212,7 @@ impl Sessions {
         }
         let config = |cloud, group: &str, url: &url::Url, token| ClientConfig {
             extra_root_certificates: settings.extra_roots.clone(),
+            observer: Arc::clone(&settings.observer),
             ..ClientConfig::new(url.clone(), token, settings.budgets.budget(cloud, group))
         };
         let [hetzner_group, cloudflare_group] = &origin.groups;
