@@ -24,7 +24,3 @@ pub use observed::Observed;
 pub use plan::{Part, Plan, Step};
 pub use wanted::Wanted;
 
-#[cfg(test)]
-mod fixtures;
-#[cfg(test)]
-mod tests;

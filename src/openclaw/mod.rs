@@ -1,17 +1,17 @@
-//! stub
-use std::collections::BTreeMap;
-use moorage_wire::{CredentialName, CredentialType};
-use serde_json::{Map, Value};
-/// stub
-pub struct RenderInput<'a> { /// c
- pub config: &'a Map<String, Value>, /// u
- pub dashboard_url: &'a str, /// c
- pub credentials: &'a BTreeMap<CredentialName, CredentialType> }
-/// stub
-pub fn render(_: &RenderInput<'_>) -> Value { Value::Null }
-/// stub
-#[derive(Debug, thiserror::Error)] #[error("x")] pub struct ConfigRefusal;
-impl ConfigRefusal { /// r
- pub fn reason(&self) -> &'static str { "" } }
-/// stub
-pub fn check(_: &Map<String, Value>) -> Result<(), Vec<ConfigRefusal>> { Ok(()) }
+//! `openclaw.json`: what a customer may put into it, and the document that is sent to the server.
+//! Configuration is data here: a JSON tree that is checked, merged and serialized, never text.
+//!
+//! The customer's keys never stand in it. Wherever OpenClaw takes a key, the document holds a
+//! reference into the one secrets file of the server (OpenClaw's `file` provider, `mode: json`).
+
+mod check;
+mod render;
+
+pub use check::{ConfigRefusal, check};
+pub use render::{RenderInput, render};
+
+/// The name of Moorage's file provider in the document.
+pub const PROVIDER: &str = "moorage";
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use moorage_wire::Secret;
 
 use super::access_secret::{AccessSecret, StoredToken, Version};
+use crate::master_key::TunnelSecret;
 use crate::{
     agent::AccessHeaders,
     cloud::{Cloud, CloudError, Conflict, Deletion, ErrorKind, Priority, SecretText},
