@@ -1,3 +1,4 @@
 //! The commands of `moorage` that a person runs at a terminal, one file each.
 
+pub mod crds;
 pub mod seal;
