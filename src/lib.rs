@@ -2,11 +2,18 @@
 //!
 //! Data flows one way: observe → plan → apply → status.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cloud;
 pub mod cloudflare;
+pub mod controller;
 pub mod credentials;
+pub mod dns;
 pub mod hetzner;
+pub mod inventory;
 pub mod master_key;
 pub mod master_key_store;
+pub mod metrics;
+pub mod names;
+pub mod pool;

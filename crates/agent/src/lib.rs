@@ -1,4 +1,28 @@
 //! The Moorage agent: the management service on each customer's server. It is a reconciler: it holds
 //! one desired-state document and sealed credentials, and converges the server to them.
 
+pub mod agent;
+mod api;
+mod connector;
+mod converge;
+mod core;
+mod desired;
+pub mod disk;
+pub mod identity;
 pub mod installer;
+pub mod layout;
+mod lockout;
+mod nonces;
+mod openclaw;
+mod probe;
+mod report;
+mod secret_text;
+mod server;
+pub mod settings;
+mod tunnel;
+mod vault;
+
+pub use agent::{Agent, StartError};
+pub use disk::Disk;
+pub use layout::Layout;
+pub use settings::{Listen, Settings, Timing};

@@ -14,6 +14,15 @@ pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
 /// The Unix socket on which the agent answers and to which cloudflared forwards the management host.
 pub const AGENT_SOCKET_PATH: &str = "/run/moorage/agent.sock";
+/// The home of the `openclaw` user; `.openclaw/openclaw.json` and the state are below it.
+pub const OPENCLAW_HOME: &str = "/var/lib/openclaw";
+/// The one file that holds credentials: a flat JSON object from credential name to value. A rendered
+/// configuration names its file provider by exactly this path. An agent with another root (tests,
+/// the simulator) replaces every string in the configuration that equals this constant or
+/// [`GOOGLE_CLIENT_PATH`] as a whole by the path below its root, and changes nothing else.
+pub const SECRETS_PATH: &str = "/var/lib/openclaw/credentials/secrets.json";
+/// The one credential that is a file of its own: the JSON of a Google OAuth client.
+pub const GOOGLE_CLIENT_PATH: &str = "/var/lib/openclaw/credentials/google-oauth-client.json";
 /// The TCP port of OpenClaw's gateway on the server's loopback interface.
 pub const GATEWAY_PORT: u16 = 18789;
 

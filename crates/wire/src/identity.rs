@@ -51,7 +51,7 @@ macro_rules! hex_id {
 
         impl $name {
             /// Wraps raw bytes, for example from a random source.
-            pub fn from_bytes(bytes: [u8; $bytes]) -> Self {
+            pub const fn from_bytes(bytes: [u8; $bytes]) -> Self {
                 Self(bytes)
             }
 

@@ -38,7 +38,8 @@ pub struct DesiredProgress {
     pub digest: Option<Sha256>,
     /// What became of it.
     pub state: ConvergenceState,
-    /// Documents that were tried and rolled back; they are not tried again.
+    /// Documents that were tried and did not work. They are not tried again, except one whose reason
+    /// is [`FailureReason::System`]: that is what holds up the present document, and it is retried.
     #[serde(default)]
     pub failed: Vec<FailedDigest>,
 }

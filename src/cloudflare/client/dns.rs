@@ -23,13 +23,17 @@ impl DnsApi for CloudflareClient {
         comment_prefix: &str,
     ) -> Result<Vec<DnsRecord>, CloudError> {
         let request = || {
-            Request::new(
+            let request = Request::new(
                 "list_dns_records",
                 Method::GET,
                 [&"zones", zone, &"dns_records"],
                 priority,
-            )
-            .query("comment.startswith", comment_prefix)
+            );
+            if comment_prefix.is_empty() {
+                request
+            } else {
+                request.query("comment.startswith", comment_prefix)
+            }
         };
         self.list(
             RECORDS_PER_PAGE,

@@ -47,7 +47,9 @@ pub enum Request {
         /// Which unit.
         unit: Unit,
     },
-    /// Write the token that cloudflared runs with, atomically, mode 0600. Takes effect at its next start.
+    /// Replace the token that cloudflared runs with (the file that user-data wrote first,
+    /// `moorage_wire::bootstrap::TUNNEL_TOKEN_PATH`), atomically, mode 0600. Takes effect at its next
+    /// start.
     WriteTunnelToken {
         /// The run token, one line of base64.
         token: String,

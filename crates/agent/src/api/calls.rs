@@ -1,0 +1,126 @@
+//! The calls behind both gates.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use jiff::Timestamp;
+use moorage_wire::{CredentialName, Sha256, credential::SealedCredential, problem::ProblemCode};
+
+use super::{
+    Call,
+    answer::{Answer, already_consumed, refuse},
+    enrolment,
+    gates::Message,
+    internal,
+};
+use crate::{
+    core::{Core, blocking},
+    desired,
+    identity::Keys,
+    report,
+    vault::PutError,
+};
+
+/// `If-Match` of an operator that believes the agent to have no desired state.
+const NO_DOCUMENT: &str = "\"none\"";
+
+/// Does what was asked for.
+pub(super) async fn perform(
+    core: &Arc<Core>,
+    keys: &Arc<Keys>,
+    call: Call,
+    message: &Message<'_>,
+) -> Answer {
+    match call {
+        Call::Enrolment => enrolment::confirmed(keys),
+        Call::Report => Answer::json(StatusCode::OK, &report::gather(core, keys).await),
+        Call::PutDesired => put_desired(core, message).await,
+        Call::PutCredential(name) => put_credential(core, keys, name, message.body).await,
+        Call::None => refuse(ProblemCode::NotFound, "there is no such call"),
+    }
+}
+
+async fn put_desired(core: &Arc<Core>, message: &Message<'_>) -> Answer {
+    let document = match desired::parse(message.body) {
+        Ok(document) => document,
+        Err(error) => return refuse(ProblemCode::InvalidBody, &error.to_string()),
+    };
+    let if_match = message.if_match().unwrap_or_default().to_owned();
+    let bytes = message.body.to_vec();
+    let stored = blocking(core, move |core| {
+        let mut desired = core.desired();
+        let current = desired.digest();
+        if if_match != entity_tag(current) {
+            return Ok(Err(current));
+        }
+        if current == Some(document.digest) {
+            return Ok(Ok(()));
+        }
+        desired.replace(document, &bytes).map(Ok)
+    })
+    .await;
+    match stored {
+        Ok(Ok(())) => {
+            core.wake_reconcile.notify_one();
+            Answer::json(StatusCode::ACCEPTED, &serde_json::json!({}))
+        }
+        Ok(Err(current)) => {
+            let has = entity_tag(current);
+            let message = format!("the agent has {has}, which If-Match does not name: look again");
+            refuse(ProblemCode::DigestMismatch, &message)
+        }
+        Err(error) => internal(&error),
+    }
+}
+
+fn entity_tag(digest: Option<Sha256>) -> String {
+    digest.map_or(NO_DOCUMENT.to_owned(), |digest| format!("\"{digest}\""))
+}
+
+async fn put_credential(
+    core: &Arc<Core>,
+    keys: &Arc<Keys>,
+    name: CredentialName,
+    body: &[u8],
+) -> Answer {
+    let sealed: SealedCredential = match serde_json::from_slice(body) {
+        Ok(sealed) => sealed,
+        Err(error) => {
+            let (line, column) = (error.line(), error.column());
+            let message =
+                format!("the body is not a sealed credential: see line {line}, column {column}");
+            return refuse(ProblemCode::InvalidBody, &message);
+        }
+    };
+    let keys = Arc::clone(keys);
+    let stored = blocking(core, move |core| {
+        let under = core.desired().digest();
+        core.vault().put(&keys, &name, &sealed, under, Timestamp::now())
+    })
+    .await;
+    match stored {
+        Ok(stored) => {
+            if stored.openclaw_secrets_changed {
+                core.note_changed_secrets();
+            }
+            if stored.tunnel_changed {
+                core.wake_tunnel.notify_one();
+            }
+            Answer::json(StatusCode::OK, &stored.receipt)
+        }
+        Err(error) => refuse_credential(error),
+    }
+}
+
+fn refuse_credential(error: PutError) -> Answer {
+    let message = error.to_string();
+    match error {
+        PutError::ReservedName => refuse(ProblemCode::InvalidBody, &message),
+        PutError::CannotUnseal(_) => refuse(ProblemCode::CannotUnseal, &message),
+        PutError::SecondGoogleClient(_) | PutError::InvalidFormat(_) => {
+            refuse(ProblemCode::InvalidFormat, &message)
+        }
+        PutError::AlreadyConsumed(receipt) => already_consumed(&message, *receipt),
+        PutError::Disk(error) => internal(&error),
+    }
+}

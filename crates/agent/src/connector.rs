@@ -1,0 +1,82 @@
+//! The loop that watches cloudflared and moves it from one tunnel token to the next. When to try
+//! which token is decided by `tunnel`; here it is done.
+
+use std::{sync::Arc, time::Instant};
+
+use thiserror::Error;
+use tokio::time::timeout;
+use zeroize::Zeroize as _;
+
+use crate::{
+    core::{Core, blocking},
+    disk::DiskError,
+    installer::{
+        client::InstallerError,
+        protocol::{Request, Unit},
+    },
+    probe,
+    tunnel::{Patience, Rotation, Step, Which},
+};
+
+#[derive(Debug, Error)]
+enum Trouble {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Installer(#[from] InstallerError),
+}
+
+/// Whether cloudflared holds at least one connection.
+pub(crate) async fn is_connected(core: &Core) -> bool {
+    probe::is_ok(core.settings.cloudflared_metrics, "/ready").await
+}
+
+/// Watches until the agent ends.
+pub(crate) async fn run(core: Arc<Core>) {
+    let timing = core.settings.timing.clone();
+    let patience =
+        Patience { disconnected_for: timing.disconnected_for, grace: timing.token_grace };
+    let mut rotation = Rotation::new(patience);
+    loop {
+        let trouble = look(&core, &mut rotation).await.err();
+        let trouble = trouble.map(|error| format!("the tunnel's token cannot be changed: {error}"));
+        if let Some(message) = &trouble {
+            tracing::warn!("{message}");
+        }
+        core.notes().tunnel_trouble = trouble;
+        let rotating = core.vault().tunnel().is_rotating();
+        let pause = if rotating { timing.rotation_poll } else { timing.tunnel_poll };
+        let _ = timeout(pause, core.wake_tunnel.notified()).await;
+    }
+}
+
+async fn look(core: &Arc<Core>, rotation: &mut Rotation) -> Result<(), Trouble> {
+    let connected = is_connected(core).await;
+    let step = core.vault().tunnel().next_step(rotation, connected, Instant::now());
+    match step {
+        Step::Wait => Ok(()),
+        Step::Promote => {
+            blocking(core, |core| core.vault().tunnel().promote()).await?;
+            tracing::info!("the new tunnel token works; the old one is erased");
+            Ok(())
+        }
+        Step::Switch(which) => switch(core, which).await,
+    }
+}
+
+async fn switch(core: &Arc<Core>, to: Which) -> Result<(), Trouble> {
+    let Some(token) = blocking(core, move |core| core.vault().tunnel().begin_switch(to)).await?
+    else {
+        return Ok(());
+    };
+    tracing::info!(token_sha256 = %token.sha256(), "cloudflared is started with the other token");
+    let mut write = Request::WriteTunnelToken { token: token.expose().to_owned() };
+    let written = core.installer.perform(&write).await;
+    if let Request::WriteTunnelToken { token } = &mut write {
+        token.zeroize();
+    }
+    written?;
+    core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?;
+    blocking(core, move |core| core.vault().tunnel().finish_switch(to, &token)).await?;
+    Ok(())
+}

@@ -1,0 +1,230 @@
+//! What the parts of a running agent share: its settings, its keys once they are made, and its state
+//! behind locks that are held only for synchronous work, never across an await.
+
+use std::{
+    fs::File,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
+};
+
+use jiff::Timestamp;
+use moorage_wire::{
+    bootstrap::{Bootstrap, EnrolmentKeyText},
+    enrolment::EnrolmentKey,
+    signature::Peers,
+};
+use tokio::sync::Notify;
+
+use crate::{
+    desired::Desired,
+    disk::{Disk, DiskError},
+    identity::{self, IdentityError, Keys},
+    installer::client::InstallerClient,
+    layout::Layout,
+    lockout::{Lockout, Verdict},
+    nonces::Nonces,
+    openclaw::cli::Cli,
+    settings::Settings,
+    vault::Vault,
+};
+
+/// A running agent.
+pub(crate) struct Core {
+    pub(crate) settings: Settings,
+    pub(crate) disk: Disk,
+    /// As it was at the start, without the one-time key.
+    pub(crate) bootstrap: Bootstrap,
+    pub(crate) installer: InstallerClient,
+    pub(crate) openclaw: Cli,
+    /// The desired state is to be looked at.
+    pub(crate) wake_reconcile: Notify,
+    /// The tunnel is to be looked at.
+    pub(crate) wake_tunnel: Notify,
+    /// A value changed that a running `OpenClaw` has not read yet.
+    pub(crate) secrets_changed: AtomicBool,
+    keys: OnceLock<Arc<Keys>>,
+    enrolment: Mutex<Enrolment>,
+    nonces: Mutex<Nonces>,
+    lockout: Mutex<Lockout>,
+    vault: Mutex<Vault>,
+    desired: Mutex<Desired>,
+    notes: Mutex<Notes>,
+    /// Held as long as anything of this agent runs.
+    _lock: File,
+}
+
+/// Whether the operator has confirmed this agent.
+struct Enrolment {
+    confirmed: bool,
+    /// The one-time key, until then.
+    key: Option<Arc<EnrolmentKey>>,
+}
+
+/// Facts for the report that are learnt along the way.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes {
+    /// OpenClaw's version, as it says itself.
+    pub(crate) openclaw_version: Option<String>,
+    /// Why its secrets could not be reloaded.
+    pub(crate) reload_trouble: Option<String>,
+    /// Why the tunnel's token could not be changed.
+    pub(crate) tunnel_trouble: Option<String>,
+}
+
+/// A lock is poisoned only by a panic while it was held; the state on disk is consistent at any
+/// point, and the state in memory changes last.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Core {
+    /// Reads all state. Makes no keys yet: see [`Self::make_keys`].
+    /// `lock_file` is locked already: one state, one agent.
+    pub(crate) fn open(
+        settings: Settings,
+        disk: Disk,
+        lock_file: File,
+    ) -> Result<Self, IdentityError> {
+        let layout = &settings.layout;
+        let folders = [layout.state(), layout.openclaw_state(), layout.credentials()];
+        for folder in &folders {
+            disk.create_folder(folder)?;
+            disk.sweep(folder)?;
+        }
+        disk.remove(&layout.staged_config())?;
+        let mut bootstrap = identity::read_bootstrap(&disk, layout)?;
+        let confirmed = identity::is_enrolled(&disk, layout)?;
+        if confirmed {
+            erase_enrolment_key(&disk, layout);
+        }
+        let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
+        bootstrap.enrolment_key = EnrolmentKeyText::new(String::new());
+        let core = Self {
+            installer: InstallerClient::new(settings.installer_socket.clone()),
+            openclaw: Cli::new(settings.openclaw_bin.clone(), layout.clone()),
+            wake_reconcile: Notify::new(),
+            wake_tunnel: Notify::new(),
+            secrets_changed: AtomicBool::new(true),
+            keys: OnceLock::new(),
+            enrolment: Mutex::new(Enrolment { confirmed, key: key.map(Arc::new) }),
+            nonces: Mutex::default(),
+            lockout: Mutex::default(),
+            vault: Mutex::new(Vault::open(&disk, layout)?),
+            desired: Mutex::new(Desired::open(&disk, layout)?),
+            notes: Mutex::default(),
+            bootstrap,
+            disk,
+            settings,
+            _lock: lock_file,
+        };
+        Ok(core)
+    }
+
+    /// Loads or makes the keys; up to seconds of work.
+    pub(crate) fn make_keys(&self) -> Result<(), IdentityError> {
+        let layout = &self.settings.layout;
+        let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
+        let keys = Keys::load_or_make(&self.disk, layout, &bootstrap)?;
+        // Set once: this is the only caller.
+        let _ = self.keys.set(Arc::new(keys));
+        Ok(())
+    }
+
+    /// The keys, once they are made.
+    pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
+        self.keys.get().cloned()
+    }
+
+    /// The one-time key, until the operator has confirmed the agent.
+    pub(crate) fn enrolment_key(&self) -> Option<Arc<EnrolmentKey>> {
+        lock(&self.enrolment).key.clone()
+    }
+
+    /// Whether the operator has confirmed the agent.
+    pub(crate) fn is_enrolled(&self) -> bool {
+        lock(&self.enrolment).confirmed
+    }
+
+    /// The operator named this agent's key in a signed call: the one-time key has done its work.
+    pub(crate) fn confirm(&self) -> Result<(), DiskError> {
+        let mut enrolment = lock(&self.enrolment);
+        if enrolment.confirmed {
+            return Ok(());
+        }
+        let layout = &self.settings.layout;
+        identity::confirm(&self.disk, layout, Timestamp::now())?;
+        *enrolment = Enrolment { confirmed: true, key: None };
+        tracing::info!(target: "audit", instance = %self.bootstrap.instance_id, "enrolled");
+        erase_enrolment_key(&self.disk, layout);
+        Ok(())
+    }
+
+    /// The two ends that every signed message is bound to.
+    pub(crate) fn peers(&self, keys: &Keys) -> Peers {
+        Peers {
+            instance: self.bootstrap.instance_id,
+            epoch: self.bootstrap.epoch,
+            agent: Some(keys.signing.public_key()),
+        }
+    }
+
+    /// A fresh nonce.
+    pub(crate) fn give_nonce(&self) -> String {
+        lock(&self.nonces).give(Instant::now())
+    }
+
+    /// Uses a nonce up; whether it was good.
+    pub(crate) fn take_nonce(&self, nonce: &str) -> bool {
+        lock(&self.nonces).take(nonce, Instant::now())
+    }
+
+    /// Counts a wrong bearer token.
+    pub(crate) fn count_failure(&self, client: IpAddr) -> Verdict {
+        lock(&self.lockout).failed(client, Instant::now())
+    }
+
+    /// The credentials. Writes to disk: call it off the async threads.
+    pub(crate) fn vault(&self) -> MutexGuard<'_, Vault> {
+        lock(&self.vault)
+    }
+
+    /// The desired state. Writes to disk: call it off the async threads.
+    pub(crate) fn desired(&self) -> MutexGuard<'_, Desired> {
+        lock(&self.desired)
+    }
+
+    /// Facts for the report.
+    pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
+        lock(&self.notes)
+    }
+
+    /// A value changed that a running `OpenClaw` has to read.
+    pub(crate) fn note_changed_secrets(&self) {
+        self.secrets_changed.store(true, Ordering::SeqCst);
+        self.wake_reconcile.notify_one();
+    }
+}
+
+/// Blanks the used-up key. It is worth nothing any more, so that a folder that cannot be written does
+/// not keep the agent from its work; every start tries again.
+fn erase_enrolment_key(disk: &Disk, layout: &Layout) {
+    if let Err(error) = identity::erase_enrolment_key(disk, layout) {
+        tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document");
+    }
+}
+
+/// Runs synchronous work (disk, RSA) off the async threads.
+pub(crate) async fn blocking<T: Send + 'static>(
+    core: &Arc<Core>,
+    work: impl FnOnce(&Core) -> T + Send + 'static,
+) -> T {
+    let core = Arc::clone(core);
+    match tokio::task::spawn_blocking(move || work(&core)).await {
+        Ok(result) => result,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
+    }
+}

@@ -1,0 +1,152 @@
+//! Where everything lies on a server, relative to one root: `/` in production, a folder of its own
+//! in tests and in the simulator.
+
+use std::path::{Path, PathBuf};
+
+use moorage_wire::bootstrap::{
+    AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, OPENCLAW_HOME, SECRETS_PATH,
+    TUNNEL_TOKEN_PATH,
+};
+
+use crate::installer::protocol::INSTALLER_SOCKET_PATH;
+
+const STATE_FOLDER: &str = "/var/lib/moorage";
+const OPENCLAW_PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
+
+/// The paths of one server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Layout {
+    root: PathBuf,
+}
+
+impl Layout {
+    /// The layout below `root`.
+    pub fn new(root: PathBuf) -> Self {
+        Self { root }
+    }
+
+    /// An absolute production path, moved below the root.
+    pub fn under_root(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// What user-data left for the agent.
+    pub fn bootstrap(&self) -> PathBuf {
+        self.under_root(BOOTSTRAP_PATH)
+    }
+
+    /// The token that cloudflared runs with; the installer replaces it.
+    pub fn tunnel_token(&self) -> PathBuf {
+        self.under_root(TUNNEL_TOKEN_PATH)
+    }
+
+    /// The agent's own state, mode 0700.
+    pub fn state(&self) -> PathBuf {
+        self.under_root(STATE_FOLDER)
+    }
+
+    /// Held while an agent runs: one state, one agent.
+    pub fn lock(&self) -> PathBuf {
+        self.state().join("lock")
+    }
+
+    /// The agent's private keys and its proven identity.
+    pub fn identity(&self) -> PathBuf {
+        self.state().join("identity.json")
+    }
+
+    /// Exists once the operator confirmed the identity.
+    pub fn enrolled(&self) -> PathBuf {
+        self.state().join("enrolled.json")
+    }
+
+    /// The desired state, byte for byte as it was sent.
+    pub fn desired(&self) -> PathBuf {
+        self.state().join("desired.json")
+    }
+
+    /// The last document that worked, with the configuration as it was written.
+    pub fn last_good(&self) -> PathBuf {
+        self.state().join("last-good.json")
+    }
+
+    /// Which configuration `OpenClaw` was last started with; absent while that is in doubt.
+    pub fn started(&self) -> PathBuf {
+        self.state().join("openclaw-started.json")
+    }
+
+    /// The documents that failed.
+    pub fn failed(&self) -> PathBuf {
+        self.state().join("failed.json")
+    }
+
+    /// Receipts and consumed ciphertexts; no values.
+    pub fn credential_records(&self) -> PathBuf {
+        self.state().join("credentials.json")
+    }
+
+    /// The tunnel's tokens.
+    pub fn tunnel_state(&self) -> PathBuf {
+        self.state().join("tunnel.json")
+    }
+
+    /// The home of the `openclaw` user.
+    pub fn openclaw_home(&self) -> PathBuf {
+        self.under_root(OPENCLAW_HOME)
+    }
+
+    /// OpenClaw's state folder (`OPENCLAW_STATE_DIR`).
+    pub fn openclaw_state(&self) -> PathBuf {
+        self.openclaw_home().join(".openclaw")
+    }
+
+    /// OpenClaw's configuration (`OPENCLAW_CONFIG_PATH`).
+    pub fn openclaw_config(&self) -> PathBuf {
+        self.openclaw_state().join("openclaw.json")
+    }
+
+    /// A configuration that is being validated.
+    pub fn staged_config(&self) -> PathBuf {
+        self.openclaw_state().join("openclaw.staged.json")
+    }
+
+    /// Values of credentials, as OpenClaw's file provider reads them.
+    pub fn secrets(&self) -> PathBuf {
+        self.under_root(SECRETS_PATH)
+    }
+
+    /// The Google OAuth client.
+    pub fn google_client(&self) -> PathBuf {
+        self.under_root(GOOGLE_CLIENT_PATH)
+    }
+
+    /// The folder of the two files above.
+    pub fn credentials(&self) -> PathBuf {
+        self.openclaw_home().join("credentials")
+    }
+
+    /// Debian's mark that an upgrade waits for a reboot.
+    pub fn reboot_required(&self) -> PathBuf {
+        self.under_root("/run/reboot-required")
+    }
+
+    /// Where the agent listens unless told otherwise.
+    pub fn agent_socket(&self) -> PathBuf {
+        self.under_root(AGENT_SOCKET_PATH)
+    }
+
+    /// Where the installer listens unless told otherwise.
+    pub fn installer_socket(&self) -> PathBuf {
+        self.under_root(INSTALLER_SOCKET_PATH)
+    }
+
+    /// OpenClaw's program unless told otherwise.
+    pub fn openclaw_program(&self) -> PathBuf {
+        self.under_root(OPENCLAW_PROGRAM)
+    }
+
+    /// Whether this is a real server.
+    pub fn is_production(&self) -> bool {
+        self.root == Path::new("/")
+    }
+}

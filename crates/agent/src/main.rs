@@ -1,0 +1,107 @@
+//! The command line of the agent.
+
+use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, Parser, Subcommand};
+use moorage_agent::{Agent, Disk, Listen, Settings};
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// The management service on a Moorage server: takes one desired state and sealed credentials over
+/// the tunnel, converges the server to them, and reports.
+#[derive(Parser)]
+#[command(name = "moorage-agent", version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Answer the operator and converge the server until told to stop.
+    Serve(Serve),
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The folder that all paths are below: /etc/moorage/bootstrap.json, /var/lib/moorage,
+    /// /var/lib/openclaw, /run/moorage.
+    #[arg(long, env = "MOORAGE_AGENT_ROOT", default_value = "/")]
+    root: PathBuf,
+    /// Where to answer [default: unix:<ROOT>/run/moorage/agent.sock].
+    #[arg(
+        long,
+        env = "MOORAGE_AGENT_LISTEN",
+        value_name = "unix:/PATH|tcp:127.X.Y.Z:PORT|systemd"
+    )]
+    listen: Option<Listen>,
+    /// The address of OpenClaw's gateway.
+    #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = "127.0.0.1:18789")]
+    gateway: SocketAddr,
+    /// The metrics address of cloudflared, which serves /ready.
+    #[arg(long, env = "MOORAGE_AGENT_CLOUDFLARED_METRICS", default_value = "127.0.0.1:20241")]
+    cloudflared_metrics: SocketAddr,
+    /// The installer's socket. [default: <ROOT>/run/moorage/installer.sock]
+    #[arg(long, env = "MOORAGE_AGENT_INSTALLER_SOCKET")]
+    installer_socket: Option<PathBuf>,
+    /// OpenClaw's program. [default: <ROOT>/opt/moorage/openclaw/current/bin/openclaw]
+    #[arg(long, env = "MOORAGE_AGENT_OPENCLAW_BIN")]
+    openclaw_bin: Option<PathBuf>,
+    /// How many seconds OpenClaw may take to start before its configuration is rolled back.
+    #[arg(long, env = "MOORAGE_AGENT_HEALTH_DEADLINE", default_value_t = 120, value_name = "SECONDS",
+          value_parser = clap::value_parser!(u64).range(1..=3600))]
+    health_deadline: u64,
+    /// What to log, as a tracing filter: error, warn, info, debug, or per target, such as
+    /// "info,audit=off".
+    #[arg(long, env = "MOORAGE_AGENT_LOG", default_value = "info")]
+    log: String,
+}
+
+impl Serve {
+    fn settings(self) -> Settings {
+        let defaults = Settings::new(self.root);
+        let mut timing = defaults.timing;
+        timing.health_deadline = Duration::from_secs(self.health_deadline);
+        Settings {
+            listen: self.listen.unwrap_or(defaults.listen),
+            gateway: self.gateway,
+            cloudflared_metrics: self.cloudflared_metrics,
+            installer_socket: self.installer_socket.unwrap_or(defaults.installer_socket),
+            openclaw_bin: self.openclaw_bin.unwrap_or(defaults.openclaw_bin),
+            timing,
+            layout: defaults.layout,
+        }
+    }
+}
+
+fn main() -> anyhow::Result<()> {
+    let Command::Serve(serve) = Cli::parse().command;
+    let filter = EnvFilter::try_new(&serve.log)
+        .with_context(|| format!("--log {:?} is not a filter", serve.log))?;
+    // The journal has its own clock, and no use for colours.
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(io::stderr)
+        .with_ansi(false)
+        .without_time()
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let agent = Agent::start(serve.settings(), Disk::default()).await?;
+        let shutdown = async move {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        };
+        agent.run_until(shutdown).await.context("the agent cannot go on")
+    })
+}

@@ -1,0 +1,153 @@
+//! What an agent is started with. Parsed once from the command line; trusted afterwards.
+
+use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+
+use thiserror::Error;
+
+use crate::layout::Layout;
+
+/// Everything that an agent is started with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Where things lie.
+    pub layout: Layout,
+    /// Where to answer.
+    pub listen: Listen,
+    /// `OpenClaw`'s gateway.
+    pub gateway: SocketAddr,
+    /// The metrics address of cloudflared, which serves `/ready`.
+    pub cloudflared_metrics: SocketAddr,
+    /// The installer's socket.
+    pub installer_socket: PathBuf,
+    /// `OpenClaw`'s program.
+    pub openclaw_bin: PathBuf,
+    /// How patient the agent is.
+    pub timing: Timing,
+}
+
+impl Settings {
+    /// The defaults of a server whose files lie below `root`.
+    pub fn new(root: PathBuf) -> Self {
+        let layout = Layout::new(root);
+        Self {
+            listen: Listen::Unix(layout.agent_socket()),
+            gateway: SocketAddr::from(([127, 0, 0, 1], moorage_wire::bootstrap::GATEWAY_PORT)),
+            cloudflared_metrics: SocketAddr::from(([127, 0, 0, 1], 20241)),
+            installer_socket: layout.installer_socket(),
+            openclaw_bin: layout.openclaw_program(),
+            timing: Timing::default(),
+            layout,
+        }
+    }
+}
+
+/// Where the agent answers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A Unix socket that the agent makes itself, mode 0660.
+    Unix(PathBuf),
+    /// A port on a loopback address, for where there is no systemd.
+    Tcp(SocketAddr),
+    /// The socket that systemd holds (`LISTEN_FDS`).
+    Systemd,
+}
+
+/// A text that does not say where to listen.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum InvalidListen {
+    /// Not one of the three forms.
+    #[error("expected unix:/absolute/path, tcp:127.x.y.z:PORT or systemd")]
+    Form,
+    /// The agent is reached through the tunnel, never through a network interface.
+    #[error("TCP is allowed on a loopback address (127.0.0.0/8) only, not on {0}")]
+    NotLoopback(SocketAddr),
+}
+
+impl FromStr for Listen {
+    type Err = InvalidListen;
+
+    fn from_str(text: &str) -> Result<Self, InvalidListen> {
+        if text == "systemd" {
+            return Ok(Self::Systemd);
+        }
+        if let Some(path) = text.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            return if path.is_absolute() {
+                Ok(Self::Unix(path))
+            } else {
+                Err(InvalidListen::Form)
+            };
+        }
+        let address = text.strip_prefix("tcp:").ok_or(InvalidListen::Form)?;
+        let address: SocketAddr = address.parse().map_err(|_| InvalidListen::Form)?;
+        if address.is_ipv4() && address.ip().is_loopback() {
+            Ok(Self::Tcp(address))
+        } else {
+            Err(InvalidListen::NotLoopback(address))
+        }
+    }
+}
+
+/// How patient the agent is. The defaults are right for a server; tests shorten them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Timing {
+    /// How long `OpenClaw` may take to answer `/startupz` after a start.
+    pub health_deadline: Duration,
+    /// Between two looks at a server on which nothing changed.
+    pub reconcile_interval: Duration,
+    /// The first wait after a failure; doubles up to [`Self::reconcile_interval`].
+    pub retry_after_failure: Duration,
+    /// Between two looks at a health endpoint while waiting for it.
+    pub health_poll: Duration,
+    /// Between two looks at cloudflared with a single token.
+    pub tunnel_poll: Duration,
+    /// Between two looks at cloudflared while two tokens are there.
+    pub rotation_poll: Duration,
+    /// How long cloudflared must be without connections before the other token is tried.
+    pub disconnected_for: Duration,
+    /// How long a token that is tried has to connect; grows while neither does.
+    pub token_grace: Duration,
+    /// For the headers, and again for the body of a request.
+    pub read_timeout: Duration,
+    /// For a whole request.
+    pub request_timeout: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            health_deadline: Duration::from_secs(120),
+            reconcile_interval: Duration::from_secs(30),
+            retry_after_failure: Duration::from_secs(1),
+            health_poll: Duration::from_millis(500),
+            tunnel_poll: Duration::from_secs(15),
+            rotation_poll: Duration::from_secs(1),
+            disconnected_for: Duration::from_secs(2),
+            token_grace: Duration::from_secs(3),
+            read_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("tcp:127.0.0.1:8080", true)]
+    #[case("tcp:127.7.8.9:0", true)]
+    #[case("tcp:0.0.0.0:8080", false)]
+    #[case("tcp:192.0.2.1:8080", false)]
+    #[case("tcp:[::1]:8080", false)]
+    #[case("tcp:localhost:8080", false)]
+    #[case("unix:/run/agent.sock", true)]
+    #[case("unix:agent.sock", false)]
+    #[case("systemd", true)]
+    #[case("", false)]
+    fn only_loopback_and_unix_sockets_can_be_listened_on(#[case] text: &str, #[case] taken: bool) {
+        assert_eq!(text.parse::<Listen>().is_ok(), taken);
+    }
+}

@@ -1,0 +1,273 @@
+//! The vault: credentials in, receipts out. A receipt is given only for a value that is durable in
+//! its file, and every order of writes here is chosen so that a crash between two of them keeps that
+//! true: a value comes before its record, a record goes before its value.
+
+mod files;
+mod records;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use moorage_wire::{
+    CredentialName, CredentialType, Receipt, Secret, Sha256,
+    credential::{FormatError, GATEWAY_TOKEN, SealedCredential, TUNNEL_TOKEN},
+    envelope::EnvelopeError,
+    report::Consumed,
+};
+use thiserror::Error;
+
+use self::{
+    files::SecretFiles,
+    records::{Place, Record, Records},
+};
+use crate::{
+    disk::{Disk, DiskError},
+    identity::Keys,
+    layout::Layout,
+    secret_text::SecretText,
+    tunnel::TunnelTokens,
+};
+
+/// Why a credential is not stored. No variant carries a value.
+#[derive(Debug, Error)]
+pub(crate) enum PutError {
+    #[error(
+        "a reserved name and its type belong together: {TUNNEL_TOKEN} with TunnelToken, {GATEWAY_TOKEN} with GatewayToken"
+    )]
+    ReservedName,
+    #[error("the credential {0} is the Google OAuth client already; a server has one")]
+    SecondGoogleClient(CredentialName),
+    #[error("this ciphertext was consumed and has been replaced or removed since")]
+    AlreadyConsumed(Box<Receipt>),
+    #[error("{0}: seal it to this agent's certificate, for this instance and name")]
+    CannotUnseal(EnvelopeError),
+    #[error(transparent)]
+    InvalidFormat(FormatError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// What a successful call did.
+#[derive(Debug)]
+pub(crate) struct Stored {
+    pub(crate) receipt: Receipt,
+    /// Whether a value that `OpenClaw` reads changed.
+    pub(crate) openclaw_secrets_changed: bool,
+    /// Whether the tunnel has another token to go to.
+    pub(crate) tunnel_changed: bool,
+}
+
+/// The credentials of this server.
+pub(crate) struct Vault {
+    disk: Disk,
+    layout: Layout,
+    records: Records,
+    files: SecretFiles,
+    tunnel: TunnelTokens,
+}
+
+impl Vault {
+    /// Reads the state and finishes what a crash interrupted.
+    pub(crate) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
+        let mut vault = Self {
+            disk: disk.clone(),
+            layout: layout.clone(),
+            records: disk.read_json(&layout.credential_records())?.unwrap_or_default(),
+            files: SecretFiles::open(disk, layout)?,
+            tunnel: TunnelTokens::open(disk, layout)?,
+        };
+        vault.scrub()?;
+        Ok(vault)
+    }
+
+    /// The tunnel's tokens.
+    pub(crate) fn tunnel(&mut self) -> &mut TunnelTokens {
+        &mut self.tunnel
+    }
+
+    /// Stores a sealed credential that arrived while the desired state had the digest `under`.
+    pub(crate) fn put(
+        &mut self,
+        keys: &Keys,
+        name: &CredentialName,
+        sealed: &SealedCredential,
+        under: Option<Sha256>,
+        now: Timestamp,
+    ) -> Result<Stored, PutError> {
+        let place = self.place_of(name, sealed.r#type)?;
+        let source = sealed.source_sha256();
+        if let Some(receipt) = self.standing_receipt(name, sealed.r#type, source) {
+            let receipt = receipt.clone();
+            return Ok(Stored { receipt, openclaw_secrets_changed: false, tunnel_changed: false });
+        }
+        if let Some(receipt) = self.records.replaced(name, source) {
+            return Err(PutError::AlreadyConsumed(Box::new(receipt.clone())));
+        }
+        let server = (keys.identity.instance_id, keys.identity.epoch);
+        let label = sealed.label(server.0, server.1, name);
+        let value =
+            keys.sealing.unseal(&sealed.envelope, &label).map_err(PutError::CannotUnseal)?;
+        sealed.r#type.check(value.expose()).map_err(PutError::InvalidFormat)?;
+
+        self.change_records(|records| records.begin(name, source))?;
+        let (place, tunnel_changed) = self.write_value(name, place, &value)?;
+        let receipt =
+            Receipt::sign(&keys.signing, server, (name.clone(), sealed.r#type), source, now);
+        let (stored, stored_place) = (receipt.clone(), place.clone());
+        self.change_records(move |records| records.finish(name, stored, stored_place, under))?;
+        self.scrub()?;
+        let openclaw_secrets_changed = !matches!(place, Place::Tunnel { .. });
+        Ok(Stored { receipt, openclaw_secrets_changed, tunnel_changed })
+    }
+
+    fn place_of(&self, name: &CredentialName, kind: CredentialType) -> Result<Target, PutError> {
+        let target = match kind {
+            CredentialType::TunnelToken => Target::Tunnel,
+            CredentialType::GoogleOAuthClient => Target::GoogleClient,
+            _ => Target::Secrets,
+        };
+        let reserved = match kind {
+            CredentialType::TunnelToken => Some(TUNNEL_TOKEN),
+            CredentialType::GatewayToken => Some(GATEWAY_TOKEN),
+            _ => None,
+        };
+        let fits = match reserved {
+            Some(reserved) => name.as_str() == reserved,
+            None => !name.is_reserved(),
+        };
+        if !fits {
+            return Err(PutError::ReservedName);
+        }
+        match self.records.holder_of_google_client() {
+            Some(holder) if target == Target::GoogleClient && holder != name => {
+                Err(PutError::SecondGoogleClient(holder.clone()))
+            }
+            _ => Ok(target),
+        }
+    }
+
+    fn write_value(
+        &mut self,
+        name: &CredentialName,
+        target: Target,
+        value: &Secret,
+    ) -> Result<(Place, bool), DiskError> {
+        // Every type but the Google client's file is checked to be text; that one is JSON.
+        let text = SecretText::new(value.expose_str().unwrap_or_default());
+        match target {
+            Target::Secrets => self.files.set(name, text).map(|()| (Place::Secrets, false)),
+            Target::GoogleClient => {
+                self.files.set_google_client(&text).map(|()| (Place::GoogleClient, false))
+            }
+            Target::Tunnel => {
+                let token_sha256 = text.sha256();
+                let changed = self.tunnel.add(text)?;
+                Ok((Place::Tunnel { token_sha256 }, changed))
+            }
+        }
+    }
+
+    /// Erases every value that `wanted` does not name, unless it came after the document `current`:
+    /// then it is ahead of a document yet to come. The tunnel's token is never erased, since that
+    /// would cut the server off. Says whether anything was erased.
+    pub(crate) fn erase_all_but(
+        &mut self,
+        wanted: &BTreeSet<CredentialName>,
+        current: Sha256,
+    ) -> Result<bool, DiskError> {
+        let unwanted: Vec<CredentialName> = self
+            .records
+            .stored()
+            .filter(|(name, record)| {
+                !matches!(record.place, Place::Tunnel { .. })
+                    && !wanted.contains(*name)
+                    && record.under != Some(current)
+            })
+            .map(|(name, _)| name.clone())
+            .collect();
+        if unwanted.is_empty() {
+            return Ok(false);
+        }
+        self.change_records(|records| unwanted.iter().for_each(|name| records.forget(name)))?;
+        for name in &unwanted {
+            tracing::info!(target: "audit", credential = %name, "erased: the desired state no longer names it");
+        }
+        self.scrub()?;
+        Ok(true)
+    }
+
+    /// The receipts of what is stored now.
+    pub(crate) fn receipts(&self) -> Vec<Receipt> {
+        let stored = self.records.stored();
+        let present = stored.filter(|(name, record)| self.is_present(name, &record.place));
+        present.map(|(_, record)| record.receipt.clone()).collect()
+    }
+
+    /// Every ciphertext that was ever consumed.
+    pub(crate) fn consumed(&self) -> Vec<Consumed> {
+        self.records.consumed()
+    }
+
+    /// The receipt to give again for a ciphertext that is stored already.
+    fn standing_receipt(
+        &self,
+        name: &CredentialName,
+        kind: CredentialType,
+        source: Sha256,
+    ) -> Option<&Receipt> {
+        let record = self.records.undisturbed(name)?;
+        let same = record.receipt.source_sha256 == source && record.receipt.r#type == kind;
+        (same && self.is_present(name, &record.place)).then_some(&record.receipt)
+    }
+
+    fn is_present(&self, name: &CredentialName, place: &Place) -> bool {
+        match place {
+            Place::Secrets => self.files.contains(name),
+            Place::GoogleClient => self.files.has_google_client(),
+            Place::Tunnel { token_sha256 } => self.tunnel.contains(token_sha256),
+        }
+    }
+
+    /// Removes values that no record accounts for.
+    fn scrub(&mut self) -> Result<(), DiskError> {
+        let in_place = |record: &Record| match &record.stored {
+            Some(stored) => stored.place == Place::Secrets || record.writing.is_some(),
+            None => record.writing.is_some(),
+        };
+        let accounted: BTreeSet<_> = self.records.names_where(in_place);
+        self.files.retain(&accounted)?;
+        if self.records.holder_of_google_client().is_none() && !self.records.is_writing() {
+            self.files.remove_google_client()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at the files again: whoever removed a value also took its receipt away.
+    pub(crate) fn refresh(&mut self) -> Result<(), DiskError> {
+        self.files = SecretFiles::open(&self.disk, &self.layout)?;
+        self.scrub()
+    }
+
+    /// Changes a copy of the records and makes it durable before it counts.
+    fn change_records(&mut self, change: impl FnOnce(&mut Records)) -> Result<(), DiskError> {
+        let mut changed = self.records.clone();
+        change(&mut changed);
+        self.disk.write_json(&self.layout.credential_records(), &changed)?;
+        self.records = changed;
+        Ok(())
+    }
+}
+
+/// Where a value of a type goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Secrets,
+    GoogleClient,
+    Tunnel,
+}
+
+/// The values of `secrets.json`.
+type Values = BTreeMap<CredentialName, SecretText>;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,256 @@
+use std::{collections::BTreeSet, fs, sync::LazyLock};
+
+use jiff::Timestamp;
+use moorage_wire::{
+    Epoch, InstanceId, Secret, Sha256,
+    bootstrap::{Bootstrap, EnrolmentKeyText},
+    credential::{Binding, SealedCredential},
+};
+
+use super::*;
+use crate::disk::crash::disk_that_dies_at;
+
+/// One pair of keys for all tests: making an RSA key is slow.
+static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path().to_owned());
+    Disk::default().create_folder(&layout.state()).unwrap();
+    let bootstrap = Bootstrap {
+        instance_id: InstanceId::from_bytes([1; 16]),
+        epoch: Epoch::from_bytes([2; 8]),
+        operator_key: moorage_wire::OperatorPublicKey::from_bytes([3; 32]),
+        bearer_sha256: Sha256::of(b""),
+        enrolment_key: EnrolmentKeyText::new("5a".repeat(32)),
+    };
+    Keys::load_or_make(&Disk::default(), &layout, &bootstrap).unwrap()
+});
+
+const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+const FIRST: &str = "sk-ant-first-aaaaaaaaaaaaaaaaaaaa";
+const SECOND: &str = "sk-ant-second-bbbbbbbbbbbbbbbbbbb";
+const GOOGLE: &str = r#"{"installed":{"client_id":"id","client_secret":"hidden"}}"#;
+
+fn name(text: &str) -> CredentialName {
+    text.parse().unwrap()
+}
+
+fn seal(credential: &str, kind: CredentialType, value: &str) -> SealedCredential {
+    let source_sha256 = Sha256::of(value.as_bytes());
+    let binding = Binding::Courier { source_sha256 };
+    let server = (KEYS.identity.instance_id, KEYS.identity.epoch);
+    let label = binding.label(server.0, server.1, &name(credential), kind);
+    let plaintext = Secret::from(value.to_owned());
+    let envelope = KEYS.sealing.certificate().seal(&plaintext, &label).unwrap();
+    SealedCredential { r#type: kind, envelope, binding }
+}
+
+fn server() -> (tempfile::TempDir, Layout) {
+    let folder = tempfile::tempdir().unwrap();
+    let layout = Layout::new(folder.path().to_owned());
+    Disk::default().create_folder(&layout.state()).unwrap();
+    Disk::default().create_folder(&layout.credentials()).unwrap();
+    (folder, layout)
+}
+
+fn open(layout: &Layout) -> Vault {
+    Vault::open(&Disk::default(), layout).unwrap()
+}
+
+fn put(vault: &mut Vault, credential: &str, value: &str) -> Result<Stored, PutError> {
+    let kind = CredentialType::AnthropicApiKey;
+    vault.put(&KEYS, &name(credential), &seal(credential, kind, value), None, NOW)
+}
+
+fn secrets(layout: &Layout) -> serde_json::Value {
+    fs::read(layout.secrets())
+        .map_or(serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap())
+}
+
+#[test]
+fn a_stored_credential_is_in_exactly_one_file_and_its_receipt_is_given_again() {
+    let (folder, layout) = server();
+    let mut vault = open(&layout);
+    let stored = put(&mut vault, "anthropic", FIRST).unwrap();
+    assert!(stored.openclaw_secrets_changed);
+    stored.receipt.verify(&KEYS.signing.public_key()).unwrap();
+    let again = put(&mut open(&layout), "anthropic", FIRST).unwrap();
+    assert_eq!(again.receipt, stored.receipt);
+    assert!(!again.openclaw_secrets_changed);
+    assert_eq!(files_with(folder.path(), FIRST), [layout.secrets()]);
+}
+
+fn files_with(folder: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_with(&path, text));
+        } else if String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text) {
+            found.push(path);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_replaced_ciphertext_is_refused_with_its_receipt() {
+    let (folder, layout) = server();
+    let mut vault = open(&layout);
+    let first = put(&mut vault, "anthropic", FIRST).unwrap();
+    put(&mut vault, "anthropic", SECOND).unwrap();
+    match put(&mut vault, "anthropic", FIRST) {
+        Err(PutError::AlreadyConsumed(receipt)) => assert_eq!(*receipt, first.receipt),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(secrets(&layout)["anthropic"], SECOND);
+    assert!(files_with(folder.path(), FIRST).is_empty());
+    assert_eq!(vault.consumed().len(), 2);
+}
+
+#[test]
+fn what_the_desired_state_no_longer_names_is_erased_and_stays_consumed() {
+    let (folder, layout) = server();
+    let mut vault = open(&layout);
+    put(&mut vault, "anthropic", FIRST).unwrap();
+    assert!(vault.erase_all_but(&BTreeSet::new(), Sha256::of(b"document")).unwrap());
+    assert!(files_with(folder.path(), FIRST).is_empty());
+    assert!(vault.receipts().is_empty());
+    assert!(matches!(put(&mut vault, "anthropic", FIRST), Err(PutError::AlreadyConsumed(_))));
+}
+
+#[test]
+fn a_credential_that_came_ahead_of_its_document_is_kept() {
+    let (_folder, layout) = server();
+    let mut vault = open(&layout);
+    let (old, new) = (Sha256::of(b"old"), Sha256::of(b"new"));
+    let sealed = seal("anthropic", CredentialType::AnthropicApiKey, FIRST);
+    vault.put(&KEYS, &name("anthropic"), &sealed, Some(old), NOW).unwrap();
+    assert!(!vault.erase_all_but(&BTreeSet::new(), old).unwrap());
+    assert!(vault.erase_all_but(&BTreeSet::new(), new).unwrap());
+}
+
+#[test]
+fn the_google_client_has_a_file_of_its_own_and_there_is_one() {
+    let (folder, layout) = server();
+    let mut vault = open(&layout);
+    let kind = CredentialType::GoogleOAuthClient;
+    vault.put(&KEYS, &name("google"), &seal("google", kind, GOOGLE), None, NOW).unwrap();
+    assert_eq!(files_with(folder.path(), "hidden"), [layout.google_client()]);
+    let second = vault.put(&KEYS, &name("other"), &seal("other", kind, GOOGLE), None, NOW);
+    assert!(matches!(second, Err(PutError::SecondGoogleClient(_))));
+    put(&mut vault, "google", FIRST).unwrap();
+    assert!(!layout.google_client().exists(), "the credential is another type now");
+}
+
+#[test]
+fn a_damaged_file_takes_its_receipts_along_and_is_made_anew() {
+    let (_folder, layout) = server();
+    put(&mut open(&layout), "anthropic", FIRST).unwrap();
+    fs::write(layout.secrets(), b"{\"anthropic\": ").unwrap();
+    let mut vault = open(&layout);
+    assert!(vault.receipts().is_empty());
+    put(&mut vault, "anthropic", FIRST).unwrap();
+    assert_eq!(secrets(&layout)["anthropic"], FIRST);
+}
+
+#[test]
+fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_again() {
+    let (_folder, layout) = server();
+    let mut vault = open(&layout);
+    put(&mut vault, "anthropic", FIRST).unwrap();
+    fs::remove_file(layout.secrets()).unwrap();
+    vault.refresh().unwrap();
+    assert!(vault.receipts().is_empty());
+    put(&mut vault, "anthropic", FIRST).unwrap();
+    assert_eq!(secrets(&layout)["anthropic"], FIRST);
+}
+
+#[test]
+fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refused() {
+    let (_folder, layout) = server();
+    let mut vault = open(&layout);
+    let kind = CredentialType::AnthropicApiKey;
+    let other = vault.put(&KEYS, &name("b"), &seal("a", kind, FIRST), None, NOW);
+    assert!(matches!(other, Err(PutError::CannotUnseal(_))));
+    let error = put(&mut vault, "anthropic", "my-very-secret").unwrap_err();
+    assert!(matches!(error, PutError::InvalidFormat(_)));
+    assert!(!error.to_string().contains("my-very-secret"));
+    assert!(matches!(put(&mut vault, "moorage-gateway", FIRST), Err(PutError::ReservedName)));
+    assert!(secrets(&layout).as_object().unwrap().is_empty());
+}
+
+/// The life of one credential, stopped by a crash anywhere.
+fn live(disk: &Disk, layout: &Layout, given: &mut Vec<Receipt>) -> Result<(), PutError> {
+    let mut vault = Vault::open(disk, layout)?;
+    given.push(put(&mut vault, "anthropic", FIRST)?.receipt);
+    given.push(put(&mut vault, "anthropic", SECOND)?.receipt);
+    vault.erase_all_but(&BTreeSet::new(), Sha256::of(b"document"))?;
+    Ok(())
+}
+
+#[test]
+fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_repeating() {
+    for at in 0.. {
+        let (folder, layout) = server();
+        let (disk, crashed) = disk_that_dies_at(at);
+        let mut given = Vec::new();
+        let lived = live(&disk, &layout, &mut given);
+        if !crashed() {
+            lived.unwrap();
+            assert!(at > 25, "only {at} steps were tried");
+            break;
+        }
+        disk_sweep(&layout);
+        let mut vault = open(&layout);
+        for receipt in vault.receipts() {
+            assert!(secrets(&layout)["anthropic"].is_string(), "step {at}: {receipt:?}");
+        }
+        let consumed: Vec<_> = vault.consumed().iter().map(|entry| entry.source_sha256).collect();
+        for receipt in &given {
+            assert!(consumed.contains(&receipt.source_sha256), "forgot a receipt at step {at}");
+        }
+        // The operator repeats the delivery it has no receipt for; the last word is the second key.
+        match put(&mut vault, "anthropic", SECOND) {
+            Ok(stored) => {
+                stored.receipt.verify(&KEYS.signing.public_key()).unwrap();
+                assert_eq!(secrets(&layout)["anthropic"], SECOND, "step {at}");
+                assert!(files_with(folder.path(), FIRST).is_empty(), "step {at}");
+            }
+            Err(PutError::AlreadyConsumed(_)) => {
+                assert!(files_with(folder.path(), SECOND).is_empty(), "step {at}");
+                assert_eq!(given.len(), 2, "step {at}: refused a value that was never stored");
+            }
+            Err(other) => panic!("step {at}: {other}"),
+        }
+    }
+}
+
+#[test]
+fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value() {
+    for at in 0..30 {
+        let (_folder, layout) = server();
+        put(&mut open(&layout), "anthropic", FIRST).unwrap();
+        let (disk, crashed) = disk_that_dies_at(at);
+        let rotated =
+            Vault::open(&disk, &layout).map(|mut vault| put(&mut vault, "anthropic", SECOND));
+        disk_sweep(&layout);
+        let mut vault = open(&layout);
+        match put(&mut vault, "anthropic", FIRST) {
+            Ok(_) => assert_eq!(secrets(&layout)["anthropic"], FIRST, "step {at}"),
+            Err(PutError::AlreadyConsumed(_)) => {
+                assert_eq!(secrets(&layout)["anthropic"], SECOND, "step {at}");
+            }
+            Err(other) => panic!("step {at}: {other}"),
+        }
+        if !crashed() {
+            rotated.unwrap().unwrap();
+            return;
+        }
+    }
+    panic!("a rotation takes more writes than were tried");
+}
+
+fn disk_sweep(layout: &Layout) {
+    Disk::default().sweep(&layout.state()).unwrap();
+    Disk::default().sweep(&layout.credentials()).unwrap();
+}

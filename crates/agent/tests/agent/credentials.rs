@@ -1,0 +1,107 @@
+use http::StatusCode;
+use moorage_wire::{
+    CredentialType, Receipt,
+    problem::{Problem, ProblemCode},
+    report::ConvergenceState,
+};
+use serde_json::json;
+
+use crate::{
+    operator::desired,
+    world::{LOGS, World, eventually},
+};
+
+const FIRST: &str = "sk-ant-credentials-hidden-first-00000";
+const SECOND: &str = "sk-ant-credentials-hidden-second-1111";
+const KIND: CredentialType = CredentialType::AnthropicApiKey;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_replaces_the_value_reloads_openclaw_and_refuses_the_old_ciphertext() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    let first = operator.deliver("anthropic", KIND, FIRST).await;
+    assert_eq!(operator.deliver("anthropic", KIND, FIRST).await, first, "the same receipt again");
+    let document = desired(json!({"a": 1}), &["anthropic"]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+
+    let reloads = world.calls("reload");
+    operator.deliver("anthropic", KIND, SECOND).await;
+    assert_eq!(world.secrets(), json!({"anthropic": SECOND}));
+    eventually("OpenClaw reloads its secrets", || async {
+        (world.calls("reload") > reloads).then_some(())
+    })
+    .await;
+    let reply = operator.put_credential("anthropic", KIND, FIRST).await;
+    assert_eq!(reply.status, StatusCode::CONFLICT);
+    let problem: Problem = reply.json();
+    assert_eq!((problem.code, problem.receipt), (ProblemCode::AlreadyConsumed, Some(first)));
+    let report = operator.report().await;
+    assert_eq!((report.receipts.len(), report.consumed.len()), (1, 2));
+    assert!(!LOGS.contains(FIRST) && !LOGS.contains(SECOND));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_that_is_no_longer_desired_is_erased() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    operator.deliver("anthropic", KIND, FIRST).await;
+    operator.deliver("other", KIND, SECOND).await;
+    let document = desired(json!({}), &["anthropic"]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+    eventually("the value is erased", || async {
+        (world.secrets() == json!({"anthropic": FIRST})).then_some(())
+    })
+    .await;
+    let report = operator.report().await;
+    assert_eq!((report.receipts.len(), report.consumed.len()), (1, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_last_good_configuration_needs_stays_while_a_bad_one_is_rolled_back() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    operator.deliver("anthropic", KIND, FIRST).await;
+    let good = desired(json!({"a": 1}), &["anthropic"]);
+    operator.put_desired(&good).await;
+    operator.wait_for(&good, ConvergenceState::Converged).await;
+    let bad = desired(json!({"unknownKey": 1}), &[]);
+    operator.put_desired(&bad).await;
+    operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    assert_eq!(world.secrets(), json!({"anthropic": FIRST}));
+    let better = desired(json!({"a": 2}), &[]);
+    operator.put_desired(&better).await;
+    operator.wait_for(&better, ConvergenceState::Converged).await;
+    eventually("the value is erased", || async { (world.secrets() == json!({})).then_some(()) })
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn values_of_a_wrong_format_and_envelopes_for_another_name_are_refused_without_a_trace() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    let reply = operator.put_credential("anthropic", KIND, "credentials-hidden-malformed").await;
+    assert_eq!(reply.problem(), ProblemCode::InvalidFormat);
+    assert!(!String::from_utf8_lossy(&reply.body).contains("hidden"));
+    let body = serde_json::to_vec(&operator.seal("a", KIND, FIRST)).unwrap();
+    let reply = operator.call(http::Method::PUT, "/v1/credentials/b", None, &body).await;
+    assert_eq!(reply.problem(), ProblemCode::CannotUnseal);
+    assert_eq!(world.secrets(), json!({}));
+    assert!(!LOGS.contains("credentials-hidden-malformed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn receipts_and_consumed_ciphertexts_survive_a_restart() {
+    let world = World::new().await;
+    let (agent, mut operator) = world.enrolled().await;
+    operator.deliver("anthropic", KIND, FIRST).await;
+    let before: Receipt = operator.deliver("anthropic", KIND, SECOND).await;
+    drop(agent);
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let report = operator.report().await;
+    assert_eq!(report.receipts, [before]);
+    assert_eq!(report.consumed.len(), 2);
+}

@@ -1,0 +1,13 @@
+//! The agent as its operator meets it: the real server in this process (and, in `process`, the real
+//! program), with stand-ins for the installer, OpenClaw and cloudflared around it.
+#![allow(clippy::unwrap_used, clippy::doc_markdown, missing_docs)]
+
+mod convergence;
+mod crash;
+mod credentials;
+mod enrolment;
+mod gates;
+mod operator;
+mod process;
+mod tunnel;
+mod world;

@@ -1,0 +1,65 @@
+//! The real program, ended and started again.
+
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Stdio};
+
+use http::StatusCode;
+use http_body_util::Empty;
+use hyper::{body::Bytes, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use rustix::process::{Pid, Signal, kill_process};
+use tokio::{
+    net::UnixStream,
+    process::{Child, Command},
+};
+
+use crate::world::{World, eventually};
+
+fn serve(world: &World) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
+        .arg("serve")
+        .arg("--root")
+        .arg(world.root())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+async fn healthz(socket: &Path) -> Option<StatusCode> {
+    let stream = UnixStream::connect(socket).await.ok()?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.ok()?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::get("/healthz").body(Empty::<Bytes>::new()).unwrap();
+    let answer = sender.send_request(request).await.ok();
+    connection.abort();
+    answer.map(|answer| answer.status())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_agent_starts_again_on_its_old_socket_and_ends_cleanly_when_told_to() {
+    let world = World::new().await;
+    let socket = world.layout.agent_socket();
+    let mut first = serve(&world);
+    eventually("the agent answers", || healthz(&socket)).await;
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o660, "cloudflared is in the socket's group, others are not");
+    first.kill().await.unwrap();
+
+    let mut second = serve(&world);
+    eventually("the agent answers again", || healthz(&socket)).await;
+    let pid = Pid::from_raw(second.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    assert!(second.wait().await.unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_listen_address_that_is_not_loopback_is_refused_with_the_reason() {
+    let output = Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
+        .args(["serve", "--listen", "tcp:192.0.2.1:8080"])
+        .output()
+        .await
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("loopback"), "{message}");
+}

@@ -1,0 +1,63 @@
+use http::Method;
+use moorage_agent::installer::protocol::Unit;
+use moorage_wire::{CredentialType, Sha256, path};
+
+use crate::world::{FIRST_TUNNEL_TOKEN, LOGS, World, eventually};
+
+const SECOND: &str = "second-tunnel-token-hidden-0123456789";
+const THIRD: &str = "third-tunnel-token-hidden-0123456789";
+
+fn sha256(token: &str) -> Sha256 {
+    Sha256::of(token.as_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotated_tunnel_token_is_taken_up_and_the_old_one_erased() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    let report = operator.report().await;
+    assert_eq!(report.cloudflared.active_token_sha256, Some(sha256(FIRST_TUNNEL_TOKEN)));
+
+    let kind = CredentialType::TunnelToken;
+    let receipt = operator.deliver("moorage-tunnel", kind, SECOND).await;
+    assert_eq!(operator.deliver("moorage-tunnel", kind, SECOND).await, receipt);
+    let report = operator.report().await;
+    assert_eq!(report.cloudflared.active_token_sha256, Some(sha256(FIRST_TUNNEL_TOKEN)));
+    assert_eq!(report.cloudflared.token_sha256, [sha256(FIRST_TUNNEL_TOKEN), sha256(SECOND)]);
+    let restarts = world.machine(|machine| machine.starts.get(&Unit::Cloudflared).copied());
+    assert_eq!(restarts, None, "cloudflared is left alone while it is connected");
+
+    world.machine(|machine| machine.token_accepted = SECOND.to_owned());
+    let report = operator
+        .report_when("rotated", |report| report.cloudflared.token_sha256 == [sha256(SECOND)])
+        .await;
+    assert_eq!(report.cloudflared.active_token_sha256, Some(sha256(SECOND)));
+    let state = std::fs::read_to_string(world.layout.tunnel_state()).unwrap();
+    assert!(!state.contains(FIRST_TUNNEL_TOKEN), "the old token is erased");
+    assert!(!LOGS.contains(SECOND) && !LOGS.contains(FIRST_TUNNEL_TOKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_in_the_middle_of_a_rotation_ends_on_the_token_that_works() {
+    let world = World::new().await;
+    let (agent, mut operator) = world.enrolled().await;
+    operator.deliver("moorage-tunnel", CredentialType::TunnelToken, SECOND).await;
+    operator.deliver("moorage-tunnel", CredentialType::TunnelToken, THIRD).await;
+    world.machine(|machine| machine.token_accepted = "none".to_owned());
+    eventually("cloudflared is tried with the new token", || async {
+        world.machine(|machine| (machine.token_running == THIRD).then_some(()))
+    })
+    .await;
+    drop(agent);
+    world.machine(|machine| machine.token_accepted = THIRD.to_owned());
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    operator
+        .report_when("rotated", |report| {
+            report.cloudflared.token_sha256 == [sha256(THIRD)] && report.cloudflared.connected
+        })
+        .await;
+    let reply = operator.call(Method::GET, path::REPORT, None, b"").await;
+    assert!(!String::from_utf8_lossy(&reply.body).contains("hidden"));
+}

@@ -1,0 +1,152 @@
+//! A registry in memory, for tests of the edge alone.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+
+use tokio::sync::broadcast;
+
+use super::ingress::IngressConfig;
+use super::registry::{ConnectionClaim, TunnelRegistry};
+use crate::cloudflare::{AccessDecision, RegisterError, TunnelEvent};
+use crate::ids::{lock, uuid};
+
+/// A registry in memory.
+pub struct MemoryRegistry {
+    state: Mutex<Memory>,
+    events: broadcast::Sender<TunnelEvent>,
+}
+
+#[derive(Default)]
+struct Memory {
+    tunnels: HashMap<String, MemoryTunnel>,
+    routes: HashMap<String, String>,
+    service_tokens: HashMap<String, (String, String)>,
+}
+
+struct MemoryTunnel {
+    account: String,
+    secret: Vec<u8>,
+    rules: Option<(u64, IngressConfig)>,
+    connections: Vec<String>,
+}
+
+impl Default for MemoryRegistry {
+    fn default() -> Self {
+        Self { state: Mutex::default(), events: broadcast::channel(64).0 }
+    }
+}
+
+impl MemoryRegistry {
+    /// Adds a tunnel.
+    pub fn add_tunnel(&self, account: &str, tunnel: &str, secret: &[u8]) {
+        let added = MemoryTunnel {
+            account: account.to_owned(),
+            secret: secret.to_vec(),
+            rules: None,
+            connections: Vec::new(),
+        };
+        lock(&self.state).tunnels.insert(tunnel.to_owned(), added);
+    }
+
+    /// Replaces the rules of a tunnel.
+    pub fn set_rules(&self, tunnel: &str, rules: IngressConfig) {
+        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+            let version = held.rules.as_ref().map_or(0, |(version, _)| version + 1);
+            held.rules = Some((version, rules));
+        }
+        self.announce(TunnelEvent::ConfigChanged(tunnel.to_owned()));
+    }
+
+    /// Replaces the secret of a tunnel; its connections stay.
+    pub fn rotate(&self, tunnel: &str, secret: &[u8]) {
+        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+            held.secret = secret.to_vec();
+        }
+    }
+
+    /// Closes the connections of a tunnel.
+    pub fn close_connections(&self, tunnel: &str) {
+        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+            held.connections.clear();
+        }
+        self.announce(TunnelEvent::ConnectionsClosed(tunnel.to_owned()));
+    }
+
+    /// Deletes a tunnel.
+    pub fn delete_tunnel(&self, tunnel: &str) {
+        lock(&self.state).tunnels.remove(tunnel);
+        self.announce(TunnelEvent::TunnelDeleted(tunnel.to_owned()));
+    }
+
+    /// Leads a hostname to a tunnel.
+    pub fn add_route(&self, hostname: &str, tunnel: &str) {
+        lock(&self.state).routes.insert(hostname.to_owned(), tunnel.to_owned());
+    }
+
+    /// Lets only this service token reach a hostname.
+    pub fn protect(&self, hostname: &str, client_id: &str, client_secret: &str) {
+        let token = (client_id.to_owned(), client_secret.to_owned());
+        lock(&self.state).service_tokens.insert(hostname.to_owned(), token);
+    }
+
+    fn announce(&self, event: TunnelEvent) {
+        // Nobody listening is fine.
+        let _ = self.events.send(event);
+    }
+}
+
+impl TunnelRegistry for MemoryRegistry {
+    fn register_connection(&self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
+        let mut state = lock(&self.state);
+        let tunnel = state.tunnels.get_mut(&claim.tunnel).ok_or(RegisterError::NotFound)?;
+        if tunnel.account != claim.account {
+            return Err(RegisterError::NotFound);
+        }
+        if tunnel.secret != claim.secret {
+            return Err(RegisterError::Unauthorized);
+        }
+        let id = uuid();
+        tunnel.connections.push(id.clone());
+        Ok(id)
+    }
+
+    fn drop_connection(&self, connection: &str) {
+        for tunnel in lock(&self.state).tunnels.values_mut() {
+            tunnel.connections.retain(|id| id != connection);
+        }
+    }
+
+    fn is_live(&self, connection: &str) -> bool {
+        let state = lock(&self.state);
+        state.tunnels.values().any(|tunnel| tunnel.connections.iter().any(|id| id == connection))
+    }
+
+    fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {
+        self.events.subscribe()
+    }
+
+    fn ingress(&self, tunnel: &str) -> Option<(u64, IngressConfig)> {
+        lock(&self.state).tunnels.get(tunnel)?.rules.clone()
+    }
+
+    fn route(&self, hostname: &str) -> Option<String> {
+        lock(&self.state).routes.get(hostname).cloned()
+    }
+
+    fn access_check(
+        &self,
+        hostname: &str,
+        client_id: Option<&str>,
+        client_secret: Option<&str>,
+    ) -> AccessDecision {
+        match lock(&self.state).service_tokens.get(hostname) {
+            None => AccessDecision::NotProtected,
+            Some((id, secret))
+                if client_id == Some(id.as_str()) && client_secret == Some(secret.as_str()) =>
+            {
+                AccessDecision::Allowed
+            }
+            Some(_) => AccessDecision::Denied,
+        }
+    }
+}

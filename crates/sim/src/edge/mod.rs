@@ -1,0 +1,159 @@
+//! The edge: where visitors arrive by TLS and where the connectors of the tunnels dial in.
+//!
+//! `visitors` accepts and routes, `forward` carries one request through a tunnel, `connectors`
+//! holds the live connections, `handshake` is how a connector says who it is. The handshake is a
+//! stand-in of the simulator's own; everything after it (HTTP/2 with the edge as client, the stream
+//! types and headers of `streams`, the rules of `ingress`) has the shape of cloudflared's protocol,
+//! so that the real registration can take the place of the stand-in.
+
+mod connectors;
+mod forward;
+pub mod handshake;
+pub mod ingress;
+mod memory;
+pub mod registry;
+pub mod streams;
+mod tls;
+mod visitors;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use self::connectors::LiveConnections;
+pub use self::memory::MemoryRegistry;
+pub use self::registry::{ConnectionClaim, TunnelRegistry};
+use self::tls::CertificateAuthority;
+
+/// Where the edge listens. Port 0 takes any free port.
+#[derive(Debug, Clone, Copy)]
+pub struct EdgeAddresses {
+    /// TLS, for visitors.
+    pub visitors: SocketAddr,
+    /// For connectors.
+    pub connectors: SocketAddr,
+}
+
+impl Default for EdgeAddresses {
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { visitors: any, connectors: any }
+    }
+}
+
+/// The edge could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum EdgeError {
+    /// A listener could not be bound.
+    #[error("cannot listen on {address}")]
+    Listen {
+        /// The address that was asked for.
+        address: SocketAddr,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The certificate authority could not be made.
+    #[error("cannot make the certificate authority of the edge")]
+    Authority(#[from] rcgen::Error),
+    /// The certificate of the authority could not be written.
+    #[error("cannot write {path}")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+}
+
+/// A running edge.
+pub struct Edge {
+    visitors: SocketAddr,
+    connectors: SocketAddr,
+    ca_file: PathBuf,
+    live: Arc<LiveConnections>,
+    stop: CancellationToken,
+    tasks: JoinSet<()>,
+}
+
+impl Edge {
+    /// Makes a certificate authority, writes its certificate to `ca.pem` in `state_dir`, and listens.
+    pub async fn start(
+        registry: Arc<dyn TunnelRegistry>,
+        addresses: EdgeAddresses,
+        state_dir: &Path,
+    ) -> Result<Self, EdgeError> {
+        let authority = CertificateAuthority::new()?;
+        let ca_file = state_dir.join("ca.pem");
+        std::fs::create_dir_all(state_dir)
+            .and_then(|()| std::fs::write(&ca_file, authority.pem()))
+            .map_err(|source| EdgeError::Write { path: ca_file.clone(), source })?;
+        let tls = authority.into_server_config();
+
+        let (visitor_listener, visitors) = bind(addresses.visitors).await?;
+        let (connector_listener, connectors) = bind(addresses.connectors).await?;
+        let stop = CancellationToken::new();
+        let live = Arc::new(LiveConnections::new(registry.clone()));
+        let mut tasks = JoinSet::new();
+        // Subscribed before the first connector can register, so that no event is missed.
+        tasks.spawn(connectors::follow_events(live.clone(), registry.subscribe(), stop.clone()));
+        tasks.spawn(connectors::accept(connector_listener, live.clone(), stop.clone()));
+        tasks.spawn(visitors::accept(visitor_listener, tls, registry, live.clone(), stop.clone()));
+        Ok(Self { visitors, connectors, ca_file, live, stop, tasks })
+    }
+
+    /// Where visitors connect by TLS.
+    pub fn visitors(&self) -> SocketAddr {
+        self.visitors
+    }
+
+    /// Where connectors dial in.
+    pub fn connectors(&self) -> SocketAddr {
+        self.connectors
+    }
+
+    /// The PEM file with the authority that visitors have to trust.
+    pub fn ca_file(&self) -> &Path {
+        &self.ca_file
+    }
+
+    /// How many connections of `tunnel` are up.
+    pub fn connections_of(&self, tunnel: &str) -> usize {
+        self.live.of(tunnel).len()
+    }
+
+    /// Cuts every connection and closes the listeners.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        while self.tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EdgeError> {
+    let failed = |source| EdgeError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    let bound = listener.local_addr().map_err(failed)?;
+    Ok((listener, bound))
+}
+
+/// Accepts the next connection; waits a little when the process is out of file descriptors, because
+/// connections that end free some.
+async fn next_connection(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Only costs latency when it fails.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The certificates of the edge: an authority made at start, and one leaf per zone made when the
+//! first visitor of that zone arrives. As Cloudflare's Universal SSL, a leaf covers a domain and the
+//! names one level below it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
+use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
+use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
+
+use crate::ids::lock;
+
+/// Leaves that are kept; visitors choose the names, so the number has to have an end.
+const LEAVES_KEPT: usize = 1024;
+
+/// Signs the leaves of the edge. Its key is never written anywhere.
+pub(super) struct CertificateAuthority {
+    issuer: Issuer<'static, KeyPair>,
+    pem: String,
+}
+
+impl CertificateAuthority {
+    /// A new authority.
+    pub(super) fn new() -> Result<Self, rcgen::Error> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        params.distinguished_name.push(DnType::CommonName, "moorage-sim edge authority");
+        let key = KeyPair::generate()?;
+        let pem = params.self_signed(&key)?.pem();
+        Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// The authority's certificate.
+    pub(super) fn pem(&self) -> &str {
+        &self.pem
+    }
+
+    /// A TLS configuration that makes leaves on demand and speaks HTTP/2 and HTTP/1.1.
+    pub(super) fn into_server_config(self) -> Arc<rustls::ServerConfig> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let leaves = Leaves { authority: self, made: Mutex::default() };
+        let mut config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("the provider supports the default TLS versions")
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(leaves));
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Arc::new(config)
+    }
+
+    fn leaf(&self, zone: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
+        let mut params = CertificateParams::new(vec![zone.to_owned(), format!("*.{zone}")])?;
+        params.distinguished_name.push(DnType::CommonName, zone);
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        Ok(CertifiedKey::new(vec![certificate.der().clone()], any_ecdsa_type(&key)?))
+    }
+}
+
+struct Leaves {
+    authority: CertificateAuthority,
+    made: Mutex<HashMap<String, Arc<CertifiedKey>>>,
+}
+
+impl fmt::Debug for Leaves {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Leaves")
+    }
+}
+
+impl ResolvesServerCert for Leaves {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        // No name, or a name of one label: no zone could be meant.
+        let (_, zone) = hello.server_name()?.split_once('.')?;
+        let mut made = lock(&self.made);
+        if let Some(leaf) = made.get(zone) {
+            return Some(leaf.clone());
+        }
+        let leaf = match self.authority.leaf(zone) {
+            Ok(leaf) => Arc::new(leaf),
+            Err(error) => {
+                tracing::warn!(zone, %error, "cannot make a certificate");
+                return None;
+            }
+        };
+        if made.len() >= LEAVES_KEPT {
+            made.clear();
+        }
+        made.insert(zone.to_owned(), leaf.clone());
+        Some(leaf)
+    }
+}

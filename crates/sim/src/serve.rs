@@ -1,0 +1,183 @@
+//! The listeners: plain HTTP for both clouds and the admin API, and their clean end.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use axum::Router;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
+
+use crate::edge::Edge;
+use crate::gateway::{CLOUDFLARE_BASE, HETZNER_BASE, LostResponse};
+use crate::world::World;
+use crate::{admin, cloudflare, hetzner};
+
+/// Where the simulator listens. Port 0 takes any free port.
+#[derive(Debug, Clone, Copy)]
+pub struct ListenAddresses {
+    /// The Hetzner API.
+    pub hetzner: SocketAddr,
+    /// The Cloudflare API.
+    pub cloudflare: SocketAddr,
+    /// The admin API.
+    pub admin: SocketAddr,
+}
+
+impl Default for ListenAddresses {
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self {
+            hetzner: any,
+            cloudflare: any,
+            admin: any,
+        }
+    }
+}
+
+/// The addresses that a running simulator answers on.
+#[derive(Debug, Clone, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Endpoints {
+    /// Base URL of the Hetzner API.
+    pub hetzner: String,
+    /// Base URL of the Cloudflare API.
+    pub cloudflare: String,
+    /// `host:port` of the edge, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge: Option<String>,
+    /// File with the certificate authority of the edge, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge_ca: Option<PathBuf>,
+    /// `host:port` where connectors dial the edge, when there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connector_edge: Option<String>,
+    /// Base URL of the admin API.
+    pub admin: String,
+}
+
+/// A running simulator.
+pub struct Simulator {
+    world: Arc<World>,
+    endpoints: Endpoints,
+    stop: CancellationToken,
+    listeners: JoinSet<()>,
+}
+
+impl Simulator {
+    /// Binds the listeners and serves `world` until [`Simulator::shutdown`].
+    pub async fn start(world: Arc<World>, addresses: ListenAddresses) -> io::Result<Self> {
+        let stop = CancellationToken::new();
+        let mut listeners = JoinSet::new();
+        let mut serve = async |address, router| -> io::Result<SocketAddr> {
+            let listener = TcpListener::bind(address).await.map_err(|error| {
+                io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+            })?;
+            let bound = listener.local_addr()?;
+            listeners.spawn(accept(listener, router, stop.clone()));
+            Ok(bound)
+        };
+        let hetzner = serve(addresses.hetzner, hetzner::router(&world)).await?;
+        let cloudflare = serve(addresses.cloudflare, cloudflare::router(&world)).await?;
+        let admin = serve(addresses.admin, admin::router(&world)).await?;
+        let endpoints = Endpoints {
+            hetzner: format!("http://{hetzner}{HETZNER_BASE}"),
+            cloudflare: format!("http://{cloudflare}{CLOUDFLARE_BASE}"),
+            edge: None,
+            edge_ca: None,
+            connector_edge: None,
+            admin: format!("http://{admin}"),
+        };
+        Ok(Self {
+            world,
+            endpoints,
+            stop,
+            listeners,
+        })
+    }
+
+    /// Notes the edge that stands before its tunnels.
+    #[must_use]
+    pub fn with_edge(mut self, edge: &Edge) -> Self {
+        self.endpoints.edge = Some(edge.visitors().to_string());
+        self.endpoints.edge_ca = Some(edge.ca_file().to_owned());
+        self.endpoints.connector_edge = Some(edge.connectors().to_string());
+        self
+    }
+
+    /// Where it answers.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
+    /// Tells of an edge that runs beside: its address and the file of its certificate authority.
+    pub fn announce_edge(&mut self, address: SocketAddr, authority: PathBuf) {
+        self.endpoints.edge = Some(address.to_string());
+        self.endpoints.edge_ca = Some(authority);
+    }
+
+    /// What it serves.
+    pub fn world(&self) -> &Arc<World> {
+        &self.world
+    }
+
+    /// Cuts every connection, closes the listeners and stops the backend.
+    pub async fn shutdown(mut self) {
+        self.stop.cancel();
+        while self.listeners.join_next().await.is_some() {}
+        self.world.backend.shutdown().await;
+    }
+}
+
+async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => break,
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    let _ = stream.set_nodelay(true);
+                    connections.spawn(converse(stream, router.clone()));
+                }
+                Err(error) => {
+                    // Out of file descriptors, most likely: connections that end will free some.
+                    tracing::warn!(%error, "cannot accept a connection");
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            },
+        }
+    }
+    connections.shutdown().await;
+}
+
+/// Serves one connection. An answer that a fault takes away becomes an error of the service, which
+/// makes hyper close the connection without a byte.
+async fn converse(stream: tokio::net::TcpStream, router: Router) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let router = router.clone();
+        async move {
+            let response: Result<Response<axum::body::Body>, Infallible> =
+                router.oneshot(request.map(axum::body::Body::new)).await;
+            let Ok(response) = response;
+            if response.extensions().get::<LostResponse>().is_some() {
+                return Err(io::Error::other("the answer is lost on purpose"));
+            }
+            Ok(response)
+        }
+    });
+    let connection =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    if let Err(error) = connection.await {
+        tracing::debug!(%error, "connection ended early");
+    }
+}

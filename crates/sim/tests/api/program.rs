@@ -1,0 +1,65 @@
+//! The program: its ready file and its end.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde_json::Value;
+use tokio::process::{Child, Command};
+
+use crate::lab::eventually;
+
+fn spawn(ready: &Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_moorage-sim"))
+        .args(["serve", "--ready-file"])
+        .arg(ready)
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .expect("starts")
+}
+
+#[tokio::test]
+async fn it_tells_its_addresses_when_ready_and_ends_cleanly_on_sigterm() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let ready = dir.path().join("ready.json");
+    let mut program = spawn(&ready);
+    eventually(async || ready.exists()).await;
+    let endpoints: Value =
+        serde_json::from_slice(&std::fs::read(&ready).expect("readable")).expect("JSON");
+    assert!(endpoints["hetzner"].as_str().unwrap().ends_with("/v1"));
+    assert!(
+        endpoints["cloudflare"]
+            .as_str()
+            .unwrap()
+            .ends_with("/client/v4")
+    );
+    let health = reqwest::get(format!("{}/healthz", endpoints["admin"].as_str().unwrap()))
+        .await
+        .expect("answers");
+    assert_eq!(health.status(), 200);
+    let pid = i32::try_from(program.id().expect("runs")).expect("fits");
+    let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+    assert!(program.wait().await.expect("ends").success());
+    assert!(!ready.exists());
+}
+
+#[tokio::test]
+async fn help_names_every_flag() {
+    let help = Command::new(env!("CARGO_BIN_EXE_moorage-sim"))
+        .args(["serve", "--help"])
+        .output()
+        .await
+        .expect("runs");
+    let help = String::from_utf8(help.stdout).expect("text");
+    for flag in [
+        "--listen-hetzner",
+        "--listen-cloudflare",
+        "--listen-admin",
+        "--backend",
+        "--ready-file",
+        "--rate-limit-scale",
+    ] {
+        assert!(help.contains(flag), "{flag}");
+    }
+}

@@ -1,0 +1,181 @@
+//! What the tests of edge, connector and process backend share.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use moorage_sim::edge::handshake::{RunToken, TunnelSecret};
+use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
+use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
+use serde_json::json;
+use tokio::process::{Child, Command};
+
+pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
+pub(crate) const ACCOUNT: &str = "acc";
+pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits until `probe` gives something.
+pub(crate) async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
+where
+    F: Future<Output = Option<T>>,
+{
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// An edge with one tunnel.
+pub(crate) struct Lab {
+    pub(crate) registry: Arc<MemoryRegistry>,
+    pub(crate) edge: Edge,
+    pub(crate) folder: tempfile::TempDir,
+}
+
+impl Lab {
+    pub(crate) async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let registry = Arc::new(MemoryRegistry::default());
+        registry.add_tunnel(ACCOUNT, TUNNEL, b"first");
+        let edge =
+            Edge::start(registry.clone(), EdgeAddresses::default(), folder.path()).await.unwrap();
+        Self { registry, edge, folder }
+    }
+
+    /// A client that dials the edge for every name and trusts its authority.
+    pub(crate) fn client(&self, names: &[&str]) -> reqwest::Client {
+        let pem = std::fs::read(self.edge.ca_file()).unwrap();
+        let authority = reqwest::Certificate::from_pem(&pem).unwrap();
+        let mut builder = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        for name in names {
+            builder = builder.resolve(name, self.edge.visitors());
+        }
+        builder.build().unwrap()
+    }
+
+    /// Writes a run token and gives its file.
+    pub(crate) fn token(&self, name: &str, secret: &[u8]) -> PathBuf {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, run_token(secret)).unwrap();
+        path
+    }
+
+    /// Starts a connector process.
+    pub(crate) fn connector(&self, token: &Path) -> Connector {
+        Connector::start(self.edge.connectors(), token)
+    }
+
+    pub(crate) async fn connections(&self, wanted: usize) {
+        eventually("connections of the tunnel", async || {
+            (self.edge.connections_of(TUNNEL) == wanted).then_some(())
+        })
+        .await;
+    }
+}
+
+pub(crate) fn run_token(secret: &[u8]) -> String {
+    RunToken {
+        account: ACCOUNT.into(),
+        tunnel: TUNNEL.into(),
+        secret: TunnelSecret(secret.to_vec()),
+    }
+    .encode()
+}
+
+pub(crate) fn rules(rules: &[(&str, &str)]) -> IngressConfig {
+    let mut ingress: Vec<_> =
+        rules.iter().map(|(host, service)| IngressRule::host(host, service)).collect();
+    ingress.push(IngressRule::catch_all("http_status:404"));
+    IngressConfig { ingress, ..IngressConfig::default() }
+}
+
+/// A connector process; killed when dropped.
+pub(crate) struct Connector {
+    pub(crate) child: Child,
+    pub(crate) metrics: SocketAddr,
+}
+
+impl Connector {
+    fn start(edge: SocketAddr, token: &Path) -> Self {
+        let metrics = free_address();
+        let child = Command::new(SIM)
+            .arg("connector")
+            .arg("--token-file")
+            .arg(token)
+            .args([
+                "--edge",
+                &edge.to_string(),
+                "--metrics",
+                &metrics.to_string(),
+                "--retry-base-ms",
+                "20",
+            ])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        Self { child, metrics }
+    }
+
+    /// Waits until `/ready` has this status, and gives its body.
+    pub(crate) async fn ready(&self, status: u16) -> serde_json::Value {
+        let url = format!("http://{}/ready", self.metrics);
+        let client = plain_client();
+        eventually("/ready", async || {
+            let response = client.get(&url).send().await.ok()?;
+            (response.status() == status).then_some(())?;
+            response.json().await.ok()
+        })
+        .await
+    }
+}
+
+pub(crate) fn plain_client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
+
+pub(crate) fn free_address() -> SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// Whether a process with this id runs (a zombie does not).
+pub(crate) fn runs(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
+        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+    })
+}
+
+/// The simulator's program under the name of the agent's stand-in.
+pub(crate) fn agent_stand_in(folder: &tempfile::TempDir) -> PathBuf {
+    let path = folder.path().join("agent-stand-in");
+    std::os::unix::fs::symlink(SIM, &path).unwrap();
+    path
+}
+
+pub(crate) fn user_data(secret: &[u8]) -> String {
+    user_data_with(&run_token(secret))
+}
+
+pub(crate) fn user_data_with(token: &str) -> String {
+    let files = json!({"write_files": [
+        {"path": "/etc/moorage/bootstrap.json", "permissions": "0600", "owner": "root:root", "content": "{}"},
+        {"path": "/etc/moorage/tunnel-token", "permissions": "0600", "content": token},
+    ]});
+    format!("#cloud-config\n{files}\n")
+}
+
+pub(crate) async fn gone(processes: &[u32]) {
+    eventually("the end of the processes", async || {
+        (!processes.iter().any(|process| runs(*process))).then_some(())
+    })
+    .await;
+}

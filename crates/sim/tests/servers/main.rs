@@ -1,0 +1,10 @@
+//! The edge, the connector, the process backend and the stand-in for OpenClaw, each as the processes
+//! that they are.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod common;
+mod edge;
+mod openclaw;
+mod process;
+mod program;

@@ -1,0 +1,245 @@
+//! The stand-in for OpenClaw behaves as the facts about the real one say.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
+use std::process::{Output, Stdio};
+
+use crate::common::{eventually, free_address, plain_client};
+use futures::{SinkExt as _, StreamExt as _};
+use serde_json::{Value, json};
+use tokio::process::{Child, Command};
+
+struct Home {
+    folder: tempfile::TempDir,
+    program: PathBuf,
+    address: SocketAddr,
+}
+
+impl Home {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("openclaw");
+        std::os::unix::fs::symlink(crate::common::SIM, &program).unwrap();
+        let home = Self { folder, program, address: free_address() };
+        home.secrets(&json!({"gateway": "old-token", "telegram": "1:t"}), 0o600);
+        home.config(&home.usual());
+        home
+    }
+
+    fn usual(&self) -> Value {
+        let secret = |id: &str| json!({"source": "file", "provider": "moorage", "id": id});
+        json!({
+            "gateway": {
+                "mode": "local", "bind": "loopback", "trustedProxies": ["127.0.0.1"],
+                "auth": {"mode": "token", "token": secret("/gateway")},
+            },
+            "agents": {"defaults": {"model": {"primary": "anthropic/claude-sonnet-4-5"}}},
+            "channels": {"telegram": {"enabled": true, "botToken": secret("/telegram")}},
+            "secrets": {"providers": {"moorage": {"source": "file", "mode": "json", "path": self.path("secrets.json")}}},
+        })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn config(&self, config: &Value) {
+        std::fs::write(self.path("openclaw.json"), config.to_string()).unwrap();
+    }
+
+    fn secrets(&self, values: &Value, mode: u32) {
+        let path = self.path("secrets.json");
+        std::fs::write(&path, values.to_string()).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(arguments)
+            .env("OPENCLAW_CONFIG_PATH", self.path("openclaw.json"))
+            .env("OPENCLAW_STATE_DIR", self.folder.path())
+            .env("OPENCLAW_STAND_IN_ADDRESS", self.address.to_string())
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    async fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().await.unwrap()
+    }
+
+    /// A gateway that has started.
+    async fn gateway(&self) -> Child {
+        let child =
+            self.command(&["gateway"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        eventually("/startupz", async || {
+            (self.get("/startupz", &[]).await?.0 == 200).then_some(())
+        })
+        .await;
+        child
+    }
+
+    async fn get(&self, path: &str, headers: &[(&str, &str)]) -> Option<(u16, String)> {
+        let mut request = plain_client().get(format!("http://{}{path}", self.address));
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = request.send().await.ok()?;
+        Some((response.status().as_u16(), response.text().await.ok()?))
+    }
+
+    async fn whoami(&self, token: &str) -> u16 {
+        self.get("/api/whoami", &[("authorization", &format!("Bearer {token}"))]).await.unwrap().0
+    }
+}
+
+#[tokio::test]
+async fn it_says_that_it_is_a_stand_in() {
+    let home = Home::new();
+    let version = home.run(&["--version"]).await;
+    assert!(String::from_utf8(version.stdout).unwrap().contains("2026.9.6+stand-in"));
+    let _gateway = home.gateway().await;
+    let (status, page) = home.get("/any/path", &[]).await.unwrap();
+    assert_eq!(status, 200);
+    assert!(page.contains("OpenClaw stand-in (simulator)"));
+}
+
+#[tokio::test]
+async fn validation_names_the_wrong_path() {
+    let home = Home::new();
+    let good = home.run(&["config", "validate", "--json"]).await;
+    assert!(good.status.success());
+    assert_eq!(serde_json::from_slice::<Value>(&good.stdout).unwrap()["valid"], true);
+    let mut config = home.usual();
+    config["agents"]["defaults"]["model"]["primary"] = json!(4);
+    home.config(&config);
+    let bad = home.run(&["config", "validate", "--json"]).await;
+    assert_eq!(bad.status.code(), Some(1));
+    let answer: Value = serde_json::from_slice(&bad.stdout).unwrap();
+    assert_eq!(answer["issues"][0]["path"], "agents.defaults.model.primary");
+}
+
+#[tokio::test]
+async fn a_configuration_that_no_restart_can_mend_is_exit_code_78() {
+    let home = Home::new();
+    for broken in ["{", "{}", r#"{"gateway":{"mode":"local"},"unknown":1}"#] {
+        std::fs::write(home.path("openclaw.json"), broken).unwrap();
+        assert_eq!(home.run(&["gateway"]).await.status.code(), Some(78), "{broken}");
+    }
+    let elsewhere = home.path("elsewhere.json");
+    std::fs::write(&elsewhere, home.usual().to_string()).unwrap();
+    std::fs::remove_file(home.path("openclaw.json")).unwrap();
+    std::os::unix::fs::symlink(elsewhere, home.path("openclaw.json")).unwrap();
+    assert_eq!(home.run(&["gateway"]).await.status.code(), Some(78));
+}
+
+#[tokio::test]
+async fn a_secrets_file_that_others_can_read_or_name_is_refused() {
+    let home = Home::new();
+    let refused = async |reason: &str| {
+        let output = home.run(&["gateway"]).await;
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(reason), "{said}");
+        assert!(!said.contains("old-token"));
+    };
+    home.secrets(&json!({"gateway": "old-token"}), 0o644);
+    refused("permissions 644").await;
+    home.secrets(&json!({"gateway": "old-token"}), 0o600);
+    std::fs::hard_link(home.path("secrets.json"), home.path("second-name")).unwrap();
+    refused("hard links").await;
+    std::fs::remove_file(home.path("secrets.json")).unwrap();
+    std::os::unix::fs::symlink(home.path("second-name"), home.path("secrets.json")).unwrap();
+    refused("not a regular file").await;
+}
+
+#[tokio::test]
+async fn a_changed_secret_counts_only_after_a_reload() {
+    let home = Home::new();
+    let _gateway = home.gateway().await;
+    assert_eq!((home.whoami("old-token").await, home.whoami("wrong").await), (200, 401));
+    home.secrets(&json!({"gateway": "new-token", "telegram": "1:t"}), 0o600);
+    assert_eq!((home.whoami("old-token").await, home.whoami("new-token").await), (200, 401));
+    assert!(home.run(&["secrets", "reload"]).await.status.success());
+    assert_eq!((home.whoami("old-token").await, home.whoami("new-token").await), (401, 200));
+    // A reload that fails leaves what worked.
+    home.secrets(&json!({"gateway": "newest"}), 0o644);
+    assert!(!home.run(&["secrets", "reload"]).await.status.success());
+    assert_eq!(home.whoami("new-token").await, 200);
+}
+
+#[tokio::test]
+async fn a_reload_without_a_gateway_fails_and_says_why() {
+    let home = Home::new();
+    let output = home.run(&["secrets", "reload"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("is it running?"));
+}
+
+#[tokio::test]
+async fn a_channel_without_its_secret_is_live_and_not_ready() {
+    let home = Home::new();
+    home.secrets(&json!({"gateway": "old-token"}), 0o600);
+    let _gateway = home.gateway().await;
+    assert_eq!(home.get("/healthz", &[]).await.unwrap().0, 200);
+    let (status, body) = home.get("/readyz", &[]).await.unwrap();
+    assert_eq!(status, 503);
+    assert!(body.contains("channels.telegram.botToken"), "{body}");
+    home.secrets(&json!({"gateway": "old-token", "telegram": "1:t"}), 0o600);
+    assert!(home.run(&["secrets", "reload"]).await.status.success());
+    assert_eq!(home.get("/readyz", &[]).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_not_trusted_is_refused_even_with_a_good_token() {
+    let home = Home::new();
+    let mut config = home.usual();
+    config["gateway"].as_object_mut().unwrap().remove("trustedProxies");
+    home.config(&config);
+    let _gateway = home.gateway().await;
+    let proxied = [("authorization", "Bearer old-token"), ("x-forwarded-for", "203.0.113.7")];
+    let (status, body) = home.get("/api/whoami", &proxied).await.unwrap();
+    assert_eq!(status, 403);
+    assert!(body.contains("proxy_attribution_required"), "{body}");
+    assert_eq!(home.whoami("old-token").await, 200);
+    // A good live edit is taken, a broken one skipped.
+    home.config(&home.usual());
+    eventually("the new configuration", async || {
+        (home.get("/api/whoami", &proxied).await?.0 == 200).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_browser_is_paired_when_it_is_approved_on_the_host() {
+    let home = Home::new();
+    let _gateway = home.gateway().await;
+    let request = plain_client().post(format!("http://{}/api/devices/request", home.address));
+    let answer = request.bearer_auth("old-token").send().await.unwrap();
+    let id = answer.json::<Value>().await.unwrap()["requestId"].as_str().unwrap().to_owned();
+    let list = async || -> Value {
+        serde_json::from_slice(&home.run(&["devices", "list", "--json"]).await.stdout).unwrap()
+    };
+    assert_eq!(list().await["pending"][0]["requestId"], id.as_str());
+    assert!(!home.run(&["devices", "approve", "nobody"]).await.status.success());
+    assert!(home.run(&["devices", "approve", &id]).await.status.success());
+    let now = list().await;
+    assert_eq!(
+        (now["pending"].as_array().unwrap().len(), &now["paired"][0]["requestId"]),
+        (0, &json!(id))
+    );
+}
+
+#[tokio::test]
+async fn it_echoes_websockets() {
+    let home = Home::new();
+    let _gateway = home.gateway().await;
+    let stream = tokio::net::TcpStream::connect(home.address).await.unwrap();
+    let (mut socket, _) =
+        tokio_tungstenite::client_async(format!("ws://{}/ws", home.address), stream).await.unwrap();
+    let sent = tokio_tungstenite::tungstenite::Message::text("hello");
+    socket.send(sent.clone()).await.unwrap();
+    assert_eq!(socket.next().await.unwrap().unwrap(), sent);
+}

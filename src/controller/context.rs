@@ -1,0 +1,83 @@
+//! What every pass needs, built once when the operator starts.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use kube::{
+    Client,
+    runtime::events::{Recorder, Reporter},
+};
+use tokio::sync::RwLock;
+
+use crate::{
+    agent::AgentApi, credentials::key_ring::KeyRing, master_key::MasterKey, metrics::Metrics,
+    pool::Pools,
+};
+
+/// Where time comes from.
+pub trait Clock: Send + Sync {
+    /// Now.
+    fn now(&self) -> Timestamp;
+}
+
+/// The clock of the machine.
+pub struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+/// How often things are looked at.
+#[derive(Debug, Clone)]
+pub struct Intervals {
+    /// Between two sweeps of a pool's clouds.
+    pub sweep: Duration,
+    /// Between two reports of an agent that is ready; jittered.
+    pub report: Duration,
+    /// Between two questions to an agent during bring-up.
+    pub bring_up: Duration,
+    /// Between two comparisons of a tunnel's ingress rules with the wanted ones; jittered.
+    pub routes: Duration,
+}
+
+impl Default for Intervals {
+    fn default() -> Self {
+        Self {
+            sweep: Duration::from_secs(60),
+            report: Duration::from_mins(5),
+            bring_up: Duration::from_secs(1),
+            routes: Duration::from_hours(1),
+        }
+    }
+}
+
+/// What every pass needs.
+pub struct Context {
+    /// The cluster.
+    pub client: Client,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// The root of every derived key.
+    pub master_key: Arc<MasterKey>,
+    /// The keys that customers seal to.
+    pub key_ring: RwLock<Arc<KeyRing>>,
+    /// All pools.
+    pub pools: Pools,
+    /// The agents.
+    pub agents: Arc<dyn AgentApi>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// How often things are looked at.
+    pub intervals: Intervals,
+    /// Publishes Events.
+    pub events: Recorder,
+}
+
+/// Who Events are from.
+pub fn reporter() -> Reporter {
+    Reporter { controller: "moorage".into(), instance: std::env::var("POD_NAME").ok() }
+}

@@ -1,0 +1,173 @@
+//! What the sweeps of one pool saw, shared by all of its instances: servers, tunnels and DNS records,
+//! listed once per interval whatever the number of instances.
+//!
+//! A write of our own is noted here at once, so that no pass acts on a picture from before it. Lists
+//! are no transactions: that something is missing here is a reason to look, never to act.
+
+mod table;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use moorage_wire::{InstallationId, InstanceId};
+
+use crate::{
+    api::label,
+    cloud::{CloudError, Priority},
+    cloudflare::{CloudflareApi, DnsRecord, RecordId, Tunnel, TunnelId, ZoneId},
+    hetzner::{HetznerApi, LabelSelector, Server, ServerId},
+    names::{self, OwnedName as _},
+};
+
+use table::Table;
+
+/// The swept state of one pool.
+pub struct Inventory {
+    hetzner: Arc<dyn HetznerApi>,
+    cloudflare: Arc<dyn CloudflareApi>,
+    zone: ZoneId,
+    installation: InstallationId,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Default)]
+struct Seen {
+    servers: Table<ServerId, Server>,
+    tunnels: Table<TunnelId, Tunnel>,
+    records: Table<RecordId, DnsRecord>,
+    swept: Option<Timestamp>,
+    changed: BTreeSet<InstanceId>,
+}
+
+/// What an inventory knows of one instance.
+#[derive(Debug, Clone, Default)]
+pub struct InstanceView {
+    /// Whether a sweep has been completed; before it nothing can be called missing.
+    pub swept: bool,
+    /// Servers with the installation's and the instance's labels.
+    pub servers: Vec<Server>,
+    /// Tunnels with the instance's name.
+    pub tunnels: Vec<Tunnel>,
+    /// Records that stand at the instance's host names, or carry its comment elsewhere.
+    pub records: Vec<DnsRecord>,
+}
+
+impl Inventory {
+    /// An inventory that nothing was swept into yet.
+    pub fn new(
+        hetzner: Arc<dyn HetznerApi>,
+        cloudflare: Arc<dyn CloudflareApi>,
+        zone: ZoneId,
+        installation: InstallationId,
+    ) -> Self {
+        Self { hetzner, cloudflare, zone, installation, seen: Mutex::default() }
+    }
+
+    /// Lists everything once: our servers and tunnels, and all records of the zone, foreign ones
+    /// included, because a name that is taken must not be written to.
+    pub async fn sweep(&self) -> Result<(), CloudError> {
+        let mark = self.lock().begin();
+        let installation = self.installation.to_string();
+        let selector = LabelSelector::all_of([(label::INSTALLATION, installation.as_str())]);
+        let prefix = names::tunnel_prefix(self.installation);
+        let (servers, tunnels, records) = tokio::try_join!(
+            self.hetzner.list_servers(Priority::Sweep, &selector),
+            self.cloudflare.list_tunnels(Priority::Sweep, &prefix),
+            self.cloudflare.list_dns_records(Priority::Sweep, &self.zone, ""),
+        )?;
+        let mut seen = self.lock();
+        let installation = self.installation;
+        let mut changed = BTreeSet::new();
+        let mut note = |owner: Option<InstanceId>| changed.extend(owner);
+        seen.servers.replace(servers, |server| server.id, mark, |s| note(s.owner(installation)));
+        seen.tunnels.replace(tunnels, |tunnel| tunnel.id.clone(), mark, |t| note(t.owner(installation)));
+        seen.records.replace(records, |record| record.id.clone(), mark, |r| note(r.owner(installation)));
+        seen.swept = Some(Timestamp::now());
+        seen.changed.append(&mut changed);
+        Ok(())
+    }
+
+    /// The instances of which something came, went or changed since this was asked last.
+    pub fn take_changed(&self) -> BTreeSet<InstanceId> {
+        std::mem::take(&mut self.lock().changed)
+    }
+
+    /// When the last complete sweep ended.
+    pub fn swept(&self) -> Option<Timestamp> {
+        self.lock().swept
+    }
+
+    /// What is known of one instance and of the two host names that it wants.
+    pub fn view(&self, instance: InstanceId, hostnames: [&str; 2]) -> InstanceView {
+        let seen = self.lock();
+        let owned = |owner: Option<InstanceId>| owner == Some(instance);
+        let installation = self.installation;
+        InstanceView {
+            swept: seen.swept.is_some(),
+            servers: seen.servers.matching(|server| owned(server.owner(installation))),
+            tunnels: seen.tunnels.matching(|tunnel| owned(tunnel.owner(installation))),
+            records: seen.records.matching(|record| {
+                hostnames.contains(&record.name.as_str()) || owned(record.owner(installation))
+            }),
+        }
+    }
+
+    /// Which of the servers are not there, by the last sweep.
+    pub fn missing_servers<'a>(&self, ids: impl Iterator<Item = &'a ServerId>) -> usize {
+        let seen = self.lock();
+        ids.filter(|id| !seen.servers.contains(id)).count()
+    }
+
+    /// A name of this zone that is known to resolve: that of the oldest record of ours.
+    pub fn anchor(&self) -> Option<String> {
+        let seen = self.lock();
+        let ours = seen.records.matching(|record| record.owner(self.installation).is_some());
+        ours.into_iter().map(|record| record.name).min()
+    }
+
+    /// Notes a server that we made or saw alone.
+    pub fn note_server(&self, server: Server) {
+        self.lock().servers.note(server.id, server);
+    }
+
+    /// Notes that a server is confirmed to be gone.
+    pub fn forget_server(&self, id: ServerId) {
+        self.lock().servers.forget(&id);
+    }
+
+    /// Notes a tunnel that we made or saw alone.
+    pub fn note_tunnel(&self, tunnel: Tunnel) {
+        self.lock().tunnels.note(tunnel.id.clone(), tunnel);
+    }
+
+    /// Notes that a tunnel is confirmed to be gone.
+    pub fn forget_tunnel(&self, id: &TunnelId) {
+        self.lock().tunnels.forget(id);
+    }
+
+    /// Notes a record that we made or saw alone.
+    pub fn note_record(&self, record: DnsRecord) {
+        self.lock().records.note(record.id.clone(), record);
+    }
+
+    /// Notes that a record is confirmed to be gone.
+    pub fn forget_record(&self, id: &RecordId) {
+        self.lock().records.forget(id);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    fn begin(&mut self) -> table::Mark {
+        let mark = self.servers.mark();
+        self.tunnels.mark();
+        self.records.mark();
+        mark
+    }
+}
