@@ -5,7 +5,7 @@ SHELL := /bin/bash
 
 target := $(or $(CARGO_TARGET_DIR),target)
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
-tools = tools=$$(hack/tools.sh --env) && eval "$$tools"
+tools = tools=$$(hack/tools.sh --env); eval "$$tools"
 
 .PHONY: help
 help: ## This list
