@@ -9,7 +9,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Parser as _;
 use moorage::{
-    cli::{Cli, Command, cluster_certificates::ClusterCertificates, run, seal},
+    cli::{Cli, Command, cluster_certificates::ClusterCertificates, crds, run, seal},
     telemetry,
 };
 
@@ -47,6 +47,7 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             let ended = run::run(*args).await;
             ended.inspect_err(|error| tracing::error!(%error, "the operator ended"))?;
         }
+        Command::Crds(args) => crds::run(&args, &mut io::stdout())?,
         Command::Seal(args) => {
             let output = seal::run(*args, &ClusterCertificates).await?;
             for note in output.notes {

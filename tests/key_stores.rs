@@ -1,15 +1,12 @@
 //! The master key and the key ring in a real API server.
 //!
-//! Needs `MOORAGE_ETCD` and `MOORAGE_KUBE_APISERVER`, paths of the two binaries; without them the
-//! test says that it is skipped, and fails if `MOORAGE_REQUIRE_ALL=1`.
+//! Needs the tools of `hack/tools.sh`; without them the test says that it is skipped, and fails if
+//! `MOORAGE_REQUIRE_ALL=1`.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 
-mod api_server;
-
 use std::os::unix::fs::PermissionsExt as _;
 
-use api_server::ApiServer;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret as KubeSecret};
@@ -27,6 +24,7 @@ use moorage::{
         INSTALLATION_CONFIG_MAP, InstanceCensus, MASTER_KEY_SECRET, MasterKeySource, MasterKeyStore,
     },
 };
+use moorage_testbed::{Components, ControlPlane, Tool, Tools};
 use moorage_wire::{InstallationId, Secret, sealing::KeyStrength};
 use serde_json::json;
 
@@ -43,7 +41,9 @@ impl InstanceCensus for Instances {
 /// One server for all, since each takes seconds to start; every part has a namespace of its own.
 #[tokio::test]
 async fn keys_in_a_real_api_server_are_made_once_and_destroyed_for_good() {
-    let Some(server) = ApiServer::start().await else { return };
+    let Some(tools) = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver]) else { return };
+    let plane = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
+    let server = Namespaces(plane.client().await.unwrap());
     the_master_key_is_made_once(&server.namespace("made-once").await).await;
     two_leaders_agree_on_one_key(&server.namespace("two-leaders").await).await;
     a_lost_master_key_is_not_replaced(&server.namespace("lost").await).await;
@@ -51,7 +51,6 @@ async fn keys_in_a_real_api_server_are_made_once_and_destroyed_for_good() {
     a_key_file_gets_an_installation(&server.namespace("key-file").await).await;
     a_sealing_key_lives_and_dies(&server.namespace("ring").await).await;
     a_foreign_sealing_key_is_named_and_kept(&server.namespace("foreign").await).await;
-    server.stop().await;
 }
 
 struct Namespace {
@@ -199,12 +198,14 @@ async fn a_foreign_sealing_key_is_named_and_kept(namespace: &Namespace) {
     assert_eq!(store.load(&mine).await.unwrap().keys().len(), 1);
 }
 
-impl ApiServer {
+struct Namespaces(Client);
+
+impl Namespaces {
     async fn namespace(&self, name: &str) -> Namespace {
         let namespace: k8s_openapi::api::core::v1::Namespace =
             serde_json::from_value(json!({"metadata": {"name": name}})).unwrap();
-        let namespaces = Api::all(self.client());
+        let namespaces = Api::all(self.0.clone());
         namespaces.create(&kube::api::PostParams::default(), &namespace).await.unwrap();
-        Namespace { client: self.client(), name: name.to_owned() }
+        Namespace { client: self.0.clone(), name: name.to_owned() }
     }
 }

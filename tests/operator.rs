@@ -1,11 +1,9 @@
 //! Leadership, and the whole program, against a real API server.
 //!
-//! Needs `MOORAGE_ETCD` and `MOORAGE_KUBE_APISERVER`, paths of the two binaries; without them the
-//! tests say that they are skipped, and fail if `MOORAGE_REQUIRE_ALL=1`.
+//! Needs the tools of `hack/tools.sh`; without them the tests say that they are skipped, and fail if
+//! `MOORAGE_REQUIRE_ALL=1`.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
-
-mod api_server;
 
 use std::{
     net::TcpListener,
@@ -14,13 +12,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api_server::{ApiServer, config};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
-use kube::{Api, Client, api::PostParams};
+use kube::{
+    Api, Client, Config,
+    api::PostParams,
+    config::{KubeConfigOptions, Kubeconfig},
+};
 use moorage::leader::{Candidate, LEASE_NAME, LeaderError, LeaseTiming};
+use moorage_testbed::{Components, ControlPlane, Tool, Tools};
 use tokio::process::{Child, Command};
 
 const NAMESPACE: &str = "moorage-system";
@@ -32,6 +34,16 @@ fn quick() -> LeaseTiming {
         renew_before: Duration::from_secs(4),
         trusted_for: Duration::from_secs(5),
     }
+}
+
+async fn api_server() -> Option<ControlPlane> {
+    let tools = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver])?;
+    Some(ControlPlane::start(tools, Components::ApiServer).await.unwrap())
+}
+
+async fn config(server: &ControlPlane) -> Config {
+    let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
+    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
 async fn make_namespace(client: &Client) {
@@ -58,15 +70,15 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_leads_until_it_lets_go_or_is_cut_off() {
-    let Some(server) = ApiServer::start().await else { return };
-    make_namespace(&server.client()).await;
+    let Some(server) = api_server().await else { return };
+    make_namespace(&server.client().await.unwrap()).await;
     let candidate = async |name: &str| {
-        let config = config(server.kubeconfig()).await;
+        let config = config(&server).await;
         Candidate::new(config, NAMESPACE, name.to_owned(), quick()).await.unwrap()
     };
     let (mut first, mut second) = (candidate("first").await, candidate("second").await);
     first.elected().await;
-    assert_eq!(holder(&server.client()).await.as_deref(), Some("first"));
+    assert_eq!(holder(&server.client().await.unwrap()).await.as_deref(), Some("first"));
     // Longer than a lease lasts: it is renewed, and the rival waits.
     tokio::select! {
         lost = first.lost() => panic!("{lost}"),
@@ -75,12 +87,12 @@ async fn one_leads_until_it_lets_go_or_is_cut_off() {
     }
     first.release().await;
     second.elected().await;
-    assert_eq!(holder(&server.client()).await.as_deref(), Some("second"));
+    assert_eq!(holder(&server.client().await.unwrap()).await.as_deref(), Some("second"));
     let leading = tokio::spawn(async move {
         let begin = Instant::now();
         (second.lost().await, begin.elapsed())
     });
-    server.stop().await;
+    drop(server);
     let (lost, after) = leading.await.unwrap();
     assert!(matches!(lost, LeaderError::NotRenewed(_)), "{lost}");
     assert!(after < quick().lasts + Duration::from_secs(1), "stopped too late: {after:?}");
@@ -121,12 +133,12 @@ impl Operator {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
-    let Some(server) = ApiServer::start().await else { return };
-    let client = server.client();
+    let Some(server) = api_server().await else { return };
+    let client = server.client().await.unwrap();
     make_namespace(&client).await;
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("kubeconfig");
-    std::fs::write(&path, serde_json::to_vec(server.kubeconfig()).unwrap()).unwrap();
+    std::fs::copy(server.kubeconfig(), &path).unwrap();
     let operator = Operator::start(&path);
     // Without the custom resources nobody can say whether instances exist.
     let reason = eventually("it says what it lacks", || async {
@@ -166,5 +178,5 @@ async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
     assert!(free.elapsed() < LeaseTiming::default().lasts / 2, "{:?}", free.elapsed());
     second.terminate().await;
     assert_eq!(holder(&client).await, None, "the lease is given up");
-    server.stop().await;
+    drop(server);
 }

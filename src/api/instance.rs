@@ -14,6 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
     version = "v1alpha1",
     kind = "OpenClawInstance",
     plural = "openclawinstances",
+    doc = "One customer's OpenClaw server, reachable only through its tunnel",
     shortname = "oci",
     category = "moorage",
     namespaced,

@@ -8,6 +8,9 @@ pub mod instance;
 pub mod pool;
 pub mod release;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+};
 use kube::CustomResourceExt as _;
 
 pub use instance::{OpenClawInstance, OpenClawInstanceSpec, OpenClawInstanceStatus};
@@ -56,8 +59,31 @@ pub mod label {
 }
 
 /// The three custom resource definitions, in the order to install them.
-pub fn custom_resource_definitions()
--> [k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition; 3]
-{
-    [OpenClawInstance::crd(), HostingPool::crd(), OpenClawRelease::crd()]
+pub fn custom_resource_definitions() -> [CustomResourceDefinition; 3] {
+    let definitions = [OpenClawInstance::crd(), HostingPool::crd(), OpenClawRelease::crd()];
+    definitions.map(|mut definition| {
+        for version in &mut definition.spec.versions {
+            let schema =
+                version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut());
+            if let Some(schema) = schema {
+                name_known_formats(schema);
+            }
+        }
+        definition
+    })
+}
+
+/// schemars names Rust's unsigned types as formats; Kubernetes knows the signed ones alone, and warns
+/// of others at every installation. The `minimum` that comes with them stays.
+fn name_known_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
+        schema.format = Some("int64".to_owned());
+    }
+    schema.properties.iter_mut().flat_map(|all| all.values_mut()).for_each(name_known_formats);
+    if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+        name_known_formats(items);
+    }
+    if let Some(JSONSchemaPropsOrBool::Schema(values)) = &mut schema.additional_properties {
+        name_known_formats(values);
+    }
 }

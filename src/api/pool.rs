@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "HostingPool",
     plural = "hostingpools",
+    doc = "One Hetzner project with one Cloudflare account and zone: where servers are made",
     shortname = "hpool",
     category = "moorage",
     status = "HostingPoolStatus",

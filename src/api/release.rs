@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
     version = "v1alpha1",
     kind = "OpenClawRelease",
     plural = "openclawreleases",
+    doc = "An approved set of pinned programs for servers",
     shortname = "ocr",
     category = "moorage",
     status = "OpenClawReleaseStatus",

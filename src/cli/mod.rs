@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
 
 pub mod cluster_certificates;
+pub mod crds;
 pub mod run;
 pub mod seal;
 
@@ -25,6 +26,7 @@ pub struct Cli {
 #[allow(missing_docs, reason = "a comment here would replace the help of the command's own file")]
 pub enum Command {
     Run(Box<run::RunArgs>),
+    Crds(crds::CrdsArgs),
     Seal(Box<seal::SealArgs>),
 }
 

@@ -1,0 +1,57 @@
+# `make` says what there is.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+target := $(or $(CARGO_TARGET_DIR),target)
+# Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
+tools = tools=$$(hack/tools.sh --env); eval "$$tools"
+
+.PHONY: help
+help: ## This list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits
+	@$(tools); cargo build --bins -p moorage -p moorage-agent -p moorage-sim -p moorage-testbed
+	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once)
+
+.PHONY: test
+test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
+	@$(tools); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
+	cargo test --workspace --doc
+	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
+	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
+	hack/tools/test.sh
+	@$(tools); hack/test-chart.sh
+
+.PHONY: generate
+generate: ## CRDs from the Rust types, the Kustomize base from the chart
+	@cargo build -p moorage
+	@$(tools); MOORAGE_BIN="$(target)/debug/moorage" hack/generate.sh
+
+.PHONY: check-generated
+check-generated:
+	@cargo build -p moorage
+	@$(tools); MOORAGE_BIN="$(target)/debug/moorage" hack/generate.sh --check
+
+.PHONY: lint
+lint: ## clippy with warnings denied, licences, banned crates, sources, advisories
+	cargo clippy --workspace --all-targets -- -D warnings
+	hack/deny.sh
+
+.PHONY: fmt
+fmt: ## Format the sources
+	cargo fmt --all
+
+.PHONY: clean
+clean: ## Remove what was built here (the caches under ~/.cache/moorage stay)
+	cargo clean
+
+.PHONY: tools build nextest
+tools:
+	@hack/tools.sh >/dev/null
+build:
+	@cargo build --workspace --bins
+nextest:
+	@hack/cargo-tool.sh cargo-nextest >/dev/null

@@ -1,0 +1,23 @@
+//! A real Kubernetes control plane, the simulated clouds and the operator, as processes on loopback
+//! for as long as a test or the demo runs. What they are made to do is the caller's business.
+//!
+//! Nothing outlives its owner: processes end on drop, and when this process dies in any other way
+//! the kernel kills them.
+
+mod control_plane;
+mod describe;
+mod operator;
+mod process;
+mod simulator;
+mod tools;
+mod wait;
+
+pub use control_plane::{Components, ControlPlane, StartError};
+pub use describe::conditions;
+pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
+pub use process::{Ending, Process};
+pub use simulator::{
+    RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
+};
+pub use tools::{MissingTool, Tool, Tools};
+pub use wait::{NotInTime, wait_until};

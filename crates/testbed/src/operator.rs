@@ -1,0 +1,143 @@
+//! `moorage run` as a process, with the permissions of the chart's `ServiceAccount`.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, Client, api::PostParams};
+use serde_json::json;
+
+use crate::{
+    ControlPlane, Ending, NotInTime, Process, SimulatorEndpoints,
+    control_plane::{free_ports, write_private},
+    wait_until,
+};
+
+const START_TIMEOUT: Duration = Duration::from_secs(60);
+/// It finishes what it is doing.
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Longer than any test or demo.
+const TOKEN_SECONDS: i64 = 24 * 3600;
+
+/// What to start.
+#[derive(Debug, Clone)]
+pub struct OperatorOptions {
+    /// The `moorage` program.
+    pub program: PathBuf,
+    /// How it reaches the cluster.
+    pub kubeconfig: PathBuf,
+    /// The operator's own namespace.
+    pub namespace: String,
+    /// Where its log goes.
+    pub log: PathBuf,
+    /// Further arguments of `run`.
+    pub arguments: Vec<String>,
+}
+
+/// A running operator. Dropping it ends it.
+#[derive(Debug)]
+pub struct Operator {
+    process: Process,
+    url: String,
+}
+
+impl Operator {
+    /// Starts one against the simulated clouds. It may not be ready yet.
+    pub fn start(options: &OperatorOptions, clouds: &SimulatorEndpoints) -> io::Result<Self> {
+        let [port] = free_ports()?;
+        let mut arguments = vec![
+            "run".to_owned(),
+            format!("--kubeconfig={}", options.kubeconfig.display()),
+            format!("--namespace={}", options.namespace),
+            format!("--http-listen=127.0.0.1:{port}"),
+            format!("--hetzner-endpoint={}", clouds.hetzner),
+            format!("--cloudflare-endpoint={}", clouds.cloudflare),
+            format!("--edge-address={}", clouds.edge),
+            format!("--edge-ca={}", clouds.edge_ca.display()),
+        ];
+        arguments.extend(options.arguments.iter().cloned());
+        let ending = Ending::Terminate(PATIENCE);
+        let process =
+            Process::start("moorage", &options.program, &arguments, &[], &options.log, ending)?;
+        Ok(Self { process, url: format!("http://127.0.0.1:{port}") })
+    }
+
+    /// Base of its HTTP port: `/metrics`, `/healthz`, `/readyz`, `/v1/cert.pem`.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The process, to look at its log or to crash it.
+    pub fn process(&mut self) -> &mut Process {
+        &mut self.process
+    }
+
+    /// Waits until `/readyz` says so and there is a certificate to seal with.
+    pub async fn wait_until_ready(&mut self) -> Result<(), NotInTime> {
+        let http = reqwest::Client::builder().no_proxy().build();
+        let http = http.expect("a client without options can be made");
+        let process = &mut self.process;
+        let urls = ["/readyz", "/v1/cert.pem"].map(|path| format!("{}{path}", self.url));
+        let ready = wait_until("the operator to be ready", START_TIMEOUT, || {
+            let ended = process.exit_status();
+            let (http, urls) = (http.clone(), urls.clone());
+            async move {
+                if let Some(status) = ended {
+                    return Ok(Err(format!("it ended ({status})")));
+                }
+                for url in urls {
+                    let answer = http.get(&url).send().await.map_err(|error| error.to_string())?;
+                    if !answer.status().is_success() {
+                        let status = answer.status();
+                        let text = answer.text().await.unwrap_or_default();
+                        return Err(format!("{url} answers {status} {text}"));
+                    }
+                }
+                Ok(Ok(()))
+            }
+        });
+        let (seen, waited) = match ready.await {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(ended)) => (ended, Duration::ZERO),
+            Err(late) => (late.seen, late.waited),
+        };
+        let seen = format!("{seen}\n{}", self.process.log_tail(30));
+        Err(NotInTime { what: "the operator to be ready".to_owned(), seen, waited })
+    }
+}
+
+/// Writes a kubeconfig with a fresh token of a `ServiceAccount`, so that its bearer may do what the
+/// account's roles allow and nothing else.
+pub async fn service_account_kubeconfig(
+    plane: &ControlPlane,
+    client: Client,
+    namespace: &str,
+    name: &str,
+    path: &Path,
+) -> Result<(), kube::Error> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
+    let request = TokenRequest {
+        spec: Some(TokenRequestSpec {
+            expiration_seconds: Some(TOKEN_SECONDS),
+            ..TokenRequestSpec::default()
+        }),
+        ..TokenRequest::default()
+    };
+    let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
+    let token = answer.status.map(|status| status.token).unwrap_or_default();
+    let kubeconfig = json!({
+        "apiVersion": "v1",
+        "kind": "Config",
+        "current-context": "operator",
+        "clusters": [{"name": "moorage", "cluster": {"server": plane.url(), "certificate-authority": plane.authority()}}],
+        "users": [{"name": "operator", "user": {"token": token}}],
+        "contexts": [{"name": "operator", "context": {"cluster": "moorage", "user": "operator", "namespace": namespace}}],
+    });
+    write_private(path, &kubeconfig.to_string()).map_err(|error| kube::Error::Service(error.into()))
+}

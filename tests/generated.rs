@@ -1,0 +1,45 @@
+//! What is generated from the code and checked in: `crds/` and the chart's copy of it.
+
+use std::{fs, path::Path};
+
+use moorage::cli::crds::{CrdsArgs, files, run};
+use rstest::rstest;
+
+#[rstest]
+#[case::for_people_and_kustomize("crds")]
+#[case::for_the_chart("charts/moorage/files/crds")]
+fn crds_are_up_to_date(#[case] folder: &str) {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let wanted = files().unwrap();
+    for file in &wanted {
+        let found = fs::read_to_string(folder.join(&file.name)).unwrap_or_default();
+        let same = found == file.text;
+        assert!(same, "{}/{} is out of date: run make generate", folder.display(), file.name);
+    }
+    for entry in fs::read_dir(&folder).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        let known = name == "kustomization.yaml" || wanted.iter().any(|file| file.name == name);
+        assert!(known, "{}/{name} belongs to no resource any more: remove it", folder.display());
+    }
+}
+
+#[test]
+fn crds_print_as_one_stream_that_reads_back_as_the_same_documents() {
+    let mut stream = Vec::new();
+    run(&CrdsArgs::default(), &mut stream).unwrap();
+    let stream = String::from_utf8(stream).unwrap();
+    let read: Vec<serde_json::Value> = serde_saphyr::from_multiple(&stream).unwrap();
+    let wanted = moorage::api::custom_resource_definitions()
+        .map(|definition| serde_json::to_value(definition).unwrap());
+    assert_eq!(read, wanted);
+}
+
+#[test]
+fn crds_are_written_into_a_folder_that_is_made_on_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let dir = directory.path().join("new/folder");
+    run(&CrdsArgs { dir: vec![dir.clone()] }, &mut std::io::sink()).unwrap();
+    for file in files().unwrap() {
+        assert_eq!(fs::read_to_string(dir.join(&file.name)).unwrap(), file.text);
+    }
+}
