@@ -1,1 +1,60 @@
-fn main() {}
+//! The `moorage` program: parses the command line and runs the command.
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use anyhow::anyhow;
+use clap::Parser as _;
+use moorage::{
+    cli::{Cli, Command, cluster_certificates::ClusterCertificates, crds, run, seal},
+    telemetry,
+};
+
+/// For threads that cannot be interrupted, such as one that makes a key.
+const RUNTIME_GRACE: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match start(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // For the terminal; the operator's log has its own line.
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(cli: Cli) -> anyhow::Result<()> {
+    // One TLS stack for the process: kube and reqwest both take it.
+    rustls::crypto::aws_lc_rs::default_provider()
+        .install_default()
+        .map_err(|_| anyhow!("a TLS provider is installed already"))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| anyhow!("the runtime cannot be started: {error}"))?;
+    let ended = runtime.block_on(perform(cli));
+    runtime.shutdown_timeout(RUNTIME_GRACE);
+    ended
+}
+
+async fn perform(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Run(args) => {
+            telemetry::init(args.log_format, &args.log_filter)?;
+            let ended = run::run(*args).await;
+            ended.inspect_err(|error| tracing::error!(%error, "the operator ended"))?;
+        }
+        Command::Seal(args) => {
+            let output = seal::run(*args, &ClusterCertificates).await?;
+            for note in output.notes {
+                eprintln!("{note}");
+            }
+            io::stdout().write_all(output.text.as_bytes())?;
+        }
+        Command::Crds(args) => crds::run(&args, &mut io::stdout().lock())?,
+    }
+    Ok(())
+}

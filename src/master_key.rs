@@ -234,6 +234,11 @@ impl BearerToken {
 pub struct TunnelSecret(Secret);
 
 impl TunnelSecret {
+    /// Wraps a secret that was derived.
+    pub fn new(bytes: [u8; 32]) -> Self {
+        Self(Secret::from(bytes))
+    }
+
     /// Standard base64, as Cloudflare's API takes it in `tunnel_secret`.
     pub fn to_base64(&self) -> Secret {
         Secret::from(STANDARD.encode(self.0.expose()))

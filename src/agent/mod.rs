@@ -1,6 +1,8 @@
 //! The operator's side of the agent's API: the port that the reconciler speaks to, and in `client`
 //! the real one over the Cloudflare edge.
 
+pub mod client;
+
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -69,7 +71,11 @@ impl ServerKeys {
 pub trait AgentApi: Send + Sync {
     /// Learns the agent's keys and checks their proof. Works before enrolment (fresh challenge) and
     /// after it (signed request, stored proof), so that a lost status heals.
-    async fn enrol(&self, route: &AgentRoute, keys: &ServerKeys) -> Result<AgentIdentity, AgentError>;
+    async fn enrol(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+    ) -> Result<AgentIdentity, AgentError>;
 
     /// What the agent has and how it is.
     async fn report(

@@ -199,6 +199,8 @@ pub mod reason {
     pub const SERVER_MISMATCH: &str = "ServerMismatch";
     /// The server is gone; keys have to be sealed again.
     pub const REDELIVERY_REQUIRED: &str = "RedeliveryRequired";
+    /// The tunnel was deleted by somebody: the server cannot be told of another one.
+    pub const TUNNEL_LOST: &str = "TunnelLost";
     /// The server is off.
     pub const SERVER_OFF: &str = "ServerOff";
     /// The agent does not answer.

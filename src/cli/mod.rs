@@ -1,4 +1,51 @@
-//! The commands of `moorage` that a person runs at a terminal, one file each.
+//! The command line: one file for each command, and what they share.
 
+#![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
+
+pub mod cluster_certificates;
 pub mod crds;
+pub mod run;
 pub mod seal;
+
+use clap::{Parser, Subcommand};
+
+/// Moorage gives each customer a locked-down OpenClaw server
+///
+/// One OpenClawInstance in the cluster becomes one Hetzner server that only a Cloudflare Tunnel
+/// reaches.
+#[derive(Parser)]
+#[command(name = "moorage", version, propagate_version = true)]
+pub struct Cli {
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+#[allow(missing_docs, reason = "a comment here would replace the help of the command's own file")]
+pub enum Command {
+    Run(Box<run::RunArgs>),
+    Seal(Box<seal::SealArgs>),
+    Crds(crds::CrdsArgs),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Cli;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_explains_itself_at_length() {
+        for command in Cli::command().get_subcommands() {
+            let name = command.get_name();
+            assert!(command.get_about().is_some(), "{name}");
+            assert!(command.get_long_about().is_some(), "{name}");
+        }
+    }
+}

@@ -16,6 +16,7 @@ mod tunnel;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
+use crate::master_key::TunnelSecret;
 use crate::cloud::{CloudError, Deletion, Priority, is_opaque_id, is_uuid, text_id};
 
 pub use access::{
@@ -29,7 +30,7 @@ pub use dns::{
     RecordType, Zone, ZoneAccount, ZoneStatus,
 };
 pub use tunnel::{
-    CreateTunnel, IngressRule, OriginRequest, Tunnel, TunnelConfiguration, TunnelId, TunnelSecret,
+    CreateTunnel, IngressRule, OriginRequest, Tunnel, TunnelConfiguration, TunnelId,
     TunnelStatus, VersionedTunnelConfiguration,
 };
 

@@ -1,13 +1,10 @@
 //! Tunnels and their routes, as Cloudflare's API writes them.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
-use super::{AccountId, is_uuid, text_id};
-use crate::cloud::{SecretText, open_enum};
+use super::{is_uuid, text_id};
+use crate::{cloud::open_enum, master_key::TunnelSecret};
 
 text_id!(
     /// A tunnel's id.
@@ -51,38 +48,6 @@ pub struct Tunnel {
     /// When it was deleted; deleted tunnels are kept.
     #[serde(default)]
     pub deleted_at: Option<Timestamp>,
-}
-
-/// The secret that lets a connector run a tunnel. Never printed, never cloned.
-#[derive(Zeroize, ZeroizeOnDrop)]
-pub struct TunnelSecret([u8; 32]);
-
-impl TunnelSecret {
-    /// A secret of one's own making: 32 bytes, the least that Cloudflare takes.
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// What `cloudflared tunnel run --token-file` reads: base64 of a small JSON document.
-    pub fn run_token(&self, account: &AccountId, tunnel: &TunnelId) -> SecretText {
-        let secret = Zeroizing::new(self.base64());
-        // The three values have alphabets that JSON does not escape.
-        let json = Zeroizing::new(format!(
-            r#"{{"a":"{account}","t":"{tunnel}","s":"{}"}}"#,
-            *secret
-        ));
-        SecretText::new(STANDARD.encode(json.as_bytes()))
-    }
-
-    pub(super) fn base64(&self) -> String {
-        STANDARD.encode(self.0)
-    }
-}
-
-impl std::fmt::Debug for TunnelSecret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("TunnelSecret(redacted)")
-    }
 }
 
 /// A tunnel to make.
@@ -139,29 +104,6 @@ pub struct VersionedTunnelConfiguration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_run_token_is_what_cloudflared_decodes() {
-        let account = AccountId::parse("699d98642c564d2e855e9661899b7252").unwrap();
-        let tunnel = TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap();
-        let token = TunnelSecret::new([7; 32]).run_token(&account, &tunnel);
-        let json = STANDARD.decode(token.expose_secret()).unwrap();
-        let decoded: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!(decoded["a"], account.as_str());
-        assert_eq!(decoded["t"], tunnel.as_str());
-        assert_eq!(
-            STANDARD.decode(decoded["s"].as_str().unwrap()).unwrap(),
-            [7; 32]
-        );
-    }
-
-    #[test]
-    fn a_tunnel_secret_does_not_print() {
-        assert_eq!(
-            format!("{:?}", TunnelSecret::new([7; 32])),
-            "TunnelSecret(redacted)"
-        );
-    }
 
     #[test]
     fn what_is_no_uuid_is_no_tunnel_id() {

@@ -1,6 +1,9 @@
 //! What every pass needs, built once when the operator starts.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use kube::{
@@ -73,6 +76,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// How often things are looked at.
     pub intervals: Intervals,
+    /// Whether some value that was handed in may still need a sealing key; true until it is known.
+    pub undelivered: AtomicBool,
     /// Publishes Events.
     pub events: Recorder,
 }

@@ -1,3 +1,65 @@
 //! The controllers: what turns a change in the cluster into a pass of observe → plan → apply → status.
 
+pub mod backoff;
 pub mod context;
+pub mod guard;
+pub mod instance;
+pub mod pool;
+pub mod queue;
+pub mod references;
+pub mod release;
+pub mod sealing_keys;
+pub mod status;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use tokio_util::sync::CancellationToken;
+use url::Url;
+
+use self::{context::Context, pool::PoolSettings};
+use crate::{
+    cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness,
+};
+
+/// What the controllers are told on the command line.
+pub struct ControllerSettings {
+    /// Root of Hetzner's API.
+    pub hetzner_endpoint: Url,
+    /// Root of Cloudflare's API.
+    pub cloudflare_endpoint: Url,
+    /// PEM certificates to trust in calls to the clouds, beside the system's.
+    pub extra_roots: Option<Vec<u8>>,
+    /// The call budgets of all groups.
+    pub budgets: Arc<BudgetRegistry>,
+    /// The pools to look after; `None` for all.
+    pub pools: Option<BTreeSet<String>>,
+    /// The namespaces to look for instances in; none for all.
+    pub watch_namespaces: Vec<String>,
+}
+
+/// Runs all controllers until `shutdown`. They say through `readiness` when their caches are filled.
+pub async fn run(
+    context: Arc<Context>,
+    settings: ControllerSettings,
+    readiness: Readiness,
+    shutdown: CancellationToken,
+) {
+    context.metrics.watch_budgets(Arc::clone(&settings.budgets));
+    let pools = PoolSettings {
+        hetzner_endpoint: settings.hetzner_endpoint,
+        cloudflare_endpoint: settings.cloudflare_endpoint,
+        extra_roots: settings.extra_roots,
+        budgets: settings.budgets,
+        observer: Arc::clone(&context.metrics) as _,
+        only: settings.pools,
+    };
+    let keys = KeyRingStore::new(context.client.clone(), &context.namespace);
+    let needs = sealing_keys::needs(Arc::clone(&context));
+    let (ctx, namespaces) = (Arc::clone(&context), settings.watch_namespaces);
+    tokio::join!(
+        pool::run(Arc::clone(&context), pools, shutdown.clone()),
+        release::run(Arc::clone(&context), shutdown.clone()),
+        sealing_keys::run(Arc::clone(&context), keys, needs, shutdown.clone()),
+        instance::run(ctx, namespaces, move || readiness.ready(), shutdown.clone()),
+    );
+}

@@ -95,7 +95,7 @@ mod tests {
         let mark = table.mark();
         table.note(2, 20);
         table.forget(&1);
-        assert_eq!(replace(&mut table, &[10], mark), []);
+        assert_eq!(replace(&mut table, &[10], mark), Vec::<u32>::new());
         assert_eq!(table.matching(|_| true), [20]);
 
         let mark = table.mark();
@@ -110,6 +110,6 @@ mod tests {
         let mark = table.mark();
         assert_eq!(replace(&mut table, &[11, 30], mark), [11, 30, 20]);
         let mark = table.mark();
-        assert_eq!(replace(&mut table, &[11, 30], mark), []);
+        assert_eq!(replace(&mut table, &[11, 30], mark), Vec::<u32>::new());
     }
 }

@@ -33,6 +33,9 @@ pub struct PoolRuntime {
     pub inventory: Arc<Inventory>,
     /// Where DNS changes queue for the next batch.
     pub dns: Arc<DnsQueue>,
+    /// How many missing servers a person accepts to have made anew (annotation
+    /// `moorage.dev/accept-missing-servers`).
+    pub accepted_loss: Option<usize>,
     /// What instances need besides the clients; without it they can only be deleted.
     pub facilities: Result<Facilities, Blocked>,
 }
@@ -79,6 +82,11 @@ impl Pools {
     /// Sets the state of a pool.
     pub fn set(&self, name: &str, state: PoolState) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), state);
+    }
+
+    /// The states of all pools.
+    pub fn all(&self) -> Vec<PoolState> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     /// Forgets a pool that is gone.

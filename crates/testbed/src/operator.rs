@@ -53,7 +53,6 @@ impl Operator {
         let [port] = free_ports()?;
         let mut arguments = vec![
             "run".to_owned(),
-            format!("--kubeconfig={}", options.kubeconfig.display()),
             format!("--namespace={}", options.namespace),
             format!("--http-listen=127.0.0.1:{port}"),
             format!("--hetzner-endpoint={}", clouds.hetzner),
@@ -63,8 +62,10 @@ impl Operator {
         ];
         arguments.extend(options.arguments.iter().cloned());
         let ending = Ending::Terminate(PATIENCE);
-        let process =
-            Process::start("moorage", &options.program, &arguments, &[], &options.log, ending)?;
+        let kubeconfig = options.kubeconfig.display().to_string();
+        let environment = [("KUBECONFIG", kubeconfig.as_str())];
+        let (program, log) = (&options.program, &options.log);
+        let process = Process::start("moorage", program, &arguments, &environment, log, ending)?;
         Ok(Self { process, url: format!("http://127.0.0.1:{port}") })
     }
 

@@ -129,6 +129,12 @@ pub struct SealingCertificate {
     not_after: Timestamp,
 }
 
+impl std::fmt::Debug for SealingCertificate {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "SealingCertificate({})", self.fingerprint)
+    }
+}
+
 impl SealingCertificate {
     /// Parses one PEM certificate.
     pub fn parse(pem: &str) -> Result<Self, SealingKeyError> {

@@ -5,13 +5,13 @@ use std::fmt;
 use async_trait::async_trait;
 use http::Method;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 use super::CloudflareClient;
 use super::document::TunnelBody;
+use crate::master_key::TunnelSecret;
 use crate::cloud::{CloudError, Deletion, Priority};
 use crate::cloudflare::{
-    CreateTunnel, Tunnel, TunnelApi, TunnelConfiguration, TunnelId, TunnelSecret,
+    CreateTunnel, Tunnel, TunnelApi, TunnelConfiguration, TunnelId,
     VersionedTunnelConfiguration,
 };
 
@@ -80,11 +80,11 @@ impl TunnelApi for CloudflareClient {
     }
 
     async fn create_tunnel(&self, tunnel: &CreateTunnel<'_>) -> Result<Tunnel, CloudError> {
-        let secret = Zeroizing::new(tunnel.secret.base64());
+        let secret = tunnel.secret.to_base64();
         let body = TunnelBody {
             name: Some(tunnel.name),
             config_src: Some("cloudflare"),
-            tunnel_secret: &secret,
+            tunnel_secret: secret.expose_str().unwrap_or_default(),
         };
         let request = self.account_request(
             "create_tunnel",
@@ -117,11 +117,11 @@ impl TunnelApi for CloudflareClient {
         id: &TunnelId,
         secret: &TunnelSecret,
     ) -> Result<Tunnel, CloudError> {
-        let secret = Zeroizing::new(secret.base64());
+        let secret = secret.to_base64();
         let body = TunnelBody {
             name: None,
             config_src: None,
-            tunnel_secret: &secret,
+            tunnel_secret: secret.expose_str().unwrap_or_default(),
         };
         let path: [&dyn fmt::Display; 2] = [&"cfd_tunnel", id];
         let request = self.account_request(

@@ -1,3 +1,4 @@
+use crate::master_key::TunnelSecret;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -178,6 +178,25 @@ async fn a_secret_is_shown_at_create_and_rotate_only_and_the_old_one_ends_at_onc
 }
 
 #[tokio::test]
+async fn an_old_secret_ends_at_the_moment_that_was_given() {
+    let guarded = guarded().await;
+    let path = format!(
+        "/access/service_tokens/{}/rotate",
+        guarded.token["id"].as_str().unwrap()
+    );
+    let past = json!({"previous_client_secret_expires_at": "2020-01-01T00:00:00Z"});
+    guarded
+        .lab
+        .account(Method::POST, &path, past)
+        .await
+        .expect(200);
+    assert_eq!(
+        guarded.check("ada-mgmt.example.com", Some(guarded.secret())),
+        AccessDecision::Denied
+    );
+}
+
+#[tokio::test]
 async fn a_policy_in_use_stays_and_an_application_without_policies_is_shut() {
     let guarded = guarded().await;
     let policy = format!("/access/policies/{}", guarded.policy);

@@ -1,0 +1,255 @@
+//! The life of the operator: it stands by, leads, and ends. What keeps it from its work is said at
+//! `/readyz` and in the log and tried again, for a process that crashes and restarts says less.
+
+use std::{fmt::Display, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use aws_lc_rs::rand;
+use kube::{Api, Client, Config, api::ListParams, runtime::events::Recorder};
+use tokio::{
+    sync::RwLock,
+    time::{sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use super::{RunError, Settings, standby};
+use crate::{
+    agent::{AgentApi, client::EdgeAgentClient},
+    api::OpenClawInstance,
+    controller::{
+        self,
+        context::{Clock as _, Context, SystemClock, reporter},
+    },
+    credentials::{
+        key_ring::KeyRing,
+        key_ring_store::{KeyRingStore, KeyRingStoreError},
+    },
+    http::{Readiness, Shown},
+    leader::{Candidate, LeaseTiming},
+    master_key::MasterKey,
+    master_key_store::{InstanceCensus, MasterKeyStore, MasterKeyStoreError},
+    pool::Pools,
+};
+
+/// For passes under way when the operator is told to end.
+const STOP_GRACE: Duration = Duration::from_secs(3);
+const SHORTEST_RETRY: Duration = Duration::from_secs(1);
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+/// Stands by, leads, and ends with `shutdown` or the loss of leadership.
+pub(super) async fn operate(
+    settings: Settings,
+    shown: &Shown,
+    shutdown: &CancellationToken,
+) -> Result<(), RunError> {
+    // Before anything else, so that what is wrong on the command line ends the process at once.
+    let agents: Arc<dyn AgentApi> = Arc::new(EdgeAgentClient::new(&settings.edge)?);
+    let config = Config::infer().await?;
+    let client = Client::try_from(config.clone());
+    let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
+    let leader = if settings.leader_elect {
+        let mut candidate = tokio::select! {
+            () = shutdown.cancelled() => return Ok(()),
+            candidate = find_lease(&settings, &config, &shown.readiness) => candidate,
+        };
+        let published = &shown.certificate;
+        let told_to_end = tokio::select! {
+            () = shutdown.cancelled() => true,
+            () = candidate.elected() => false,
+            never = standby::publish_certificate(&settings, &client, published) => match never {},
+        };
+        if told_to_end {
+            candidate.release().await;
+            return Ok(());
+        }
+        tracing::info!("leading");
+        shown.readiness.not_ready("leading, but the keys are not read yet");
+        Some(candidate)
+    } else {
+        None
+    };
+    let lost = async {
+        match &leader {
+            Some(leader) => leader.lost().await,
+            None => std::future::pending().await,
+        }
+    };
+    let stopping = async {
+        shutdown.cancelled().await;
+        sleep(STOP_GRACE).await;
+    };
+    tokio::select! {
+        lost = lost => return Err(lost.into()),
+        () = lead(settings, client, agents, shown, shutdown) => {}
+        () = stopping => tracing::warn!("some passes did not end in time"),
+    }
+    if let Some(leader) = leader {
+        leader.release().await;
+    }
+    Ok(())
+}
+
+async fn find_lease(settings: &Settings, config: &Config, readiness: &Readiness) -> Candidate {
+    let identity = identity();
+    let candidate = persist("Lease", readiness, || {
+        let timing = LeaseTiming::default();
+        Candidate::new(config.clone(), &settings.namespace, identity.clone(), timing)
+    })
+    .await;
+    tracing::info!(identity, "standing by");
+    readiness.ready();
+    candidate
+}
+
+/// Unlike any other process's, restarts of this container included.
+fn identity() -> String {
+    let pod = std::env::var("POD_NAME").or_else(|_| std::env::var("HOSTNAME"));
+    let mut bytes = [0; 4];
+    // Without randomness the name of the Pod still differs from those of the others.
+    let _ = rand::fill(&mut bytes);
+    format!("{}-{:08x}", pod.as_deref().unwrap_or("moorage"), u32::from_be_bytes(bytes))
+}
+
+/// Reads the keys and runs the controllers until `shutdown`.
+async fn lead(
+    settings: Settings,
+    client: Client,
+    agents: Arc<dyn AgentApi>,
+    shown: &Shown,
+    shutdown: &CancellationToken,
+) {
+    let context = tokio::select! {
+        () = shutdown.cancelled() => return,
+        context = prepare(&settings, client, agents, shown) => Arc::new(context),
+    };
+    shown.certificate.follow(Arc::clone(&context));
+    shown.readiness.not_ready("the controllers have not read the cluster yet");
+    let readiness = shown.readiness.clone();
+    controller::run(context, settings.controllers, readiness, shutdown.clone()).await;
+}
+
+async fn prepare(
+    settings: &Settings,
+    client: Client,
+    agents: Arc<dyn AgentApi>,
+    shown: &Shown,
+) -> Context {
+    let store =
+        MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
+    let census = ClusterCensus(client.clone());
+    let master_key = persist("master key", &shown.readiness, || async {
+        store.load_or_create(&census).await.map_err(|error| explain(&error))
+    })
+    .await;
+    let rings = KeyRingStore::new(client.clone(), &settings.namespace);
+    let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_key)).await;
+    Context {
+        events: Recorder::new(client.clone(), reporter()),
+        client,
+        namespace: settings.namespace.clone(),
+        master_key: Arc::new(master_key),
+        key_ring: RwLock::new(Arc::new(key_ring)),
+        pools: Pools::default(),
+        agents,
+        undelivered: true.into(),
+        metrics: Arc::clone(&shown.metrics),
+        clock: Arc::new(SystemClock),
+        intervals: settings.intervals.clone(),
+    }
+}
+
+/// What is in the way of the master key, with the commonest cause of all spelled out.
+fn explain(error: &MasterKeyStoreError) -> String {
+    let remedy = match error {
+        MasterKeyStoreError::Kube { source, .. } => match &**source {
+            kube::Error::Api(status) if status.code == 404 => {
+                "; are the custom resource definitions installed?"
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                "; does the operator's ClusterRole allow it?"
+            }
+            _ => "",
+        },
+        _ => "",
+    };
+    format!("{error}{remedy}")
+}
+
+/// The ring, with a key to serve.
+async fn read_ring(store: &KeyRingStore, key: &MasterKey) -> Result<KeyRing, KeyRingStoreError> {
+    let wrapping = key.wrapping_key();
+    let ring = store.load(&wrapping).await?;
+    if ring.certificate().is_some() {
+        return Ok(ring);
+    }
+    tracing::info!("making the first sealing key");
+    let made = store.generate(&wrapping, SystemClock.now()).await?;
+    Ok(ring.with(made))
+}
+
+/// Tries until it works, ever more rarely, and says each time what is in the way.
+async fn persist<T, E, F>(what: &str, readiness: &Readiness, attempt: impl FnMut() -> F) -> T
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    persist_from(SHORTEST_RETRY, what, readiness, attempt).await
+}
+
+async fn persist_from<T, E, F>(
+    mut pause: Duration,
+    what: &str,
+    readiness: &Readiness,
+    mut attempt: impl FnMut() -> F,
+) -> T
+where
+    E: Display,
+    F: Future<Output = Result<T, E>>,
+{
+    loop {
+        let error = match timeout(LONGEST_RETRY, attempt()).await {
+            Ok(Ok(done)) => return done,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the API server does not answer in time".to_owned(),
+        };
+        tracing::error!(what, error, retry_seconds = pause.as_secs(), "cannot work yet");
+        readiness.not_ready(format!("{what}: {error}"));
+        sleep(pause).await;
+        pause = (pause * 2).min(LONGEST_RETRY);
+    }
+}
+
+/// Counts instances in the cluster, without reading them.
+struct ClusterCensus(Client);
+
+#[async_trait]
+impl InstanceCensus for ClusterCensus {
+    async fn any_instance_exists(&self) -> Result<bool, kube::Error> {
+        let instances = Api::<OpenClawInstance>::all(self.0.clone());
+        let one = ListParams::default().limit(1);
+        Ok(!instances.list_metadata(&one).await?.items.is_empty())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_fails_is_tried_again_and_shown_until_it_works() {
+        let readiness = Readiness::default();
+        let mut left = 3;
+        let value = persist_from(Duration::from_millis(1), "master key", &readiness, || {
+            left -= 1;
+            let (shown, missing) = (readiness.get(), left > 0);
+            async move { if missing { Err("restore it from a backup") } else { Ok(shown) } }
+        })
+        .await;
+        assert_eq!(value, Err("master key: restore it from a backup".to_owned()));
+    }
+
+    #[test]
+    fn two_processes_of_one_pod_have_different_identities() {
+        assert_ne!(identity(), identity());
+    }
+}

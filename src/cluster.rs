@@ -1,0 +1,255 @@
+//! The cluster as the reconciler of instances uses it: a narrow port, and the real one over the
+//! Kubernetes API.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use async_trait::async_trait;
+use k8s_openapi::{
+    ByteString,
+    api::core::v1::Secret as KubeSecret,
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::{
+    Api, Client, Resource as _, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
+};
+use moorage_wire::{InstanceId, Secret};
+use serde_json::json;
+use thiserror::Error;
+
+use crate::{
+    api::{FINALIZER, OpenClawInstance, OpenClawInstanceStatus, annotation, label},
+    controller::status::{self, FIELD_MANAGER},
+    credentials::secret_source::{SecretVersion, SecretView},
+    instance::observed::DashboardSight,
+    metrics::{Metrics, WriteKind},
+};
+
+/// Names one instance.
+#[derive(Debug, Clone, Copy)]
+pub struct InstanceKey<'a> {
+    /// Its namespace.
+    pub namespace: &'a str,
+    /// Its name.
+    pub name: &'a str,
+}
+
+/// What stands in the dashboard's Secret.
+pub struct DashboardAccess<'a> {
+    /// Where the dashboard is.
+    pub url: &'a str,
+    /// The gateway's token.
+    pub token: &'a Secret,
+}
+
+/// The cluster, as far as the reconciler of instances needs it.
+#[async_trait]
+pub trait ClusterApi: Send + Sync {
+    /// A Secret, parsed; `None` if there is none.
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ClusterError>;
+
+    /// Names of the Secrets that are bound to an instance by label.
+    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError>;
+
+    /// Deletes a Secret, if it still is the object that was read. Gone already is fine.
+    async fn delete_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<&SecretVersion>,
+    ) -> Result<(), ClusterError>;
+
+    /// Writes the whole status, if it says something that `current` does not; tells whether it did.
+    async fn write_status(
+        &self,
+        instance: &OpenClawInstance,
+        current: Option<&OpenClawInstanceStatus>,
+        wanted: &OpenClawInstanceStatus,
+    ) -> Result<bool, ClusterError>;
+
+    /// Writes the finalizer and the instance id in one call; refused if the object has changed.
+    async fn claim(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<(), ClusterError>;
+
+    /// Removes the finalizer.
+    async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError>;
+
+    /// How the dashboard's Secret is.
+    async fn dashboard_secret(
+        &self,
+        owner: &OpenClawInstance,
+        name: &str,
+        access: &DashboardAccess<'_>,
+    ) -> Result<DashboardSight, ClusterError>;
+
+    /// Makes or corrects the dashboard's Secret, which the instance owns.
+    async fn write_dashboard_secret(
+        &self,
+        owner: &OpenClawInstance,
+        name: &str,
+        access: &DashboardAccess<'_>,
+    ) -> Result<(), ClusterError>;
+}
+
+/// The Kubernetes API did not do it.
+#[derive(Debug, Error)]
+pub enum ClusterError {
+    /// The object has changed or gone since it was read: look again.
+    #[error("the object has changed since it was read")]
+    Changed,
+    /// Anything else.
+    #[error("the Kubernetes API: {0}")]
+    Kube(Box<kube::Error>),
+}
+
+impl From<kube::Error> for ClusterError {
+    fn from(error: kube::Error) -> Self {
+        match error {
+            kube::Error::Api(status) if matches!(status.code, 404 | 409) => Self::Changed,
+            error => Self::Kube(Box::new(error)),
+        }
+    }
+}
+
+/// The real cluster.
+pub struct KubeCluster {
+    client: Client,
+    metrics: Arc<Metrics>,
+}
+
+impl KubeCluster {
+    /// Over this client.
+    pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
+        Self { client, metrics }
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<KubeSecret> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    fn instances_of(&self, instance: &OpenClawInstance) -> Api<OpenClawInstance> {
+        let namespace = instance.meta().namespace.as_deref().unwrap_or_default();
+        Api::namespaced(self.client.clone(), namespace)
+    }
+}
+
+#[async_trait]
+impl ClusterApi for KubeCluster {
+    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ClusterError> {
+        Ok(self.secrets(namespace).get_opt(name).await?.map(SecretView::from))
+    }
+
+    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError> {
+        let selector = format!("{}={}", label::INSTANCE, key.name);
+        let list = self.secrets(key.namespace).list_metadata(&ListParams::default().labels(&selector)).await?;
+        Ok(list.items.into_iter().filter_map(|secret| secret.metadata.name).collect())
+    }
+
+    async fn delete_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: Option<&SecretVersion>,
+    ) -> Result<(), ClusterError> {
+        let preconditions = version.map(|version| Preconditions {
+            uid: Some(version.uid.clone()),
+            resource_version: Some(version.resource_version.clone()),
+        });
+        let params = DeleteParams { preconditions, ..DeleteParams::default() };
+        match self.secrets(namespace).delete(name, &params).await {
+            Ok(_) => {
+                self.metrics.api_write(WriteKind::Delete);
+                Ok(())
+            }
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write_status(
+        &self,
+        instance: &OpenClawInstance,
+        current: Option<&OpenClawInstanceStatus>,
+        wanted: &OpenClawInstanceStatus,
+    ) -> Result<bool, ClusterError> {
+        Ok(status::write(&self.instances_of(instance), instance, current, wanted, &self.metrics).await?)
+    }
+
+    async fn claim(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<(), ClusterError> {
+        let mut finalizers = instance.finalizers().to_vec();
+        if !finalizers.iter().any(|known| known == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+        let patch = json!({"metadata": {
+            "resourceVersion": instance.resource_version(),
+            "uid": instance.uid(),
+            "finalizers": finalizers,
+            "annotations": {annotation::INSTANCE_ID: id.to_string()},
+        }});
+        let params =
+            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api = self.instances_of(instance);
+        api.patch_metadata(&instance.name_any(), &params, &Patch::Merge(&patch)).await?;
+        self.metrics.api_write(WriteKind::Finalizer);
+        Ok(())
+    }
+
+    async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError> {
+        status::set_finalizer(&self.instances_of(instance), instance, false, &self.metrics).await?;
+        Ok(())
+    }
+
+    async fn dashboard_secret(
+        &self,
+        owner: &OpenClawInstance,
+        name: &str,
+        access: &DashboardAccess<'_>,
+    ) -> Result<DashboardSight, ClusterError> {
+        let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
+        let Some(secret) = self.secrets(namespace).get_opt(name).await? else {
+            return Ok(DashboardSight::Absent);
+        };
+        let owners = secret.metadata.owner_references.unwrap_or_default();
+        if !owners.iter().any(|known| Some(&known.uid) == owner.meta().uid.as_ref()) {
+            return Ok(DashboardSight::Foreign);
+        }
+        let data = secret.data.unwrap_or_default();
+        let holds = |key: &str, value: &[u8]| data.get(key).is_some_and(|held| held.0 == value);
+        let current = holds("url", access.url.as_bytes()) && holds("token", access.token.expose());
+        Ok(if current { DashboardSight::Current } else { DashboardSight::Stale })
+    }
+
+    async fn write_dashboard_secret(
+        &self,
+        owner: &OpenClawInstance,
+        name: &str,
+        access: &DashboardAccess<'_>,
+    ) -> Result<(), ClusterError> {
+        let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
+        let reference: Option<OwnerReference> = owner.controller_owner_ref(&());
+        let data = BTreeMap::from([
+            ("url".to_owned(), ByteString(access.url.as_bytes().to_vec())),
+            ("token".to_owned(), ByteString(access.token.expose().to_vec())),
+        ]);
+        let secret = KubeSecret {
+            metadata: ObjectMeta {
+                name: Some(name.to_owned()),
+                owner_references: reference.map(|reference| vec![reference]),
+                ..ObjectMeta::default()
+            },
+            data: Some(data),
+            ..KubeSecret::default()
+        };
+        let secrets = self.secrets(namespace);
+        match secrets.create(&PostParams::default(), &secret).await {
+            Ok(_) => Ok(()),
+            // It was seen to be ours; the merge fails if it has been replaced by somebody's since,
+            // because the owner would have to change.
+            Err(kube::Error::Api(status)) if status.code == 409 => {
+                let patch = json!({"data": secret.data});
+                secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,365 @@
+//! The controller of `OpenClawInstance`s. One pass reads as steps in [`Controller::pass`]: refer →
+//! observe → plan → apply → status. What it decides is in [`crate::instance`]; here are the reads,
+//! the writes, and when to look again.
+
+mod apply;
+mod census;
+mod deletion;
+mod events;
+mod memory;
+mod observe;
+mod refer;
+mod watches;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::StreamExt as _;
+use jiff::Timestamp;
+use kube::{
+    Resource as _, ResourceExt as _,
+    core::DeserializeGuard,
+    runtime::{
+        controller::Action,
+        reflector::{ObjectRef, Store},
+    },
+};
+use moorage_wire::{InstanceId, InstallationId};
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+
+use super::{
+    backoff::{Backoff, jittered, random},
+    context::Context,
+    guard, queue,
+};
+use crate::{
+    api::{OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, annotation},
+    cluster::{ClusterApi, ClusterError, KubeCluster},
+    instance::{
+        Failure, Observed, Wanted,
+        failure::{Retry, TERMINAL_LOOK},
+        plan::{self, SOON, Timing},
+        status::{self, Outcome},
+        wanted::Refused,
+    },
+    pool::PoolRuntime,
+};
+
+use apply::{Applied, Hands};
+use memory::{Memories, Memory};
+use observe::Blind;
+use refer::Referred;
+
+/// A pass that takes longer is given up; the next one starts over.
+const PASS_DEADLINE: Duration = Duration::from_secs(120);
+/// Passes at the same time: each waits for the clouds most of its time.
+const CONCURRENCY: u16 = 64;
+/// Rounds of planning and applying within one pass.
+const MAX_ROUNDS: usize = 12;
+
+/// An instance as the watch brings it: perhaps one that this version cannot read.
+pub(super) type GuardedInstance = DeserializeGuard<OpenClawInstance>;
+
+/// Keeps all instances until `shutdown`. Call it as the leader only. `synced` is called when the
+/// caches are filled.
+pub async fn run(
+    ctx: Arc<Context>,
+    namespaces: Vec<String>,
+    synced: impl FnOnce() + Send + 'static,
+    shutdown: CancellationToken,
+) {
+    let watches = watches::start(&ctx, &namespaces);
+    let (counted, stop) = (watches.instances.clone(), shutdown.clone());
+    let cluster = Arc::new(KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics)));
+    let controller = Arc::new(Controller {
+        ctx: Arc::clone(&ctx),
+        cluster,
+        instances: watches.instances.clone(),
+        releases: watches.releases.clone(),
+        memories: Memories::default(),
+        backoff: Backoff::default(),
+    });
+    let ready = {
+        let (instances, releases) = (watches.instances.clone(), watches.releases.clone());
+        async move {
+            // The writers live as long as the triggers, so there is no error to handle.
+            let _ = tokio::join!(instances.wait_until_ready(), releases.wait_until_ready());
+            synced();
+        }
+    };
+    let sweeps = watches::sweeps(Arc::clone(&controller.ctx), watches.instances.clone());
+    let mut triggers = watches.triggers;
+    triggers.push(sweeps.boxed());
+    let queue =
+        queue::run(watches.instances, triggers, CONCURRENCY, shutdown, controller, reconcile);
+    let census = census::keep(ctx, counted, stop);
+    tokio::join!(queue, ready, census);
+}
+
+/// What the passes share.
+struct Controller {
+    ctx: Arc<Context>,
+    cluster: Arc<dyn ClusterApi>,
+    instances: Store<GuardedInstance>,
+    releases: Store<DeserializeGuard<OpenClawRelease>>,
+    memories: Memories,
+    backoff: Backoff<ObjectRef<GuardedInstance>>,
+}
+
+async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) -> Action {
+    let reference = ObjectRef::from_obj(instance.as_ref());
+    let meta = instance.meta();
+    let span = tracing::info_span!(
+        "reconcile",
+        namespace = meta.namespace.as_deref().unwrap_or_default(),
+        instance = meta.name.as_deref().unwrap_or_default(),
+    );
+    let timer = controller.ctx.metrics.reconcile("instance");
+    let pass = async {
+        match &instance.0 {
+            Ok(instance) => controller.pass(instance).await,
+            Err(invalid) => {
+                let (ctx, now) = (&controller.ctx, controller.ctx.clock.now());
+                guard::report_malformed::<OpenClawInstance>(&ctx.client, invalid, &ctx.metrics, now)
+                    .await
+                    .map_err(ClusterError::from)?;
+                Ok(Look::OnChange)
+            }
+        }
+    };
+    let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
+    let _entered = span.enter();
+    let pause = || controller.backoff.next(&reference, random());
+    match ended {
+        Ok(Ok(look)) => {
+            if let Look::BackOff(reason) = look {
+                timer.failed(reason);
+                return Action::requeue(pause());
+            }
+            controller.backoff.reset(&reference);
+            timer.succeeded();
+            match look {
+                Look::OnChange | Look::BackOff(_) => Action::await_change(),
+                Look::In(wait) => Action::requeue(wait),
+            }
+        }
+        Ok(Err(ClusterError::Changed)) => {
+            // The watch brings the newer object; this is for the case that it already has.
+            timer.succeeded();
+            Action::requeue(SOON)
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%error, "a call to the API server failed");
+            timer.failed("KubernetesApi");
+            Action::requeue(pause())
+        }
+        Err(_) => {
+            tracing::warn!("the pass took longer than {PASS_DEADLINE:?}");
+            timer.failed("Deadline");
+            Action::requeue(pause())
+        }
+    }
+}
+
+/// When a pass wants the next one.
+enum Look {
+    /// When something changes.
+    OnChange,
+    /// After this long.
+    In(Duration),
+    /// After the object's own growing delay, because of a failure with this reason.
+    BackOff(&'static str),
+}
+
+impl Look {
+    fn after(failure: &Failure) -> Self {
+        match failure.retry {
+            Retry::BackOff => Self::BackOff(failure.reason),
+            Retry::After(wait) => Self::In(jittered(wait, random())),
+            Retry::Changed => Self::In(jittered(TERMINAL_LOOK, random())),
+        }
+    }
+}
+
+impl Controller {
+    async fn pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        let deleting = instance.metadata.deletion_timestamp.is_some();
+        if deleting && !instance.finalizers().iter().any(|held| held == crate::api::FINALIZER) {
+            self.forget(instance);
+            return Ok(Look::OnChange);
+        }
+        if instance.spec.suspend {
+            let old = instance.status.clone().unwrap_or_default();
+            let status = status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
+            return self.settle(instance, &status).await.map(|()| Look::OnChange);
+        }
+        if deleting {
+            return self.deletion_pass(instance).await;
+        }
+        let Some(id) = instance_id(instance) else {
+            // No cloud is called before the finalizer and the id are written; the watch brings both.
+            return self.claim(instance).await;
+        };
+        match self.refer(instance, id) {
+            Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
+            Err(refused) => self.refuse(instance, &refused).await,
+        }
+    }
+
+    async fn claim(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        let mut bytes = [0; 16];
+        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
+            return Ok(Look::BackOff("NoRandomness"));
+        }
+        let id = recorded_id(instance).unwrap_or(InstanceId::from_bytes(bytes));
+        self.cluster.claim(instance, id).await?;
+        Ok(Look::OnChange)
+    }
+
+    async fn refuse(&self, instance: &OpenClawInstance, refused: &Refused) -> Result<Look, ClusterError> {
+        let old = instance.status.clone().unwrap_or_default();
+        let status = status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
+        self.settle(instance, &status).await?;
+        Ok(if refused.terminal { Look::In(TERMINAL_LOOK) } else { Look::BackOff(refused.reason) })
+    }
+
+    /// observe → plan → apply until there is nothing more to do now, then status. A second status
+    /// write happens only when the first one allows more, such as deleting a receipted Secret.
+    async fn work(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        pool: &PoolRuntime,
+    ) -> Result<Look, ClusterError> {
+        let key = ObjectRef::from_obj(instance);
+        let mut memory = self.memories.take(&key);
+        let mut seen = match self.observe(instance, wanted, pool, &memory).await {
+            Ok(seen) => seen,
+            Err(Blind::Cluster(error)) => return Err(error),
+            Err(Blind::Cloud(failure)) => return self.blind(instance, &failure).await,
+        };
+        let timing =
+            Timing { report: self.ctx.intervals.report, routes: self.ctx.intervals.routes };
+        let ring = self.ctx.key_ring.read().await.clone();
+        let mut persisted = instance.status.clone();
+        let (mut outcome, mut look) = (Outcome::default(), None);
+        for _ in 0..MAX_ROUNDS {
+            let plan = plan::plan(wanted, &seen, timing);
+            (outcome, look) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
+            let stale = seen.agent.view().is_some_and(|view| view.stale);
+            let steps: Vec<_> =
+                plan.steps.into_iter().filter(|step| !(stale && step.needs_agent())).collect();
+            if stale {
+                look = Some(SOON);
+            }
+            if steps.is_empty() {
+                let status = self.status(instance, wanted, &seen, &outcome);
+                if !self.write(instance, persisted.as_ref(), &status).await? {
+                    break;
+                }
+                (persisted, seen.status) = (Some(status.clone()), status);
+                continue;
+            }
+            let hands =
+                Hands { controller: self, instance, wanted, pool, ring: &ring, persisted: &mut persisted };
+            match hands.apply(steps, &mut seen).await? {
+                Applied::All => {}
+                Applied::LookAgain => {
+                    look = Some(SOON);
+                    break;
+                }
+                Applied::Failed(failure) => {
+                    tracing::warn!(reason = failure.reason, "{}", failure.message);
+                    outcome.failure = Some(failure);
+                    break;
+                }
+            }
+        }
+        let status = self.status(instance, wanted, &seen, &outcome);
+        self.write(instance, persisted.as_ref(), &status).await?;
+        let look = outcome.failure.as_ref().map_or_else(
+            || Look::In(look.unwrap_or_else(|| self.settled(&seen))),
+            Look::after,
+        );
+        memory.remember(&seen, instance);
+        self.memories.put(&key, memory);
+        Ok(look)
+    }
+
+    /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
+    async fn blind(&self, instance: &OpenClawInstance, failure: &Failure) -> Result<Look, ClusterError> {
+        let old = instance.status.clone().unwrap_or_default();
+        let refused = Refused {
+            reason: failure.reason,
+            message: failure.message.clone(),
+            terminal: failure.retry == Retry::Changed,
+        };
+        let status = status::of_refusal(&old, &refused, instance.metadata.generation, self.now());
+        self.settle(instance, &status).await?;
+        Ok(Look::after(failure))
+    }
+
+    /// When to look at an instance again at which there is nothing to do.
+    fn settled(&self, seen: &Observed) -> Duration {
+        let report = self.ctx.intervals.report;
+        let age = seen.agent.view().map(|view| seen.now.duration_since(view.at).unsigned_abs());
+        jittered(report.saturating_sub(age.unwrap_or_default()).max(SOON), random())
+    }
+
+    fn status(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        seen: &Observed,
+        outcome: &Outcome,
+    ) -> OpenClawInstanceStatus {
+        let master_key = self.ctx.master_key.id().as_str();
+        status::of_pass(wanted, seen, outcome, master_key, instance.metadata.generation)
+    }
+
+    /// Writes the status if it changed, with an Event for what changed in it.
+    async fn write(
+        &self,
+        instance: &OpenClawInstance,
+        current: Option<&OpenClawInstanceStatus>,
+        status: &OpenClawInstanceStatus,
+    ) -> Result<bool, ClusterError> {
+        let written = self.cluster.write_status(instance, current, status).await?;
+        if written {
+            events::publish(&self.ctx, instance, current, status).await;
+        }
+        Ok(written)
+    }
+
+    async fn settle(
+        &self,
+        instance: &OpenClawInstance,
+        status: &OpenClawInstanceStatus,
+    ) -> Result<(), ClusterError> {
+        self.write(instance, instance.status.as_ref(), status).await.map(drop)
+    }
+
+    fn forget(&self, instance: &OpenClawInstance) {
+        let key = ObjectRef::from_obj(instance);
+        drop(self.memories.take(&key));
+    }
+
+    fn installation(&self) -> InstallationId {
+        self.ctx.master_key.installation()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.ctx.clock.now()
+    }
+}
+
+/// The random id that was written together with the finalizer. A finalizer that is missing although
+/// the id is there (restored from a backup, edited by hand) is written again first.
+fn instance_id(instance: &OpenClawInstance) -> Option<InstanceId> {
+    let held = instance.finalizers().iter().any(|held| held == crate::api::FINALIZER);
+    recorded_id(instance).filter(|_| held)
+}
+
+fn recorded_id(instance: &OpenClawInstance) -> Option<InstanceId> {
+    instance.annotations().get(annotation::INSTANCE_ID)?.parse().ok()
+}

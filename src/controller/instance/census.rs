@@ -1,0 +1,42 @@
+//! What is counted over all instances, now and then rather than at every change: the phases for the
+//! metrics, and whether anything waits to be delivered.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use kube::runtime::reflector::Store;
+use tokio_util::sync::CancellationToken;
+
+use super::GuardedInstance;
+use crate::{
+    api::{OpenClawInstance, conditions::ConditionType},
+    controller::context::Context,
+};
+
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Counts until `shutdown`.
+pub(super) async fn keep(ctx: Arc<Context>, instances: Store<GuardedInstance>, shutdown: CancellationToken) {
+    // The writer lives as long as the watch, so there is no error to handle.
+    let _ = instances.wait_until_ready().await;
+    let mut interval = tokio::time::interval(INTERVAL);
+    while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
+        let state = instances.state();
+        let readable = || state.iter().filter_map(|instance| instance.0.as_ref().ok());
+        let phases = readable().filter_map(|instance| instance.status.as_ref()?.phase);
+        ctx.metrics.set_instances(phases);
+        let waiting = state.iter().any(|instance| instance.0.as_ref().map_or(true, waits));
+        ctx.undelivered.store(waiting, Ordering::Relaxed);
+    }
+}
+
+/// Whether a value may have been handed in that the instance's server does not have yet.
+fn waits(instance: &OpenClawInstance) -> bool {
+    let names_any = !instance.spec.credentials.is_empty();
+    let delivered = instance.status.iter().flat_map(|status| &status.conditions).any(|condition| {
+        condition.type_ == ConditionType::CredentialsDelivered.as_str() && condition.status == "True"
+    });
+    names_any && !delivered
+}

@@ -1,0 +1,66 @@
+//! Events: one when a condition turns, for people who watch. A condition that merely makes progress
+//! is worth none.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Resource as _,
+    runtime::events::{Event, EventType},
+};
+
+use crate::{
+    api::{
+        OpenClawInstance, OpenClawInstanceStatus,
+        conditions::{ConditionType, reason},
+    },
+    controller::context::Context,
+    metrics::WriteKind,
+};
+
+/// The notes of Events hold at most 1,024 bytes.
+const MAX_NOTE: usize = 1000;
+
+/// Publishes what changed between two statuses. An Event that is lost is no reason to fail.
+pub(super) async fn publish(
+    ctx: &Context,
+    instance: &OpenClawInstance,
+    old: Option<&OpenClawInstanceStatus>,
+    new: &OpenClawInstanceStatus,
+) {
+    let none = Vec::new();
+    let old = old.map_or(&none, |status| &status.conditions);
+    for condition in new.conditions.iter().filter(|condition| is_news(old, condition)) {
+        let event = Event {
+            type_: if condition.status == "True" && condition.type_ != "Stalled" {
+                EventType::Normal
+            } else {
+                EventType::Warning
+            },
+            reason: condition.reason.clone(),
+            note: Some(shortened(&condition.message)),
+            action: condition.type_.clone(),
+            secondary: None,
+        };
+        match ctx.events.publish(&event, &instance.object_ref(&())).await {
+            Ok(()) => ctx.metrics.api_write(WriteKind::Event),
+            Err(error) => tracing::warn!(%error, "an Event could not be published"),
+        }
+    }
+}
+
+fn is_news(old: &[Condition], condition: &Condition) -> bool {
+    let known = old.iter().find(|known| known.type_ == condition.type_);
+    let same = known.is_some_and(|known| (&known.status, &known.reason) == (&condition.status, &condition.reason));
+    let kind = condition.type_.as_str();
+    let ready = kind == ConditionType::Ready.as_str() && condition.status == "True";
+    let trouble = kind == ConditionType::Stalled.as_str();
+    let delivered = kind == ConditionType::CredentialsDelivered.as_str() && condition.status == "True";
+    let progress = [reason::PROGRESSING, reason::WAITING].contains(&condition.reason.as_str());
+    let passing = kind == ConditionType::Reconciling.as_str() && !progress;
+    let mismatch = condition.reason == reason::SERVER_MISMATCH;
+    !same && (ready || trouble || delivered || passing || mismatch)
+}
+
+fn shortened(message: &str) -> String {
+    let end = message.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_NOTE).last();
+    if message.len() <= MAX_NOTE { message.to_owned() } else { message[..end.unwrap_or(0)].to_owned() }
+}

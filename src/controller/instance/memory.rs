@@ -1,0 +1,69 @@
+//! What a process remembers of each instance between two passes. All of it can be lost: what is not
+//! remembered is looked at or done again.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+
+use crate::{
+    api::{OpenClawInstance, annotation, instance::Phase},
+    instance::{
+        Observed,
+        observed::{AgentSight, AgentView, TunnelMemory},
+    },
+};
+
+/// What is remembered of one instance.
+#[derive(Debug, Default, Clone)]
+pub(super) struct Memory {
+    pub(super) tunnel: TunnelMemory,
+    pub(super) agent: Option<AgentView>,
+    /// What the last pass acted on: a change of it is a reason to ask the agent now.
+    pub(super) asked_for: Option<(Option<i64>, Option<String>)>,
+    /// Whether the last pass left nothing to do.
+    pub(super) settled: bool,
+}
+
+impl Memory {
+    /// What a person can change to have the agent asked at once.
+    pub(super) fn request(instance: &OpenClawInstance) -> (Option<i64>, Option<String>) {
+        let asked = [annotation::RECONCILE_AT, annotation::RETRY, annotation::REBUILD];
+        let annotations = instance.annotations();
+        let asked: Vec<_> = asked.into_iter().filter_map(|name| annotations.get(name)).collect();
+        let asked = (!asked.is_empty()).then(|| asked.iter().map(|value| value.as_str()).collect());
+        (instance.metadata.generation, asked)
+    }
+
+    /// Takes over what a pass saw and did.
+    pub(super) fn remember(&mut self, seen: &Observed, instance: &OpenClawInstance) {
+        self.tunnel = seen.tunnel_memory;
+        if let AgentSight::Reported(view) = &seen.agent {
+            self.agent = Some(view.as_ref().clone());
+        }
+        self.asked_for = Some(Self::request(instance));
+        let phase = instance.status.as_ref().and_then(|status| status.phase);
+        self.settled = matches!(phase, Some(Phase::Ready | Phase::Degraded));
+    }
+}
+
+/// The memories of all instances.
+#[derive(Default)]
+pub(super) struct Memories(Mutex<HashMap<ObjectRef<OpenClawInstance>, Memory>>);
+
+impl Memories {
+    /// Takes one out for the length of a pass; an abandoned pass loses it.
+    pub(super) fn take(&self, key: &ObjectRef<OpenClawInstance>) -> Memory {
+        self.lock().remove(key).unwrap_or_default()
+    }
+
+    pub(super) fn put(&self, key: &ObjectRef<OpenClawInstance>, memory: Memory) {
+        self.lock().insert(key.clone(), memory);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

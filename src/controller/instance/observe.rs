@@ -1,0 +1,279 @@
+//! Observe: every read of a pass. The clouds come from the sweep; only what the sweep does not show
+//! although it should is asked for by id.
+
+use std::{sync::Arc, time::Duration};
+
+use kube::ResourceExt as _;
+use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
+
+use super::{Controller, Memory};
+use crate::{
+    agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
+    api::{OpenClawInstance, conditions::ConditionType},
+    cloud::{CloudError, Priority},
+    cloudflare::{Tunnel, TunnelId},
+    cluster::{ClusterError, DashboardAccess},
+    credentials::{
+        bundle::{InstanceRef, read_inline, read_secret, secrets_of},
+        courier::OwnCredential,
+    },
+    hetzner::{Server, ServerId},
+    instance::{
+        Failure, Observed, Wanted,
+        observed::{
+            AgentKeys, AgentSight, AgentView, DashboardSight, Disappearance, OwnTokens, ServerSight,
+        },
+        wanted::Subject,
+    },
+    inventory::InstanceView,
+    master_key::{GatewayGeneration, TunnelGeneration},
+    names,
+    pool::PoolRuntime,
+};
+
+/// How long an agent that answered before may be silent without a word: a rotation of its tunnel
+/// takes some seconds.
+const SILENCE: Duration = Duration::from_secs(45);
+
+/// Why a pass could not see enough to plan: what is not known is never taken for gone.
+#[derive(Debug)]
+pub(super) enum Blind {
+    /// The Kubernetes API.
+    Cluster(ClusterError),
+    /// A cloud.
+    Cloud(Failure),
+}
+
+impl From<ClusterError> for Blind {
+    fn from(error: ClusterError) -> Self {
+        Self::Cluster(error)
+    }
+}
+
+impl From<Failure> for Blind {
+    fn from(failure: Failure) -> Self {
+        Self::Cloud(failure)
+    }
+}
+
+impl Controller {
+    pub(super) async fn observe(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        pool: &PoolRuntime,
+        memory: &Memory,
+    ) -> Result<Observed, Blind> {
+        let subject = &wanted.subject;
+        let status = instance.status.clone().unwrap_or_default();
+        let [dashboard, management] = subject.hosts();
+        let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
+        let mut seen = Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
+        seen.fresh_epoch = fresh_epoch();
+        seen.disappearance = self.disappearance(pool);
+        seen.accepted_loss = pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
+        let recorded = status.server.as_ref().and_then(|server| server.epoch.parse().ok());
+        let server = choose(&view, recorded);
+        seen.epoch = recorded.or_else(|| server.as_ref().and_then(names::epoch));
+        let id = status.server.as_ref().and_then(|server| server.id).map(ServerId);
+        let mass = seen.disappearance.is_mass() && !seen.accepted_loss;
+        seen.server = match (server, id) {
+            (Some(server), _) => ServerSight::Present(Box::new(server)),
+            (None, Some(_)) if mass => ServerSight::Gone,
+            (None, Some(id)) => confirm_server(pool, id)
+                .await
+                .map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))?,
+            (None, None) => ServerSight::None,
+        };
+        let known_tunnel = status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(&tunnel.id).ok());
+        seen.tunnel = match (view.tunnels.into_iter().next(), known_tunnel) {
+            (None, Some(id)) => confirm_tunnel(pool, subject, &id)
+                .await
+                .map_err(|error| Failure::of_cloud(ConditionType::TunnelReady, &error))?,
+            (tunnel, _) => tunnel,
+        };
+        seen.records = view.records.into_iter().filter(|record| [&dashboard, &management].contains(&&record.name)).collect();
+        seen.own_tokens = seen.epoch.map(|epoch| self.own_tokens(wanted, seen.tunnel.as_ref(), epoch));
+        seen.status = status;
+        self.read_credentials(instance, wanted, &mut seen).await?;
+        seen.dashboard_secret = self.look_at_dashboard(instance, wanted).await?;
+        seen.agent = self.ask_agent(instance, wanted, pool, memory, &seen).await;
+        Ok(seen)
+    }
+
+    async fn read_credentials(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        seen: &mut Observed,
+    ) -> Result<(), ClusterError> {
+        let subject = &wanted.subject;
+        let of = InstanceRef { namespace: &subject.namespace, name: &subject.name, created: subject.created };
+        for name in secrets_of(&wanted.credentials) {
+            let view = self.cluster.secret(&instance.namespace().unwrap_or_default(), name).await?;
+            let bundle = read_secret(of, name, view.as_ref(), &wanted.credentials);
+            seen.handed_in.extend(bundle.values.clone());
+            seen.bundles.push(bundle);
+        }
+        for request in &wanted.credentials {
+            if let Some(value) = read_inline(of, request) {
+                seen.handed_in.insert(request.name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
+    async fn look_at_dashboard(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+    ) -> Result<DashboardSight, ClusterError> {
+        let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
+        let url = format!("https://{}", wanted.subject.dashboard_host());
+        let token = self.ctx.master_key.gateway_token(wanted.subject.instance, GatewayGeneration(0));
+        let access = DashboardAccess { url: &url, token: token.secret() };
+        self.cluster.dashboard_secret(instance, name, &access).await
+    }
+
+    pub(super) fn own_tokens(&self, wanted: &Wanted, tunnel: Option<&Tunnel>, epoch: Epoch) -> OwnTokens {
+        let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
+        let gateway = master.gateway_token(instance, GatewayGeneration(0));
+        let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
+        let id = tunnel.map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
+        let token = secret.run_token(wanted.account.as_str(), &id);
+        OwnTokens {
+            gateway: OwnCredential::Gateway(&gateway).source_sha256(),
+            tunnel: OwnCredential::Tunnel(&token).source_sha256(),
+        }
+    }
+
+    /// How to reach the agent of an instance.
+    pub(super) fn route(subject: &Subject, pool: &PoolRuntime) -> Option<AgentRoute> {
+        let access: Arc<AccessHeaders> = pool.facilities.as_ref().ok()?.access.clone();
+        Some(AgentRoute { host: subject.management_host(), anchor: pool.inventory.anchor(), access })
+    }
+
+    async fn ask_agent(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        pool: &PoolRuntime,
+        memory: &Memory,
+        seen: &Observed,
+    ) -> AgentSight {
+        let (Some(epoch), Some(_), Some(_)) = (seen.epoch, seen.server.present(), &seen.tunnel) else {
+            return AgentSight::NotAsked;
+        };
+        let remembered = memory.agent.as_ref().filter(|view| view.report.identity.epoch == epoch);
+        if let Some(view) = remembered
+            && !self.is_due(instance, view, memory, seen)
+        {
+            return AgentSight::Reported(Box::new(view.clone()));
+        }
+        let Some(route) = Self::route(&wanted.subject, pool) else { return AgentSight::NotAsked };
+        let keys = ServerKeys::derive(&self.ctx.master_key, wanted.subject.instance, epoch);
+        match self.ask(&route, &keys, seen, epoch).await {
+            Ok(view) => AgentSight::Reported(Box::new(view)),
+            Err(AgentError::Unreachable(why)) => {
+                tracing::debug!(why, "the agent does not answer");
+                let recent = |view: &&AgentView| seen.now.duration_since(view.at).unsigned_abs() < SILENCE;
+                match remembered.filter(recent) {
+                    Some(view) => AgentSight::Reported(Box::new(AgentView { stale: true, ..view.clone() })),
+                    None => AgentSight::Silent(AgentError::Unreachable(why)),
+                }
+            }
+            Err(error) => AgentSight::Silent(error),
+        }
+    }
+
+    /// Whether the agent should be asked anew rather than believed by its last report.
+    fn is_due(&self, instance: &OpenClawInstance, view: &AgentView, memory: &Memory, seen: &Observed) -> bool {
+        let age = seen.now.duration_since(view.at).unsigned_abs();
+        let changed = memory.asked_for.as_ref() != Some(&Memory::request(instance));
+        let undelivered = seen.handed_in.values().flatten().any(|value| {
+            view.receipt(&value.name).is_none_or(|receipt| receipt.source_sha256 != value.envelope.sha256())
+                && !view.consumed(&value.name, &value.envelope.sha256())
+        });
+        !memory.settled || changed || undelivered || view.stale || age >= self.ctx.intervals.report
+    }
+
+    async fn ask(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+        seen: &Observed,
+        epoch: Epoch,
+    ) -> Result<AgentView, AgentError> {
+        let known = seen.status.agent.as_ref().filter(|agent| agent.epoch == epoch.to_string());
+        let known = known.and_then(|agent| {
+            let public_key = agent.public_key.parse().ok()?;
+            let certificate = SealingCertificate::parse(&agent.sealing_certificate).ok()?;
+            Some(AgentKeys { public_key, certificate })
+        });
+        let agent = match known {
+            Some(agent) => agent,
+            None => {
+                let identity = self.ctx.agents.enrol(route, keys).await?;
+                let certificate = SealingCertificate::parse(&identity.sealing_certificate)
+                    .map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
+                AgentKeys { public_key: identity.public_key, certificate }
+            }
+        };
+        let report = self.ctx.agents.report(route, keys, agent.public_key).await?;
+        let forged = |receipt: &Receipt| receipt.verify(&agent.public_key).is_err();
+        if report.receipts.iter().any(forged) {
+            return Err(AgentError::NotAuthentic("a receipt in its report is not signed by it".into()));
+        }
+        Ok(AgentView { keys: agent, report, at: self.now(), stale: false })
+    }
+
+    /// Servers of this pool's instances that the sweep does not show.
+    fn disappearance(&self, pool: &PoolRuntime) -> Disappearance {
+        let state = self.instances.state();
+        let ids: Vec<_> = state
+            .iter()
+            .filter_map(|instance| instance.0.as_ref().ok())
+            .filter(|instance| instance.spec.pool == pool.name && instance.metadata.deletion_timestamp.is_none())
+            .filter_map(|instance| instance.status.as_ref()?.server.as_ref()?.id.map(ServerId))
+            .collect();
+        Disappearance { missing: pool.inventory.missing_servers(ids.iter()), total: ids.len() }
+    }
+}
+
+/// Of several servers with the instance's labels the one of the recorded epoch, else the newest.
+fn choose(view: &InstanceView, epoch: Option<Epoch>) -> Option<Server> {
+    let of_epoch = view.servers.iter().find(|server| epoch.is_some() && names::epoch(server) == epoch);
+    let newest = view.servers.iter().max_by_key(|server| server.created);
+    of_epoch.or_else(|| newest.filter(|_| epoch.is_none())).cloned()
+}
+
+/// A list is no transaction: what it does not show is asked for by id before anything acts on it.
+async fn confirm_server(pool: &PoolRuntime, id: ServerId) -> Result<ServerSight, CloudError> {
+    if let Some(server) = pool.hetzner.get_server(Priority::Normal, id).await? {
+        pool.inventory.note_server(server.clone());
+        return Ok(ServerSight::Present(Box::new(server)));
+    }
+    pool.inventory.forget_server(id);
+    Ok(ServerSight::Gone)
+}
+
+async fn confirm_tunnel(
+    pool: &PoolRuntime,
+    subject: &Subject,
+    id: &TunnelId,
+) -> Result<Option<Tunnel>, CloudError> {
+    let found = pool.cloudflare.get_tunnel(Priority::Normal, id).await?;
+    let name = names::tunnel(subject.installation, subject.instance);
+    let found = found.filter(|tunnel| tunnel.deleted_at.is_none() && tunnel.name == name);
+    match &found {
+        Some(tunnel) => pool.inventory.note_tunnel(tunnel.clone()),
+        None => pool.inventory.forget_tunnel(id),
+    }
+    Ok(found)
+}
+
+fn fresh_epoch() -> Option<Epoch> {
+    let mut bytes = [0; 8];
+    aws_lc_rs::rand::fill(&mut bytes).ok()?;
+    Some(Epoch::from_bytes(bytes))
+}

@@ -1,0 +1,141 @@
+//! What makes the controller look at an instance: the instance itself, the Secrets bound to it, its
+//! pool, its release, and what a sweep found changed.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::{
+    Api, Resource, ResourceExt as _,
+    core::{DeserializeGuard, PartialObjectMeta},
+    runtime::{
+        WatchStreamExt as _,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use moorage_wire::InstanceId;
+use serde::de::DeserializeOwned;
+
+use super::{GuardedInstance, recorded_id};
+use crate::{
+    api::{HostingPool, OpenClawInstance, OpenClawRelease, label},
+    controller::{
+        context::Context,
+        queue::{self, Trigger},
+        references::WATCH_TIMEOUT_SECONDS,
+    },
+    pool::PoolState,
+};
+
+/// How often the inventories are asked for what changed: a look at memory, not at a cloud.
+const LOOK_AT_SWEEPS: Duration = Duration::from_secs(1);
+
+pub(super) struct Watches {
+    pub(super) instances: Store<GuardedInstance>,
+    pub(super) releases: Store<DeserializeGuard<OpenClawRelease>>,
+    pub(super) triggers: Vec<Trigger<GuardedInstance>>,
+}
+
+/// Starts all watches. In `namespaces`, or everywhere if there are none.
+pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
+    let (instances, writer) = reflector::store::<GuardedInstance>();
+    let (releases, release_writer) = reflector::store::<DeserializeGuard<OpenClawRelease>>();
+    let client = &ctx.client;
+    let config = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+
+    let instance_events = stream::select_all(
+        apis::<GuardedInstance>(client, namespaces).into_iter().map(|api| watch(api, config()).boxed()),
+    );
+    let instance_objects = instance_events.reflect(writer).touched_objects();
+
+    let bound = config().labels(label::INSTANCE);
+    let secrets = stream::select_all(
+        apis::<PartialObjectMeta<KubeSecret>>(client, namespaces)
+            .into_iter()
+            .map(|api| watch(api, bound.clone()).boxed()),
+    );
+    let pools = watch(Api::<DeserializeGuard<HostingPool>>::all(client.clone()), config());
+    let release_events = watch(Api::<DeserializeGuard<OpenClawRelease>>::all(client.clone()), config());
+    let release_objects = release_events.reflect(release_writer).touched_objects();
+
+    let (by_pool, by_release) = (instances.clone(), instances.clone());
+    let triggers = vec![
+        queue::objects(instance_objects, |instance: &GuardedInstance| {
+            vec![ObjectRef::from_obj(instance)]
+        }),
+        queue::objects(secrets.touched_objects(), |secret: &PartialObjectMeta<KubeSecret>| {
+            instance_of_secret(secret).into_iter().collect()
+        }),
+        queue::objects(pools.touched_objects(), move |pool: &DeserializeGuard<HostingPool>| {
+            let name = pool.meta().name.clone();
+            matching(&by_pool, |instance| Some(&instance.spec.pool) == name.as_ref())
+        }),
+        queue::objects(release_objects, move |release: &DeserializeGuard<OpenClawRelease>| {
+            let name = release.meta().name.clone();
+            matching(&by_release, |instance| {
+                instance.spec.release.is_none() || instance.spec.release == name
+            })
+        }),
+    ];
+    Watches { instances, releases, triggers }
+}
+
+fn apis<K>(client: &kube::Client, namespaces: &[String]) -> Vec<Api<K>>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    if namespaces.is_empty() {
+        return vec![Api::all(client.clone())];
+    }
+    namespaces.iter().map(|namespace| Api::namespaced(client.clone(), namespace)).collect()
+}
+
+fn watch<K>(
+    api: Api<K>,
+    config: watcher::Config,
+) -> impl Stream<Item = Result<watcher::Event<K>, watcher::Error>> + Send
+where
+    K: Resource + Clone + DeserializeOwned + std::fmt::Debug + Send + 'static,
+{
+    // What others manage of an object is of no interest and a good part of its size.
+    watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None)
+}
+
+fn instance_of_secret(secret: &PartialObjectMeta<KubeSecret>) -> Option<ObjectRef<GuardedInstance>> {
+    let name = secret.labels().get(label::INSTANCE)?;
+    Some(ObjectRef::new(name).within(&secret.namespace()?))
+}
+
+fn matching(
+    store: &Store<GuardedInstance>,
+    wanted: impl Fn(&OpenClawInstance) -> bool,
+) -> Vec<ObjectRef<GuardedInstance>> {
+    let state = store.state();
+    let found = state.iter().filter(|instance| instance.0.as_ref().is_ok_and(&wanted));
+    found.map(|instance| ObjectRef::from_obj(instance.as_ref())).collect()
+}
+
+/// The instances of which a sweep found something changed.
+pub(super) fn sweeps(
+    ctx: Arc<Context>,
+    instances: Store<GuardedInstance>,
+) -> impl Stream<Item = ObjectRef<GuardedInstance>> + Send {
+    let ticks = stream::unfold(tokio::time::interval(LOOK_AT_SWEEPS), |mut interval| async {
+        interval.tick().await;
+        Some(((), interval))
+    });
+    ticks.flat_map(move |()| stream::iter(changed(&ctx, &instances)))
+}
+
+fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<GuardedInstance>> {
+    let running = ctx.pools.all().into_iter().filter_map(|state| match state {
+        PoolState::Running(pool) => Some(pool.inventory.take_changed()),
+        PoolState::Blocked(_) => None,
+    });
+    let ids: std::collections::BTreeSet<InstanceId> = running.flatten().collect();
+    if ids.is_empty() {
+        return Vec::new();
+    }
+    matching(instances, |instance| recorded_id(instance).is_some_and(|id| ids.contains(&id)))
+}

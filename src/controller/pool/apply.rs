@@ -1,0 +1,297 @@
+//! One pass over a pool's cloud objects: reads, plans and writes, in the order in which things need
+//! each other. What was made is reported also when a later step fails, so that it is recorded.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::{
+    agent::AccessHeaders,
+    api::{HostingPoolSpec, conditions::reason, pool::AccessStatus},
+    cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
+    cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
+    hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
+    pool::{Blocked, Facilities},
+};
+
+use super::{
+    access::{self, Step},
+    access_secret::{self, AccessSecret, StoredToken},
+    firewall::{self, FirewallStep, Marker},
+    observe::{self, AccessObjects, Clouds, Glance},
+    plan::{self, Again, ParsedSpec, PoolIdentity, Trouble},
+    ssh_keys,
+};
+
+/// What a pass works on.
+pub struct Pass<'a> {
+    /// The clouds.
+    pub clouds: Clouds<'a>,
+    /// Where the service token is kept.
+    pub secret: &'a dyn AccessSecret,
+    /// Whose objects.
+    pub identity: &'a PoolIdentity,
+    /// What is wanted.
+    pub spec: &'a HostingPoolSpec,
+    /// The same, parsed.
+    pub parsed: &'a ParsedSpec,
+    /// What the status and the pool's annotations say about the firewall.
+    pub marker: Marker<'a>,
+    /// The Access objects that the status names.
+    pub recorded_access: Option<&'a AccessStatus>,
+    /// What the Secret holds.
+    pub stored: &'a StoredToken,
+    /// Whether to look at everything; otherwise only as far as nothing has changed.
+    pub thorough: bool,
+    /// Now.
+    pub now: Timestamp,
+    /// The operator's namespace, for messages.
+    pub namespace: &'a str,
+}
+
+/// What a pass came to.
+#[derive(Debug, Clone, Default)]
+pub struct Outcome {
+    /// The firewall.
+    pub firewall: Option<FirewallId>,
+    /// The SSH keys.
+    pub ssh_keys: Vec<SshKeyId>,
+    /// The Access objects.
+    pub access: Option<AccessStatus>,
+    /// The service token.
+    pub headers: Option<Arc<AccessHeaders>>,
+    /// What went wrong, if something did.
+    pub trouble: Option<Trouble>,
+}
+
+impl Outcome {
+    /// What instances get, or why they get nothing.
+    pub fn facilities(&self) -> Result<Facilities, Blocked> {
+        match (&self.trouble, self.firewall, &self.headers) {
+            (Some(trouble), ..) => Err(trouble.blocked.clone()),
+            (None, Some(firewall), Some(access)) => Ok(Facilities {
+                firewall,
+                ssh_keys: self.ssh_keys.clone(),
+                access: Arc::clone(access),
+            }),
+            (None, ..) => Err(Blocked {
+                reason: reason::PROGRESSING,
+                message: "The pool is being set up.".to_owned(),
+            }),
+        }
+    }
+}
+
+/// Where the token of a cloud is, for messages.
+pub fn token_secret(spec: &HostingPoolSpec, namespace: &str, cloud: Cloud) -> String {
+    let reference = match cloud {
+        Cloud::Hetzner => &spec.hetzner.token_secret_ref,
+        Cloud::Cloudflare => &spec.cloudflare.token_secret_ref,
+    };
+    format!("Secret {namespace}/{} (key {})", reference.name, reference.key)
+}
+
+impl Pass<'_> {
+    /// Brings the pool's objects to what the spec says.
+    pub async fn run(&self) -> Outcome {
+        let mut outcome = Outcome::default();
+        outcome.trouble = self.steps(&mut outcome).await.err();
+        outcome
+    }
+
+    async fn steps(&self, outcome: &mut Outcome) -> Result<(), Trouble> {
+        if self.thorough {
+            let zone = observe::zone(self.clouds, &self.parsed.zone).await;
+            let zone = zone.map_err(|error| self.cloud(&error))?;
+            plan::check_zone(zone.as_ref(), &self.parsed.account, &self.spec.cloudflare.domain)?;
+        }
+        let seen = observe::glance(self.clouds, self.identity).await;
+        let seen = seen.map_err(|error| self.cloud(&error))?;
+        let rules = self.parsed.rules.clone();
+        let step = firewall::plan(self.identity, rules, &seen.firewalls, self.marker)?;
+        outcome.firewall = Some(self.firewall(step).await?);
+        outcome.ssh_keys = self.ssh_keys(&seen).await?;
+        let (ids, headers) = self.access(&seen).await?;
+        outcome.access = Some(ids);
+        outcome.headers = Some(headers);
+        Ok(())
+    }
+
+    fn cloud(&self, error: &CloudError) -> Trouble {
+        tracing::warn!(pool = self.identity.pool, %error, "a call for the pool failed");
+        Trouble::cloud(error, &token_secret(self.spec, self.namespace, error.cloud))
+    }
+
+    async fn firewall(&self, step: FirewallStep) -> Result<FirewallId, Trouble> {
+        let hetzner = self.clouds.hetzner;
+        match step {
+            FirewallStep::Keep(id) => Ok(id),
+            FirewallStep::Repair(id, rules) => {
+                tracing::warn!(pool = self.identity.pool, firewall = %id, "repairing the rules of the firewall");
+                let repaired = hetzner.set_firewall_rules(id, &rules).await;
+                repaired.map(|_| id).map_err(|error| self.cloud(&error))
+            }
+            FirewallStep::Create(firewall) => match hetzner.create_firewall(&firewall).await {
+                Ok(made) => Ok(made.id),
+                Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
+                    self.adopt_firewall(&firewall).await
+                }
+                Err(error) => Err(self.cloud(&error)),
+            },
+        }
+    }
+
+    /// The name is taken: by our own call whose answer was lost, or by a stranger.
+    async fn adopt_firewall(&self, wanted: &CreateFirewall) -> Result<FirewallId, Trouble> {
+        let selector = self.identity.selector();
+        let found = self.clouds.hetzner.list_firewalls(Priority::Normal, &selector).await;
+        let found = found.map_err(|error| self.cloud(&error))?;
+        let ours = found
+            .into_iter()
+            .find(|firewall| firewall.name == wanted.name && self.identity.owns(&firewall.labels));
+        ours.map(|firewall| firewall.id).ok_or_else(|| Trouble {
+            blocked: Blocked {
+                reason: reason::CLOUD_REJECTED,
+                message: format!(
+                    "The Hetzner project has a firewall {} without this pool's labels, so it is not taken over. Rename or delete it.",
+                    wanted.name
+                ),
+            },
+            again: Again::Slowly,
+        })
+    }
+
+    async fn ssh_keys(&self, seen: &Glance) -> Result<Vec<SshKeyId>, Trouble> {
+        let keys = self.spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.keys);
+        let steps = ssh_keys::plan(self.identity, keys, &seen.ssh_keys)?;
+        let mut ids = steps.keep;
+        for key in &steps.create {
+            ids.push(self.ssh_key(key).await?);
+        }
+        for id in steps.delete {
+            let deleted = self.clouds.hetzner.delete_ssh_key(id).await;
+            deleted.map_err(|error| self.cloud(&error))?;
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Hetzner takes a public key once per project. One that a person put there serves as well; it is
+    /// not ours, so it is never deleted.
+    async fn ssh_key(&self, key: &CreateSshKey) -> Result<SshKeyId, Trouble> {
+        let hetzner = self.clouds.hetzner;
+        let error = match hetzner.create_ssh_key(key).await {
+            Ok(made) => return Ok(made.id),
+            Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => error,
+            Err(error) => return Err(self.cloud(&error)),
+        };
+        let all = hetzner.list_ssh_keys(Priority::Normal, &LabelSelector::all_of([])).await;
+        let all = all.map_err(|error| self.cloud(&error))?;
+        let same = all.iter().find(|known| ssh_keys::is_same(known, &key.public_key));
+        same.map(|known| known.id).ok_or_else(|| self.cloud(&error))
+    }
+
+    async fn access(&self, seen: &Glance) -> Result<(AccessStatus, Arc<AccessHeaders>), Trouble> {
+        if let (false, Some(known), Some(headers)) =
+            (self.thorough, self.unchanged_access(seen), self.stored.headers())
+        {
+            return Ok((known.clone(), Arc::clone(headers)));
+        }
+        let objects = observe::access_objects(self.clouds).await;
+        let objects = objects.map_err(|error| self.cloud(&error))?;
+        let (token, headers) = self.token(&objects).await?;
+        let policy = self.policy(&token, &objects).await?;
+        let app = self.app(&policy, seen).await?;
+        self.delete_surplus_tokens(&token, &objects).await?;
+        let ids = AccessStatus {
+            application_id: app.to_string(),
+            policy_id: policy.to_string(),
+            service_token_id: token.to_string(),
+        };
+        Ok((ids, headers))
+    }
+
+    /// The recorded Access objects, if the application is still as it was made.
+    fn unchanged_access(&self, seen: &Glance) -> Option<&AccessStatus> {
+        let recorded = self.recorded_access?;
+        let app = seen.apps.iter().find(|app| app.id.as_str() == recorded.application_id)?;
+        let policy = AccessPolicyId::parse(&*recorded.policy_id).ok()?;
+        access::guards(app, &self.spec.cloudflare.domain, &policy).then_some(recorded)
+    }
+
+    /// The token first, then the Secret: a crash in between leaves a token whose secret nobody knows,
+    /// which the next pass finds by its name and rotates.
+    async fn token(
+        &self,
+        objects: &AccessObjects,
+    ) -> Result<(ServiceTokenId, Arc<AccessHeaders>), Trouble> {
+        if matches!(self.stored, StoredToken::Foreign) {
+            return Err(access_secret::foreign(&self.secret.place()));
+        }
+        let name = self.identity.object_name();
+        let stored = self.stored.headers();
+        let client_id = stored.map(|headers| headers.client_id.as_str());
+        let cloudflare = self.clouds.cloudflare;
+        let issued = match (access::plan_token(&name, &objects.tokens, client_id, self.now), stored)
+        {
+            (Step::Keep(id), Some(headers)) => return Ok((id, Arc::clone(headers))),
+            (Step::Keep(id) | Step::Change(id), _) => {
+                cloudflare.rotate_service_token(&id, None).await
+            }
+            (Step::Create, _) => {
+                cloudflare.create_service_token(&name, access::TOKEN_DURATION).await
+            }
+        };
+        let issued = issued.map_err(|error| self.cloud(&error))?;
+        let id = issued.token.id.clone();
+        let stored = self.secret.store(issued, self.stored).await;
+        let headers =
+            stored.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+        Ok((id, headers))
+    }
+
+    async fn policy(
+        &self,
+        token: &ServiceTokenId,
+        objects: &AccessObjects,
+    ) -> Result<AccessPolicyId, Trouble> {
+        let name = self.identity.object_name();
+        let spec = access::policy_spec(&name, token);
+        let cloudflare = self.clouds.cloudflare;
+        let policy = match access::plan_policy(&name, token, &objects.policies) {
+            Step::Keep(id) => return Ok(id),
+            Step::Change(id) => cloudflare.update_access_policy(&id, &spec).await,
+            Step::Create => cloudflare.create_access_policy(&spec).await,
+        };
+        policy.map(|policy| policy.id).map_err(|error| self.cloud(&error))
+    }
+
+    async fn app(&self, policy: &AccessPolicyId, seen: &Glance) -> Result<AccessAppId, Trouble> {
+        let (name, domain) = (self.identity.object_name(), &self.spec.cloudflare.domain);
+        let spec = access::app_spec(&name, domain, policy);
+        let cloudflare = self.clouds.cloudflare;
+        let app = match access::plan_app(&name, domain, policy, &seen.apps) {
+            Step::Keep(id) => return Ok(id),
+            Step::Change(id) => cloudflare.update_access_app(&id, &spec).await,
+            Step::Create => cloudflare.create_access_app(&spec).await,
+        };
+        app.map(|app| app.id).map_err(|error| self.cloud(&error))
+    }
+
+    /// Last, when the policy names the token in use.
+    async fn delete_surplus_tokens(
+        &self,
+        used: &ServiceTokenId,
+        objects: &AccessObjects,
+    ) -> Result<(), Trouble> {
+        let name = self.identity.object_name();
+        for surplus in access::surplus_tokens(&name, &objects.tokens, used) {
+            let deleted = self.clouds.cloudflare.delete_service_token(&surplus).await;
+            deleted.map_err(|error| self.cloud(&error))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

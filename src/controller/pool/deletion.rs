@@ -1,0 +1,133 @@
+//! Takes a pool's cloud objects away: nothing while servers of the pool exist, and done only when a
+//! pass finds nothing left.
+
+use crate::{
+    api::conditions::reason,
+    cloud::{CloudError, Priority},
+    cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
+    hetzner::{FirewallId, SshKeyId},
+    pool::Blocked,
+};
+
+use super::{
+    access,
+    access_secret::{self, AccessSecret, StoredToken},
+    observe::{self, Clouds},
+    plan::{Again, PoolIdentity, Trouble},
+};
+
+/// What is to be taken away.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Left {
+    apps: Vec<AccessAppId>,
+    policies: Vec<AccessPolicyId>,
+    tokens: Vec<ServiceTokenId>,
+    ssh_keys: Vec<SshKeyId>,
+    firewalls: Vec<FirewallId>,
+    secret: bool,
+}
+
+/// A deletion of one pool's objects.
+pub struct Deletion<'a> {
+    /// The clouds.
+    pub clouds: Clouds<'a>,
+    /// Where the service token is kept.
+    pub secret: &'a dyn AccessSecret,
+    /// Whose objects.
+    pub identity: &'a PoolIdentity,
+    /// Says where the token of a cloud is.
+    pub token_secret: &'a (dyn Fn(&CloudError) -> String + Sync),
+}
+
+/// Instances that name the pool keep it.
+pub fn in_use(instances: u32) -> Option<Trouble> {
+    (instances > 0).then(|| {
+        waiting(format!(
+            "The pool stays until no instance names it: {instances} of them are left. Delete them."
+        ))
+    })
+}
+
+fn waiting(message: String) -> Trouble {
+    Trouble { blocked: Blocked { reason: reason::DELETING, message }, again: Again::Backoff }
+}
+
+impl Deletion<'_> {
+    /// One pass. `Ok` only if nothing was left to delete.
+    pub async fn run(&self) -> Result<(), Trouble> {
+        self.no_servers().await?;
+        let stored = self.secret.read().await;
+        let stored =
+            stored.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+        let left = self.left(&stored).await.map_err(|error| self.cloud(&error))?;
+        if left == Left::default() {
+            return Ok(());
+        }
+        self.delete(&left).await.map_err(|error| self.cloud(&error))?;
+        let deleted = self.secret.delete(&stored).await;
+        deleted.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+        Err(waiting("The pool's objects in the clouds are being deleted.".to_owned()))
+    }
+
+    fn cloud(&self, error: &CloudError) -> Trouble {
+        tracing::warn!(pool = self.identity.pool, %error, "deleting the pool's objects failed");
+        Trouble::cloud(error, &(self.token_secret)(error))
+    }
+
+    async fn no_servers(&self) -> Result<(), Trouble> {
+        let hetzner = self.clouds.hetzner;
+        let servers = hetzner.list_servers(Priority::Delete, &self.identity.selector()).await;
+        let servers = servers.map_err(|error| self.cloud(&error))?;
+        if servers.is_empty() {
+            return Ok(());
+        }
+        let names: Vec<&str> = servers.iter().take(5).map(|server| server.name.as_str()).collect();
+        let more = if servers.len() > names.len() { ", …" } else { "" };
+        Err(waiting(format!(
+            "The pool's firewall stays while servers carry its label: {} of them are left ({}{more}). Delete them, \
+             or take the label moorage.dev/pool off those that shall outlive the pool.",
+            servers.len(),
+            names.join(", "),
+        )))
+    }
+
+    async fn left(&self, stored: &StoredToken) -> Result<Left, CloudError> {
+        let name = self.identity.object_name();
+        let glance = observe::glance(self.clouds, self.identity).await?;
+        let objects = observe::access_objects(self.clouds).await?;
+        let owns = |labels| self.identity.owns(labels);
+        let firewalls = glance.firewalls.iter().filter(|firewall| owns(&firewall.labels));
+        let ssh_keys = glance.ssh_keys.iter().filter(|key| owns(&key.labels));
+        let policies = objects.policies.iter().filter(|policy| policy.name == name);
+        let tokens = access::named_tokens(&name, &objects.tokens);
+        Ok(Left {
+            apps: access::named_apps(&name, &glance.apps).map(|app| app.id.clone()).collect(),
+            policies: policies.map(|policy| policy.id.clone()).collect(),
+            tokens: tokens.map(|token| token.id.clone()).collect(),
+            ssh_keys: ssh_keys.map(|key| key.id).collect(),
+            firewalls: firewalls.map(|firewall| firewall.id).collect(),
+            secret: matches!(stored, StoredToken::Damaged(_) | StoredToken::Intact(..)),
+        })
+    }
+
+    /// An application before its policy, a policy before its token: each is refused while it is used.
+    async fn delete(&self, left: &Left) -> Result<(), CloudError> {
+        let Clouds { hetzner, cloudflare } = self.clouds;
+        for app in &left.apps {
+            cloudflare.delete_access_app(app).await?;
+        }
+        for policy in &left.policies {
+            cloudflare.delete_access_policy(policy).await?;
+        }
+        for token in &left.tokens {
+            cloudflare.delete_service_token(token).await?;
+        }
+        for key in &left.ssh_keys {
+            hetzner.delete_ssh_key(*key).await?;
+        }
+        for firewall in &left.firewalls {
+            hetzner.delete_firewall(*firewall).await?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,427 @@
+//! What a pass over a pool decides: pure functions of what is wanted and what was seen.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moorage_wire::InstallationId;
+
+use crate::{
+    api::{
+        HostingPoolSpec, HostingPoolStatus,
+        conditions::{ConditionType, Verdict, merge, reason},
+        label,
+        pool::AccessStatus,
+    },
+    cloud::{Classification, CloudError, ErrorKind},
+    cloudflare::{AccountId, Zone, ZoneId},
+    hetzner::{FirewallId, FirewallRule, LabelSelector, Labels},
+    pool::Blocked,
+};
+
+use super::firewall;
+
+/// By what a pool's cloud objects are known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolIdentity {
+    /// The pool's name.
+    pub pool: String,
+    /// The installation id, as text.
+    pub installation: String,
+}
+
+impl PoolIdentity {
+    /// The identity of this installation's pool.
+    pub fn new(pool: &str, installation: InstallationId) -> Self {
+        Self { pool: pool.to_owned(), installation: installation.to_string() }
+    }
+
+    /// The name of the pool's firewall and Access objects, and the beginning of its SSH keys' names.
+    pub fn object_name(&self) -> String {
+        format!("moorage-{}-{}", self.pool, self.installation)
+    }
+
+    /// The labels of the pool's objects.
+    pub fn labels(&self) -> Labels {
+        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
+        [pair(label::INSTALLATION, &self.installation), pair(label::POOL, &self.pool)].into()
+    }
+
+    /// Selects the pool's objects, servers included.
+    pub fn selector(&self) -> LabelSelector {
+        LabelSelector::all_of([
+            (label::INSTALLATION, self.installation.as_str()),
+            (label::POOL, self.pool.as_str()),
+        ])
+    }
+
+    /// Whether an object carries all of the pool's labels.
+    pub fn owns(&self, labels: &Labels) -> bool {
+        self.labels().iter().all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// When a pass that came to nothing is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Not before something changes: only a person can help.
+    OnChange,
+    /// Only a person can help, and nothing in the cluster will tell that they did.
+    Slowly,
+    /// With the pool's back-off.
+    Backoff,
+    /// Not before this much time has passed.
+    After(Duration),
+}
+
+/// Why a pass came to nothing.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// As the conditions and the pool's instances say it.
+    pub blocked: Blocked,
+    /// When to try again.
+    pub again: Again,
+}
+
+impl Trouble {
+    /// Only a change helps.
+    pub fn terminal(blocked: Blocked) -> Self {
+        Self { blocked, again: Again::OnChange }
+    }
+
+    /// A field of the spec is wrong.
+    pub fn invalid_spec(field: &str, problem: &str) -> Self {
+        let message = format!("{field}: {problem}. Correct the spec.");
+        Self::terminal(Blocked { reason: reason::INVALID_SPEC, message })
+    }
+
+    /// Whether only a person can help.
+    pub fn is_stalled(&self) -> bool {
+        matches!(self.again, Again::OnChange | Again::Slowly)
+    }
+
+    /// What a cloud's error means for a pool. `token_secret` names the Secret of the cloud's token.
+    /// The message holds nothing that differs between two equal failures: it goes into the status.
+    pub fn cloud(error: &CloudError, token_secret: &str) -> Self {
+        let (cloud, operation) = (error.cloud, error.operation);
+        let (reason, message) = match &error.kind {
+            ErrorKind::Unauthorized => (
+                reason::UNAUTHORIZED,
+                format!(
+                    "{cloud} does not accept the API token of {token_secret}. Put a valid one into it; nothing is tried until it changes."
+                ),
+            ),
+            ErrorKind::Forbidden { .. } => (
+                reason::FORBIDDEN,
+                format!(
+                    "The API token of {token_secret} may not do {operation} at {cloud}. Give it that permission, or replace it."
+                ),
+            ),
+            ErrorKind::QuotaExceeded => (
+                reason::QUOTA_EXCEEDED,
+                format!(
+                    "{cloud} refuses {operation}: a limit of the account is reached. Ask for a higher one or delete what is unused."
+                ),
+            ),
+            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
+                reason::RATE_LIMITED,
+                format!(
+                    "The rate limit of {cloud} is used up. Moorage goes on by itself; pools that share an account or project should name the same budgetGroup."
+                ),
+            ),
+            ErrorKind::InvalidInput { .. }
+            | ErrorKind::Conflict(_)
+            | ErrorKind::Protected
+            | ErrorKind::Gone
+            | ErrorKind::OutOfStock
+            | ErrorKind::NotFound => (reason::CLOUD_REJECTED, error.to_string()),
+            ErrorKind::ResourceInUse => (
+                reason::DELETING,
+                format!(
+                    "{cloud} still counts an object as in use ({operation}). Moorage tries again."
+                ),
+            ),
+            ErrorKind::Locked
+            | ErrorKind::Maintenance
+            | ErrorKind::Transient { .. }
+            | ErrorKind::Timeout { .. }
+            | ErrorKind::Malformed { .. } => (
+                reason::CLOUD_UNAVAILABLE,
+                format!(
+                    "{cloud} gives no usable answer to {operation}. Moorage tries again; see the operator's log if it lasts."
+                ),
+            ),
+        };
+        let again = match error.classify() {
+            Classification::Terminal if error.kind == ErrorKind::Unauthorized => Again::OnChange,
+            Classification::Terminal => Again::Slowly,
+            Classification::RetryAfter(pause) => Again::After(pause),
+            Classification::Retry | Classification::Confirm => Again::Backoff,
+        };
+        Self { blocked: Blocked { reason, message }, again }
+    }
+}
+
+/// The parts of a spec that are text in the API and more than that here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParsedSpec {
+    /// The Cloudflare account.
+    pub account: AccountId,
+    /// The zone.
+    pub zone: ZoneId,
+    /// The firewall's rules.
+    pub rules: Vec<FirewallRule>,
+}
+
+/// Parses; an error names the field.
+pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Trouble> {
+    let invalid = |field| {
+        move |error: crate::cloud::InvalidId| Trouble::invalid_spec(field, &error.to_string())
+    };
+    let cloudflare = &spec.cloudflare;
+    let allow_from = spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.allow_from);
+    Ok(ParsedSpec {
+        account: AccountId::parse(&*cloudflare.account_id)
+            .map_err(invalid("spec.cloudflare.accountId"))?,
+        zone: ZoneId::parse(&*cloudflare.zone_id).map_err(invalid("spec.cloudflare.zoneId"))?,
+        rules: firewall::rules(allow_from)?,
+    })
+}
+
+/// Whether the zone is the one that the spec speaks of.
+pub fn check_zone(zone: Option<&Zone>, account: &AccountId, domain: &str) -> Result<(), Trouble> {
+    let Some(zone) = zone else {
+        return Err(Trouble {
+            again: Again::Slowly,
+            ..Trouble::invalid_spec(
+                "spec.cloudflare.zoneId",
+                "the API token sees no such zone; the id is wrong, or the token lacks Zone Read on it",
+            )
+        });
+    };
+    if zone.account.id != *account {
+        return Err(Trouble::invalid_spec(
+            "spec.cloudflare.accountId",
+            &format!("the zone {} belongs to account {}", zone.name, zone.account.id),
+        ));
+    }
+    if zone.name != domain {
+        return Err(Trouble::invalid_spec(
+            "spec.cloudflare.domain",
+            &format!("the zone of this zoneId is {}", zone.name),
+        ));
+    }
+    Ok(())
+}
+
+/// How far the pool's first sweep and the ones after it are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SweepState {
+    /// None has ended yet.
+    Pending,
+    /// The last one worked.
+    Done,
+    /// The last one failed.
+    Failed {
+        /// Why.
+        error: CloudError,
+        /// An earlier one of this session worked.
+        swept_before: bool,
+        /// How often in a row.
+        times: u32,
+    },
+}
+
+/// What the pass found out, for the status.
+#[derive(Debug, Clone)]
+pub struct Findings<'a> {
+    /// The generation of the spec.
+    pub generation: Option<i64>,
+    /// The firewall, if it is known.
+    pub firewall: Option<FirewallId>,
+    /// The Access objects, if they are known.
+    pub access: Option<AccessStatus>,
+    /// How many instances name the pool.
+    pub instances: u32,
+    /// The certificate to publish.
+    pub certificate: Option<&'a str>,
+    /// Being deleted.
+    pub deleting: bool,
+    /// What stands in the way.
+    pub trouble: Option<&'a Trouble>,
+}
+
+/// The status after a pass. What is not known stays as it was.
+pub fn status(
+    old: &HostingPoolStatus,
+    findings: &Findings<'_>,
+    now: Timestamp,
+) -> HostingPoolStatus {
+    let certificate = findings.certificate.map(str::to_owned);
+    HostingPoolStatus {
+        observed_generation: findings.generation,
+        conditions: merge(&old.conditions, &verdicts(findings), findings.generation, now),
+        instances: findings.instances,
+        firewall_id: findings.firewall.map(|id| id.0).or(old.firewall_id),
+        access: findings.access.clone().or_else(|| old.access.clone()),
+        sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
+    }
+}
+
+fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
+    let Some(Trouble { blocked: Blocked { reason, message }, .. }) = findings.trouble else {
+        if findings.deleting {
+            let message = "The pool's objects in the clouds are being deleted.";
+            return vec![
+                Verdict::no(ConditionType::Ready, reason::DELETING, message),
+                Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
+            ];
+        }
+        let message = "Instances can be made in this pool.";
+        return vec![Verdict::yes(ConditionType::Ready, reason::READY, message)];
+    };
+    let stalled = findings.trouble.is_some_and(Trouble::is_stalled);
+    let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
+    vec![
+        Verdict::no(ConditionType::Ready, reason, message.clone()),
+        Verdict::yes(second, reason, message.clone()),
+    ]
+}
+
+/// What the sweeps say about the pool. A single failure after a success is no news: the inventory
+/// is a little older, and the next sweep comes soon.
+pub fn sweep_trouble(
+    state: &SweepState,
+    token_secret: impl Fn(&CloudError) -> String,
+) -> Option<Trouble> {
+    match state {
+        SweepState::Done => None,
+        SweepState::Pending => Some(Trouble {
+            blocked: Blocked {
+                reason: reason::PROGRESSING,
+                message: "The clouds are being listed for the first time.".to_owned(),
+            },
+            again: Again::Backoff,
+        }),
+        SweepState::Failed { error, swept_before, times } => {
+            let trouble = Trouble::cloud(error, &token_secret(error));
+            let blip = *swept_before && *times < 2 && !trouble.is_stalled();
+            (!blip).then_some(trouble)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cloud::{Cloud, Conflict},
+        cloudflare::ZoneAccount,
+    };
+    use rstest::rstest;
+
+    const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
+
+    fn zone(name: &str, account: &str) -> Zone {
+        Zone {
+            id: ZoneId::parse("z").unwrap(),
+            name: name.to_owned(),
+            status: None,
+            account: ZoneAccount { id: AccountId::parse(account).unwrap() },
+        }
+    }
+
+    #[rstest]
+    #[case::right(Some(zone("example.com", ACCOUNT)), None)]
+    #[case::none(None, Some("spec.cloudflare.zoneId"))]
+    #[case::other_account(Some(zone("example.com", "a")), Some("spec.cloudflare.accountId"))]
+    #[case::other_domain(Some(zone("example.org", ACCOUNT)), Some("spec.cloudflare.domain"))]
+    fn a_wrong_zone_names_the_field(#[case] zone: Option<Zone>, #[case] field: Option<&str>) {
+        let account = AccountId::parse(ACCOUNT).unwrap();
+        match (check_zone(zone.as_ref(), &account, "example.com"), field) {
+            (Ok(()), None) => {}
+            (Err(trouble), Some(field)) => {
+                assert_eq!(trouble.blocked.reason, reason::INVALID_SPEC);
+                assert!(trouble.blocked.message.starts_with(field), "{}", trouble.blocked.message);
+            }
+            (result, _) => panic!("{result:?}"),
+        }
+    }
+
+    fn error(kind: ErrorKind) -> CloudError {
+        CloudError::new(Cloud::Hetzner, "list_firewalls", kind, "request 4711")
+    }
+
+    const PAUSE: Duration = Duration::from_secs(7);
+
+    #[rstest]
+    #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::OnChange)]
+    #[case(ErrorKind::Forbidden { read_only: true }, reason::FORBIDDEN, Again::Slowly)]
+    #[case(ErrorKind::RateLimited { retry_after: PAUSE }, reason::RATE_LIMITED, Again::After(PAUSE))]
+    #[case(ErrorKind::Conflict(Conflict::NameTaken), reason::CLOUD_REJECTED, Again::Backoff)]
+    #[case(ErrorKind::Timeout { maybe_applied: true }, reason::CLOUD_UNAVAILABLE, Again::Backoff)]
+    fn every_error_has_a_reason_and_a_time_to_try_again(
+        #[case] kind: ErrorKind,
+        #[case] reason: &str,
+        #[case] again: Again,
+    ) {
+        let trouble = Trouble::cloud(&error(kind), "Secret moorage-system/hetzner");
+        assert_eq!((trouble.blocked.reason, trouble.again), (reason, again));
+    }
+
+    #[test]
+    fn the_message_of_a_bad_token_names_cloud_and_secret() {
+        let trouble =
+            Trouble::cloud(&error(ErrorKind::Unauthorized), "Secret moorage-system/hetzner");
+        for part in ["hetzner", "Secret moorage-system/hetzner"] {
+            assert!(trouble.blocked.message.contains(part), "{}", trouble.blocked.message);
+        }
+    }
+
+    #[test]
+    fn two_rate_limits_of_different_length_make_the_same_message() {
+        let message = |seconds| {
+            let retry_after = Duration::from_secs(seconds);
+            Trouble::cloud(&error(ErrorKind::RateLimited { retry_after }), "Secret").blocked
+        };
+        assert_eq!(message(3), message(4));
+    }
+
+    #[rstest]
+    #[case::first_failure(false, 1, ErrorKind::Transient { maybe_applied: false }, true)]
+    #[case::blip(true, 1, ErrorKind::Transient { maybe_applied: false }, false)]
+    #[case::lasting(true, 2, ErrorKind::Transient { maybe_applied: false }, true)]
+    #[case::bad_token(true, 1, ErrorKind::Unauthorized, true)]
+    fn a_failing_sweep_is_told_unless_it_is_a_blip(
+        #[case] swept_before: bool,
+        #[case] times: u32,
+        #[case] kind: ErrorKind,
+        #[case] told: bool,
+    ) {
+        let state = SweepState::Failed { error: error(kind), swept_before, times };
+        assert_eq!(sweep_trouble(&state, |_| String::new()).is_some(), told);
+    }
+
+    #[test]
+    fn what_is_not_known_stays_in_the_status() {
+        let old = HostingPoolStatus {
+            firewall_id: Some(7),
+            sealing_certificate: Some("pem".to_owned()),
+            ..HostingPoolStatus::default()
+        };
+        let trouble = Trouble::invalid_spec("spec.capacity", "x");
+        let findings = Findings {
+            generation: Some(2),
+            firewall: None,
+            access: None,
+            instances: 3,
+            certificate: None,
+            deleting: false,
+            trouble: Some(&trouble),
+        };
+        let new = status(&old, &findings, Timestamp::UNIX_EPOCH);
+        assert_eq!((new.firewall_id, new.instances), (Some(7), 3));
+        assert_eq!(new.sealing_certificate.as_deref(), Some("pem"));
+        let types: Vec<_> = new.conditions.iter().map(|each| each.type_.as_str()).collect();
+        assert_eq!(types, ["Ready", "Stalled"]);
+    }
+}

@@ -1,0 +1,193 @@
+//! Which instance names which pool and release: the little that pools and releases need to know of
+//! instances, kept without the rest of them.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{Stream, StreamExt as _, stream};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::{
+    Api, Client, Resource,
+    runtime::{WatchStreamExt as _, watcher},
+};
+use serde::Deserialize;
+use tokio::sync::watch;
+
+use crate::api::OpenClawInstance;
+
+/// Shorter than the idle timeout of common load balancers.
+pub(super) const WATCH_TIMEOUT_SECONDS: u32 = 200;
+
+/// An instance, cut down to what it refers to. Every field is optional, so that an instance that
+/// cannot be read as a whole still counts.
+#[derive(Deserialize, Resource, Clone, Debug)]
+#[resource(inherit = OpenClawInstance)]
+struct ReferringInstance {
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: ReferringSpec,
+}
+
+#[derive(Deserialize, Clone, Debug, Default)]
+struct ReferringSpec {
+    #[serde(default)]
+    pool: String,
+    #[serde(default)]
+    release: Option<String>,
+}
+
+/// What an instance names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reference {
+    /// Its pool.
+    pub pool: String,
+    /// Its release; the pool's default if `None`.
+    pub release: Option<String>,
+}
+
+/// All instances and what they name.
+#[derive(Debug)]
+pub struct References {
+    state: Mutex<State>,
+    complete: watch::Sender<bool>,
+}
+
+type ByInstance = HashMap<(String, String), Reference>;
+
+#[derive(Debug, Default)]
+struct State {
+    current: ByInstance,
+    /// What a list that is still being read has brought.
+    listed: ByInstance,
+}
+
+impl References {
+    fn new() -> Self {
+        Self { state: Mutex::default(), complete: watch::Sender::new(false) }
+    }
+
+    /// Waits until every instance was seen once; before that, a count would be too low.
+    pub async fn complete(&self) {
+        // The sender lives as long as `self`, so there is no error to handle.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// How many instances' references are as asked.
+    pub fn count(&self, wanted: impl Fn(&Reference) -> bool) -> u32 {
+        let count = self.state().current.values().filter(|reference| wanted(reference)).count();
+        u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in one event and returns the references that one instance more or less has now.
+    fn take(&self, event: watcher::Event<ReferringInstance>) -> Vec<Reference> {
+        let mut state = self.state();
+        match event {
+            watcher::Event::Init => state.listed.clear(),
+            watcher::Event::InitApply(instance) => {
+                let (key, reference) = instance.into_entry();
+                state.listed.insert(key, reference);
+            }
+            watcher::Event::InitDone => {
+                let listed = std::mem::take(&mut state.listed);
+                let old = std::mem::replace(&mut state.current, listed);
+                let new = &state.current;
+                let gone = old.iter().filter(|(key, value)| new.get(*key) != Some(*value));
+                let come = new.iter().filter(|(key, value)| old.get(*key) != Some(*value));
+                let changed = gone.chain(come).map(|(_, value)| value.clone()).collect();
+                self.complete.send_replace(true);
+                return changed;
+            }
+            watcher::Event::Apply(instance) => {
+                let (key, reference) = instance.into_entry();
+                let old = state.current.insert(key, reference.clone());
+                if old.as_ref() == Some(&reference) {
+                    return Vec::new();
+                }
+                return old.into_iter().chain([reference]).collect();
+            }
+            watcher::Event::Delete(instance) => {
+                let (key, _) = instance.into_entry();
+                return state.current.remove(&key).into_iter().collect();
+            }
+        }
+        Vec::new()
+    }
+}
+
+impl ReferringInstance {
+    fn into_entry(self) -> ((String, String), Reference) {
+        let ObjectMeta { name, namespace, .. } = self.metadata;
+        let key = (namespace.unwrap_or_default(), name.unwrap_or_default());
+        (key, Reference { pool: self.spec.pool, release: self.spec.release })
+    }
+}
+
+/// Watches all instances. The stream yields what gained or lost an instance; someone has to poll it.
+pub fn watch(client: Client) -> (Arc<References>, impl Stream<Item = Reference> + Send) {
+    let references = Arc::new(References::new());
+    let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+    let taker = Arc::clone(&references);
+    let changes = watcher(Api::<ReferringInstance>::all(client), config)
+        .default_backoff()
+        .flat_map(move |event| {
+            let changed = match event {
+                Ok(event) => taker.take(event),
+                Err(error) => {
+                    tracing::warn!(%error, "watching instances failed; trying again");
+                    Vec::new()
+                }
+            };
+            stream::iter(changed)
+        });
+    (references, changes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use watcher::Event;
+
+    fn instance(name: &str, pool: &str, release: Option<&str>) -> ReferringInstance {
+        ReferringInstance {
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
+            spec: ReferringSpec { pool: pool.to_owned(), release: release.map(str::to_owned) },
+        }
+    }
+
+    fn in_pool(references: &References, pool: &str) -> u32 {
+        references.count(|reference| reference.pool == pool)
+    }
+
+    #[test]
+    fn counts_follow_the_events_and_only_changes_are_told() {
+        let references = References::new();
+        assert_eq!(references.take(Event::Init), []);
+        assert_eq!(references.take(Event::InitApply(instance("ada", "eu", None))), []);
+        assert_eq!(references.take(Event::InitDone).len(), 1);
+        assert!(*references.complete.borrow());
+        assert_eq!(references.take(Event::Apply(instance("ada", "eu", None))), []);
+        assert_eq!(references.take(Event::Apply(instance("bob", "eu", Some("r")))).len(), 1);
+        assert_eq!(in_pool(&references, "eu"), 2);
+        assert_eq!(references.take(Event::Apply(instance("bob", "eu", None))).len(), 2);
+        assert_eq!(references.take(Event::Delete(instance("bob", "eu", None))).len(), 1);
+        assert_eq!(in_pool(&references, "eu"), 1);
+    }
+
+    #[test]
+    fn an_instance_that_vanished_while_nobody_watched_is_told_by_the_next_list() {
+        let references = References::new();
+        for event in [Event::Init, Event::InitApply(instance("ada", "eu", None)), Event::InitDone] {
+            references.take(event);
+        }
+        references.take(Event::Init);
+        assert_eq!(in_pool(&references, "eu"), 1, "the old state counts until the list is whole");
+        assert_eq!(references.take(Event::InitDone).len(), 1);
+        assert_eq!(in_pool(&references, "eu"), 0);
+    }
+}

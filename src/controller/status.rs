@@ -1,0 +1,114 @@
+//! Writes a status: one server-side apply, and only if it says something new.
+
+use std::fmt::Debug;
+
+use kube::{
+    Api, Resource, ResourceExt as _,
+    api::{Patch, PatchParams},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::metrics::{Metrics, WriteKind};
+
+/// Who owns the fields that the operator applies.
+pub const FIELD_MANAGER: &str = "moorage";
+
+/// Whether `wanted` says something that `current` does not. No status at all and one that is empty
+/// are the same.
+pub fn differs<S: Serialize + Default>(current: Option<&S>, wanted: &S) -> bool {
+    let value = |status: &S| serde_json::to_value(status).unwrap_or_default();
+    value(wanted) != current.map_or_else(|| value(&S::default()), value)
+}
+
+/// Applies `wanted` to the status of `object` if it differs from `current`, and says whether it did.
+/// An object that was replaced by another of its name in the meantime is left alone (409).
+pub async fn write<K, S>(
+    api: &Api<K>,
+    object: &K,
+    current: Option<&S>,
+    wanted: &S,
+    metrics: &Metrics,
+) -> Result<bool, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    S: Serialize + Default,
+{
+    if !differs(current, wanted) {
+        return Ok(false);
+    }
+    let document = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        "metadata": { "name": object.name_any(), "uid": object.uid() },
+        "status": serde_json::to_value(wanted).unwrap_or(Value::Null),
+    });
+    let parameters = PatchParams::apply(FIELD_MANAGER).force();
+    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(document)).await?;
+    metrics.api_write(WriteKind::Status);
+    Ok(true)
+}
+
+/// Adds our finalizer or takes it away, if that is a change. The resource version guards against a
+/// list that others have changed (409: the next pass sees theirs).
+pub async fn set_finalizer<K>(
+    api: &Api<K>,
+    object: &K,
+    held: bool,
+    metrics: &Metrics,
+) -> Result<bool, kube::Error>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let Some(finalizers) = with_finalizer(object.finalizers(), held) else { return Ok(false) };
+    let patch = Patch::Merge(json!({ "metadata": {
+        "resourceVersion": object.resource_version(),
+        "uid": object.uid(),
+        "finalizers": finalizers,
+    }}));
+    let parameters =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    match api.patch(&object.name_any(), &parameters, &patch).await {
+        Err(kube::Error::Api(status)) if !held && status.is_not_found() => return Ok(false),
+        patched => patched?,
+    };
+    metrics.api_write(WriteKind::Finalizer);
+    Ok(true)
+}
+
+/// The list of finalizers as it should be; `None` if it is that already.
+fn with_finalizer(finalizers: &[String], held: bool) -> Option<Vec<String>> {
+    let present = finalizers.iter().any(|finalizer| finalizer == crate::api::FINALIZER);
+    if present == held {
+        return None;
+    }
+    let others = finalizers.iter().filter(|finalizer| *finalizer != crate::api::FINALIZER);
+    let ours = held.then(|| crate::api::FINALIZER.to_owned());
+    Some(others.cloned().chain(ours).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::HostingPoolStatus;
+
+    #[test]
+    fn an_equal_status_is_no_difference_and_neither_is_none_at_all() {
+        let empty = HostingPoolStatus::default();
+        let other = HostingPoolStatus { instances: 1, ..HostingPoolStatus::default() };
+        assert!(!differs(None, &empty));
+        assert!(!differs(Some(&other), &other.clone()));
+        assert!(differs(None, &other));
+        assert!(differs(Some(&other), &empty));
+    }
+
+    #[test]
+    fn our_finalizer_comes_and_goes_and_others_stay() {
+        let other = vec!["example.com/other".to_owned()];
+        let both = with_finalizer(&other, true).unwrap();
+        assert_eq!(both.len(), 2);
+        assert_eq!(with_finalizer(&both, true), None);
+        assert_eq!(with_finalizer(&both, false), Some(other.clone()));
+        assert_eq!(with_finalizer(&other, false), None);
+    }
+}

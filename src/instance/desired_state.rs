@@ -1,0 +1,97 @@
+//! The desired state: the one document that the agent converges to.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use moorage_wire::{
+    CredentialName, DesiredState,
+    credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
+    report::{ConvergenceState, FailureReason, OpenClawState},
+};
+
+use super::{
+    Observed, Part, Step, Wanted,
+    observed::AgentView,
+    plan::{SOON, Timing},
+};
+use crate::{
+    api::conditions::{ConditionType::ConfigApplied, Verdict, reason},
+    openclaw::{self, RenderInput},
+};
+
+/// The document for what is stored on the server now: references stand only for values that are
+/// there.
+pub fn document(wanted: &Wanted, view: &AgentView) -> DesiredState {
+    let stored = |name: &CredentialName| Some((name.clone(), view.receipt(name)?.r#type));
+    let stored: BTreeMap<_, _> = wanted.credential_names().filter_map(stored).collect();
+    let own = [GATEWAY_TOKEN, TUNNEL_TOKEN].into_iter().filter_map(|name| name.parse().ok());
+    let credentials: BTreeSet<_> = wanted.credential_names().cloned().chain(own).collect();
+    let dashboard_url = format!("https://{}", wanted.subject.dashboard_host());
+    let config = openclaw::render(&RenderInput {
+        config: &wanted.config,
+        dashboard_url: &dashboard_url,
+        credentials: &stored,
+    });
+    DesiredState {
+        config,
+        credentials,
+        artifacts: wanted.release.artifacts.clone(),
+        integrations: wanted.release.integrations.clone(),
+        approved_pairings: wanted.approved_pairings.clone(),
+        retry: wanted.retry.clone(),
+    }
+}
+
+/// The agent has the document, and OpenClaw runs with it.
+pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let Some(view) = seen.agent.view() else { return Part::default() };
+    let document = document(wanted, view);
+    let digest = document.digest();
+    let progress = &view.report.desired;
+    // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
+    let go_on = |part: Part| Part { passable: true, ..part };
+    if progress.digest != Some(digest) {
+        let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
+        let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };
+        return go_on(Part { look: Some(SOON), ..Part::todo(step, verdict) });
+    }
+    let failed = progress.failed.iter().find(|failed| failed.digest == digest);
+    match (progress.state, failed) {
+        (ConvergenceState::Converged, _) => go_on(converged(view)),
+        (ConvergenceState::RolledBack | ConvergenceState::Failed, Some(failed)) => {
+            let at = failed.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
+            let (reason, what) = match failed.reason {
+                FailureReason::InvalidConfig => (reason::CONFIG_REJECTED, "OpenClaw rejects the configuration"),
+                FailureReason::Unhealthy => (reason::ROLLED_BACK, "OpenClaw did not become healthy"),
+                _ => (reason::ROLLED_BACK, "The desired state could not be reached"),
+            };
+            let kept = if progress.state == ConvergenceState::RolledBack {
+                "; the last good state is back"
+            } else {
+                ""
+            };
+            let message = format!("{what}{at}: {}{kept}; correct spec.config, or annotate moorage.dev/retry to try again", failed.message);
+            go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)))
+        }
+        _ => {
+            let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "OpenClaw starts with the new configuration");
+            go_on(Part::wait(verdict, SOON))
+        }
+    }
+}
+
+fn converged(view: &AgentView) -> Part {
+    let openclaw = &view.report.openclaw;
+    let words = openclaw.message.as_deref().unwrap_or("see its log on the server");
+    match openclaw.state {
+        OpenClawState::Ready => Part::done(Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")),
+        OpenClawState::Degraded => Part::done(Verdict::yes(
+            ConfigApplied,
+            reason::DEGRADED,
+            format!("OpenClaw runs but says that it is not ready, for example because of a channel: {words}"),
+        )),
+        _ => Part::wait(
+            Verdict::no(ConfigApplied, reason::PROGRESSING, "OpenClaw is not up; its server restarts it"),
+            SOON,
+        ),
+    }
+}

@@ -1,0 +1,104 @@
+//! Why a step could not be done, as a condition says it. Messages are stable: no counters, no times,
+//! so that the same failure twice is the same status.
+
+use std::time::Duration;
+
+use crate::{
+    agent::AgentError,
+    api::conditions::{ConditionType, reason},
+    cloud::{Classification, CloudError, ErrorKind},
+};
+
+/// A step that could not be done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Failure {
+    /// The part that it belongs to.
+    pub part: ConditionType,
+    /// One of [`reason`].
+    pub reason: &'static str,
+    /// What happened and what a person does next.
+    pub message: String,
+    /// When to try again.
+    pub retry: Retry,
+}
+
+/// When a failed step is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// With the object's own growing delay.
+    BackOff,
+    /// Not before this long.
+    After(Duration),
+    /// When a person has changed something; looked at again every [`TERMINAL_LOOK`] all the same.
+    Changed,
+}
+
+/// How often a terminal failure is looked at again: a quota may have been raised without a trace here.
+pub const TERMINAL_LOOK: Duration = Duration::from_mins(10);
+/// How long to wait when nothing is in stock.
+pub const STOCK_LOOK: Duration = Duration::from_mins(5);
+
+impl Failure {
+    /// A failure that only a person can mend.
+    pub fn terminal(part: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { part, reason, message: message.into(), retry: Retry::Changed }
+    }
+
+    /// A failure that passes.
+    pub fn passing(part: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+        Self { part, reason, message: message.into(), retry: Retry::BackOff }
+    }
+
+    /// What a cloud's error means for `part`.
+    pub fn of_cloud(part: ConditionType, error: &CloudError) -> Self {
+        let (cloud, operation) = (error.cloud, error.operation);
+        let (reason, remedy) = match error.kind {
+            ErrorKind::Unauthorized => (reason::UNAUTHORIZED, "put a valid token into the pool's token Secret"),
+            ErrorKind::Forbidden { read_only: true } => (reason::FORBIDDEN, "the token is read-only; make one that may write"),
+            ErrorKind::Forbidden { .. } => (reason::FORBIDDEN, "give the pool's token the missing permission"),
+            ErrorKind::QuotaExceeded => (reason::QUOTA_EXCEEDED, "raise the account's limit or use another pool"),
+            ErrorKind::OutOfStock => (reason::OUT_OF_STOCK, "add server types or locations; it is tried again in 5 minutes"),
+            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (reason::RATE_LIMITED, "it goes on when calls are allowed again"),
+            ErrorKind::InvalidInput { .. } => (reason::CLOUD_REJECTED, "correct the field that the message names"),
+            _ => (reason::CLOUD_UNAVAILABLE, "it is tried again"),
+        };
+        let retry = match (&error.kind, error.classify()) {
+            (ErrorKind::OutOfStock, _) => Retry::After(STOCK_LOOK),
+            (_, Classification::RetryAfter(wait)) => Retry::After(wait),
+            (_, Classification::Terminal) => Retry::Changed,
+            (_, Classification::Retry | Classification::Confirm) => Retry::BackOff,
+        };
+        let said = error.message();
+        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+        let message = format!("{cloud} refused {operation}: {}{said}; {remedy}", error.reason());
+        Self { part, reason, message, retry }
+    }
+
+    /// What an agent's error means for `part`.
+    pub fn of_agent(part: ConditionType, error: &AgentError) -> Self {
+        match error {
+            AgentError::Unreachable(_) | AgentError::NotReady => Self::passing(
+                part,
+                reason::AGENT_UNREACHABLE,
+                "The agent does not answer through the tunnel; see that the server runs and that the tunnel is healthy",
+            ),
+            AgentError::AccessDenied => Self::passing(
+                part,
+                reason::AGENT_UNREACHABLE,
+                "Cloudflare Access refuses the operator's service token; see the pool's Access application",
+            ),
+            AgentError::NotAuthentic(why) => Self {
+                part,
+                reason: reason::ENROLMENT_REFUSED,
+                message: format!("The answer is not of the agent of this server ({why}); if nobody is at work on the tunnel, replace the server with the annotation moorage.dev/rebuild"),
+                retry: Retry::After(Duration::from_mins(1)),
+            },
+            AgentError::Refused(problem) => {
+                Self::passing(part, reason::AGENT_REFUSED, format!("The agent refuses: {}", problem.message))
+            }
+            AgentError::Malformed(why) => {
+                Self::passing(part, reason::AGENT_UNREACHABLE, format!("The agent's answer cannot be read: {why}"))
+            }
+        }
+    }
+}

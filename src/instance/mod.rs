@@ -1,0 +1,26 @@
+//! One customer's server, as a pure matter: what is wanted, what was seen, and what to do about the
+//! difference. Each managed thing is one file here that states all three; [`plan`] puts them in order.
+//!
+//! Nothing here knows Kubernetes' API or HTTP: the reads that fill [`Observed`] and the writes that
+//! carry out a [`Step`] are in [`crate::controller::instance`].
+
+pub mod agent;
+pub mod credentials;
+pub mod dashboard;
+pub mod deletion;
+pub mod desired_state;
+pub mod failure;
+pub mod observed;
+pub mod plan;
+pub mod rotation;
+pub mod routes;
+pub mod server;
+pub mod status;
+pub mod tunnel;
+pub mod wanted;
+
+pub use failure::Failure;
+pub use observed::Observed;
+pub use plan::{Part, Plan, Step};
+pub use wanted::Wanted;
+

@@ -1,0 +1,191 @@
+//! What was seen of an instance: the clouds by the sweep, the agent by its report, the Secrets by
+//! name, and what was written to the status before.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use moorage_wire::{
+    AgentPublicKey, CredentialName, Epoch, Receipt, Report, Sha256, sealing::SealingCertificate,
+};
+
+use crate::{
+    agent::AgentError,
+    api::OpenClawInstanceStatus,
+    cloudflare::{DnsRecord, Tunnel},
+    credentials::{
+        bundle::{Bundle, HandedIn},
+        refusal::Refusal,
+    },
+    hetzner::Server,
+};
+
+/// What was seen of an instance in this pass.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// The status as it stands in the cluster; ids in it are trusted as far as they are confirmed.
+    pub status: OpenClawInstanceStatus,
+    /// The tunnel with this instance's name.
+    pub tunnel: Option<Tunnel>,
+    /// DNS records at the instance's host names, all of them ours: foreign ones were refused before.
+    pub records: Vec<DnsRecord>,
+    /// The server.
+    pub server: ServerSight,
+    /// The life of the server: from the status, or from the server's labels if the status was lost.
+    pub epoch: Option<Epoch>,
+    /// An epoch for the next server, should one be made.
+    pub fresh_epoch: Option<Epoch>,
+    /// What this process knows of the tunnel.
+    pub tunnel_memory: TunnelMemory,
+    /// The agent.
+    pub agent: AgentSight,
+    /// The Secrets that hold values for this instance.
+    pub bundles: Vec<Bundle>,
+    /// Values handed in, in Secrets and inline, by credential.
+    pub handed_in: BTreeMap<CredentialName, Result<HandedIn, Refusal>>,
+    /// Values that the agent refused in this pass, with its words.
+    pub agent_refused: BTreeMap<CredentialName, String>,
+    /// Digests of Moorage's own tokens for this server; known as soon as there is an epoch.
+    pub own_tokens: Option<OwnTokens>,
+    /// The Secret for the dashboard.
+    pub dashboard_secret: DashboardSight,
+    /// Whether a person accepts that this many missing servers are made anew.
+    pub accepted_loss: bool,
+    /// How many servers of the pool are missing, and how many it should have.
+    pub disappearance: Disappearance,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// Where the server is.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub enum ServerSight {
+    /// None was ever made in this epoch.
+    #[default]
+    None,
+    /// It is there.
+    Present(Box<Server>),
+    /// It was there, the sweep does not show it, and a look by id confirms that it is gone.
+    Gone,
+}
+
+impl ServerSight {
+    /// The server, if it is there.
+    pub fn present(&self) -> Option<&Server> {
+        match self {
+            Self::Present(server) => Some(server),
+            Self::None | Self::Gone => None,
+        }
+    }
+}
+
+/// SHA-256 of the tokens that Moorage derives for a server: what their receipts name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OwnTokens {
+    /// The gateway's token.
+    pub gateway: Sha256,
+    /// The tunnel token that replaces the one from user-data.
+    pub tunnel: Sha256,
+}
+
+/// What this process did to the tunnel. A process that does not know does it again: each is
+/// idempotent.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TunnelMemory {
+    /// The epoch whose bootstrap secret the tunnel was given.
+    pub bootstrapped: Option<Epoch>,
+    /// Digest of the ingress rules that were put or compared, and when.
+    pub rules: Option<(Sha256, Timestamp)>,
+    /// When the rotated token was made the only valid one.
+    pub rotated: Option<Timestamp>,
+}
+
+/// How many servers of a pool are missing at once.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Disappearance {
+    /// Servers in statuses that the sweep does not show.
+    pub missing: usize,
+    /// Servers in statuses.
+    pub total: usize,
+}
+
+impl Disappearance {
+    /// More than 3 and more than 10 %: rather a wrong token or an accident than single losses.
+    pub fn is_mass(self) -> bool {
+        self.missing > 3 && self.missing * 10 > self.total
+    }
+}
+
+/// What is known of the agent.
+#[derive(Debug, Default)]
+pub enum AgentSight {
+    /// It was not asked.
+    #[default]
+    NotAsked,
+    /// It was asked and gave nothing.
+    Silent(AgentError),
+    /// It is enrolled and reported.
+    Reported(Box<AgentView>),
+}
+
+/// An enrolled agent and its last report.
+#[derive(Debug, Clone)]
+pub struct AgentView {
+    /// Its keys.
+    pub keys: AgentKeys,
+    /// Its report.
+    pub report: Report,
+    /// When it was given.
+    pub at: Timestamp,
+    /// Whether the agent was silent since, for a moment so short that it is not worth a word.
+    pub stale: bool,
+}
+
+/// The keys of an enrolled agent.
+#[derive(Debug, Clone)]
+pub struct AgentKeys {
+    /// Verifies its answers and receipts.
+    pub public_key: AgentPublicKey,
+    /// What values for it are sealed to.
+    pub certificate: SealingCertificate,
+}
+
+impl AgentSight {
+    /// The agent, if it reported.
+    pub fn view(&self) -> Option<&AgentView> {
+        match self {
+            Self::Reported(view) => Some(view),
+            Self::NotAsked | Self::Silent(_) => None,
+        }
+    }
+}
+
+impl AgentView {
+    /// The receipt for what is stored under `name` now.
+    pub fn receipt(&self, name: &CredentialName) -> Option<&Receipt> {
+        self.report.receipts.iter().find(|receipt| receipt.credential == *name)
+    }
+
+    /// Whether this ciphertext was ever consumed.
+    pub fn consumed(&self, name: &CredentialName, source: &Sha256) -> bool {
+        let same = |known: &&moorage_wire::report::Consumed| {
+            known.credential == *name && known.source_sha256 == *source
+        };
+        self.report.consumed.iter().any(|known| same(&known))
+    }
+}
+
+/// The Secret that a customer asked the dashboard's token to be put into.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum DashboardSight {
+    /// None was asked for.
+    #[default]
+    NotWanted,
+    /// It is not there.
+    Absent,
+    /// It is ours and holds what it should.
+    Current,
+    /// It is ours and holds something else.
+    Stale,
+    /// It is somebody else's.
+    Foreign,
+}

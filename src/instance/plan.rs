@@ -1,0 +1,188 @@
+//! The planner: a synchronous function of what is wanted and what was seen. It returns the steps that
+//! can be done now, what the conditions say, and when to look again.
+
+use std::time::Duration;
+
+use moorage_wire::{CredentialName, Epoch, Sha256};
+
+use super::{
+    Observed, Wanted, agent, credentials, dashboard, desired_state, rotation, routes, server, tunnel,
+};
+use crate::{
+    api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
+    cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId},
+    credentials::secret_source::SecretVersion,
+    hetzner::ServerId,
+};
+
+/// One thing to do. Each can be repeated.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Step {
+    /// Write a new epoch into the status, before anything is made for it.
+    RecordEpoch(Epoch),
+    /// Make the tunnel with the bootstrap secret of the epoch.
+    CreateTunnel,
+    /// Give an existing tunnel the bootstrap secret of a new epoch; its old connections are cut.
+    BootstrapTunnel(TunnelId),
+    /// Replace the tunnel's ingress rules.
+    PutRoutes(TunnelId, TunnelConfiguration),
+    /// Compare the tunnel's ingress rules with the wanted ones.
+    CheckRoutes(TunnelId, TunnelConfiguration),
+    /// Make or correct DNS records.
+    EnsureRecords {
+        /// To make.
+        posts: Vec<NewDnsRecord>,
+        /// To correct.
+        patches: Vec<DnsPatch>,
+    },
+    /// Make the server.
+    CreateServer,
+    /// Delete the server that a person asked to have replaced.
+    DeleteServer(ServerId),
+    /// Hand a customer's value to the agent.
+    DeliverCredential(CredentialName),
+    /// Hand the gateway's token to the agent.
+    DeliverGatewayToken,
+    /// Hand the rotated tunnel token to the agent.
+    DeliverTunnelToken,
+    /// Make the rotated token the only valid one and cut the connections of the old.
+    RotateTunnel(TunnelId),
+    /// Send the desired state.
+    PutDesired {
+        /// The document.
+        document: Box<moorage_wire::DesiredState>,
+        /// The document that the agent has now.
+        replaces: Option<Sha256>,
+    },
+    /// Delete a Secret all of whose values are receipted.
+    DeleteSecret {
+        /// Its name.
+        name: String,
+        /// The exact object that was read.
+        version: SecretVersion,
+        /// The credentials whose consumed ciphertext came back.
+        recreated: Vec<CredentialName>,
+    },
+    /// Write the dashboard's Secret.
+    WriteDashboardSecret(String),
+}
+
+impl Step {
+    /// Whether the step speaks to the agent.
+    pub fn needs_agent(&self) -> bool {
+        matches!(
+            self,
+            Self::DeliverCredential(_)
+                | Self::DeliverGatewayToken
+                | Self::DeliverTunnelToken
+                | Self::PutDesired { .. }
+                | Self::RotateTunnel(_)
+        )
+    }
+
+    /// Whether its effect can be seen only by looking anew.
+    pub fn ends_pass(&self) -> bool {
+        matches!(self, Self::PutDesired { .. } | Self::RotateTunnel(_) | Self::DeleteServer(_))
+    }
+}
+
+/// What one managed thing says.
+#[derive(Debug, Default)]
+pub struct Part {
+    /// What to do for it now.
+    pub steps: Vec<Step>,
+    /// How it is.
+    pub verdicts: Vec<Verdict>,
+    /// Whether what comes after it may go on.
+    pub passable: bool,
+    /// When to look again, if sooner than usual.
+    pub look: Option<Duration>,
+}
+
+impl Part {
+    /// All is well.
+    pub fn done(verdict: Verdict) -> Self {
+        Self { verdicts: vec![verdict], passable: true, ..Self::default() }
+    }
+
+    /// There is something to do; what comes after waits for it.
+    pub fn todo(step: Step, verdict: Verdict) -> Self {
+        Self { steps: vec![step], verdicts: vec![verdict], ..Self::default() }
+    }
+
+    /// Nothing can be done now.
+    pub fn stuck(verdict: Verdict) -> Self {
+        Self { verdicts: vec![verdict], ..Self::default() }
+    }
+
+    /// Something else has to happen first; look again soon.
+    pub fn wait(verdict: Verdict, look: Duration) -> Self {
+        Self { verdicts: vec![verdict], look: Some(look), ..Self::default() }
+    }
+}
+
+/// What to do now.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// In this order; each relies on those before it.
+    pub steps: Vec<Step>,
+    /// One per part, without `Ready`, `Reconciling` and `Stalled`.
+    pub verdicts: Vec<Verdict>,
+    /// When to look again.
+    pub look: Option<Duration>,
+}
+
+/// The rhythm of bring-up.
+pub const SOON: Duration = Duration::from_secs(1);
+
+/// Plans for an instance that should exist.
+pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
+    type Planner = fn(&Wanted, &Observed, Timing) -> Part;
+    let parts: [(ConditionType, Planner); 9] = [
+        (ConditionType::ServerReady, server::epoch),
+        (ConditionType::TunnelReady, tunnel::plan),
+        (ConditionType::RoutesReady, routes::plan),
+        (ConditionType::ServerReady, server::plan),
+        (ConditionType::AgentReady, agent::plan),
+        (ConditionType::CredentialsDelivered, credentials::plan),
+        (ConditionType::ConfigApplied, desired_state::plan),
+        (ConditionType::TunnelReady, rotation::plan),
+        (ConditionType::Ready, dashboard::plan),
+    ];
+    let mut plan = Plan::default();
+    let mut passable = true;
+    for (kind, part) in parts {
+        if !passable {
+            state(&mut plan.verdicts, Verdict::unknown(kind, reason::WAITING, "Waits for the parts before it"));
+            continue;
+        }
+        let part = part(wanted, seen, timing);
+        passable = part.passable;
+        plan.steps.extend(part.steps);
+        part.verdicts.into_iter().for_each(|verdict| state(&mut plan.verdicts, verdict));
+        plan.look = [plan.look, part.look].into_iter().flatten().min();
+    }
+    plan.verdicts.retain(|verdict| verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False);
+    plan.verdicts.push(server::up_to_date(wanted, seen));
+    plan
+}
+
+/// How often settled things are looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Between two reports of an agent that is ready.
+    pub report: Duration,
+    /// Between two comparisons of the ingress rules.
+    pub routes: Duration,
+}
+
+/// Adds a verdict; of two on the same condition the worse stands.
+fn state(verdicts: &mut Vec<Verdict>, verdict: Verdict) {
+    match verdicts.iter_mut().find(|known| known.kind == verdict.kind) {
+        Some(known) if known.status == ConditionStatus::True && verdict.status != ConditionStatus::Unknown => {
+            *known = verdict;
+        }
+        Some(_) => {}
+        None => verdicts.push(verdict),
+    }
+}

@@ -1,0 +1,44 @@
+//! Tunnel rotation: the token that was in user-data is replaced by one that never was, in an order
+//! in which the server is never cut off: the agent holds both, then Cloudflare takes the new one,
+//! then the connections of the old are cut, then the agent drops the old.
+
+use std::time::Duration;
+
+use moorage_wire::credential::TUNNEL_TOKEN;
+
+use super::{
+    Observed, Part, Step, Wanted,
+    plan::{SOON, Timing},
+};
+use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
+
+/// How long cloudflared may take to come back with the new token before the rotation is repeated.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// cloudflared runs with the rotated token and with nothing else.
+pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let (Some(view), Some(tunnel), Some(own)) = (seen.agent.view(), &seen.tunnel, seen.own_tokens) else {
+        return Part::default();
+    };
+    let progressing =
+        || Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced");
+    let waiting = || Part { passable: true, ..Part::wait(progressing(), SOON) };
+    let held = TUNNEL_TOKEN.parse().ok().and_then(|name| view.receipt(&name));
+    let cloudflared = &view.report.cloudflared;
+    if held.is_none_or(|receipt| receipt.source_sha256 != own.tunnel) {
+        return Part { look: Some(SOON), passable: true, ..Part::todo(Step::DeliverTunnelToken, progressing()) };
+    }
+    if cloudflared.active_token_sha256 != Some(own.tunnel) {
+        let patient = |at| seen.now.duration_since(at).unsigned_abs() < PATIENCE;
+        if seen.tunnel_memory.rotated.is_some_and(patient) {
+            return waiting();
+        }
+        let step = Step::RotateTunnel(tunnel.id.clone());
+        return Part { look: Some(SOON), passable: true, ..Part::todo(step, progressing()) };
+    }
+    // Running with the new token; the agent drops the old as soon as it is connected.
+    if cloudflared.token_sha256.len() > 1 || !cloudflared.connected {
+        return waiting();
+    }
+    Part { passable: true, ..Part::default() }
+}

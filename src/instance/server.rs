@@ -1,0 +1,98 @@
+//! The server: made once per epoch, never replaced but on purpose or after a confirmed loss.
+
+use super::{
+    Observed, Part, Step, Wanted,
+    observed::ServerSight,
+    plan::{SOON, Timing},
+};
+use crate::{
+    api::{
+        annotation,
+        conditions::{
+            ConditionType::{ServerReady, UpToDate},
+            Verdict, reason,
+        },
+    },
+    hetzner::ServerStatus,
+};
+
+/// Before anything is made for a server its epoch stands in the status.
+pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let fresh = || {
+        let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
+        seen.fresh_epoch.map_or_else(Part::default, |epoch| Part::todo(Step::RecordEpoch(epoch), verdict))
+    };
+    match (&seen.server, seen.epoch) {
+        (ServerSight::Gone, _) if forbidden(seen) => {
+            let count = seen.disappearance;
+            Part::stuck(Verdict::no(
+                ServerReady,
+                reason::MASS_DISAPPEARANCE,
+                format!(
+                    "{} of the pool's {} servers are gone at once, so nothing is made anew; if that is right, annotate the HostingPool with {}={}",
+                    count.missing,
+                    count.total,
+                    annotation::ACCEPT_LOSS,
+                    count.missing,
+                ),
+            ))
+        }
+        (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
+        (ServerSight::Present(server), _) if wanted.rebuild == Some(server.id) => Part::todo(
+            Step::DeleteServer(server.id),
+            Verdict::no(ServerReady, reason::PROGRESSING, "The server is being replaced, as the annotation asks"),
+        ),
+        (ServerSight::Present(_), None) => Part::stuck(Verdict::no(
+            ServerReady,
+            reason::FOREIGN_SERVER,
+            "The server's epoch label is missing; restore it, or replace the server with the annotation moorage.dev/rebuild",
+        )),
+        (ServerSight::Present(_) | ServerSight::None, Some(_)) => Part { passable: true, ..Part::default() },
+    }
+}
+
+fn forbidden(seen: &Observed) -> bool {
+    seen.disappearance.is_mass() && !seen.accepted_loss
+}
+
+/// The server exists and runs.
+pub fn plan(_: &Wanted, seen: &Observed, timing: Timing) -> Part {
+    let Some(server) = seen.server.present() else {
+        let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "The server is being made");
+        return Part { look: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
+    };
+    match &server.status {
+        ServerStatus::Off | ServerStatus::Stopping => Part::wait(
+            Verdict::no(
+                ServerReady,
+                reason::SERVER_OFF,
+                format!("Server {} is off; switch it on in Hetzner's console, or replace it with the annotation moorage.dev/rebuild={}", server.id, server.id),
+            ),
+            timing.report,
+        ),
+        // A sweep may be a minute old: the agent tells sooner that the server runs.
+        _ => Part::done(Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))),
+    }
+}
+
+/// Whether the server is what the spec would make today.
+pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
+    let Some(server) = seen.server.present() else {
+        return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
+    };
+    let location = server.location.as_ref().map_or("", |place| place.name.as_str());
+    let fits = wanted.placements.iter().any(|place| {
+        place.server_type == server.server_type.name && (location.is_empty() || place.location == location)
+    });
+    if fits {
+        return Verdict::yes(UpToDate, reason::READY, "The server is what the spec asks for");
+    }
+    Verdict::no(
+        UpToDate,
+        reason::SERVER_MISMATCH,
+        format!(
+            "The server is a {} in {location}, which spec.server does not ask for; it is never replaced by itself: annotate moorage.dev/rebuild={} to have it made anew, without its data",
+            server.server_type.name, server.id
+        ),
+    )
+}

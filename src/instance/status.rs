@@ -1,0 +1,212 @@
+//! The status: a pure function of the subject, what was seen and what the planner says.
+
+use jiff::Timestamp;
+use moorage_wire::report::OpenClawState;
+
+use super::{Failure, Observed, Wanted, credentials, failure::Retry, wanted::Refused};
+use crate::api::{
+    OpenClawInstanceStatus,
+    conditions::{ConditionStatus, ConditionType, Verdict, merge, reason},
+    instance::{AgentStatus, Phase, ServerStatus, TunnelStatus, Urls},
+};
+
+/// The outcome of a pass.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The verdicts of the parts.
+    pub verdicts: Vec<Verdict>,
+    /// A step that could not be done.
+    pub failure: Option<Failure>,
+}
+
+/// The status after a pass over an instance that should exist.
+pub fn of_pass(
+    wanted: &Wanted,
+    seen: &Observed,
+    outcome: &Outcome,
+    master_key_id: &str,
+    generation: Option<i64>,
+) -> OpenClawInstanceStatus {
+    let mut verdicts = outcome.verdicts.clone();
+    if let Some(failure) = &outcome.failure {
+        let verdict = Verdict::no(failure.part, failure.reason, failure.message.clone());
+        verdicts.retain(|known| known.kind != failure.part);
+        verdicts.push(verdict);
+    }
+    let summary = summarize(&mut verdicts, outcome.failure.as_ref());
+    let phase = match summary {
+        Summary::Ready if degraded(seen) => Phase::Degraded,
+        Summary::Ready => Phase::Ready,
+        Summary::Stalled => Phase::Stalled,
+        Summary::Progressing if seen.status.agent.is_some() => Phase::Updating,
+        Summary::Progressing => Phase::Provisioning,
+    };
+    let subject = &wanted.subject;
+    OpenClawInstanceStatus {
+        observed_generation: generation,
+        conditions: merge(&seen.status.conditions, &verdicts, generation, seen.now),
+        phase: Some(phase),
+        release: Some(wanted.release.name.clone()),
+        server: server(seen, master_key_id),
+        tunnel: seen.tunnel.as_ref().map(|tunnel| TunnelStatus { id: tunnel.id.to_string() }),
+        urls: Some(Urls {
+            dashboard: format!("https://{}", subject.dashboard_host()),
+            management: format!("https://{}", subject.management_host()),
+        }),
+        agent: agent(seen),
+        credentials: credentials::records(wanted, seen),
+    }
+}
+
+/// The status of an instance that cannot be worked on; all that is known of it stays.
+pub fn of_refusal(
+    old: &OpenClawInstanceStatus,
+    refused: &Refused,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> OpenClawInstanceStatus {
+    let (phase, second) = if refused.terminal {
+        (Phase::Stalled, ConditionType::Stalled)
+    } else {
+        (Phase::Pending, ConditionType::Reconciling)
+    };
+    let verdicts = [
+        Verdict::no(ConditionType::Ready, refused.reason, refused.message.clone()),
+        Verdict::yes(second, refused.reason, refused.message.clone()),
+    ];
+    with(old, &verdicts, phase, generation, now)
+}
+
+/// The status of an instance that is suspended.
+pub fn of_suspension(
+    old: &OpenClawInstanceStatus,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> OpenClawInstanceStatus {
+    let message = "spec.suspend is true: nothing is written anywhere until it is false";
+    let verdicts = [Verdict::no(ConditionType::Ready, reason::SUSPENDED, message)];
+    with(old, &verdicts, Phase::Suspended, generation, now)
+}
+
+/// The status of an instance that is being deleted.
+pub fn of_deletion(
+    old: &OpenClawInstanceStatus,
+    failure: Option<&Failure>,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> OpenClawInstanceStatus {
+    let (reason, message) = failure.map_or_else(
+        || (reason::DELETING, "The server, the tunnel and the DNS records are being deleted".to_owned()),
+        |failure| (failure.reason, failure.message.clone()),
+    );
+    let mut verdicts = vec![
+        Verdict::no(ConditionType::Ready, reason, message.clone()),
+        Verdict::yes(ConditionType::Reconciling, reason, message.clone()),
+    ];
+    if failure.is_some_and(|failure| failure.retry == Retry::Changed) {
+        verdicts[1] = Verdict::yes(ConditionType::Stalled, reason, message);
+    }
+    with(old, &verdicts, Phase::Deleting, generation, now)
+}
+
+fn with(
+    old: &OpenClawInstanceStatus,
+    verdicts: &[Verdict],
+    phase: Phase,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> OpenClawInstanceStatus {
+    OpenClawInstanceStatus {
+        observed_generation: generation,
+        conditions: merge(&old.conditions, verdicts, generation, now),
+        phase: Some(phase),
+        ..old.clone()
+    }
+}
+
+enum Summary {
+    Ready,
+    Progressing,
+    Stalled,
+}
+
+/// Adds `Ready`, and `Reconciling` or `Stalled` where they apply.
+fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary {
+    let in_order = [
+        ConditionType::Ready,
+        ConditionType::ServerReady,
+        ConditionType::TunnelReady,
+        ConditionType::RoutesReady,
+        ConditionType::AgentReady,
+        ConditionType::CredentialsDelivered,
+        ConditionType::ConfigApplied,
+    ];
+    let bad = |kind| {
+        verdicts.iter().find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
+    };
+    // What failed says more than what waits for it.
+    let failed = failure.map(|failure| failure.part);
+    let worst = failed.and_then(bad).or_else(|| in_order.into_iter().find_map(bad)).cloned();
+    verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
+    let Some(worst) = worst else {
+        verdicts.push(Verdict::yes(ConditionType::Ready, reason::READY, "The server is as the spec says"));
+        return Summary::Ready;
+    };
+    verdicts.push(Verdict::no(ConditionType::Ready, worst.reason, worst.message.clone()));
+    let stalled = failure.is_some_and(|failure| failure.retry == Retry::Changed) || needs_a_person(&worst);
+    let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
+    verdicts.push(Verdict::yes(second, worst.reason, worst.message));
+    if stalled { Summary::Stalled } else { Summary::Progressing }
+}
+
+/// Whether a verdict of the planner stands until a person changes something.
+fn needs_a_person(verdict: &Verdict) -> bool {
+    let passing = [reason::PROGRESSING, reason::WAITING, reason::AGENT_UNREACHABLE, "SealingFailed"];
+    match verdict.kind {
+        ConditionType::CredentialsDelivered => !passing.contains(&verdict.reason),
+        _ => [
+            reason::MASS_DISAPPEARANCE,
+            reason::FOREIGN_SERVER,
+            reason::FOREIGN_SECRET,
+            reason::CONFIG_REJECTED,
+            reason::ROLLED_BACK,
+            reason::SERVER_OFF,
+            reason::TUNNEL_LOST,
+        ]
+        .contains(&verdict.reason),
+    }
+}
+
+fn degraded(seen: &Observed) -> bool {
+    seen.agent.view().is_some_and(|view| view.report.openclaw.state == OpenClawState::Degraded)
+}
+
+fn server(seen: &Observed, master_key_id: &str) -> Option<ServerStatus> {
+    let epoch = seen.epoch?.to_string();
+    let old = seen.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
+    let present = seen.server.present();
+    Some(ServerStatus {
+        epoch,
+        master_key_id: old.master_key_id.or_else(|| Some(master_key_id.to_owned())),
+        id: present.map(|server| server.id.0).or(old.id),
+        r#type: present.map(|server| server.server_type.name.clone()).or(old.r#type),
+        location: present
+            .and_then(|server| server.location.as_ref())
+            .map(|location| location.name.clone())
+            .or(old.location),
+    })
+}
+
+fn agent(seen: &Observed) -> Option<AgentStatus> {
+    let current = |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
+    let Some(view) = seen.agent.view() else {
+        return seen.status.agent.clone().filter(current);
+    };
+    Some(AgentStatus {
+        epoch: view.report.identity.epoch.to_string(),
+        public_key: view.keys.public_key.to_string(),
+        sealing_certificate: view.keys.certificate.pem().to_owned(),
+        version: Some(view.report.agent_version.clone()),
+        openclaw_version: view.report.openclaw.version.clone(),
+    })
+}

@@ -1,0 +1,27 @@
+//! The tunnel: one per instance, named after it, with a secret that is derived and never stored.
+
+use super::{Observed, Part, Step, Wanted, plan::Timing};
+use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
+
+/// A tunnel must exist, and a server that is about to boot must hold its secret.
+pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let Some(tunnel) = &seen.tunnel else {
+        if let Some(server) = seen.server.present() {
+            let message = format!(
+                "The tunnel was deleted, and the server cannot be reached to be told of another: save its data over SSH if you need it, then annotate moorage.dev/rebuild={} to have it made anew",
+                server.id
+            );
+            return Part::stuck(Verdict::no(TunnelReady, reason::TUNNEL_LOST, message));
+        }
+        let verdict = Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being made");
+        return Part::todo(Step::CreateTunnel, verdict);
+    };
+    let server_to_come = seen.server.present().is_none();
+    if server_to_come && seen.tunnel_memory.bootstrapped != seen.epoch {
+        // The tunnel is older than the server that is to be made: the server's user-data will hold
+        // the bootstrap token of its own epoch, so the tunnel has to expect that one.
+        let verdict = Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being prepared for a new server");
+        return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
+    }
+    Part::done(Verdict::yes(TunnelReady, reason::READY, "The tunnel exists and only this server holds its token"))
+}

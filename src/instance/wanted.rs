@@ -1,0 +1,181 @@
+//! What an instance should be: its spec with everything that it refers to, checked once. All that
+//! comes after this trusts it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use moorage_wire::{
+    CredentialName, InstallationId, InstanceId,
+    desired::{Artifacts, Integration},
+};
+use serde_json::{Map, Value};
+
+use crate::{
+    api::{
+        instance::DeletionPolicy,
+        pool::SshSpec,
+    },
+    cloudflare::AccountId,
+    credentials::{refusal::Refusal, secret_source::CredentialRequest},
+    hetzner::ServerId,
+    names::ServerIdentity,
+};
+
+/// What one instance should be.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Who it is.
+    pub subject: Subject,
+    /// The pool's Cloudflare account.
+    pub account: AccountId,
+    /// Server type and location, in the order in which they are tried; never empty.
+    pub placements: Vec<Placement>,
+    /// The image that the server boots.
+    pub image: String,
+    /// Whether it gets a public IPv4 address.
+    pub ipv4: bool,
+    /// The pool's SSH fall-back.
+    pub ssh: Option<SshSpec>,
+    /// The customer's configuration, checked.
+    pub config: Map<String, Value>,
+    /// What to run.
+    pub release: Release,
+    /// The customer's credentials that can be understood.
+    pub credentials: Vec<CredentialRequest>,
+    /// Those that cannot.
+    pub credential_refusals: Vec<Refusal>,
+    /// Approved device pairings.
+    pub approved_pairings: BTreeSet<String>,
+    /// The Secret for the dashboard's URL and token.
+    pub dashboard_secret: Option<String>,
+    /// Value of the annotation `moorage.dev/retry`.
+    pub retry: Option<String>,
+    /// The server that is to be replaced on purpose.
+    pub rebuild: Option<ServerId>,
+}
+
+/// Who an instance is: what stays the same for its whole life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Kubernetes' id of the object.
+    pub uid: String,
+    /// When the object was made.
+    pub created: Timestamp,
+    /// The random id.
+    pub instance: InstanceId,
+    /// This installation.
+    pub installation: InstallationId,
+    /// The pool.
+    pub pool: String,
+    /// First label of its host name.
+    pub hostname: String,
+    /// The zone's name.
+    pub domain: String,
+    /// What becomes of it in the end.
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl Subject {
+    /// The host name of the dashboard.
+    pub fn dashboard_host(&self) -> String {
+        format!("{}.{}", self.hostname, self.domain)
+    }
+
+    /// The host name of the management API.
+    pub fn management_host(&self) -> String {
+        format!("{}-mgmt.{}", self.hostname, self.domain)
+    }
+
+    /// Both host names.
+    pub fn hosts(&self) -> [String; 2] {
+        [self.dashboard_host(), self.management_host()]
+    }
+
+    /// The labels of its server in the life called `epoch`.
+    pub fn server_identity(&self, epoch: moorage_wire::Epoch) -> ServerIdentity<'_> {
+        ServerIdentity {
+            installation: self.installation,
+            instance: self.instance,
+            epoch,
+            namespace: &self.namespace,
+            name: &self.name,
+            pool: &self.pool,
+        }
+    }
+}
+
+/// One try at making a server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placement {
+    /// Such as `cx33`.
+    pub server_type: String,
+    /// Such as `fsn1`.
+    pub location: String,
+}
+
+/// A release with what the instance may take from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub name: String,
+    /// Its programs.
+    pub artifacts: Artifacts,
+    /// The integrations that the instance asks for, at their approved versions.
+    pub integrations: Vec<Integration>,
+}
+
+/// Why an instance cannot be worked on at all, as a condition says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// One of [`crate::api::conditions::reason`].
+    pub reason: &'static str,
+    /// The field and the remedy.
+    pub message: String,
+    /// Whether only a change by a person helps.
+    pub terminal: bool,
+}
+
+impl Refused {
+    /// Only a person can help.
+    pub fn terminal(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: true }
+    }
+
+    /// Something is not there yet.
+    pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), terminal: false }
+    }
+}
+
+impl Wanted {
+    /// The names of the customer's credentials.
+    pub fn credential_names(&self) -> impl Iterator<Item = &CredentialName> {
+        self.credentials.iter().map(|request| &request.name)
+    }
+}
+
+/// All combinations of types and locations, in the order of preference: the first type in all of its
+/// locations, then the next.
+pub fn placements(types: &[String], locations: &[String]) -> Vec<Placement> {
+    let pair = |server_type: &String, location: &String| Placement {
+        server_type: server_type.clone(),
+        location: location.clone(),
+    };
+    types.iter().flat_map(|kind| locations.iter().map(move |place| pair(kind, place))).collect()
+}
+
+/// Narrows the pool's list to the wishes, in the order of the wishes; all of it without wishes.
+///
+/// # Errors
+/// With the wishes that the pool does not offer.
+pub fn narrow(offered: &[String], wishes: &[String]) -> Result<Vec<String>, Vec<String>> {
+    if wishes.is_empty() {
+        return Ok(offered.to_vec());
+    }
+    let unknown: Vec<_> = wishes.iter().filter(|wish| !offered.contains(wish)).cloned().collect();
+    if unknown.is_empty() { Ok(wishes.to_vec()) } else { Err(unknown) }
+}

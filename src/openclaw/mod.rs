@@ -1,0 +1,17 @@
+//! `openclaw.json`: what a customer may put into it, and the document that is sent to the server.
+//! Configuration is data here: a JSON tree that is checked, merged and serialized, never text.
+//!
+//! The customer's keys never stand in it. Wherever OpenClaw takes a key, the document holds a
+//! reference into the one secrets file of the server (OpenClaw's `file` provider, `mode: json`).
+
+mod check;
+mod render;
+
+pub use check::{ConfigRefusal, check};
+pub use render::{RenderInput, render};
+
+/// The name of Moorage's file provider in the document.
+pub const PROVIDER: &str = "moorage";
+
+#[cfg(test)]
+mod tests;
