@@ -45,6 +45,7 @@ pub struct OperatorOptions {
 pub struct Operator {
     process: Process,
     url: String,
+    http: reqwest::Client,
 }
 
 impl Operator {
@@ -66,7 +67,8 @@ impl Operator {
         let environment = [("KUBECONFIG", kubeconfig.as_str())];
         let (program, log) = (&options.program, &options.log);
         let process = Process::start("moorage", program, &arguments, &environment, log, ending)?;
-        Ok(Self { process, url: format!("http://127.0.0.1:{port}") })
+        let http = reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)?;
+        Ok(Self { process, url: format!("http://127.0.0.1:{port}"), http })
     }
 
     /// Base of its HTTP port: `/metrics`, `/healthz`, `/readyz`, `/v1/cert.pem`.
@@ -81,9 +83,7 @@ impl Operator {
 
     /// Waits until `/readyz` says so and there is a certificate to seal with.
     pub async fn wait_until_ready(&mut self) -> Result<(), NotInTime> {
-        let http = reqwest::Client::builder().no_proxy().build();
-        let http = http.expect("a client without options can be made");
-        let process = &mut self.process;
+        let (process, http) = (&mut self.process, &self.http);
         let urls = ["/readyz", "/v1/cert.pem"].map(|path| format!("{}{path}", self.url));
         let ready = wait_until("the operator to be ready", START_TIMEOUT, || {
             let ended = process.exit_status();
