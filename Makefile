@@ -12,8 +12,7 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits
-	@$(tools); cargo build --bins -p moorage -p moorage-agent -p moorage-sim -p moorage-testbed
+demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits
 	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: test
@@ -26,13 +25,11 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	@$(tools); hack/test-chart.sh
 
 .PHONY: generate
-generate: ## CRDs from the Rust types, the Kustomize base from the chart
-	@cargo build -p moorage
+generate: build ## CRDs from the Rust types, the Kustomize base from the chart
 	@$(tools); MOORAGE_BIN="$(target)/debug/moorage" hack/generate.sh
 
 .PHONY: check-generated
-check-generated:
-	@cargo build -p moorage
+check-generated: build
 	@$(tools); MOORAGE_BIN="$(target)/debug/moorage" hack/generate.sh --check
 
 .PHONY: lint
@@ -51,6 +48,7 @@ clean: ## Remove what was built here (the caches under ~/.cache/moorage stay)
 .PHONY: tools build nextest
 tools:
 	@hack/tools.sh >/dev/null
+# Always the whole workspace: a part of it would be built with other features, and all of it again.
 build:
 	@cargo build --workspace --bins
 nextest:

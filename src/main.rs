@@ -55,6 +55,7 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             }
             io::stdout().write_all(output.text.as_bytes())?;
         }
+        Command::Crds(args) => crds::run(&args, &mut io::stdout().lock())?,
     }
     Ok(())
 }

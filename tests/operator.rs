@@ -36,14 +36,9 @@ fn quick() -> LeaseTiming {
     }
 }
 
-async fn api_server() -> Option<ControlPlane> {
+async fn control_plane() -> Option<ControlPlane> {
     let tools = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver])?;
     Some(ControlPlane::start(tools, Components::ApiServer).await.unwrap())
-}
-
-async fn config(server: &ControlPlane) -> Config {
-    let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
-    Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap()
 }
 
 async fn make_namespace(client: &Client) {
@@ -70,15 +65,18 @@ async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, look: impl Fn(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_leads_until_it_lets_go_or_is_cut_off() {
-    let Some(server) = api_server().await else { return };
-    make_namespace(&server.client().await.unwrap()).await;
+    let Some(server) = control_plane().await else { return };
+    let client = server.client().await.unwrap();
+    make_namespace(&client).await;
     let candidate = async |name: &str| {
-        let config = config(&server).await;
+        let kubeconfig = Kubeconfig::read_from(server.kubeconfig()).unwrap();
+        let options = KubeConfigOptions::default();
+        let config = Config::from_custom_kubeconfig(kubeconfig, &options).await.unwrap();
         Candidate::new(config, NAMESPACE, name.to_owned(), quick()).await.unwrap()
     };
     let (mut first, mut second) = (candidate("first").await, candidate("second").await);
     first.elected().await;
-    assert_eq!(holder(&server.client().await.unwrap()).await.as_deref(), Some("first"));
+    assert_eq!(holder(&client).await.as_deref(), Some("first"));
     // Longer than a lease lasts: it is renewed, and the rival waits.
     tokio::select! {
         lost = first.lost() => panic!("{lost}"),
@@ -87,7 +85,7 @@ async fn one_leads_until_it_lets_go_or_is_cut_off() {
     }
     first.release().await;
     second.elected().await;
-    assert_eq!(holder(&server.client().await.unwrap()).await.as_deref(), Some("second"));
+    assert_eq!(holder(&client).await.as_deref(), Some("second"));
     let leading = tokio::spawn(async move {
         let begin = Instant::now();
         (second.lost().await, begin.elapsed())
@@ -133,12 +131,10 @@ impl Operator {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
-    let Some(server) = api_server().await else { return };
+    let Some(server) = control_plane().await else { return };
     let client = server.client().await.unwrap();
     make_namespace(&client).await;
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("kubeconfig");
-    std::fs::copy(server.kubeconfig(), &path).unwrap();
+    let path = server.kubeconfig();
     let operator = Operator::start(&path);
     // Without the custom resources nobody can say whether instances exist.
     let reason = eventually("it says what it lacks", || async {
@@ -178,5 +174,4 @@ async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
     assert!(free.elapsed() < LeaseTiming::default().lasts / 2, "{:?}", free.elapsed());
     second.terminate().await;
     assert_eq!(holder(&client).await, None, "the lease is given up");
-    drop(server);
 }

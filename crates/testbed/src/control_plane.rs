@@ -228,7 +228,7 @@ pub(crate) fn write_private(path: &Path, text: &str) -> io::Result<()> {
 fn random_token() -> Result<String, StartError> {
     let mut bytes = [0; 16];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| io::Error::other("no random bytes"))?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }
 
 /// Ports that are free now; all are held until all are known, so that they differ.

@@ -45,6 +45,7 @@ pub struct OperatorOptions {
 pub struct Operator {
     process: Process,
     url: String,
+    http: reqwest::Client,
 }
 
 impl Operator {
@@ -53,7 +54,6 @@ impl Operator {
         let [port] = free_ports()?;
         let mut arguments = vec![
             "run".to_owned(),
-            format!("--kubeconfig={}", options.kubeconfig.display()),
             format!("--namespace={}", options.namespace),
             format!("--http-listen=127.0.0.1:{port}"),
             format!("--hetzner-endpoint={}", clouds.hetzner),
@@ -63,9 +63,12 @@ impl Operator {
         ];
         arguments.extend(options.arguments.iter().cloned());
         let ending = Ending::Terminate(PATIENCE);
-        let process =
-            Process::start("moorage", &options.program, &arguments, &[], &options.log, ending)?;
-        Ok(Self { process, url: format!("http://127.0.0.1:{port}") })
+        let kubeconfig = options.kubeconfig.display().to_string();
+        let environment = [("KUBECONFIG", kubeconfig.as_str())];
+        let (program, log) = (&options.program, &options.log);
+        let process = Process::start("moorage", program, &arguments, &environment, log, ending)?;
+        let http = reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)?;
+        Ok(Self { process, url: format!("http://127.0.0.1:{port}"), http })
     }
 
     /// Base of its HTTP port: `/metrics`, `/healthz`, `/readyz`, `/v1/cert.pem`.
@@ -80,9 +83,7 @@ impl Operator {
 
     /// Waits until `/readyz` says so and there is a certificate to seal with.
     pub async fn wait_until_ready(&mut self) -> Result<(), NotInTime> {
-        let http = reqwest::Client::builder().no_proxy().build();
-        let http = http.expect("a client without options can be made");
-        let process = &mut self.process;
+        let (process, http) = (&mut self.process, &self.http);
         let urls = ["/readyz", "/v1/cert.pem"].map(|path| format!("{}{path}", self.url));
         let ready = wait_until("the operator to be ready", START_TIMEOUT, || {
             let ended = process.exit_status();

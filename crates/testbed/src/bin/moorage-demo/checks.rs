@@ -36,13 +36,17 @@ fn dashboard(lab: &Lab) -> Result<()> {
         clouds.edge_ca.display(),
         clouds.edge
     ))?;
-    ensure!(page.to_lowercase().contains("openclaw"), "the edge does not show OpenClaw's dashboard");
+    ensure!(
+        page.to_lowercase().contains("openclaw"),
+        "the edge does not show OpenClaw's dashboard"
+    );
     Ok(())
 }
 
 async fn key_file(lab: &Lab) -> Result<()> {
     let instance = lab.instances().get("ada").await?;
-    let id = instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
+    let id =
+        instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
     let root = lab.simulator.server_root(id);
     let holders = files_with(&root, KEY)?;
     let [file] = holders.as_slice() else {
@@ -71,7 +75,9 @@ async fn calls(lab: &Lab) -> Result<()> {
             of_cloud.iter().filter(|count| count.method != "GET").map(|count| count.count).sum();
         let total: u64 = of_cloud.iter().map(|count| count.count).sum();
         ensure!(total > 0, "{cloud} was never asked: the server cannot be there");
-        println!("\n  {cloud}: {total} calls, {writes} of them writes (pool and instance together)");
+        println!(
+            "\n  {cloud}: {total} calls, {writes} of them writes (pool and instance together)"
+        );
         for count in of_cloud {
             println!("  {:5}  {:6} {}", count.count, count.method, count.path);
         }
@@ -84,7 +90,11 @@ pub(crate) async fn deletion(lab: &Lab) -> Result<()> {
     heading("Deleted, it leaves nothing in the clouds");
     lab.shell.show(&format!("kubectl delete oci ada -n {TENANTS} --timeout=60s"))?;
     let gone = lab.instances().get_opt("ada").await?;
-    ensure!(gone.is_none(), "it is still there:\n{}", gone.map(|one| conditions(&one.data)).unwrap_or_default());
+    ensure!(
+        gone.is_none(),
+        "it is still there:\n{}",
+        gone.map(|one| conditions(&one.data)).unwrap_or_default()
+    );
     wait_until("both clouds to be empty", Duration::from_secs(20), || async {
         let state = lab.simulator.state().await.map_err(|error| error.to_string())?;
         let left = left_over(&state);
@@ -98,10 +108,7 @@ pub(crate) async fn deletion(lab: &Lab) -> Result<()> {
 /// What of an instance is left. Deleted tunnels stay in Cloudflare's lists, with a date.
 fn left_over(state: &Value) -> Vec<String> {
     let (hetzner, cloudflare) = (&state["hetzner"][PROJECT], &state["cloudflare"][ACCOUNT]);
-    let lists = [
-        ("server", &hetzner["servers"]),
-        ("tunnel", &cloudflare["tunnels"]),
-    ];
+    let lists = [("server", &hetzner["servers"]), ("tunnel", &cloudflare["tunnels"])];
     let mut left: Vec<String> = lists
         .into_iter()
         .flat_map(|(kind, list)| match list.as_array() {

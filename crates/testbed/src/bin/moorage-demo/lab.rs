@@ -34,7 +34,8 @@ const ZONE: &str = "fedcba9876543210fedcba9876543210";
 const HETZNER_TOKEN: &str = "demohetznertokendemohetznertokendemohetznertokendemohetznertoken";
 const CLOUDFLARE_TOKEN: &str = "demo-cloudflare-token-of-40-characters-x";
 /// The customer's key. Nothing but the server may know it in the end.
-pub(crate) const KEY: &str = "sk-ant-api03-this-is-the-key-of-the-demo-and-opens-nothing-0123456789";
+pub(crate) const KEY: &str =
+    "sk-ant-api03-this-is-the-key-of-the-demo-and-opens-nothing-0123456789";
 
 const TOOLS: [Tool; 6] = [
     Tool::Etcd,
@@ -109,9 +110,13 @@ impl Lab {
         let zone = json!({"id": ZONE, "name": "example.com", "plan": "free"});
         let account = json!({"token": CLOUDFLARE_TOKEN, "user": "demo", "zones": [zone]});
         self.simulator.put_account(ACCOUNT, &account).await?;
-        for (name, token) in [("eu-1-hetzner", HETZNER_TOKEN), ("eu-1-cloudflare", CLOUDFLARE_TOKEN)] {
+        for (name, token) in
+            [("eu-1-hetzner", HETZNER_TOKEN), ("eu-1-cloudflare", CLOUDFLARE_TOKEN)]
+        {
             self.shell.feed(
-                &format!("kubectl create secret generic {name} -n {SYSTEM} --from-file=token=/dev/stdin"),
+                &format!(
+                    "kubectl create secret generic {name} -n {SYSTEM} --from-file=token=/dev/stdin"
+                ),
                 token,
             )?;
         }
@@ -121,12 +126,17 @@ impl Lab {
             "kubectl apply -f {0}/release.yaml -f {0}/pool.yaml",
             samples.display()
         ))?;
-        let pools: Api<DynamicObject> = Api::all_with(self.client.clone(), &resource("HostingPool"));
+        let pools: Api<DynamicObject> =
+            Api::all_with(self.client.clone(), &resource("HostingPool"));
         let begin = Instant::now();
         wait_until("the pool to be ready", Duration::from_secs(60), || async {
             let pool = pools.get("eu-1").await.map_err(|error| error.to_string())?;
             let has_certificate = pool.data["status"]["sealingCertificate"].is_string();
-            if is_true(&pool.data, "Ready") && has_certificate { Ok(()) } else { Err(conditions(&pool.data)) }
+            if is_true(&pool.data, "Ready") && has_certificate {
+                Ok(())
+            } else {
+                Err(conditions(&pool.data))
+            }
         })
         .await?;
         done("the pool is ready", begin);
@@ -183,10 +193,19 @@ impl Lab {
         println!("\n  kubectl describe oci ada -n {TENANTS}     # conditions and Events");
         println!("  kubectl get events -n {TENANTS}");
         println!("  curl -s {}/metrics", self.operator.url());
-        println!("  curl -s {}/admin/state                    # what both clouds hold", clouds.admin);
-        println!("  curl -s {}/admin/journal                  # every request they got", clouds.admin);
+        println!(
+            "  curl -s {}/admin/state                    # what both clouds hold",
+            clouds.admin
+        );
+        println!(
+            "  curl -s {}/admin/journal                  # every request they got",
+            clouds.admin
+        );
         println!("  tail -f {}/moorage.log", self.folder.path().display());
-        println!("  ls {}/servers                             # the disks of the servers", self.simulator.state_dir().display());
+        println!(
+            "  ls {}/servers                             # the disks of the servers",
+            self.simulator.state_dir().display()
+        );
         println!("\n  docs/operations.md explains every condition.");
     }
 

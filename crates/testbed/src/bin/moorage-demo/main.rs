@@ -49,8 +49,7 @@ async fn main() -> ExitCode {
 
 /// `None` if SIGINT or SIGTERM came first; what `work` had started has ended then.
 async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Option<Result<T>> {
-    let (interrupt, terminate) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
+    let (interrupt, terminate) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut terminate)) = (interrupt, terminate) else {
         return Some(Err(anyhow::anyhow!("cannot listen for signals")));
     };
