@@ -47,7 +47,6 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             let ended = run::run(*args).await;
             ended.inspect_err(|error| tracing::error!(%error, "the operator ended"))?;
         }
-        Command::Crds(args) => crds::run(&args, &mut io::stdout())?,
         Command::Seal(args) => {
             let output = seal::run(*args, &ClusterCertificates).await?;
             for note in output.notes {

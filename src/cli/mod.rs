@@ -28,7 +28,6 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     Crds(crds::CrdsArgs),
     Seal(Box<seal::SealArgs>),
-    Crds(crds::CrdsArgs),
 }
 
 #[cfg(test)]
