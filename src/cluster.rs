@@ -46,7 +46,8 @@ pub struct DashboardAccess<'a> {
 #[async_trait]
 pub trait ClusterApi: Send + Sync {
     /// A Secret, parsed; `None` if there is none.
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ClusterError>;
+    async fn secret(&self, namespace: &str, name: &str)
+    -> Result<Option<SecretView>, ClusterError>;
 
     /// Names of the Secrets that are bound to an instance by label.
     async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError>;
@@ -134,13 +135,20 @@ impl KubeCluster {
 
 #[async_trait]
 impl ClusterApi for KubeCluster {
-    async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ClusterError> {
+    async fn secret(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<SecretView>, ClusterError> {
         Ok(self.secrets(namespace).get_opt(name).await?.map(SecretView::from))
     }
 
     async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError> {
         let selector = format!("{}={}", label::INSTANCE, key.name);
-        let list = self.secrets(key.namespace).list_metadata(&ListParams::default().labels(&selector)).await?;
+        let list = self
+            .secrets(key.namespace)
+            .list_metadata(&ListParams::default().labels(&selector))
+            .await?;
         Ok(list.items.into_iter().filter_map(|secret| secret.metadata.name).collect())
     }
 
@@ -171,7 +179,8 @@ impl ClusterApi for KubeCluster {
         current: Option<&OpenClawInstanceStatus>,
         wanted: &OpenClawInstanceStatus,
     ) -> Result<bool, ClusterError> {
-        Ok(status::write(&self.instances_of(instance), instance, current, wanted, &self.metrics).await?)
+        Ok(status::write(&self.instances_of(instance), instance, current, wanted, &self.metrics)
+            .await?)
     }
 
     async fn claim(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<(), ClusterError> {

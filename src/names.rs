@@ -133,7 +133,9 @@ mod tests {
         let comment = record_comment(INSTALLATION, INSTANCE, "tenants", "ada");
         assert_eq!(record(&comment).owner(INSTALLATION), Some(INSTANCE));
         let elsewhere = InstallationId::from_bytes([9; 8]);
-        for foreign in [&record_comment(elsewhere, INSTANCE, "tenants", "ada"), "moorage", "by hand", ""] {
+        for foreign in
+            [&record_comment(elsewhere, INSTANCE, "tenants", "ada"), "moorage", "by hand", ""]
+        {
             assert_eq!(record(foreign).owner(INSTALLATION), None, "{foreign}");
         }
     }

@@ -34,7 +34,9 @@ pub struct UserDataInput<'a> {
 
 /// User-data that Hetzner would not take.
 #[derive(Debug, Error, PartialEq, Eq)]
-#[error("user-data would be {size} bytes, more than Hetzner's {MAX_USER_DATA}; use fewer or shorter SSH keys in the pool")]
+#[error(
+    "user-data would be {size} bytes, more than Hetzner's {MAX_USER_DATA}; use fewer or shorter SSH keys in the pool"
+)]
 pub struct UserDataError {
     size: usize,
 }
@@ -67,7 +69,10 @@ struct WriteFile {
     content: Zeroizing<String>,
 }
 
-fn as_text<S: serde::Serializer>(text: &Zeroizing<String>, serializer: S) -> Result<S::Ok, S::Error> {
+fn as_text<S: serde::Serializer>(
+    text: &Zeroizing<String>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }
 
@@ -122,9 +127,7 @@ fn json<T: Serialize>(value: &T) -> Zeroizing<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moorage_wire::{
-        Epoch, InstanceId, OperatorPublicKey, Sha256, enrolment::EnrolmentKey,
-    };
+    use moorage_wire::{Epoch, InstanceId, OperatorPublicKey, Sha256, enrolment::EnrolmentKey};
 
     fn bootstrap() -> Bootstrap {
         Bootstrap {

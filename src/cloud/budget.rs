@@ -124,9 +124,7 @@ impl Budget {
     fn exhausted(&self, priority: Priority, ahead: u32) -> Exhausted {
         let mut ledger = self.ledger();
         let wait = ledger.wait_for(Instant::now().into_std(), priority, ahead);
-        Exhausted {
-            wait: wait.max(ledger.plan().limit.refill_every()),
-        }
+        Exhausted { wait: wait.max(ledger.plan().limit.refill_every()) }
     }
 
     /// What is left, for metrics.
@@ -177,11 +175,7 @@ pub struct BudgetRegistry {
 impl BudgetRegistry {
     /// A registry whose budgets follow these plans.
     pub fn new(hetzner: BudgetPlan, cloudflare: BudgetPlan) -> Self {
-        Self {
-            hetzner,
-            cloudflare,
-            budgets: Mutex::default(),
-        }
+        Self { hetzner, cloudflare, budgets: Mutex::default() }
     }
 
     /// The group's budget, made full when it is first asked for.
@@ -192,9 +186,7 @@ impl BudgetRegistry {
         };
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
         Arc::clone(
-            budgets
-                .entry((cloud, group.to_owned()))
-                .or_insert_with(|| Arc::new(Budget::new(plan))),
+            budgets.entry((cloud, group.to_owned())).or_insert_with(|| Arc::new(Budget::new(plan))),
         )
     }
 

@@ -135,12 +135,7 @@ impl CloudError {
     /// Builds an error. `message` is redacted of everything that looks like a secret; a client
     /// whose token could be in it redacts that first, by name.
     pub fn new(cloud: Cloud, operation: &'static str, kind: ErrorKind, message: &str) -> Self {
-        Self {
-            cloud,
-            operation,
-            kind,
-            message: redact(message, &[]),
-        }
+        Self { cloud, operation, kind, message: redact(message, &[]) }
     }
 
     /// The vendor's or the transport's message: redacted, 300 characters at most.
@@ -180,15 +175,9 @@ impl CloudError {
     /// Whether the call can have had an effect.
     pub fn outcome(&self) -> Outcome {
         match self.kind {
-            ErrorKind::Transient {
-                maybe_applied: true,
-            }
-            | ErrorKind::Timeout {
-                maybe_applied: true,
-            }
-            | ErrorKind::Malformed {
-                maybe_applied: true,
-            } => Outcome::Unknown,
+            ErrorKind::Transient { maybe_applied: true }
+            | ErrorKind::Timeout { maybe_applied: true }
+            | ErrorKind::Malformed { maybe_applied: true } => Outcome::Unknown,
             _ => Outcome::NotApplied,
         }
     }
@@ -268,18 +257,10 @@ impl ErrorKind {
             Self::Maintenance => "under maintenance",
             Self::InvalidInput { .. } => "the request was refused",
             Self::ResourceInUse => "still in use",
-            Self::Transient {
-                maybe_applied: false,
-            } => "temporary failure",
-            Self::Transient {
-                maybe_applied: true,
-            } => "temporary failure, outcome unknown",
-            Self::Timeout {
-                maybe_applied: false,
-            } => "no answer in time",
-            Self::Timeout {
-                maybe_applied: true,
-            } => "no answer in time, outcome unknown",
+            Self::Transient { maybe_applied: false } => "temporary failure",
+            Self::Transient { maybe_applied: true } => "temporary failure, outcome unknown",
+            Self::Timeout { maybe_applied: false } => "no answer in time",
+            Self::Timeout { maybe_applied: true } => "no answer in time, outcome unknown",
             Self::BudgetExhausted { wait } => {
                 return write!(
                     f,
@@ -344,9 +325,6 @@ mod tests {
             ErrorKind::Conflict(Conflict::NameTaken),
             "1013",
         );
-        assert_eq!(
-            error.to_string(),
-            "cloudflare create_tunnel: the name is taken (1013)"
-        );
+        assert_eq!(error.to_string(), "cloudflare create_tunnel: the name is taken (1013)");
     }
 }

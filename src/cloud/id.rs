@@ -13,9 +13,7 @@ pub struct InvalidId {
 /// True for text that is safe as one path segment of a URL and plausible as an opaque id.
 pub(crate) fn is_opaque_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
-        && text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
 }
 
 /// True for a UUID in its canonical text form.

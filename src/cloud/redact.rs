@@ -29,11 +29,7 @@ fn replace_token_like(text: &str) -> String {
             continue;
         }
         flush(&mut run, &mut out);
-        out.push(if character.is_control() {
-            ' '
-        } else {
-            character
-        });
+        out.push(if character.is_control() { ' ' } else { character });
     }
     flush(&mut run, &mut out);
     out

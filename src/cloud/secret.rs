@@ -58,9 +58,7 @@ impl ApiToken {
     /// break) is dropped.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, InvalidToken> {
         let bytes = Zeroizing::new(bytes);
-        let text = std::str::from_utf8(&bytes)
-            .map_err(|_| InvalidToken::NotText)?
-            .trim();
+        let text = std::str::from_utf8(&bytes).map_err(|_| InvalidToken::NotText)?.trim();
         if text.is_empty() {
             return Err(InvalidToken::Empty);
         }
@@ -91,10 +89,7 @@ mod tests {
     fn neither_type_prints_what_it_holds() {
         let token = ApiToken::parse(b"abcdef".to_vec()).unwrap();
         assert_eq!(format!("{token:?}"), "ApiToken(redacted)");
-        assert_eq!(
-            format!("{:?}", SecretText::new("abcdef".into())),
-            "SecretText(redacted)"
-        );
+        assert_eq!(format!("{:?}", SecretText::new("abcdef".into())), "SecretText(redacted)");
     }
 
     #[test]

@@ -55,17 +55,10 @@ pub(crate) struct TestServer {
 
 impl TestServer {
     pub(crate) async fn start(script: impl Fn(&Recorded) -> Reply + Send + Sync + 'static) -> Self {
-        let shared = Arc::new(Shared {
-            script: Box::new(script),
-            requests: Mutex::default(),
-        });
-        let app = axum::Router::new()
-            .fallback(answer)
-            .with_state(Arc::clone(&shared));
+        let shared = Arc::new(Shared { script: Box::new(script), requests: Mutex::default() });
+        let app = axum::Router::new().fallback(answer).with_state(Arc::clone(&shared));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/v1", listener.local_addr().unwrap())
-            .parse()
-            .unwrap();
+        let url = format!("http://{}/v1", listener.local_addr().unwrap()).parse().unwrap();
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self { url, shared, task }
     }
@@ -100,9 +93,8 @@ async fn answer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    let authorization = headers
-        .get("authorization")
-        .map(|value| value.to_str().unwrap().to_owned());
+    let authorization =
+        headers.get("authorization").map(|value| value.to_str().unwrap().to_owned());
     let recorded = Recorded {
         method,
         target: uri.to_string(),

@@ -137,9 +137,7 @@ impl Transport {
                     name: clean(&field.name),
                     messages: field.messages.iter().map(clean).collect(),
                 });
-                ErrorKind::InvalidInput {
-                    fields: fields.collect(),
-                }
+                ErrorKind::InvalidInput { fields: fields.collect() }
             }
             other => other,
         };
@@ -150,12 +148,7 @@ impl Transport {
         let permit = self.permit(request, deadline).await?;
         let started = Instant::now();
         let observe = |class| {
-            self.observer.call(
-                self.dialect.cloud,
-                request.operation,
-                class,
-                started.elapsed(),
-            );
+            self.observer.call(self.dialect.cloud, request.operation, class, started.elapsed());
         };
         match tokio::time::timeout_at(deadline, self.exchange(request, permit)).await {
             Ok(Ok((status, body))) => {
@@ -168,9 +161,7 @@ impl Transport {
             }
             Err(_) => {
                 observe(StatusClass::NoAnswer);
-                let kind = ErrorKind::Timeout {
-                    maybe_applied: !request.is_read(),
-                };
+                let kind = ErrorKind::Timeout { maybe_applied: !request.is_read() };
                 Err(self.error(request.operation, kind, ""))
             }
         }
@@ -178,18 +169,12 @@ impl Transport {
 
     async fn permit(&self, request: &Request, deadline: Instant) -> Result<Permit<'_>, CloudError> {
         let patience = deadline.min(Instant::now() + self.limits.budget_wait);
-        self.budget
-            .acquire(request.priority, patience)
-            .await
-            .map_err(|exhausted| {
-                let class = StatusClass::OverBudget;
-                self.observer
-                    .call(self.dialect.cloud, request.operation, class, Duration::ZERO);
-                let kind = ErrorKind::BudgetExhausted {
-                    wait: exhausted.wait,
-                };
-                self.error(request.operation, kind, "")
-            })
+        self.budget.acquire(request.priority, patience).await.map_err(|exhausted| {
+            let class = StatusClass::OverBudget;
+            self.observer.call(self.dialect.cloud, request.operation, class, Duration::ZERO);
+            let kind = ErrorKind::BudgetExhausted { wait: exhausted.wait };
+            self.error(request.operation, kind, "")
+        })
     }
 
     /// The request on the wire, and the whole answer, whatever its status.
@@ -204,39 +189,28 @@ impl Transport {
             .header(header::AUTHORIZATION, self.authorization.clone())
             .header(header::ACCEPT, "application/json");
         if let Some(body) = &request.body {
-            outgoing = outgoing
-                .header(header::CONTENT_TYPE, "application/json")
-                .body(body.to_vec());
+            outgoing =
+                outgoing.header(header::CONTENT_TYPE, "application/json").body(body.to_vec());
         }
-        let mut response = outgoing
-            .send()
-            .await
-            .map_err(|error| self.unreachable(request, &error))?;
+        let mut response =
+            outgoing.send().await.map_err(|error| self.unreachable(request, &error))?;
         let status = response.status();
         let feedback = self.feedback(status, response.headers());
         // Settled at the headers: the body no longer concerns the limit.
         permit.settle(feedback);
         let mut body = Zeroizing::new(Vec::new());
-        while let Some(chunk) = response
-            .chunk()
-            .await
-            .map_err(|error| self.unreachable(request, &error))?
+        while let Some(chunk) =
+            response.chunk().await.map_err(|error| self.unreachable(request, &error))?
         {
             if body.len() + chunk.len() > self.limits.response_bytes {
-                let kind = ErrorKind::Malformed {
-                    maybe_applied: !request.is_read(),
-                };
-                let message = format!(
-                    "the answer is larger than {} bytes",
-                    self.limits.response_bytes
-                );
+                let kind = ErrorKind::Malformed { maybe_applied: !request.is_read() };
+                let message =
+                    format!("the answer is larger than {} bytes", self.limits.response_bytes);
                 return Err(self.error(request.operation, kind, &message));
             }
             body.extend_from_slice(&chunk);
         }
-        let pause = feedback
-            .retry_after
-            .unwrap_or_else(|| self.budget.default_pause());
+        let pause = feedback.retry_after.unwrap_or_else(|| self.budget.default_pause());
         Ok((status, Received { body, pause }))
     }
 
@@ -256,12 +230,8 @@ impl Transport {
                 body,
             });
         }
-        let (kind, message) = (self.dialect.refusal)(&Refusal {
-            status,
-            body: &body,
-            write,
-            pause,
-        });
+        let (kind, message) =
+            (self.dialect.refusal)(&Refusal { status, body: &body, write, pause });
         Err(self.error(request.operation, kind, &message))
     }
 
@@ -285,11 +255,7 @@ impl Transport {
             message.push_str(&cause.to_string());
             source = cause.source();
         }
-        self.error(
-            request.operation,
-            ErrorKind::Transient { maybe_applied },
-            &message,
-        )
+        self.error(request.operation, ErrorKind::Transient { maybe_applied }, &message)
     }
 
     fn url(&self, request: &Request) -> Url {
@@ -312,20 +278,11 @@ struct Received {
 
 /// Worth repeating at once, if it was a read.
 fn is_temporary(error: &CloudError) -> bool {
-    matches!(
-        error.kind,
-        ErrorKind::Transient { .. } | ErrorKind::Timeout { .. }
-    )
+    matches!(error.kind, ErrorKind::Transient { .. } | ErrorKind::Timeout { .. })
 }
 
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers
-        .get(header::RETRY_AFTER)?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()?;
+    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
     // Zero would mean "now", to a caller that was just refused.
     Some(Duration::from_secs(seconds).clamp(Duration::from_secs(1), LONGEST_PAUSE))
 }

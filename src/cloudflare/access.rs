@@ -58,10 +58,7 @@ pub struct AccessApp {
 impl AccessApp {
     /// The ids of its policies, in order.
     pub fn policy_ids(&self) -> impl Iterator<Item = &AccessPolicyId> {
-        self.policies
-            .iter()
-            .flatten()
-            .filter_map(|policy| policy.id.as_ref())
+        self.policies.iter().flatten().filter_map(|policy| policy.id.as_ref())
     }
 }
 
@@ -87,10 +84,7 @@ pub struct AccessDestination {
 impl AccessDestination {
     /// A host name on the Internet.
     pub fn public(uri: impl Into<String>) -> Self {
-        Self {
-            kind: public(),
-            uri: Some(uri.into()),
-        }
+        Self { kind: public(), uri: Some(uri.into()) }
     }
 }
 
@@ -152,9 +146,7 @@ pub enum AccessRule {
 impl AccessRule {
     /// A service that shows this token.
     pub fn service_token(token_id: ServiceTokenId) -> Self {
-        Self::ServiceToken {
-            service_token: ServiceTokenReference { token_id },
-        }
+        Self::ServiceToken { service_token: ServiceTokenReference { token_id } }
     }
 }
 

@@ -30,10 +30,7 @@ pub struct CloudflareClient {
 impl CloudflareClient {
     /// Builds a client; keep it, for it holds the connections.
     pub fn new(config: ClientConfig, account: AccountId) -> Result<Self, ConfigError> {
-        Ok(Self {
-            transport: Transport::new(&DIALECT, config)?,
-            account,
-        })
+        Ok(Self { transport: Transport::new(&DIALECT, config)?, account })
     }
 
     /// A request below the account.
@@ -75,13 +72,7 @@ impl CloudflareClient {
         }
         let message = "the pages do not end";
         let operation = request().operation();
-        Err(self.transport.error(
-            operation,
-            ErrorKind::Malformed {
-                maybe_applied: false,
-            },
-            message,
-        ))
+        Err(self.transport.error(operation, ErrorKind::Malformed { maybe_applied: false }, message))
     }
 
     async fn read<T: DeserializeOwned>(&self, request: Request) -> Result<Option<T>, CloudError> {
@@ -107,8 +98,6 @@ impl CloudflareClient {
 
 impl fmt::Debug for CloudflareClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CloudflareClient")
-            .field("account", &self.account)
-            .finish_non_exhaustive()
+        f.debug_struct("CloudflareClient").field("account", &self.account).finish_non_exhaustive()
     }
 }

@@ -16,8 +16,8 @@ mod tunnel;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use crate::master_key::TunnelSecret;
 use crate::cloud::{CloudError, Deletion, Priority, is_opaque_id, is_uuid, text_id};
+use crate::master_key::TunnelSecret;
 
 pub use access::{
     AccessApp, AccessAppId, AccessAppSpec, AccessDestination, AccessPolicy, AccessPolicyId,
@@ -30,8 +30,8 @@ pub use dns::{
     RecordType, Zone, ZoneAccount, ZoneStatus,
 };
 pub use tunnel::{
-    CreateTunnel, IngressRule, OriginRequest, Tunnel, TunnelConfiguration, TunnelId,
-    TunnelStatus, VersionedTunnelConfiguration,
+    CreateTunnel, IngressRule, OriginRequest, Tunnel, TunnelConfiguration, TunnelId, TunnelStatus,
+    VersionedTunnelConfiguration,
 };
 
 /// The root of the public API.

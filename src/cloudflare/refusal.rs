@@ -7,11 +7,7 @@ use serde::Deserialize;
 use crate::cloud::transport::{Dialect, Refusal};
 use crate::cloud::{Cloud, Conflict, ErrorKind, InvalidField};
 
-pub(super) static DIALECT: Dialect = Dialect {
-    cloud: Cloud::Cloudflare,
-    refusal,
-    remaining,
-};
+pub(super) static DIALECT: Dialect = Dialect { cloud: Cloud::Cloudflare, refusal, remaining };
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -55,10 +51,7 @@ fn refusal(refused: &Refusal<'_>) -> (ErrorKind, String) {
     match serde_json::from_slice::<Envelope>(refused.body) {
         Ok(envelope) => {
             let errors = envelope.errors.unwrap_or_default();
-            (
-                with_envelope(refused, &errors),
-                message(refused.status, &errors),
-            )
+            (with_envelope(refused, &errors), message(refused.status, &errors))
         }
         Err(_) => without_envelope(refused),
     }
@@ -68,20 +61,14 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
     let has = |code: i64| errors.iter().any(|error| error.code == code);
     let has_any = |codes: &[i64]| codes.iter().any(|&code| has(code));
     match refused.status {
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
-            retry_after: refused.pause,
-        },
-        status if status.is_server_error() => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
+        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN if invalid_token(errors) => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN if limit_reached(errors) => ErrorKind::QuotaExceeded,
         StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
         StatusCode::GONE => ErrorKind::Gone,
-        StatusCode::REQUEST_TIMEOUT => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::Transient { maybe_applied: refused.write },
         _ if has(code::HOST_EXISTS) => ErrorKind::Conflict(Conflict::HostExists),
         _ if has_any(&code::RECORD_EXISTS) => ErrorKind::Conflict(Conflict::RecordExists),
         _ if has(code::TUNNEL_NAME_TAKEN) => ErrorKind::Conflict(Conflict::NameTaken),
@@ -94,9 +81,7 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
         StatusCode::BAD_REQUEST if has_any(&code::AUTHENTICATION) => ErrorKind::Unauthorized,
         status if status.is_client_error() && limit_reached(errors) => ErrorKind::QuotaExceeded,
         status if status.is_client_error() => invalid(errors),
-        _ => ErrorKind::Malformed {
-            maybe_applied: refused.write,
-        },
+        _ => ErrorKind::Malformed { maybe_applied: refused.write },
     }
 }
 
@@ -109,18 +94,11 @@ fn invalid_token(errors: &[ApiError]) -> bool {
 
 /// The account limits of tunnels and Access share no code; their messages agree on these words.
 fn limit_reached(errors: &[ApiError]) -> bool {
-    errors
-        .iter()
-        .filter_map(|error| error.message.as_deref())
-        .any(|message| {
-            let message = message.to_ascii_lowercase();
-            ["limit", "quota", "maximum number"]
-                .iter()
-                .any(|word| message.contains(word))
-                && ["reached", "exceeded"]
-                    .iter()
-                    .any(|word| message.contains(word))
-        })
+    errors.iter().filter_map(|error| error.message.as_deref()).any(|message| {
+        let message = message.to_ascii_lowercase();
+        ["limit", "quota", "maximum number"].iter().any(|word| message.contains(word))
+            && ["reached", "exceeded"].iter().any(|word| message.contains(word))
+    })
 }
 
 fn invalid(errors: &[ApiError]) -> ErrorKind {
@@ -128,9 +106,7 @@ fn invalid(errors: &[ApiError]) -> ErrorKind {
         name: format!("code {}", error.code),
         messages: error.message.clone().into_iter().collect(),
     });
-    ErrorKind::InvalidInput {
-        fields: fields.collect(),
-    }
+    ErrorKind::InvalidInput { fields: fields.collect() }
 }
 
 /// The answer of something on the way, Cloudflare's own edge for example. It proves nothing
@@ -140,32 +116,17 @@ fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
         StatusCode::GONE => ErrorKind::Gone,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
-            retry_after: refused.pause,
-        },
-        status if status.is_server_error() => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
-        _ => ErrorKind::Malformed {
-            maybe_applied: refused.write,
-        },
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
+        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
+        _ => ErrorKind::Malformed { maybe_applied: refused.write },
     };
-    (
-        kind,
-        format!("{} without an error document", refused.status.as_u16()),
-    )
+    (kind, format!("{} without an error document", refused.status.as_u16()))
 }
 
 fn message(status: StatusCode, errors: &[ApiError]) -> String {
     let errors: Vec<String> = errors
         .iter()
-        .map(|error| {
-            format!(
-                "{}: {}",
-                error.code,
-                error.message.as_deref().unwrap_or_default()
-            )
-        })
+        .map(|error| format!("{}: {}", error.code, error.message.as_deref().unwrap_or_default()))
         .collect();
     format!("{} {}", status.as_u16(), errors.join("; "))
 }
@@ -178,8 +139,7 @@ fn remaining(headers: &HeaderMap) -> Option<u32> {
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|item| {
-            item.split(';')
-                .find_map(|part| part.trim().strip_prefix("r=")?.parse().ok())
+            item.split(';').find_map(|part| part.trim().strip_prefix("r=")?.parse().ok())
         })
         .min()
 }

@@ -50,9 +50,7 @@ fn record_json(name: &str) -> Value {
 
 fn query(recorded: &Recorded, name: &str) -> Option<String> {
     let url = url::Url::parse(&format!("http://x{}", recorded.target)).unwrap();
-    url.query_pairs()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 fn batch() -> DnsBatch {
@@ -64,11 +62,7 @@ fn batch() -> DnsBatch {
             proxied: None,
             comment: None,
         }],
-        posts: vec![NewDnsRecord::tunnel_cname(
-            "ada.example.com",
-            &tunnel_id(),
-            "moorage i1 a1",
-        )],
+        posts: vec![NewDnsRecord::tunnel_cname("ada.example.com", &tunnel_id(), "moorage i1 a1")],
     }
 }
 

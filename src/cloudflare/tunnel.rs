@@ -107,12 +107,9 @@ mod tests {
 
     #[test]
     fn what_is_no_uuid_is_no_tunnel_id() {
-        for text in [
-            "",
-            "..",
-            "6ff42ae2765d4adf811231c55c1551ef",
-            "6ff42ae2-765d-4adf-8112-31c55c1551e/",
-        ] {
+        for text in
+            ["", "..", "6ff42ae2765d4adf811231c55c1551ef", "6ff42ae2-765d-4adf-8112-31c55c1551e/"]
+        {
             assert!(TunnelId::parse(text).is_err(), "{text}");
         }
     }

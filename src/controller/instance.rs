@@ -23,7 +23,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use moorage_wire::{InstanceId, InstallationId};
+use moorage_wire::{InstallationId, InstanceId};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -120,9 +120,14 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
             Ok(instance) => controller.pass(instance).await,
             Err(invalid) => {
                 let (ctx, now) = (&controller.ctx, controller.ctx.clock.now());
-                guard::report_malformed::<OpenClawInstance>(&ctx.client, invalid, &ctx.metrics, now)
-                    .await
-                    .map_err(ClusterError::from)?;
+                guard::report_malformed::<OpenClawInstance>(
+                    &ctx.client,
+                    invalid,
+                    &ctx.metrics,
+                    now,
+                )
+                .await
+                .map_err(ClusterError::from)?;
                 Ok(Look::OnChange)
             }
         }
@@ -190,7 +195,8 @@ impl Controller {
         }
         if instance.spec.suspend {
             let old = instance.status.clone().unwrap_or_default();
-            let status = status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
+            let status =
+                status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
             return self.settle(instance, &status).await.map(|()| Look::OnChange);
         }
         if deleting {
@@ -216,9 +222,14 @@ impl Controller {
         Ok(Look::OnChange)
     }
 
-    async fn refuse(&self, instance: &OpenClawInstance, refused: &Refused) -> Result<Look, ClusterError> {
+    async fn refuse(
+        &self,
+        instance: &OpenClawInstance,
+        refused: &Refused,
+    ) -> Result<Look, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
-        let status = status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
+        let status =
+            status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
         self.settle(instance, &status).await?;
         Ok(if refused.terminal { Look::In(TERMINAL_LOOK) } else { Look::BackOff(refused.reason) })
     }
@@ -260,8 +271,14 @@ impl Controller {
                 (persisted, seen.status) = (Some(status.clone()), status);
                 continue;
             }
-            let hands =
-                Hands { controller: self, instance, wanted, pool, ring: &ring, persisted: &mut persisted };
+            let hands = Hands {
+                controller: self,
+                instance,
+                wanted,
+                pool,
+                ring: &ring,
+                persisted: &mut persisted,
+            };
             match hands.apply(steps, &mut seen).await? {
                 Applied::All => {}
                 Applied::LookAgain => {
@@ -277,17 +294,21 @@ impl Controller {
         }
         let status = self.status(instance, wanted, &seen, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
-        let look = outcome.failure.as_ref().map_or_else(
-            || Look::In(look.unwrap_or_else(|| self.settled(&seen))),
-            Look::after,
-        );
+        let look = outcome
+            .failure
+            .as_ref()
+            .map_or_else(|| Look::In(look.unwrap_or_else(|| self.settled(&seen))), Look::after);
         memory.remember(&seen, instance);
         self.memories.put(&key, memory);
         Ok(look)
     }
 
     /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
-    async fn blind(&self, instance: &OpenClawInstance, failure: &Failure) -> Result<Look, ClusterError> {
+    async fn blind(
+        &self,
+        instance: &OpenClawInstance,
+        failure: &Failure,
+    ) -> Result<Look, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
         let refused = Refused {
             reason: failure.reason,

@@ -17,9 +17,7 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{context::Context, pool::PoolSettings};
-use crate::{
-    cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness,
-};
+use crate::{cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness};
 
 /// What the controllers are told on the command line.
 pub struct ControllerSettings {

@@ -451,7 +451,10 @@ fn runtime(
         cloudflare: Arc::clone(&session.cloudflare),
         inventory: Arc::clone(&session.inventory),
         dns: Arc::clone(&session.dns),
-        accepted_loss: pool.annotations().get(annotation::ACCEPT_LOSS).and_then(|count| count.parse().ok()),
+        accepted_loss: pool
+            .annotations()
+            .get(annotation::ACCEPT_LOSS)
+            .and_then(|count| count.parse().ok()),
         facilities,
     }
 }

@@ -37,9 +37,7 @@ pub struct HetznerClient {
 impl HetznerClient {
     /// Builds a client; keep it, for it holds the connections.
     pub fn new(config: ClientConfig) -> Result<Self, ConfigError> {
-        Ok(Self {
-            transport: Transport::new(&DIALECT, config)?,
-        })
+        Ok(Self { transport: Transport::new(&DIALECT, config)? })
     }
 
     /// All pages of a list. `key` names the array in the answer, `id` what tells entries apart:
@@ -59,14 +57,11 @@ impl HetznerClient {
                 .send(request().query("page", page).query("per_page", PER_PAGE))
                 .await?;
             let mut document: serde_json::Map<String, serde_json::Value> = answer.parse()?;
-            let entries = document
-                .remove(key)
-                .ok_or_else(|| answer.malformed("the list is missing"))?;
+            let entries =
+                document.remove(key).ok_or_else(|| answer.malformed("the list is missing"))?;
             let entries: Vec<T> = serde_json::from_value(entries)
                 .map_err(|_| answer.malformed("an entry of the list is not as documented"))?;
-            let meta = document
-                .remove("meta")
-                .and_then(|meta| serde_json::from_value(meta).ok());
+            let meta = document.remove("meta").and_then(|meta| serde_json::from_value(meta).ok());
             let meta: Meta = meta.unwrap_or_default();
             let pagination = meta.pagination.unwrap_or_default();
             let next = pagination.next(page, entries.len());
@@ -128,8 +123,7 @@ impl HetznerApi for HetznerClient {
             Request::new("list_servers", Method::GET, [&"servers"], priority)
                 .query("label_selector", selector)
         };
-        self.list("servers", |server: &Server| server.id.to_string(), request)
-            .await
+        self.list("servers", |server: &Server| server.id.to_string(), request).await
     }
 
     async fn get_server(
@@ -151,9 +145,8 @@ impl HetznerApi for HetznerClient {
             Request::new("find_server_by_name", Method::GET, [&"servers"], priority)
                 .query("name", name)
         };
-        let servers = self
-            .list("servers", |server: &Server| server.id.to_string(), request)
-            .await?;
+        let servers =
+            self.list("servers", |server: &Server| server.id.to_string(), request).await?;
         Ok(servers.into_iter().find(|server| server.name == name))
     }
 
@@ -162,10 +155,8 @@ impl HetznerApi for HetznerClient {
         let bytes = server.user_data.expose_secret().len();
         if bytes > MAX_USER_DATA {
             let message = format!("{bytes} bytes, of which Hetzner takes {MAX_USER_DATA} at most");
-            let fields = vec![InvalidField {
-                name: "user_data".to_owned(),
-                messages: vec![message],
-            }];
+            let fields =
+                vec![InvalidField { name: "user_data".to_owned(), messages: vec![message] }];
             return Err(self.transport.error(
                 OPERATION,
                 ErrorKind::InvalidInput { fields },
@@ -187,22 +178,14 @@ impl HetznerApi for HetznerClient {
     }
 
     async fn delete_server(&self, id: ServerId) -> Result<Deletion<Option<Action>>, CloudError> {
-        let request = Request::new(
-            "delete_server",
-            Method::DELETE,
-            [&"servers", &id],
-            Priority::Delete,
-        );
+        let request =
+            Request::new("delete_server", Method::DELETE, [&"servers", &id], Priority::Delete);
         match self.transport.send(request).await {
             // The deletion is on its way whether or not its action can be read.
             Ok(answer) => {
-                let action = answer
-                    .parse::<ActionDocument>()
-                    .ok()
-                    .and_then(|document| document.action);
-                Ok(Deletion::Accepted(
-                    action.map(|action| self.redacted(action)),
-                ))
+                let action =
+                    answer.parse::<ActionDocument>().ok().and_then(|document| document.action);
+                Ok(Deletion::Accepted(action.map(|action| self.redacted(action))))
             }
             Err(error) if error.kind == ErrorKind::NotFound => Ok(Deletion::AlreadyGone),
             Err(error) => Err(error),
@@ -218,13 +201,9 @@ impl HetznerApi for HetznerClient {
         struct Body<'a> {
             labels: &'a Labels,
         }
-        let request = Request::new(
-            "update_server_labels",
-            Method::PUT,
-            [&"servers", &id],
-            Priority::Normal,
-        )
-        .json(&Body { labels });
+        let request =
+            Request::new("update_server_labels", Method::PUT, [&"servers", &id], Priority::Normal)
+                .json(&Body { labels });
         let document: ServerDocument = self.write(request).await?;
         Ok(document.server)
     }
@@ -238,22 +217,13 @@ impl HetznerApi for HetznerClient {
             Request::new("list_firewalls", Method::GET, [&"firewalls"], priority)
                 .query("label_selector", selector)
         };
-        self.list(
-            "firewalls",
-            |firewall: &Firewall| firewall.id.to_string(),
-            request,
-        )
-        .await
+        self.list("firewalls", |firewall: &Firewall| firewall.id.to_string(), request).await
     }
 
     async fn create_firewall(&self, firewall: &CreateFirewall) -> Result<Firewall, CloudError> {
-        let request = Request::new(
-            "create_firewall",
-            Method::POST,
-            [&"firewalls"],
-            Priority::Normal,
-        )
-        .json(firewall);
+        let request =
+            Request::new("create_firewall", Method::POST, [&"firewalls"], Priority::Normal)
+                .json(firewall);
         let document: FirewallDocument = self.write(request).await?;
         Ok(document.firewall)
     }
@@ -271,11 +241,7 @@ impl HetznerApi for HetznerClient {
         let request = Request::new("set_firewall_rules", Method::POST, path, Priority::Normal)
             .json(&Body { rules });
         let document: ActionsDocument = self.write(request).await?;
-        Ok(document
-            .actions
-            .into_iter()
-            .map(|action| self.redacted(action))
-            .collect())
+        Ok(document.actions.into_iter().map(|action| self.redacted(action)).collect())
     }
 
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError> {
@@ -290,12 +256,7 @@ impl HetznerApi for HetznerClient {
 
     async fn server_types(&self, priority: Priority) -> Result<Vec<ServerType>, CloudError> {
         let request = || Request::new("server_types", Method::GET, [&"server_types"], priority);
-        self.list(
-            "server_types",
-            |kind: &ServerType| kind.name.clone(),
-            request,
-        )
-        .await
+        self.list("server_types", |kind: &ServerType| kind.name.clone(), request).await
     }
 
     async fn list_ssh_keys(
@@ -307,18 +268,12 @@ impl HetznerApi for HetznerClient {
             Request::new("list_ssh_keys", Method::GET, [&"ssh_keys"], priority)
                 .query("label_selector", selector)
         };
-        self.list("ssh_keys", |key: &SshKey| key.id.to_string(), request)
-            .await
+        self.list("ssh_keys", |key: &SshKey| key.id.to_string(), request).await
     }
 
     async fn create_ssh_key(&self, key: &CreateSshKey) -> Result<SshKey, CloudError> {
-        let request = Request::new(
-            "create_ssh_key",
-            Method::POST,
-            [&"ssh_keys"],
-            Priority::Normal,
-        )
-        .json(key);
+        let request =
+            Request::new("create_ssh_key", Method::POST, [&"ssh_keys"], Priority::Normal).json(key);
         let document: SshKeyDocument = self.write(request).await?;
         Ok(document.ssh_key)
     }
@@ -340,8 +295,6 @@ impl HetznerApi for HetznerClient {
     ) -> Result<Option<Action>, CloudError> {
         let request = Request::new("get_action", Method::GET, [&"actions", &id], priority);
         let document: Option<ActionDocument> = self.read(request).await?;
-        Ok(document
-            .and_then(|document| document.action)
-            .map(|action| self.redacted(action)))
+        Ok(document.and_then(|document| document.action).map(|action| self.redacted(action)))
     }
 }

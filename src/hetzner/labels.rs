@@ -14,10 +14,8 @@ pub struct LabelSelector(String);
 impl LabelSelector {
     /// Wants each key to have its value.
     pub fn all_of<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
-        let terms: Vec<String> = pairs
-            .into_iter()
-            .map(|(key, value)| format!("{key}={value}"))
-            .collect();
+        let terms: Vec<String> =
+            pairs.into_iter().map(|(key, value)| format!("{key}={value}")).collect();
         Self(terms.join(","))
     }
 

@@ -7,11 +7,7 @@ use serde::Deserialize;
 use crate::cloud::transport::{Dialect, Refusal};
 use crate::cloud::{Cloud, Conflict, ErrorKind, InvalidField};
 
-pub(super) static DIALECT: Dialect = Dialect {
-    cloud: Cloud::Hetzner,
-    refusal,
-    remaining,
-};
+pub(super) static DIALECT: Dialect = Dialect { cloud: Cloud::Hetzner, refusal, remaining };
 
 #[derive(Deserialize)]
 struct Envelope {
@@ -86,21 +82,11 @@ fn by_status(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
         StatusCode::GONE => ErrorKind::Gone,
         StatusCode::PRECONDITION_FAILED => ErrorKind::OutOfStock,
         StatusCode::LOCKED => ErrorKind::Locked,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
-            retry_after: refused.pause,
-        },
-        StatusCode::REQUEST_TIMEOUT => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
-        status if status.is_server_error() => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
-        status if status.is_client_error() => ErrorKind::InvalidInput {
-            fields: fields(error),
-        },
-        _ => ErrorKind::Malformed {
-            maybe_applied: refused.write,
-        },
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
+        StatusCode::REQUEST_TIMEOUT => ErrorKind::Transient { maybe_applied: refused.write },
+        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
+        status if status.is_client_error() => ErrorKind::InvalidInput { fields: fields(error) },
+        _ => ErrorKind::Malformed { maybe_applied: refused.write },
     }
 }
 
@@ -111,20 +97,11 @@ fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
         StatusCode::GONE => ErrorKind::Gone,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited {
-            retry_after: refused.pause,
-        },
-        status if status.is_server_error() => ErrorKind::Transient {
-            maybe_applied: refused.write,
-        },
-        _ => ErrorKind::Malformed {
-            maybe_applied: refused.write,
-        },
+        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
+        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
+        _ => ErrorKind::Malformed { maybe_applied: refused.write },
     };
-    (
-        kind,
-        format!("{} without an error document", refused.status.as_u16()),
-    )
+    (kind, format!("{} without an error document", refused.status.as_u16()))
 }
 
 fn fields(error: &Body) -> Vec<InvalidField> {
@@ -134,19 +111,10 @@ fn fields(error: &Body) -> Vec<InvalidField> {
     };
     fields
         .into_iter()
-        .map(|field| InvalidField {
-            name: field.name,
-            messages: field.messages,
-        })
+        .map(|field| InvalidField { name: field.name, messages: field.messages })
         .collect()
 }
 
 fn remaining(headers: &HeaderMap) -> Option<u32> {
-    headers
-        .get("ratelimit-remaining")?
-        .to_str()
-        .ok()?
-        .trim()
-        .parse()
-        .ok()
+    headers.get("ratelimit-remaining")?.to_str().ok()?.trim().parse().ok()
 }

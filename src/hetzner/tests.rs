@@ -48,17 +48,11 @@ fn wanted() -> CreateServer {
 
 fn query(recorded: &Recorded, name: &str) -> Option<String> {
     let url = url::Url::parse(&format!("http://x{}", recorded.target)).unwrap();
-    url.query_pairs()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
-const RATE_LIMITED: ErrorKind = ErrorKind::RateLimited {
-    retry_after: Duration::from_secs(1),
-};
-const UNKNOWN: ErrorKind = ErrorKind::Transient {
-    maybe_applied: true,
-};
+const RATE_LIMITED: ErrorKind = ErrorKind::RateLimited { retry_after: Duration::from_secs(1) };
+const UNKNOWN: ErrorKind = ErrorKind::Transient { maybe_applied: true };
 
 #[rstest]
 #[case(401, "unauthorized", ErrorKind::Unauthorized)]
@@ -93,11 +87,7 @@ async fn every_refusal_becomes_its_kind_and_never_shows_the_token(
     assert_eq!(error.kind, expected);
     assert_eq!(error.operation, "create_server");
     assert!(error.message().contains("because of [redacted]"), "{error}");
-    for shown in [
-        format!("{error}"),
-        format!("{error:?}"),
-        format!("{error:#?}"),
-    ] {
+    for shown in [format!("{error}"), format!("{error:?}"), format!("{error:#?}")] {
         assert!(!shown.contains(TOKEN), "{shown}");
     }
     assert_eq!(server.requests().len(), 1, "a write is sent once");
@@ -110,16 +100,9 @@ async fn refused_fields_are_named_without_the_token() {
     }}});
     let server = TestServer::start(move |_| Reply::json(422, body.clone())).await;
     let error = client(&server).create_server(&wanted()).await.unwrap_err();
-    let ErrorKind::InvalidInput { fields } = &error.kind else {
-        panic!("{error:?}")
-    };
-    let [InvalidField { name, messages }] = fields.as_slice() else {
-        panic!("{error:?}")
-    };
-    assert_eq!(
-        (name.as_str(), messages[0].as_str()),
-        ("server_type", "unknown [redacted]")
-    );
+    let ErrorKind::InvalidInput { fields } = &error.kind else { panic!("{error:?}") };
+    let [InvalidField { name, messages }] = fields.as_slice() else { panic!("{error:?}") };
+    assert_eq!((name.as_str(), messages[0].as_str()), ("server_type", "unknown [redacted]"));
     assert!(messages[1].len() <= 300);
     assert!(!format!("{error}{error:?}").contains(TOKEN));
 }
@@ -131,34 +114,15 @@ async fn only_the_apis_own_404_means_gone() {
         TestServer::start(move |_| body.lock().unwrap().take().expect("one request"))
     };
     let server = answers(Reply::json(404, refusal(404, "not_found"))).await;
-    assert_eq!(
-        client(&server)
-            .get_server(Priority::Normal, ServerId(1))
-            .await,
-        Ok(None)
-    );
+    assert_eq!(client(&server).get_server(Priority::Normal, ServerId(1)).await, Ok(None));
     let server = answers(Reply::json(404, refusal(404, "not_found"))).await;
-    assert_eq!(
-        client(&server).delete_server(ServerId(1)).await,
-        Ok(Deletion::AlreadyGone)
-    );
+    assert_eq!(client(&server).delete_server(ServerId(1)).await, Ok(Deletion::AlreadyGone));
 
     let server = answers(Reply::Text(404, "<html>no such page</html>".into())).await;
-    let error = client(&server)
-        .get_server(Priority::Normal, ServerId(1))
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.kind,
-        ErrorKind::Malformed {
-            maybe_applied: false
-        }
-    );
+    let error = client(&server).get_server(Priority::Normal, ServerId(1)).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed { maybe_applied: false });
     let server = answers(Reply::json(401, refusal(401, "unauthorized"))).await;
-    let error = client(&server)
-        .delete_server(ServerId(1))
-        .await
-        .unwrap_err();
+    let error = client(&server).delete_server(ServerId(1)).await.unwrap_err();
     assert_eq!(error.classify(), Classification::Terminal);
 }
 
@@ -175,22 +139,13 @@ async fn every_page_is_read_whatever_the_pagination_leaves_out(#[case] meta: Val
         // The second page repeats an entry, as pages do when something is made in between.
         let (ids, meta) = match page.as_str() {
             "1" => (1..=50, meta.clone()),
-            _ => (
-                50..=51,
-                json!({"pagination": {"next_page": null, "last_page": null}}),
-            ),
+            _ => (50..=51, json!({"pagination": {"next_page": null, "last_page": null}})),
         };
-        Reply::json(
-            200,
-            json!({"servers": ids.map(server_json).collect::<Vec<_>>(), "meta": meta}),
-        )
+        Reply::json(200, json!({"servers": ids.map(server_json).collect::<Vec<_>>(), "meta": meta}))
     })
     .await;
     let selector = LabelSelector::all_of([("moorage.dev/installation", "i1"), ("x", "y")]);
-    let servers = client(&server)
-        .list_servers(Priority::Sweep, &selector)
-        .await
-        .unwrap();
+    let servers = client(&server).list_servers(Priority::Sweep, &selector).await.unwrap();
     assert_eq!(
         servers.iter().map(|server| server.id.0).collect::<Vec<_>>(),
         (1..=51).collect::<Vec<_>>()
@@ -198,31 +153,20 @@ async fn every_page_is_read_whatever_the_pagination_leaves_out(#[case] meta: Val
     let requests = server.requests();
     assert_eq!(requests.len(), 2);
     assert_eq!(query(&requests[0], "per_page").unwrap(), "50");
-    assert_eq!(
-        query(&requests[0], "label_selector").unwrap(),
-        "moorage.dev/installation=i1,x=y"
-    );
+    assert_eq!(query(&requests[0], "label_selector").unwrap(), "moorage.dev/installation=i1,x=y");
 }
 
 #[tokio::test]
 async fn pages_that_go_round_in_circles_are_an_error() {
     let server = TestServer::start(|_| {
-        Reply::json(
-            200,
-            json!({"servers": [], "meta": {"pagination": {"next_page": 1}}}),
-        )
+        Reply::json(200, json!({"servers": [], "meta": {"pagination": {"next_page": 1}}}))
     })
     .await;
     let error = client(&server)
         .list_servers(Priority::Sweep, &LabelSelector::all_of([]))
         .await
         .unwrap_err();
-    assert_eq!(
-        error.kind,
-        ErrorKind::Malformed {
-            maybe_applied: false
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Malformed { maybe_applied: false });
     assert_eq!(server.requests().len(), 1);
 }
 
@@ -234,16 +178,9 @@ async fn values_of_the_future_and_missing_parts_are_tolerated() {
     future.as_object_mut().unwrap().remove("location");
     let server =
         TestServer::start(move |_| Reply::json(200, json!({"server": future.clone()}))).await;
-    let server = client(&server)
-        .get_server(Priority::Normal, ServerId(1))
-        .await
-        .unwrap()
-        .unwrap();
+    let server = client(&server).get_server(Priority::Normal, ServerId(1)).await.unwrap().unwrap();
     assert_eq!(server.status, ServerStatus::Unknown("hibernating".into()));
-    assert_eq!(
-        server.public_net.firewalls[0].status,
-        FirewallStatus::Unknown("evaluating".into())
-    );
+    assert_eq!(server.public_net.firewalls[0].status, FirewallStatus::Unknown("evaluating".into()));
     assert_eq!(server.location, None);
     assert_eq!(server.public_net.ipv4.unwrap().ip.to_string(), "192.0.2.1");
 }
@@ -259,10 +196,7 @@ async fn a_server_is_ordered_with_its_firewall_and_its_root_password_is_dropped(
     })
     .await;
     let created = client(&server).create_server(&wanted()).await.unwrap();
-    assert_eq!(
-        (created.server.id, created.action.id),
-        (ServerId(4711), ActionId(9))
-    );
+    assert_eq!((created.server.id, created.action.id), (ServerId(4711), ActionId(9)));
     assert_eq!(created.action.status, ActionStatus::Running);
     assert!(!format!("{created:?}").contains("YItygq1v3GYjjMomLaKc"));
 
@@ -281,10 +215,8 @@ async fn a_server_is_ordered_with_its_firewall_and_its_root_password_is_dropped(
 #[tokio::test]
 async fn user_data_that_is_too_long_is_not_sent() {
     let server = TestServer::start(|_| Reply::Hang).await;
-    let too_long = CreateServer {
-        user_data: SecretText::new("x".repeat(MAX_USER_DATA + 1)),
-        ..wanted()
-    };
+    let too_long =
+        CreateServer { user_data: SecretText::new("x".repeat(MAX_USER_DATA + 1)), ..wanted() };
     let error = client(&server).create_server(&too_long).await.unwrap_err();
     assert_eq!(error.classify(), Classification::Terminal);
     assert!(error.to_string().contains("user_data"), "{error}");
@@ -298,17 +230,9 @@ async fn a_name_is_matched_exactly() {
     })
     .await;
     let client = client(&server);
-    let found = client
-        .find_server_by_name(Priority::Delete, "moorage-2")
-        .await
-        .unwrap();
+    let found = client.find_server_by_name(Priority::Delete, "moorage-2").await.unwrap();
     assert_eq!(found.unwrap().id, ServerId(2));
-    assert_eq!(
-        client
-            .find_server_by_name(Priority::Delete, "moorage-3")
-            .await,
-        Ok(None)
-    );
+    assert_eq!(client.find_server_by_name(Priority::Delete, "moorage-3").await, Ok(None));
     assert_eq!(query(&server.requests()[1], "name").unwrap(), "moorage-3");
 }
 
@@ -340,11 +264,8 @@ async fn firewalls_are_made_ruled_and_deleted() {
     })
     .await;
     let client = client(&server);
-    let wanted = CreateFirewall {
-        name: "pool".into(),
-        labels: Labels::new(),
-        rules: vec![rule.clone()],
-    };
+    let wanted =
+        CreateFirewall { name: "pool".into(), labels: Labels::new(), rules: vec![rule.clone()] };
     let made = client.create_firewall(&wanted).await.unwrap();
     assert_eq!(
         made.rules,
@@ -352,10 +273,7 @@ async fn firewalls_are_made_ruled_and_deleted() {
         "what was sent compares equal to what came back"
     );
     assert_eq!(client.set_firewall_rules(made.id, &[]).await, Ok(vec![]));
-    assert_eq!(
-        client.delete_firewall(made.id).await,
-        Ok(Deletion::Accepted(()))
-    );
+    assert_eq!(client.delete_firewall(made.id).await, Ok(Deletion::Accepted(())));
     assert_eq!(
         server.requests()[0].body,
         json!({"name": "pool", "labels": {}, "rules": [rule_json]})
@@ -388,11 +306,7 @@ async fn a_failed_action_tells_why_without_secrets() {
             "error": {"code": "action_failed", "message": format!("failed for {TOKEN}")}}}))
     })
     .await;
-    let action = client(&server)
-        .get_action(Priority::Normal, ActionId(9))
-        .await
-        .unwrap()
-        .unwrap();
+    let action = client(&server).get_action(Priority::Normal, ActionId(9)).await.unwrap().unwrap();
     assert_eq!(action.status, ActionStatus::Error);
     assert_eq!(action.error.unwrap().message, "failed for [redacted]");
 }
@@ -400,43 +314,29 @@ async fn a_failed_action_tells_why_without_secrets() {
 #[tokio::test]
 async fn labels_are_replaced_and_keys_are_managed() {
     let server =
-        TestServer::start(
-            |request| match (request.method.as_str(), request.target.as_str()) {
-                ("PUT", "/v1/servers/1") => Reply::json(200, json!({"server": server_json(1)})),
-                ("GET", _) => Reply::json(
-                    200,
-                    json!({"ssh_keys": [{"id": 5, "name": "k", "public_key": "ssh-ed25519 A"}]}),
-                ),
-                ("POST", "/v1/ssh_keys") => Reply::json(
-                    201,
-                    json!({"ssh_key": {"id": 5, "name": "k", "public_key": "ssh-ed25519 A"}}),
-                ),
-                ("DELETE", "/v1/ssh_keys/5") => Reply::Text(204, String::new()),
-                other => panic!("unexpected {other:?}"),
-            },
-        )
+        TestServer::start(|request| match (request.method.as_str(), request.target.as_str()) {
+            ("PUT", "/v1/servers/1") => Reply::json(200, json!({"server": server_json(1)})),
+            ("GET", _) => Reply::json(
+                200,
+                json!({"ssh_keys": [{"id": 5, "name": "k", "public_key": "ssh-ed25519 A"}]}),
+            ),
+            ("POST", "/v1/ssh_keys") => Reply::json(
+                201,
+                json!({"ssh_key": {"id": 5, "name": "k", "public_key": "ssh-ed25519 A"}}),
+            ),
+            ("DELETE", "/v1/ssh_keys/5") => Reply::Text(204, String::new()),
+            other => panic!("unexpected {other:?}"),
+        })
         .await;
     let client = client(&server);
     let labels = Labels::from([("a".to_owned(), "b".to_owned())]);
-    client
-        .update_server_labels(ServerId(1), &labels)
-        .await
-        .unwrap();
+    client.update_server_labels(ServerId(1), &labels).await.unwrap();
     assert_eq!(server.requests()[0].body, json!({"labels": {"a": "b"}}));
-    let keys = client
-        .list_ssh_keys(Priority::Normal, &LabelSelector::all_of([("a", "b")]))
-        .await
-        .unwrap();
-    let key = CreateSshKey {
-        name: "k".into(),
-        public_key: "ssh-ed25519 A".into(),
-        labels,
-    };
+    let keys =
+        client.list_ssh_keys(Priority::Normal, &LabelSelector::all_of([("a", "b")])).await.unwrap();
+    let key = CreateSshKey { name: "k".into(), public_key: "ssh-ed25519 A".into(), labels };
     assert_eq!(client.create_ssh_key(&key).await.unwrap(), keys[0]);
-    assert_eq!(
-        client.delete_ssh_key(SshKeyId(5)).await,
-        Ok(Deletion::Accepted(()))
-    );
+    assert_eq!(client.delete_ssh_key(SshKeyId(5)).await, Ok(Deletion::Accepted(())));
 }
 
 #[tokio::test]
@@ -452,21 +352,12 @@ async fn the_remaining_calls_that_hetzner_names_reach_the_budget() {
     let config = server.config(BudgetPlan::hetzner());
     let budget = std::sync::Arc::clone(&config.budget);
     let client = HetznerClient::new(config).unwrap();
-    client
-        .get_server(Priority::Normal, ServerId(1))
-        .await
-        .unwrap();
+    client.get_server(Priority::Normal, ServerId(1)).await.unwrap();
     assert!(budget.left().calls <= 101, "{:?}", budget.left());
-    let error = client
-        .get_server(Priority::Normal, ServerId(1))
-        .await
-        .unwrap_err();
+    let error = client.get_server(Priority::Normal, ServerId(1)).await.unwrap_err();
     assert!(
         matches!(error.kind, ErrorKind::BudgetExhausted { .. }),
         "the rest is the reserve: {error}"
     );
-    client
-        .get_server(Priority::Delete, ServerId(1))
-        .await
-        .unwrap();
+    client.get_server(Priority::Delete, ServerId(1)).await.unwrap();
 }

@@ -25,7 +25,11 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
             match error {
                 // While a server boots, silence is what is expected.
                 AgentError::Unreachable(_) | AgentError::NotReady if !known => Part::wait(
-                    Verdict::no(AgentReady, reason::PROGRESSING, "The server boots; its agent does not answer yet"),
+                    Verdict::no(
+                        AgentReady,
+                        reason::PROGRESSING,
+                        "The server boots; its agent does not answer yet",
+                    ),
                     SOON,
                 ),
                 error => {

@@ -3,11 +3,7 @@
 use jiff::Timestamp;
 use moorage_wire::{CredentialName, credential::GATEWAY_TOKEN};
 
-use super::{
-    Observed, Part, Step, Wanted,
-    observed::AgentView,
-    plan::Timing,
-};
+use super::{Observed, Part, Step, Wanted, observed::AgentView, plan::Timing};
 use crate::{
     api::{
         conditions::{ConditionType::CredentialsDelivered, Verdict, reason},
@@ -52,7 +48,9 @@ pub fn delivery(request: &CredentialRequest, seen: &Observed, view: &AgentView) 
             }
         }
         // Nothing there is the normal state after a delivery.
-        Some(Err(Refusal::NotFound { .. } | Refusal::KeyMissing { .. })) | None if stored.is_some() => {
+        Some(Err(Refusal::NotFound { .. } | Refusal::KeyMissing { .. })) | None
+            if stored.is_some() =>
+        {
             Delivery::Delivered
         }
         Some(Err(Refusal::NotFound { .. })) if was_delivered(seen, name) => Delivery::Again,
@@ -75,12 +73,17 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     if gateway.is_none_or(|receipt| receipt.source_sha256 != own.gateway) {
         steps.push(Step::DeliverGatewayToken);
     }
-    let deliveries = wanted.credentials.iter().map(|request| (request, delivery(request, seen, view)));
+    let deliveries =
+        wanted.credentials.iter().map(|request| (request, delivery(request, seen, view)));
     let deliveries: Vec<_> = deliveries.collect();
     let due = deliveries.iter().filter(|(_, delivery)| *delivery == Delivery::Due);
     steps.extend(due.map(|(request, _)| Step::DeliverCredential(request.name.clone())));
     if !steps.is_empty() {
-        let verdict = Verdict::no(CredentialsDelivered, reason::PROGRESSING, "Credentials are being delivered");
+        let verdict = Verdict::no(
+            CredentialsDelivered,
+            reason::PROGRESSING,
+            "Credentials are being delivered",
+        );
         return Part { steps, verdicts: vec![verdict], ..Part::default() };
     }
     let mut verdict = verdict(wanted, seen, &deliveries);
@@ -91,7 +94,10 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 verdict = Verdict::yes(
                     CredentialsDelivered,
                     reason::RECREATED_BY_SOURCE,
-                    format!("All credentials are stored; Secret {} was deleted {RECREATED_LIMIT} times and something brings it back: remove it from its source", bundle.secret),
+                    format!(
+                        "All credentials are stored; Secret {} was deleted {RECREATED_LIMIT} times and something brings it back: remove it from its source",
+                        bundle.secret
+                    ),
                 );
             }
             Some(SecretFate::LeaveAlone) | None => {}
@@ -100,9 +106,16 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     Part { steps, verdicts: vec![verdict], passable: true, look: None }
 }
 
-fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, Delivery)]) -> Verdict {
-    let mut problems: Vec<(&'static str, String)> =
-        wanted.credential_refusals.iter().map(|refusal| (refusal.reason(), refusal.to_string())).collect();
+fn verdict(
+    wanted: &Wanted,
+    seen: &Observed,
+    deliveries: &[(&CredentialRequest, Delivery)],
+) -> Verdict {
+    let mut problems: Vec<(&'static str, String)> = wanted
+        .credential_refusals
+        .iter()
+        .map(|refusal| (refusal.reason(), refusal.to_string()))
+        .collect();
     let mut again = Vec::new();
     for (request, delivery) in deliveries {
         match delivery {
@@ -115,14 +128,21 @@ fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, 
         }
     }
     if !again.is_empty() {
-        let message = format!("This server does not have {}; seal it again with `moorage seal` and apply it", again.join(", "));
+        let message = format!(
+            "This server does not have {}; seal it again with `moorage seal` and apply it",
+            again.join(", ")
+        );
         problems.push((reason::REDELIVERY_REQUIRED, message));
     }
     let unused = seen.bundles.iter().filter_map(|bundle| bundle.unused.as_ref());
     problems.extend(unused.map(|refusal| (refusal.reason(), refusal.to_string())));
     problems.dedup();
     match problems.first() {
-        None => Verdict::yes(CredentialsDelivered, reason::DELIVERED, "All credentials are stored on the server"),
+        None => Verdict::yes(
+            CredentialsDelivered,
+            reason::DELIVERED,
+            "All credentials are stored on the server",
+        ),
         Some((reason, _)) => {
             let messages: Vec<_> = problems.iter().map(|(_, message)| message.as_str()).collect();
             Verdict::no(CredentialsDelivered, reason, messages.join("; "))
@@ -140,14 +160,18 @@ enum SecretFate {
 fn secret_step(bundle: &Bundle, seen: &Observed, view: &AgentView) -> Option<SecretFate> {
     let epoch = seen.epoch?.to_string();
     let recorded = |name: &CredentialName| {
-        seen.status.credentials.iter().find(|known| known.name == name.as_str() && known.epoch == epoch)
+        seen.status
+            .credentials
+            .iter()
+            .find(|known| known.name == name.as_str() && known.epoch == epoch)
     };
     let version = bundle.deletion(|name, source| {
         recorded(name).is_some_and(|known| {
             known.ciphertext_sha256 == source.to_string() || view.consumed(name, source)
         })
     })?;
-    let values = bundle.values.iter().filter_map(|(name, value)| Some((name, value.as_ref().ok()?)));
+    let values =
+        bundle.values.iter().filter_map(|(name, value)| Some((name, value.as_ref().ok()?)));
     let came_back = values.filter_map(|(name, value)| {
         let known = recorded(name)?;
         (value.sealed_by > delivered_at(known)).then_some((name.clone(), known.recreated))
@@ -178,7 +202,8 @@ pub fn records(wanted: &Wanted, seen: &Observed) -> Vec<CredentialStatus> {
         let Some(view) = seen.agent.view() else { return known(name) };
         let Some(receipt) = view.receipt(name) else { return known(name) };
         let (source, epoch) = (receipt.source_sha256.to_string(), receipt.epoch.to_string());
-        let same = known(name).filter(|known| known.ciphertext_sha256 == source && known.epoch == epoch);
+        let same =
+            known(name).filter(|known| known.ciphertext_sha256 == source && known.epoch == epoch);
         Some(same.unwrap_or_else(|| CredentialStatus {
             name: name.to_string(),
             delivered_at: seen.now.to_string(),

@@ -9,7 +9,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         return Part { passable: true, ..Part::default() };
     };
     match seen.dashboard_secret {
-        DashboardSight::NotWanted | DashboardSight::Current => Part { passable: true, ..Part::default() },
+        DashboardSight::NotWanted | DashboardSight::Current => {
+            Part { passable: true, ..Part::default() }
+        }
         DashboardSight::Absent | DashboardSight::Stale => Part {
             steps: vec![Step::WriteDashboardSecret(name.clone())],
             passable: true,
@@ -18,7 +20,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         DashboardSight::Foreign => Part::stuck(Verdict::no(
             Ready,
             reason::FOREIGN_SECRET,
-            format!("Secret {name} exists and is not this instance's; choose another spec.access.dashboardSecretName or delete it"),
+            format!(
+                "Secret {name} exists and is not this instance's; choose another spec.access.dashboardSecretName or delete it"
+            ),
         )),
     }
 }

@@ -50,7 +50,8 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
     if progress.digest != Some(digest) {
-        let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
+        let verdict =
+            Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
         let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };
         return go_on(Part { look: Some(SOON), ..Part::todo(step, verdict) });
     }
@@ -60,8 +61,12 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         (ConvergenceState::RolledBack | ConvergenceState::Failed, Some(failed)) => {
             let at = failed.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
             let (reason, what) = match failed.reason {
-                FailureReason::InvalidConfig => (reason::CONFIG_REJECTED, "OpenClaw rejects the configuration"),
-                FailureReason::Unhealthy => (reason::ROLLED_BACK, "OpenClaw did not become healthy"),
+                FailureReason::InvalidConfig => {
+                    (reason::CONFIG_REJECTED, "OpenClaw rejects the configuration")
+                }
+                FailureReason::Unhealthy => {
+                    (reason::ROLLED_BACK, "OpenClaw did not become healthy")
+                }
                 _ => (reason::ROLLED_BACK, "The desired state could not be reached"),
             };
             let kept = if progress.state == ConvergenceState::RolledBack {
@@ -69,11 +74,18 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             } else {
                 ""
             };
-            let message = format!("{what}{at}: {}{kept}; correct spec.config, or annotate moorage.dev/retry to try again", failed.message);
+            let message = format!(
+                "{what}{at}: {}{kept}; correct spec.config, or annotate moorage.dev/retry to try again",
+                failed.message
+            );
             go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)))
         }
         _ => {
-            let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "OpenClaw starts with the new configuration");
+            let verdict = Verdict::no(
+                ConfigApplied,
+                reason::PROGRESSING,
+                "OpenClaw starts with the new configuration",
+            );
             go_on(Part::wait(verdict, SOON))
         }
     }
@@ -83,14 +95,24 @@ fn converged(view: &AgentView) -> Part {
     let openclaw = &view.report.openclaw;
     let words = openclaw.message.as_deref().unwrap_or("see its log on the server");
     match openclaw.state {
-        OpenClawState::Ready => Part::done(Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")),
+        OpenClawState::Ready => Part::done(Verdict::yes(
+            ConfigApplied,
+            reason::READY,
+            "OpenClaw runs with the configuration",
+        )),
         OpenClawState::Degraded => Part::done(Verdict::yes(
             ConfigApplied,
             reason::DEGRADED,
-            format!("OpenClaw runs but says that it is not ready, for example because of a channel: {words}"),
+            format!(
+                "OpenClaw runs but says that it is not ready, for example because of a channel: {words}"
+            ),
         )),
         _ => Part::wait(
-            Verdict::no(ConfigApplied, reason::PROGRESSING, "OpenClaw is not up; its server restarts it"),
+            Verdict::no(
+                ConfigApplied,
+                reason::PROGRESSING,
+                "OpenClaw is not up; its server restarts it",
+            ),
             SOON,
         ),
     }

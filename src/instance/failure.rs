@@ -53,13 +53,28 @@ impl Failure {
     pub fn of_cloud(part: ConditionType, error: &CloudError) -> Self {
         let (cloud, operation) = (error.cloud, error.operation);
         let (reason, remedy) = match error.kind {
-            ErrorKind::Unauthorized => (reason::UNAUTHORIZED, "put a valid token into the pool's token Secret"),
-            ErrorKind::Forbidden { read_only: true } => (reason::FORBIDDEN, "the token is read-only; make one that may write"),
-            ErrorKind::Forbidden { .. } => (reason::FORBIDDEN, "give the pool's token the missing permission"),
-            ErrorKind::QuotaExceeded => (reason::QUOTA_EXCEEDED, "raise the account's limit or use another pool"),
-            ErrorKind::OutOfStock => (reason::OUT_OF_STOCK, "add server types or locations; it is tried again in 5 minutes"),
-            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (reason::RATE_LIMITED, "it goes on when calls are allowed again"),
-            ErrorKind::InvalidInput { .. } => (reason::CLOUD_REJECTED, "correct the field that the message names"),
+            ErrorKind::Unauthorized => {
+                (reason::UNAUTHORIZED, "put a valid token into the pool's token Secret")
+            }
+            ErrorKind::Forbidden { read_only: true } => {
+                (reason::FORBIDDEN, "the token is read-only; make one that may write")
+            }
+            ErrorKind::Forbidden { .. } => {
+                (reason::FORBIDDEN, "give the pool's token the missing permission")
+            }
+            ErrorKind::QuotaExceeded => {
+                (reason::QUOTA_EXCEEDED, "raise the account's limit or use another pool")
+            }
+            ErrorKind::OutOfStock => (
+                reason::OUT_OF_STOCK,
+                "add server types or locations; it is tried again in 5 minutes",
+            ),
+            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => {
+                (reason::RATE_LIMITED, "it goes on when calls are allowed again")
+            }
+            ErrorKind::InvalidInput { .. } => {
+                (reason::CLOUD_REJECTED, "correct the field that the message names")
+            }
             _ => (reason::CLOUD_UNAVAILABLE, "it is tried again"),
         };
         let retry = match (&error.kind, error.classify()) {
@@ -90,15 +105,21 @@ impl Failure {
             AgentError::NotAuthentic(why) => Self {
                 part,
                 reason: reason::ENROLMENT_REFUSED,
-                message: format!("The answer is not of the agent of this server ({why}); if nobody is at work on the tunnel, replace the server with the annotation moorage.dev/rebuild"),
+                message: format!(
+                    "The answer is not of the agent of this server ({why}); if nobody is at work on the tunnel, replace the server with the annotation moorage.dev/rebuild"
+                ),
                 retry: Retry::After(Duration::from_mins(1)),
             },
-            AgentError::Refused(problem) => {
-                Self::passing(part, reason::AGENT_REFUSED, format!("The agent refuses: {}", problem.message))
-            }
-            AgentError::Malformed(why) => {
-                Self::passing(part, reason::AGENT_UNREACHABLE, format!("The agent's answer cannot be read: {why}"))
-            }
+            AgentError::Refused(problem) => Self::passing(
+                part,
+                reason::AGENT_REFUSED,
+                format!("The agent refuses: {}", problem.message),
+            ),
+            AgentError::Malformed(why) => Self::passing(
+                part,
+                reason::AGENT_UNREACHABLE,
+                format!("The agent's answer cannot be read: {why}"),
+            ),
         }
     }
 }

@@ -23,4 +23,3 @@ pub use failure::Failure;
 pub use observed::Observed;
 pub use plan::{Part, Plan, Step};
 pub use wanted::Wanted;
-

@@ -6,7 +6,8 @@ use std::time::Duration;
 use moorage_wire::{CredentialName, Epoch, Sha256};
 
 use super::{
-    Observed, Wanted, agent, credentials, dashboard, desired_state, rotation, routes, server, tunnel,
+    Observed, Wanted, agent, credentials, dashboard, desired_state, rotation, routes, server,
+    tunnel,
 };
 use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
@@ -153,7 +154,10 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
     let mut passable = true;
     for (kind, part) in parts {
         if !passable {
-            state(&mut plan.verdicts, Verdict::unknown(kind, reason::WAITING, "Waits for the parts before it"));
+            state(
+                &mut plan.verdicts,
+                Verdict::unknown(kind, reason::WAITING, "Waits for the parts before it"),
+            );
             continue;
         }
         let part = part(wanted, seen, timing);
@@ -162,7 +166,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
         part.verdicts.into_iter().for_each(|verdict| state(&mut plan.verdicts, verdict));
         plan.look = [plan.look, part.look].into_iter().flatten().min();
     }
-    plan.verdicts.retain(|verdict| verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False);
+    plan.verdicts.retain(|verdict| {
+        verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False
+    });
     plan.verdicts.push(server::up_to_date(wanted, seen));
     plan
 }
@@ -179,7 +185,10 @@ pub struct Timing {
 /// Adds a verdict; of two on the same condition the worse stands.
 fn state(verdicts: &mut Vec<Verdict>, verdict: Verdict) {
     match verdicts.iter_mut().find(|known| known.kind == verdict.kind) {
-        Some(known) if known.status == ConditionStatus::True && verdict.status != ConditionStatus::Unknown => {
+        Some(known)
+            if known.status == ConditionStatus::True
+                && verdict.status != ConditionStatus::Unknown =>
+        {
             *known = verdict;
         }
         Some(_) => {}

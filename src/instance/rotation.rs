@@ -17,16 +17,22 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// cloudflared runs with the rotated token and with nothing else.
 pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let (Some(view), Some(tunnel), Some(own)) = (seen.agent.view(), &seen.tunnel, seen.own_tokens) else {
+    let (Some(view), Some(tunnel), Some(own)) = (seen.agent.view(), &seen.tunnel, seen.own_tokens)
+    else {
         return Part::default();
     };
-    let progressing =
-        || Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced");
+    let progressing = || {
+        Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced")
+    };
     let waiting = || Part { passable: true, ..Part::wait(progressing(), SOON) };
     let held = TUNNEL_TOKEN.parse().ok().and_then(|name| view.receipt(&name));
     let cloudflared = &view.report.cloudflared;
     if held.is_none_or(|receipt| receipt.source_sha256 != own.tunnel) {
-        return Part { look: Some(SOON), passable: true, ..Part::todo(Step::DeliverTunnelToken, progressing()) };
+        return Part {
+            look: Some(SOON),
+            passable: true,
+            ..Part::todo(Step::DeliverTunnelToken, progressing())
+        };
     }
     if cloudflared.active_token_sha256 != Some(own.tunnel) {
         let patient = |at| seen.now.duration_since(at).unsigned_abs() < PATIENCE;

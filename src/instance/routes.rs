@@ -44,30 +44,44 @@ pub fn digest(configuration: &TunnelConfiguration) -> Sha256 {
 /// Rules first, records second: a name must never lead to a tunnel that has no rules.
 pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
     let Some(tunnel) = &seen.tunnel else {
-        return Part::wait(Verdict::unknown(RoutesReady, reason::WAITING, "Waits for the tunnel"), SOON);
+        return Part::wait(
+            Verdict::unknown(RoutesReady, reason::WAITING, "Waits for the tunnel"),
+            SOON,
+        );
     };
     let mut part = Part {
         passable: true,
-        verdicts: vec![Verdict::yes(RoutesReady, reason::READY, "Both host names lead to the server")],
+        verdicts: vec![Verdict::yes(
+            RoutesReady,
+            reason::READY,
+            "Both host names lead to the server",
+        )],
         ..Part::default()
     };
     let rules = configuration(&wanted.subject);
     match rules_step(seen, tunnel.id.clone(), rules, timing) {
         Some(step @ Step::PutRoutes(..)) => {
-            part.verdicts = vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The routes are being set")];
+            part.verdicts =
+                vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The routes are being set")];
             part.steps.push(step);
         }
         step => part.steps.extend(step),
     }
     let records = records_step(&wanted.subject, &tunnel.id, &seen.records);
     if records.is_some() {
-        part.verdicts = vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The DNS records are being set")];
+        part.verdicts =
+            vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The DNS records are being set")];
     }
     part.steps.extend(records);
     part
 }
 
-fn rules_step(seen: &Observed, tunnel: TunnelId, rules: TunnelConfiguration, timing: Timing) -> Option<Step> {
+fn rules_step(
+    seen: &Observed,
+    tunnel: TunnelId,
+    rules: TunnelConfiguration,
+    timing: Timing,
+) -> Option<Step> {
     let wanted = digest(&rules);
     match seen.tunnel_memory.rules {
         Some((known, _)) if known != wanted => Some(Step::PutRoutes(tunnel, rules)),
@@ -76,7 +90,9 @@ fn rules_step(seen: &Observed, tunnel: TunnelId, rules: TunnelConfiguration, tim
             due.then(|| Step::CheckRoutes(tunnel, rules))
         }
         // An agent that answers through the tunnel shows that there are rules; a comparison is enough.
-        None if matches!(seen.agent, AgentSight::Reported(_)) => Some(Step::CheckRoutes(tunnel, rules)),
+        None if matches!(seen.agent, AgentSight::Reported(_)) => {
+            Some(Step::CheckRoutes(tunnel, rules))
+        }
         None => Some(Step::PutRoutes(tunnel, rules)),
     }
 }

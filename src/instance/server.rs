@@ -19,8 +19,10 @@ use crate::{
 /// Before anything is made for a server its epoch stands in the status.
 pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let fresh = || {
-        let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
-        seen.fresh_epoch.map_or_else(Part::default, |epoch| Part::todo(Step::RecordEpoch(epoch), verdict))
+        let verdict =
+            Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
+        seen.fresh_epoch
+            .map_or_else(Part::default, |epoch| Part::todo(Step::RecordEpoch(epoch), verdict))
     };
     match (&seen.server, seen.epoch) {
         (ServerSight::Gone, _) if forbidden(seen) => {
@@ -40,14 +42,20 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
         (ServerSight::Present(server), _) if wanted.rebuild == Some(server.id) => Part::todo(
             Step::DeleteServer(server.id),
-            Verdict::no(ServerReady, reason::PROGRESSING, "The server is being replaced, as the annotation asks"),
+            Verdict::no(
+                ServerReady,
+                reason::PROGRESSING,
+                "The server is being replaced, as the annotation asks",
+            ),
         ),
         (ServerSight::Present(_), None) => Part::stuck(Verdict::no(
             ServerReady,
             reason::FOREIGN_SERVER,
             "The server's epoch label is missing; restore it, or replace the server with the annotation moorage.dev/rebuild",
         )),
-        (ServerSight::Present(_) | ServerSight::None, Some(_)) => Part { passable: true, ..Part::default() },
+        (ServerSight::Present(_) | ServerSight::None, Some(_)) => {
+            Part { passable: true, ..Part::default() }
+        }
     }
 }
 
@@ -66,12 +74,19 @@ pub fn plan(_: &Wanted, seen: &Observed, timing: Timing) -> Part {
             Verdict::no(
                 ServerReady,
                 reason::SERVER_OFF,
-                format!("Server {} is off; switch it on in Hetzner's console, or replace it with the annotation moorage.dev/rebuild={}", server.id, server.id),
+                format!(
+                    "Server {} is off; switch it on in Hetzner's console, or replace it with the annotation moorage.dev/rebuild={}",
+                    server.id, server.id
+                ),
             ),
             timing.report,
         ),
         // A sweep may be a minute old: the agent tells sooner that the server runs.
-        _ => Part::done(Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))),
+        _ => Part::done(Verdict::yes(
+            ServerReady,
+            reason::READY,
+            format!("Server {} exists", server.id),
+        )),
     }
 }
 
@@ -82,7 +97,8 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
     };
     let location = server.location.as_ref().map_or("", |place| place.name.as_str());
     let fits = wanted.placements.iter().any(|place| {
-        place.server_type == server.server_type.name && (location.is_empty() || place.location == location)
+        place.server_type == server.server_type.name
+            && (location.is_empty() || place.location == location)
     });
     if fits {
         return Verdict::yes(UpToDate, reason::READY, "The server is what the spec asks for");

@@ -96,7 +96,12 @@ pub fn of_deletion(
     now: Timestamp,
 ) -> OpenClawInstanceStatus {
     let (reason, message) = failure.map_or_else(
-        || (reason::DELETING, "The server, the tunnel and the DNS records are being deleted".to_owned()),
+        || {
+            (
+                reason::DELETING,
+                "The server, the tunnel and the DNS records are being deleted".to_owned(),
+            )
+        },
         |failure| (failure.reason, failure.message.clone()),
     );
     let mut verdicts = vec![
@@ -142,18 +147,25 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
         ConditionType::ConfigApplied,
     ];
     let bad = |kind| {
-        verdicts.iter().find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
+        verdicts
+            .iter()
+            .find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
     };
     // What failed says more than what waits for it.
     let failed = failure.map(|failure| failure.part);
     let worst = failed.and_then(bad).or_else(|| in_order.into_iter().find_map(bad)).cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
     let Some(worst) = worst else {
-        verdicts.push(Verdict::yes(ConditionType::Ready, reason::READY, "The server is as the spec says"));
+        verdicts.push(Verdict::yes(
+            ConditionType::Ready,
+            reason::READY,
+            "The server is as the spec says",
+        ));
         return Summary::Ready;
     };
     verdicts.push(Verdict::no(ConditionType::Ready, worst.reason, worst.message.clone()));
-    let stalled = failure.is_some_and(|failure| failure.retry == Retry::Changed) || needs_a_person(&worst);
+    let stalled =
+        failure.is_some_and(|failure| failure.retry == Retry::Changed) || needs_a_person(&worst);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     verdicts.push(Verdict::yes(second, worst.reason, worst.message));
     if stalled { Summary::Stalled } else { Summary::Progressing }
@@ -161,7 +173,8 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
 
 /// Whether a verdict of the planner stands until a person changes something.
 fn needs_a_person(verdict: &Verdict) -> bool {
-    let passing = [reason::PROGRESSING, reason::WAITING, reason::AGENT_UNREACHABLE, "SealingFailed"];
+    let passing =
+        [reason::PROGRESSING, reason::WAITING, reason::AGENT_UNREACHABLE, "SealingFailed"];
     match verdict.kind {
         ConditionType::CredentialsDelivered => !passing.contains(&verdict.reason),
         _ => [
@@ -198,7 +211,8 @@ fn server(seen: &Observed, master_key_id: &str) -> Option<ServerStatus> {
 }
 
 fn agent(seen: &Observed) -> Option<AgentStatus> {
-    let current = |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
+    let current =
+        |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
     let Some(view) = seen.agent.view() else {
         return seen.status.agent.clone().filter(current);
     };

@@ -20,8 +20,16 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
     if server_to_come && seen.tunnel_memory.bootstrapped != seen.epoch {
         // The tunnel is older than the server that is to be made: the server's user-data will hold
         // the bootstrap token of its own epoch, so the tunnel has to expect that one.
-        let verdict = Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being prepared for a new server");
+        let verdict = Verdict::no(
+            TunnelReady,
+            reason::PROGRESSING,
+            "The tunnel is being prepared for a new server",
+        );
         return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
     }
-    Part::done(Verdict::yes(TunnelReady, reason::READY, "The tunnel exists and only this server holds its token"))
+    Part::done(Verdict::yes(
+        TunnelReady,
+        reason::READY,
+        "The tunnel exists and only this server holds its token",
+    ))
 }

@@ -11,10 +11,7 @@ use moorage_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{
-        instance::DeletionPolicy,
-        pool::SshSpec,
-    },
+    api::{instance::DeletionPolicy, pool::SshSpec},
     cloudflare::AccountId,
     credentials::{refusal::Refusal, secret_source::CredentialRequest},
     hetzner::ServerId,

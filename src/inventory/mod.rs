@@ -83,8 +83,18 @@ impl Inventory {
         let mut changed = BTreeSet::new();
         let mut note = |owner: Option<InstanceId>| changed.extend(owner);
         seen.servers.replace(servers, |server| server.id, mark, |s| note(s.owner(installation)));
-        seen.tunnels.replace(tunnels, |tunnel| tunnel.id.clone(), mark, |t| note(t.owner(installation)));
-        seen.records.replace(records, |record| record.id.clone(), mark, |r| note(r.owner(installation)));
+        seen.tunnels.replace(
+            tunnels,
+            |tunnel| tunnel.id.clone(),
+            mark,
+            |t| note(t.owner(installation)),
+        );
+        seen.records.replace(
+            records,
+            |record| record.id.clone(),
+            mark,
+            |r| note(r.owner(installation)),
+        );
         seen.swept = Some(Timestamp::now());
         seen.changed.append(&mut changed);
         Ok(())

@@ -19,8 +19,16 @@ const RESERVED: [(&[&str], &str); 6] = [
 ];
 
 /// Last words of the names of fields that hold keys.
-const SECRET_FIELDS: [&str; 8] =
-    ["token", "apikey", "secret", "password", "signingsecret", "privatekey", "serviceaccount", "credentials"];
+const SECRET_FIELDS: [&str; 8] = [
+    "token",
+    "apikey",
+    "secret",
+    "password",
+    "signingsecret",
+    "privatekey",
+    "serviceaccount",
+    "credentials",
+];
 
 /// Prefixes by which well-known keys are recognised anywhere in a document.
 const KEY_PREFIXES: [(&str, usize); 7] = [
@@ -64,7 +72,9 @@ impl ConfigRefusal {
 impl fmt::Display for ConfigRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.kind {
-            RefusalKind::Reserved(remedy) => write!(formatter, "{} cannot be set: {remedy}", self.path),
+            RefusalKind::Reserved(remedy) => {
+                write!(formatter, "{} cannot be set: {remedy}", self.path)
+            }
             RefusalKind::LiteralSecret => write!(
                 formatter,
                 "{} holds a key in the clear: revoke it at its provider, then seal a new one and name it under spec.credentials",
@@ -112,7 +122,9 @@ fn walk(path: &str, name: &str, value: &Value, refusals: &mut Vec<ConfigRefusal>
             }
         }
         Value::Object(map) if is_reference(map) => {
-            let kind = RefusalKind::Reserved("name the key under spec.credentials; Moorage writes the reference");
+            let kind = RefusalKind::Reserved(
+                "name the key under spec.credentials; Moorage writes the reference",
+            );
             refusals.push(ConfigRefusal { path: path.to_owned(), kind });
         }
         Value::Object(map) => {
@@ -144,7 +156,8 @@ fn names_secret(name: &str) -> bool {
 }
 
 fn looks_like_key(text: &str) -> bool {
-    let words = text.split(|character: char| character.is_whitespace() || "\"'`,;=()<>".contains(character));
+    let words = text
+        .split(|character: char| character.is_whitespace() || "\"'`,;=()<>".contains(character));
     words.into_iter().any(|word| {
         KEY_PREFIXES.iter().any(|(prefix, least)| {
             word.strip_prefix(prefix).is_some_and(|rest| rest.len() >= *least && rest.is_ascii())

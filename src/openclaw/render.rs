@@ -112,9 +112,12 @@ fn place(document: &mut Value, name: &CredentialName, kind: CredentialType) {
         CredentialType::SlackAppToken => &["channels", "slack", "appToken"],
         CredentialType::SlackSigningSecret => &["channels", "slack", "signingSecret"],
         // A file of its own, which the gog skill reads; Moorage's own tokens have their places.
-        CredentialType::GoogleOAuthClient | CredentialType::TunnelToken | CredentialType::GatewayToken => return,
+        CredentialType::GoogleOAuthClient
+        | CredentialType::TunnelToken
+        | CredentialType::GatewayToken => return,
     };
-    let nested = path.iter().rev().fold(reference(name.as_str()), |inner, key| json!({ (*key): inner }));
+    let nested =
+        path.iter().rev().fold(reference(name.as_str()), |inner, key| json!({ (*key): inner }));
     lay_over(document, &nested);
 }
 
@@ -125,7 +128,8 @@ fn switch_off_channels_without_secret(
     credentials: &BTreeMap<CredentialName, CredentialType>,
 ) {
     for (channel, needs) in CHANNELS {
-        let missing = needs.iter().any(|(_, kind)| !credentials.values().any(|stored| stored == kind));
+        let missing =
+            needs.iter().any(|(_, kind)| !credentials.values().any(|stored| stored == kind));
         let Some(channel) = document.pointer_mut(&format!("/channels/{channel}")) else { continue };
         if let Value::Object(channel) = channel
             && missing

@@ -45,7 +45,10 @@ fn what_a_customer_may_not_set_is_refused_with_its_path(
     #[case] path: &str,
     #[case] reason: &str,
 ) {
-    assert!(refusals(config.clone()).iter().any(|(at, why)| at == path && *why == reason), "{config}");
+    assert!(
+        refusals(config.clone()).iter().any(|(at, why)| at == path && *why == reason),
+        "{config}"
+    );
 }
 
 #[test]
@@ -64,14 +67,17 @@ fn the_document_of_a_typical_instance() {
         "agents": {"defaults": {"model": {"primary": "anthropic/claude-sonnet-4-5"}}},
         "channels": {"telegram": {"enabled": true}, "discord": {"enabled": true}},
     });
-    let credentials =
-        [("anthropic", CredentialType::AnthropicApiKey), ("telegram", CredentialType::TelegramBotToken)];
+    let credentials = [
+        ("anthropic", CredentialType::AnthropicApiKey),
+        ("telegram", CredentialType::TelegramBotToken),
+    ];
     insta::assert_json_snapshot!(rendered(config, &credentials));
 }
 
 #[test]
 fn a_choice_of_the_customer_beats_a_default_but_not_what_is_enforced() {
-    let config = json!({"tools": {"exec": {"security": "full"}}, "gateway": {"bind": "lan", "port": 1}});
+    let config =
+        json!({"tools": {"exec": {"security": "full"}}, "gateway": {"bind": "lan", "port": 1}});
     let document = rendered(config, &[]);
     assert_eq!(document["tools"]["exec"]["security"], "full");
     assert_eq!(document["gateway"]["bind"], "loopback");
@@ -87,7 +93,11 @@ fn a_channel_without_its_secret_is_off_until_it_is_delivered() {
 }
 
 fn json_tree() -> impl Strategy<Value = Value> {
-    let leaf = prop_oneof![any::<bool>().prop_map(Value::from), any::<i32>().prop_map(Value::from), "[ -~]{0,12}".prop_map(Value::from)];
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        "[ -~]{0,12}".prop_map(Value::from)
+    ];
     leaf.prop_recursive(4, 24, 4, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),

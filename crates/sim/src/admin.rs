@@ -80,25 +80,13 @@ fn missing(what: &str) -> AdminError {
 pub fn router(world: &Arc<World>) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok"))
-        .route(
-            "/admin/hetzner/projects/{name}",
-            put(put_project).delete(delete_project),
-        )
-        .route(
-            "/admin/hetzner/projects/{name}/servers/{id}/vanish",
-            post(vanish),
-        )
-        .route(
-            "/admin/cloudflare/accounts/{id}",
-            put(put_account).delete(delete_account),
-        )
+        .route("/admin/hetzner/projects/{name}", put(put_project).delete(delete_project))
+        .route("/admin/hetzner/projects/{name}/servers/{id}/vanish", post(vanish))
+        .route("/admin/cloudflare/accounts/{id}", put(put_account).delete(delete_account))
         .route("/admin/journal", get(journal).delete(clear_journal))
         .route("/admin/journal/counts", get(journal_counts))
         .route("/admin/state", get(state))
-        .route(
-            "/admin/faults",
-            get(list_faults).post(add_fault).delete(clear_faults),
-        )
+        .route("/admin/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/admin/faults/{id}", delete(remove_fault))
         .with_state(Arc::clone(world))
 }
@@ -112,10 +100,7 @@ async fn put_project(
     if world.hetzner.put_project(&name, &spec) {
         Ok(StatusCode::NO_CONTENT)
     } else {
-        Err(AdminError(
-            StatusCode::CONFLICT,
-            "the token opens another project".to_owned(),
-        ))
+        Err(AdminError(StatusCode::CONFLICT, "the token opens another project".to_owned()))
     }
 }
 
@@ -123,10 +108,7 @@ async fn delete_project(
     State(world): Shared,
     Path(name): Path<String>,
 ) -> Result<StatusCode, AdminError> {
-    let servers = world
-        .hetzner
-        .remove_project(&name)
-        .ok_or_else(|| missing("project"))?;
+    let servers = world.hetzner.remove_project(&name).ok_or_else(|| missing("project"))?;
     for id in servers {
         delete_from_backend(&world, id).await?;
     }
@@ -139,10 +121,7 @@ async fn vanish(
     path: Result<Path<(String, u64)>, PathRejection>,
 ) -> Result<StatusCode, AdminError> {
     let Path((name, id)) = path?;
-    let project = world
-        .hetzner
-        .by_name(&name)
-        .ok_or_else(|| missing("project"))?;
+    let project = world.hetzner.by_name(&name).ok_or_else(|| missing("project"))?;
     if !hetzner::vanish(&project, id) {
         return Err(missing("server"));
     }
@@ -205,10 +184,7 @@ struct WorldDump {
 }
 
 async fn state(State(world): Shared) -> Json<WorldDump> {
-    Json(WorldDump {
-        hetzner: hetzner::dump(&world),
-        cloudflare: world.cloudflare.dump(),
-    })
+    Json(WorldDump { hetzner: hetzner::dump(&world), cloudflare: world.cloudflare.dump() })
 }
 
 async fn list_faults(State(world): Shared) -> Json<Vec<Fault>> {
@@ -225,13 +201,10 @@ async fn add_fault(
         serde_json::from_value(body.clone()).map_err(|error| refuse(error.to_string()))?;
     // A misspelt field would make a fault that strikes something else than the test believes.
     let known = serde_json::to_value(&spec).map_err(|error| refuse(error.to_string()))?;
-    let unknown = body
-        .as_object()
-        .and_then(|body| body.keys().find(|key| known.get(key).is_none()));
+    let unknown =
+        body.as_object().and_then(|body| body.keys().find(|key| known.get(key).is_none()));
     if let Some(field) = unknown {
-        return Err(refuse(format!(
-            "a fault of this kind has no field '{field}'"
-        )));
+        return Err(refuse(format!("a fault of this kind has no field '{field}'")));
     }
     Ok((StatusCode::CREATED, Json(world.faults.add(spec))))
 }
@@ -240,11 +213,7 @@ async fn remove_fault(
     State(world): Shared,
     id: Result<Path<u64>, PathRejection>,
 ) -> Result<StatusCode, AdminError> {
-    if world.faults.remove(id?.0) {
-        Ok(StatusCode::NO_CONTENT)
-    } else {
-        Err(missing("fault"))
-    }
+    if world.faults.remove(id?.0) { Ok(StatusCode::NO_CONTENT) } else { Err(missing("fault")) }
 }
 
 async fn clear_faults(State(world): Shared) -> StatusCode {

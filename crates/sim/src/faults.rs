@@ -38,11 +38,7 @@ fn once() -> Option<u32> {
 
 /// What a fault does.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(
-    tag = "kind",
-    rename_all = "kebab-case",
-    rename_all_fields = "camelCase"
-)]
+#[serde(tag = "kind", rename_all = "kebab-case", rename_all_fields = "camelCase")]
 pub enum FaultKind {
     /// Answers with this status and the cloud's own error envelope; nothing happens.
     Status {
@@ -114,10 +110,7 @@ impl Faults {
     pub fn add(&self, spec: FaultSpec) -> Fault {
         let mut registry = lock(&self.0);
         registry.last_id += 1;
-        let fault = Fault {
-            id: registry.last_id,
-            spec,
-        };
+        let fault = Fault { id: registry.last_id, spec };
         registry.faults.push(fault.clone());
         fault
     }
@@ -157,24 +150,17 @@ impl Faults {
 
     /// Whether a fault says that this type is sold out there, counted down.
     pub(crate) fn strike_stock(&self, tenant: &str, server_type: &str, location: &str) -> bool {
-        self.take(|spec| spec.sells_out(tenant, server_type, location))
-            .is_some()
+        self.take(|spec| spec.sells_out(tenant, server_type, location)).is_some()
     }
 
     /// Whether a fault says that this type is sold out there, without counting it down.
     pub(crate) fn sold_out(&self, tenant: &str, server_type: &str, location: &str) -> bool {
-        lock(&self.0)
-            .faults
-            .iter()
-            .any(|fault| fault.spec.sells_out(tenant, server_type, location))
+        lock(&self.0).faults.iter().any(|fault| fault.spec.sells_out(tenant, server_type, location))
     }
 
     fn take(&self, strikes: impl Fn(&FaultSpec) -> bool) -> Option<FaultKind> {
         let mut registry = lock(&self.0);
-        let index = registry
-            .faults
-            .iter()
-            .position(|fault| strikes(&fault.spec))?;
+        let index = registry.faults.iter().position(|fault| strikes(&fault.spec))?;
         let spec = &mut registry.faults[index].spec;
         let kind = spec.kind.clone();
         match &mut spec.times {
@@ -190,32 +176,20 @@ impl FaultSpec {
     fn meets(&self, cloud: Cloud, tenant: &str, method: &str, path: &str) -> bool {
         self.cloud == cloud
             && self.tenant.as_deref().is_none_or(|wanted| wanted == tenant)
-            && self
-                .method
-                .as_deref()
-                .is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
+            && self.method.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(method))
             && self.path.as_deref().is_none_or(|glob| matches(glob, path))
-            && self
-                .path_prefix
-                .as_deref()
-                .is_none_or(|glob| matches(&format!("{glob}*"), path))
+            && self.path_prefix.as_deref().is_none_or(|glob| matches(&format!("{glob}*"), path))
     }
 
     fn sells_out(&self, tenant: &str, server_type: &str, location: &str) -> bool {
-        let FaultKind::OutOfStock {
-            server_type: wanted_type,
-            location: wanted_location,
-        } = &self.kind
+        let FaultKind::OutOfStock { server_type: wanted_type, location: wanted_location } =
+            &self.kind
         else {
             return false;
         };
         self.meets(Cloud::Hetzner, tenant, "POST", "/servers")
-            && wanted_type
-                .as_deref()
-                .is_none_or(|wanted| wanted == server_type)
-            && wanted_location
-                .as_deref()
-                .is_none_or(|wanted| wanted == location)
+            && wanted_type.as_deref().is_none_or(|wanted| wanted == server_type)
+            && wanted_location.as_deref().is_none_or(|wanted| wanted == location)
     }
 }
 
@@ -250,9 +224,7 @@ pub(crate) fn replace_enum(value: &mut Value, field: &str, unknown: &str) {
                 }
             }
         }
-        Value::Array(items) => items
-            .iter_mut()
-            .for_each(|item| replace_enum(item, field, unknown)),
+        Value::Array(items) => items.iter_mut().for_each(|item| replace_enum(item, field, unknown)),
         _ => {}
     }
 }

@@ -61,9 +61,7 @@ impl Received {
     }
 
     fn strike(&self, world: &World, cloud: Cloud, tenant: &str) -> Option<FaultKind> {
-        world
-            .faults
-            .strike(cloud, tenant, self.parts.method.as_str(), &self.path)
+        world.faults.strike(cloud, tenant, self.parts.method.as_str(), &self.path)
     }
 
     fn into_request(self) -> Request {
@@ -81,16 +79,12 @@ pub(crate) async fn hetzner(
         Ok(received) => received,
         Err(response) => return response,
     };
-    let token = bearer(&received.parts.headers)
-        .map(str::to_owned)
-        .unwrap_or_default();
+    let token = bearer(&received.parts.headers).map(str::to_owned).unwrap_or_default();
     let project = world.hetzner.by_token(&token);
     let tenant = project.as_ref().map(|(name, _)| name.clone());
     let seq = received.note(&world, Cloud::Hetzner, tenant.as_deref());
     let response = if let Some((name, project)) = project {
-        let reading = lock(&project)
-            .rate
-            .take(Instant::now(), world.timings.rate_limit_scale);
+        let reading = lock(&project).rate.take(Instant::now(), world.timings.rate_limit_scale);
         let mut response = if reading.allowed {
             let fault = received.strike(&world, Cloud::Hetzner, &name);
             received.parts.extensions.insert(Call {
@@ -121,23 +115,15 @@ pub(crate) async fn cloudflare(
         Ok(received) => received,
         Err(response) => return response,
     };
-    let token = bearer(&received.parts.headers)
-        .map(str::to_owned)
-        .unwrap_or_default();
+    let token = bearer(&received.parts.headers).map(str::to_owned).unwrap_or_default();
     let grant = world.cloudflare.grant(&token);
     let tenant = grant.as_ref().map(|grant| grant.tenant.clone());
     let seq = received.note(&world, Cloud::Cloudflare, tenant.as_deref());
     let response = if let Some(grant) = grant {
-        match world
-            .cloudflare
-            .take_request(&grant.user, world.timings.rate_limit_scale)
-        {
+        match world.cloudflare.take_request(&grant.user, world.timings.rate_limit_scale) {
             Ok(()) => {
                 let fault = received.strike(&world, Cloud::Cloudflare, &grant.tenant);
-                received.parts.extensions.insert(Caller {
-                    state: world.cloudflare.clone(),
-                    grant,
-                });
+                received.parts.extensions.insert(Caller { state: world.cloudflare.clone(), grant });
                 with_fault(fault, Cloud::Cloudflare, &token, received, next).await
             }
             Err(blocked) => too_many(blocked),
@@ -160,12 +146,7 @@ async fn with_fault(
         None | Some(FaultKind::ActionError { .. } | FaultKind::OutOfStock { .. }) => {
             next.run(received.into_request()).await
         }
-        Some(FaultKind::Status {
-            status,
-            code,
-            message,
-            retry_after,
-        }) => {
+        Some(FaultKind::Status { status, code, message, retry_after }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = match cloud {
                 Cloud::Hetzner => {
@@ -179,9 +160,7 @@ async fn with_fault(
             let default = (status == StatusCode::TOO_MANY_REQUESTS && cloud == Cloud::Cloudflare)
                 .then_some(300);
             if let Some(seconds) = retry_after.or(default) {
-                response
-                    .headers_mut()
-                    .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
             }
             response
         }
@@ -231,11 +210,7 @@ fn close(world: &World, seq: u64, response: Response) -> Response {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    headers
-        .get(header::AUTHORIZATION)?
-        .to_str()
-        .ok()?
-        .strip_prefix("Bearer ")
+    headers.get(header::AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
 }
 
 fn hetzner_headers(headers: &mut HeaderMap, reading: &BucketReading) {
@@ -249,9 +224,7 @@ fn hetzner_headers(headers: &mut HeaderMap, reading: &BucketReading) {
 fn too_many(blocked: Duration) -> Response {
     let mut response = cloudflare::ApiError::rate_limited().into_response();
     let seconds = whole_seconds(blocked);
-    response
-        .headers_mut()
-        .insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds.max(1)));
     response
 }
 

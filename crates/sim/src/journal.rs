@@ -132,9 +132,7 @@ impl Journal {
     pub(crate) fn close(&self, seq: u64, status: u16, lost: bool) {
         let mut log = lock(&self.0);
         let cleared = log.cleared;
-        let index = seq
-            .checked_sub(cleared + 1)
-            .and_then(|index| usize::try_from(index).ok());
+        let index = seq.checked_sub(cleared + 1).and_then(|index| usize::try_from(index).ok());
         if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
             entry.status = Some(status);
             entry.lost = lost;
@@ -143,28 +141,15 @@ impl Journal {
 
     /// The entries that `filter` admits, in order of arrival.
     pub fn entries(&self, filter: &Filter) -> Vec<Entry> {
-        lock(&self.0)
-            .entries
-            .iter()
-            .filter(|entry| filter.admits(entry))
-            .cloned()
-            .collect()
+        lock(&self.0).entries.iter().filter(|entry| filter.admits(entry)).cloned().collect()
     }
 
     /// How often each kind of request came.
     pub fn counts(&self, filter: &Filter) -> Vec<Count> {
         let mut counts = BTreeMap::new();
-        for entry in lock(&self.0)
-            .entries
-            .iter()
-            .filter(|entry| filter.admits(entry))
-        {
-            let key = (
-                entry.cloud,
-                entry.tenant.clone(),
-                entry.method.clone(),
-                template(&entry.path),
-            );
+        for entry in lock(&self.0).entries.iter().filter(|entry| filter.admits(entry)) {
+            let key =
+                (entry.cloud, entry.tenant.clone(), entry.method.clone(), template(&entry.path));
             *counts.entry(key).or_insert(0) += 1;
         }
         counts
@@ -197,9 +182,7 @@ fn template(path: &str) -> String {
 
 fn is_id(segment: &str) -> bool {
     let digits = !segment.is_empty() && segment.bytes().all(|byte| byte.is_ascii_digit());
-    let long_hex = segment.len() >= 32
-        && segment
-            .bytes()
-            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let long_hex =
+        segment.len() >= 32 && segment.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
     digits || long_hex
 }

@@ -152,10 +152,7 @@ fn within_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr)
         .init();
-    match tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-    {
+    match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime.block_on(work),
         Err(error) => {
             terminal::complain(&format!("error: cannot start: {error}"));
@@ -179,16 +176,9 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
     let state_dir = StateDir::open(options.state_dir.as_deref())?;
     let cloudflare = CloudflareState::default();
-    let edge_addresses = EdgeAddresses {
-        visitors: options.listen_edge,
-        connectors: options.listen_connectors,
-    };
-    let edge = Edge::start(
-        Arc::new(cloudflare.clone()),
-        edge_addresses,
-        state_dir.path(),
-    )
-    .await?;
+    let edge_addresses =
+        EdgeAddresses { visitors: options.listen_edge, connectors: options.listen_connectors };
+    let edge = Edge::start(Arc::new(cloudflare.clone()), edge_addresses, state_dir.path()).await?;
     let backend: Arc<dyn VpsBackend> = match options.backend {
         Backend::None => Arc::new(NoBackend),
         Backend::Process => {

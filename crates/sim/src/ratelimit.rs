@@ -17,10 +17,7 @@ pub struct BucketLimit {
 
 impl Default for BucketLimit {
     fn default() -> Self {
-        Self {
-            limit: 3600,
-            refill_per_second: 1.0,
-        }
+        Self { limit: 3600, refill_per_second: 1.0 }
     }
 }
 
@@ -48,11 +45,7 @@ pub struct BucketReading {
 impl Bucket {
     /// A full bucket.
     pub fn new(limit: BucketLimit, now: Instant) -> Self {
-        Self {
-            limit,
-            level: f64::from(limit.limit),
-            at: now,
-        }
+        Self { limit, level: f64::from(limit.limit), at: now }
     }
 
     /// Takes one request out of the bucket if there is one. `scale` multiplies time.
@@ -93,11 +86,7 @@ pub struct WindowLimit {
 
 impl Default for WindowLimit {
     fn default() -> Self {
-        Self {
-            requests: 1200,
-            window_seconds: 300.0,
-            block_seconds: 300.0,
-        }
+        Self { requests: 1200, window_seconds: 300.0, block_seconds: 300.0 }
     }
 }
 
@@ -113,12 +102,7 @@ pub struct Window {
 impl Window {
     /// A window that begins now.
     pub fn new(limit: WindowLimit, now: Instant) -> Self {
-        Self {
-            limit,
-            began: now,
-            used: 0,
-            blocked_until: None,
-        }
+        Self { limit, began: now, used: 0, blocked_until: None }
     }
 
     /// Counts one request. `Err` says how long every call stays blocked.

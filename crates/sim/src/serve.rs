@@ -36,11 +36,7 @@ pub struct ListenAddresses {
 impl Default for ListenAddresses {
     fn default() -> Self {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self {
-            hetzner: any,
-            cloudflare: any,
-            admin: any,
-        }
+        Self { hetzner: any, cloudflare: any, admin: any }
     }
 }
 
@@ -97,12 +93,7 @@ impl Simulator {
             connector_edge: None,
             admin: format!("http://{admin}"),
         };
-        Ok(Self {
-            world,
-            endpoints,
-            stop,
-            listeners,
-        })
+        Ok(Self { world, endpoints, stop, listeners })
     }
 
     /// Notes the edge that stands before its tunnels.

@@ -47,10 +47,7 @@ impl BudgetPlan {
     /// Hetzner Cloud: 3,600 calls per project, one regained each second.
     pub const fn hetzner() -> Self {
         Self {
-            limit: Limit::Bucket {
-                capacity: 3600,
-                refill_every: Duration::from_secs(1),
-            },
+            limit: Limit::Bucket { capacity: 3600, refill_every: Duration::from_secs(1) },
             reserve_percent: 10,
             sweep_percent: 20,
             default_pause: Duration::from_secs(1),
@@ -62,10 +59,7 @@ impl BudgetPlan {
     /// and the reserve is half of Hetzner's to leave new instances nine calls of ten.
     pub const fn cloudflare() -> Self {
         Self {
-            limit: Limit::Window {
-                calls: 1176,
-                window: Duration::from_secs(300),
-            },
+            limit: Limit::Window { calls: 1176, window: Duration::from_secs(300) },
             reserve_percent: 5,
             sweep_percent: 20,
             default_pause: Duration::from_secs(300),
@@ -134,15 +128,9 @@ impl Ledger {
     /// How long a caller with `ahead` others before it waits for its call, if nobody else comes.
     pub fn wait_for(&mut self, now: Instant, priority: Priority, ahead: u32) -> Duration {
         let calls = ahead.saturating_add(1);
-        let reserve = if priority == Priority::Delete {
-            0
-        } else {
-            self.plan.reserve()
-        };
-        let mut wait = self
-            .all
-            .wait_for(now, calls.saturating_add(reserve))
-            .max(self.paused_for(now));
+        let reserve = if priority == Priority::Delete { 0 } else { self.plan.reserve() };
+        let mut wait =
+            self.all.wait_for(now, calls.saturating_add(reserve)).max(self.paused_for(now));
         if priority == Priority::Sweep {
             wait = wait.max(self.sweeps.wait_for(now, calls));
         }
@@ -159,10 +147,7 @@ impl Ledger {
     pub fn observe_remaining(&mut self, now: Instant, remaining: u32) {
         // The other calls on their way may not be in the cloud's count yet.
         let others = self.in_flight.saturating_sub(1);
-        let surplus = self
-            .all
-            .available(now)
-            .saturating_sub(remaining.saturating_sub(others));
+        let surplus = self.all.available(now).saturating_sub(remaining.saturating_sub(others));
         self.all.spend(now, surplus);
     }
 
@@ -185,8 +170,7 @@ impl Ledger {
     }
 
     fn paused_for(&self, now: Instant) -> Duration {
-        self.paused_until
-            .map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+        self.paused_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
     }
 }
 

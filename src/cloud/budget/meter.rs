@@ -35,17 +35,13 @@ impl Limit {
     #[must_use]
     pub fn share(self, percent: u32) -> Self {
         match self {
-            Self::Bucket {
-                capacity,
-                refill_every,
-            } => Self::Bucket {
+            Self::Bucket { capacity, refill_every } => Self::Bucket {
                 capacity: (capacity * percent / 100).max(1),
                 refill_every: refill_every * 100 / percent.max(1),
             },
-            Self::Window { calls, window } => Self::Window {
-                calls: (calls * percent / 100).max(1),
-                window,
-            },
+            Self::Window { calls, window } => {
+                Self::Window { calls: (calls * percent / 100).max(1), window }
+            }
         }
     }
 
@@ -71,14 +67,9 @@ impl Meter {
     /// A meter with every call available.
     pub fn full(limit: Limit, now: Instant) -> Self {
         match limit {
-            Limit::Bucket {
-                capacity,
-                refill_every,
-            } => Self::Bucket(Bucket {
-                capacity,
-                refill_every,
-                full_at: now,
-            }),
+            Limit::Bucket { capacity, refill_every } => {
+                Self::Bucket(Bucket { capacity, refill_every, full_at: now })
+            }
             Limit::Window { calls, window } => Self::Window(Window {
                 calls,
                 length: window,
@@ -130,13 +121,8 @@ pub struct Bucket {
 impl Bucket {
     fn available(&self, now: Instant) -> u32 {
         let missing = self.full_at.saturating_duration_since(now);
-        let missing = missing
-            .as_nanos()
-            .div_ceil(self.refill_every.as_nanos().max(1));
-        self.capacity
-            - u32::try_from(missing)
-                .unwrap_or(u32::MAX)
-                .min(self.capacity)
+        let missing = missing.as_nanos().div_ceil(self.refill_every.as_nanos().max(1));
+        self.capacity - u32::try_from(missing).unwrap_or(u32::MAX).min(self.capacity)
     }
 
     fn spend(&mut self, now: Instant, calls: u32) {
@@ -217,10 +203,7 @@ impl Window {
                 return self.forgotten_at(slot).saturating_duration_since(now);
             }
         }
-        let last = self
-            .slots
-            .back()
-            .map_or(now, |&(slot, _)| self.forgotten_at(slot));
+        let last = self.slots.back().map_or(now, |&(slot, _)| self.forgotten_at(slot));
         last.saturating_duration_since(now) + self.length * beyond
     }
 }

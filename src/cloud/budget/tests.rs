@@ -4,10 +4,7 @@ use super::*;
 
 fn plan(capacity: u32, refill_every: Duration) -> BudgetPlan {
     BudgetPlan {
-        limit: Limit::Bucket {
-            capacity,
-            refill_every,
-        },
+        limit: Limit::Bucket { capacity, refill_every },
         reserve_percent: 0,
         sweep_percent: 50,
         default_pause: Duration::from_secs(60),
@@ -24,22 +21,11 @@ async fn a_short_wait_is_waited_and_a_long_one_refused_at_once() {
     drop(budget.acquire(Priority::Normal, within(0)).await.unwrap());
 
     let started = Instant::now();
-    let refused = budget
-        .acquire(Priority::Normal, within(5))
-        .await
-        .unwrap_err();
+    let refused = budget.acquire(Priority::Normal, within(5)).await.unwrap_err();
     assert!(refused.wait > Duration::ZERO && refused.wait <= Duration::from_millis(50));
 
-    drop(
-        budget
-            .acquire(Priority::Normal, within(5_000))
-            .await
-            .unwrap(),
-    );
-    assert!(
-        started.elapsed() >= Duration::from_millis(20),
-        "it waited for the refill"
-    );
+    drop(budget.acquire(Priority::Normal, within(5_000)).await.unwrap());
+    assert!(started.elapsed() >= Duration::from_millis(20), "it waited for the refill");
 }
 
 #[tokio::test]
@@ -50,10 +36,7 @@ async fn callers_are_served_in_the_order_they_came() {
     for caller in 0..6 {
         let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
         callers.push(async move {
-            let permit = budget
-                .acquire(Priority::Normal, within(10_000))
-                .await
-                .unwrap();
+            let permit = budget.acquire(Priority::Normal, within(10_000)).await.unwrap();
             served.lock().unwrap().push(caller);
             drop(permit);
         });
@@ -74,9 +57,7 @@ async fn a_full_queue_refuses_without_waiting() {
         refused = second => assert!(refused.unwrap_err().wait > Duration::from_millis(1_500)),
     }
     assert_eq!(
-        budget.queues[Priority::Normal as usize]
-            .waiting
-            .load(Ordering::Relaxed),
+        budget.queues[Priority::Normal as usize].waiting.load(Ordering::Relaxed),
         0,
         "cancelled callers leave"
     );
@@ -87,16 +68,10 @@ async fn a_429_reaches_everyone_who_shares_the_group() {
     let registry = BudgetRegistry::default();
     let ours = registry.budget(Cloud::Cloudflare, "team-a");
     let permit = ours.acquire(Priority::Normal, within(0)).await.unwrap();
-    permit.settle(RateFeedback {
-        limited: true,
-        ..RateFeedback::default()
-    });
+    permit.settle(RateFeedback { limited: true, ..RateFeedback::default() });
 
     let same = registry.budget(Cloud::Cloudflare, "team-a");
-    let refused = same
-        .acquire(Priority::Delete, within(1_000))
-        .await
-        .unwrap_err();
+    let refused = same.acquire(Priority::Delete, within(1_000)).await.unwrap_err();
     assert!(refused.wait > Duration::from_secs(290));
     let other = registry.budget(Cloud::Cloudflare, "team-b");
     assert!(other.acquire(Priority::Normal, within(0)).await.is_ok());

@@ -110,11 +110,7 @@ pub(super) fn check_base_url(url: &Url, loopback: bool) -> Result<(), ConfigErro
         && url.query().is_none()
         && url.fragment().is_none()
         && !url.cannot_be_a_base();
-    if plain {
-        Ok(())
-    } else {
-        Err(ConfigError::NotARoot)
-    }
+    if plain { Ok(()) } else { Err(ConfigError::NotARoot) }
 }
 
 pub(super) fn is_loopback(url: &Url) -> bool {

@@ -30,14 +30,7 @@ impl Request {
         priority: Priority,
     ) -> Self {
         let path = path.iter().map(ToString::to_string).collect();
-        Self {
-            operation,
-            method,
-            path,
-            query: Vec::new(),
-            body: None,
-            priority,
-        }
+        Self { operation, method, path, query: Vec::new(), body: None, priority }
     }
 
     /// The same request with more segments.
@@ -82,9 +75,7 @@ impl Answer {
     }
 
     pub(crate) fn malformed(&self, message: &str) -> CloudError {
-        let kind = ErrorKind::Malformed {
-            maybe_applied: self.write,
-        };
+        let kind = ErrorKind::Malformed { maybe_applied: self.write };
         CloudError::new(self.cloud, self.operation, kind, message)
     }
 }
@@ -95,9 +86,5 @@ fn describe(error: &serde_json::Error) -> String {
     if text.starts_with("missing field") {
         return text;
     }
-    format!(
-        "unexpected JSON at line {}, column {}",
-        error.line(),
-        error.column()
-    )
+    format!("unexpected JSON at line {}, column {}", error.line(), error.column())
 }

@@ -15,12 +15,8 @@ static PLAIN: Dialect = Dialect {
     cloud: Cloud::Hetzner,
     refusal: |refused| {
         let kind = match refused.status.as_u16() {
-            429 => ErrorKind::RateLimited {
-                retry_after: refused.pause,
-            },
-            500..=599 => ErrorKind::Transient {
-                maybe_applied: refused.write,
-            },
+            429 => ErrorKind::RateLimited { retry_after: refused.pause },
+            500..=599 => ErrorKind::Transient { maybe_applied: refused.write },
             _ => ErrorKind::InvalidInput { fields: Vec::new() },
         };
         (kind, String::from_utf8_lossy(refused.body).into_owned())
@@ -42,11 +38,7 @@ fn transport(server: &TestServer) -> Transport {
 }
 
 async fn error(transport: &Transport, request: Request) -> CloudError {
-    transport
-        .send(request)
-        .await
-        .err()
-        .expect("the call must fail")
+    transport.send(request).await.err().expect("the call must fail")
 }
 
 #[tokio::test]
@@ -58,15 +50,7 @@ async fn a_request_carries_token_path_query_and_body() {
     transport(&server).send(request).await.unwrap();
 
     let requests = server.requests();
-    let [
-        Recorded {
-            method,
-            target,
-            authorization,
-            body,
-        },
-    ] = requests.as_slice()
-    else {
+    let [Recorded { method, target, authorization, body }] = requests.as_slice() else {
         panic!("one request expected: {requests:?}")
     };
     assert_eq!(method, Method::PUT);
@@ -79,12 +63,7 @@ async fn a_request_carries_token_path_query_and_body() {
 async fn a_read_is_repeated_twice_at_most() {
     let server = TestServer::start(|_| Reply::Text(503, "busy".into())).await;
     let error = error(&transport(&server), get()).await;
-    assert_eq!(
-        error.kind,
-        ErrorKind::Transient {
-            maybe_applied: false
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Transient { maybe_applied: false });
     assert_eq!(error.classify(), Classification::Retry);
     assert_eq!(server.requests().len(), 3);
 }
@@ -102,10 +81,7 @@ async fn a_read_that_recovers_succeeds() {
     })
     .await;
     let answer = transport(&server).send(get()).await.unwrap();
-    assert_eq!(
-        answer.parse::<serde_json::Value>().unwrap(),
-        json!({"ok": true})
-    );
+    assert_eq!(answer.parse::<serde_json::Value>().unwrap(), json!({"ok": true}));
 }
 
 #[rstest]
@@ -142,47 +118,31 @@ async fn a_silent_cloud_meets_the_deadline(#[case] request: Request, #[case] may
 #[tokio::test]
 async fn a_connection_lost_after_a_write_leaves_its_outcome_unknown() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let connections = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut buffer = [0; 1024];
         assert!(stream.read(&mut buffer).await.unwrap() > 0);
         drop(stream);
         // A second connection would be a retry behind the client's back.
-        tokio::time::timeout(Duration::from_millis(300), listener.accept())
-            .await
-            .is_err()
+        tokio::time::timeout(Duration::from_millis(300), listener.accept()).await.is_err()
     });
     let transport =
         Transport::new(&PLAIN, test_server::config(url, BudgetPlan::hetzner())).unwrap();
     let error = error(&transport, post()).await;
-    assert_eq!(
-        error.kind,
-        ErrorKind::Transient {
-            maybe_applied: true
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Transient { maybe_applied: true });
     assert!(connections.await.unwrap(), "the write was sent once");
 }
 
 #[tokio::test]
 async fn a_write_that_found_no_server_was_not_applied() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("http://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     drop(listener);
     let transport =
         Transport::new(&PLAIN, test_server::config(url, BudgetPlan::hetzner())).unwrap();
     let error = error(&transport, post()).await;
-    assert_eq!(
-        error.kind,
-        ErrorKind::Transient {
-            maybe_applied: false
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Transient { maybe_applied: false });
     assert_eq!(error.classify(), Classification::Retry);
 }
 
@@ -192,18 +152,8 @@ async fn an_answer_beyond_the_cap_is_refused() {
     let mut config = server.config(BudgetPlan::hetzner());
     config.limits.response_bytes = 1_999;
     let transport = Transport::new(&PLAIN, config).unwrap();
-    assert_eq!(
-        error(&transport, get()).await.kind,
-        ErrorKind::Malformed {
-            maybe_applied: false
-        }
-    );
-    assert_eq!(
-        error(&transport, post()).await.kind,
-        ErrorKind::Malformed {
-            maybe_applied: true
-        }
-    );
+    assert_eq!(error(&transport, get()).await.kind, ErrorKind::Malformed { maybe_applied: false });
+    assert_eq!(error(&transport, post()).await.kind, ErrorKind::Malformed { maybe_applied: true });
 }
 
 #[tokio::test]
@@ -216,12 +166,7 @@ async fn an_unreadable_answer_is_not_quoted() {
     let server = TestServer::start(|_| Reply::json(200, json!({"id": "hunter2"}))).await;
     let answer = transport(&server).send(post()).await.unwrap();
     let error = answer.parse::<Thing>().unwrap_err();
-    assert_eq!(
-        error.kind,
-        ErrorKind::Malformed {
-            maybe_applied: true
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Malformed { maybe_applied: true });
     assert!(!format!("{error} {error:?}").contains("hunter2"));
 }
 
@@ -252,10 +197,7 @@ async fn what_the_cloud_says_is_left_binds_the_next_call() {
         TestServer::start(|_| Reply::Json(200, json!({}), vec![("left", "0".to_owned())])).await;
     let log = Arc::new(Log::default());
     let mut config = server.config(BudgetPlan {
-        limit: Limit::Bucket {
-            capacity: 100,
-            refill_every: Duration::from_secs(60),
-        },
+        limit: Limit::Bucket { capacity: 100, refill_every: Duration::from_secs(60) },
         ..BudgetPlan::hetzner()
     });
     config.observer = Arc::clone(&log) as Arc<dyn CallObserver>;
@@ -268,13 +210,7 @@ async fn what_the_cloud_says_is_left_binds_the_next_call() {
     );
     assert_eq!(server.requests().len(), 1, "the second was not sent");
     let seen = log.0.lock().unwrap().clone();
-    assert_eq!(
-        seen,
-        [
-            ("read_it", StatusClass::Success),
-            ("read_it", StatusClass::OverBudget)
-        ]
-    );
+    assert_eq!(seen, [("read_it", StatusClass::Success), ("read_it", StatusClass::OverBudget)]);
 }
 
 #[rstest]
@@ -291,12 +227,7 @@ async fn a_429_stops_every_further_call(
     let config = server.config(BudgetPlan::cloudflare());
     let transport = Transport::new(&PLAIN, config).unwrap();
     let first = error(&transport, get()).await;
-    assert_eq!(
-        first.kind,
-        ErrorKind::RateLimited {
-            retry_after: Duration::from_secs(seconds)
-        }
-    );
+    assert_eq!(first.kind, ErrorKind::RateLimited { retry_after: Duration::from_secs(seconds) });
     let second = error(&transport, get()).await;
     assert!(matches!(second.kind, ErrorKind::BudgetExhausted { .. }));
     assert_eq!(server.requests().len(), 1);
@@ -333,9 +264,7 @@ async fn tls_server() -> (Url, Vec<u8>) {
         .unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("https://{}", listener.local_addr().unwrap())
-        .parse()
-        .unwrap();
+    let url = format!("https://{}", listener.local_addr().unwrap()).parse().unwrap();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
             if let Ok(mut stream) = acceptor.accept(stream).await {
@@ -361,21 +290,14 @@ async fn an_extra_root_is_trusted_and_a_stranger_is_not() {
     let config = test_server::config(url, BudgetPlan::hetzner());
     let strict = Transport::new(&PLAIN, config).unwrap();
     let error = error(&strict, post()).await;
-    assert_eq!(
-        error.kind,
-        ErrorKind::Transient {
-            maybe_applied: false
-        }
-    );
+    assert_eq!(error.kind, ErrorKind::Transient { maybe_applied: false });
     assert!(error.message().contains("certificate"), "{error}");
 }
 
 #[test]
 fn certificates_that_are_none_are_refused() {
-    let mut config = test_server::config(
-        "https://api.hetzner.cloud/v1".parse().unwrap(),
-        BudgetPlan::hetzner(),
-    );
+    let mut config =
+        test_server::config("https://api.hetzner.cloud/v1".parse().unwrap(), BudgetPlan::hetzner());
     config.extra_root_certificates =
         Some(b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".to_vec());
     assert!(Transport::new(&PLAIN, config).is_err());

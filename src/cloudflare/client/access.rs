@@ -22,19 +22,9 @@ const ACCESS_PER_PAGE: u64 = 100;
 impl AccessApi for CloudflareClient {
     async fn list_access_apps(&self, priority: Priority) -> Result<Vec<AccessApp>, CloudError> {
         let request = || {
-            self.account_request(
-                "list_access_apps",
-                Method::GET,
-                [&"access", &"apps"],
-                priority,
-            )
+            self.account_request("list_access_apps", Method::GET, [&"access", &"apps"], priority)
         };
-        self.list(
-            ACCESS_PER_PAGE,
-            |app: &AccessApp| app.id.to_string(),
-            request,
-        )
-        .await
+        self.list(ACCESS_PER_PAGE, |app: &AccessApp| app.id.to_string(), request).await
     }
 
     async fn create_access_app(&self, app: &AccessAppSpec) -> Result<AccessApp, CloudError> {
@@ -78,12 +68,7 @@ impl AccessApi for CloudflareClient {
                 priority,
             )
         };
-        self.list(
-            ACCESS_PER_PAGE,
-            |policy: &AccessPolicy| policy.id.to_string(),
-            request,
-        )
-        .await
+        self.list(ACCESS_PER_PAGE, |policy: &AccessPolicy| policy.id.to_string(), request).await
     }
 
     async fn create_access_policy(
@@ -130,12 +115,7 @@ impl AccessApi for CloudflareClient {
                 priority,
             )
         };
-        self.list(
-            ACCESS_PER_PAGE,
-            |token: &ServiceToken| token.id.to_string(),
-            request,
-        )
-        .await
+        self.list(ACCESS_PER_PAGE, |token: &ServiceToken| token.id.to_string(), request).await
     }
 
     async fn create_service_token(
@@ -167,9 +147,9 @@ impl AccessApi for CloudflareClient {
         let path: [&dyn fmt::Display; 4] = [&"access", &"service_tokens", id, &"rotate"];
         let request =
             self.account_request("rotate_service_token", Method::POST, path, Priority::Normal);
-        self.write(request.json(&Body {
-            previous_client_secret_expires_at: previous_secret_expires_at,
-        }))
+        self.write(
+            request.json(&Body { previous_client_secret_expires_at: previous_secret_expires_at }),
+        )
         .await
     }
 

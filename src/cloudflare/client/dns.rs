@@ -35,12 +35,7 @@ impl DnsApi for CloudflareClient {
                 request.query("comment.startswith", comment_prefix)
             }
         };
-        self.list(
-            RECORDS_PER_PAGE,
-            |record: &DnsRecord| record.id.to_string(),
-            request,
-        )
-        .await
+        self.list(RECORDS_PER_PAGE, |record: &DnsRecord| record.id.to_string(), request).await
     }
 
     async fn find_dns_records_by_name(
@@ -58,12 +53,7 @@ impl DnsApi for CloudflareClient {
             )
             .query("name", name)
         };
-        self.list(
-            RECORDS_PER_PAGE,
-            |record: &DnsRecord| record.id.to_string(),
-            request,
-        )
-        .await
+        self.list(RECORDS_PER_PAGE, |record: &DnsRecord| record.id.to_string(), request).await
     }
 
     async fn dns_batch(
@@ -75,23 +65,14 @@ impl DnsApi for CloudflareClient {
             return Ok(DnsBatchResult::default());
         }
         let only_deletes = batch.patches.is_empty() && batch.posts.is_empty();
-        let priority = if only_deletes {
-            Priority::Delete
-        } else {
-            Priority::Normal
-        };
+        let priority = if only_deletes { Priority::Delete } else { Priority::Normal };
         let body = BatchBody {
-            deletes: batch
-                .deletes
-                .iter()
-                .map(|id| RecordReference { id })
-                .collect(),
+            deletes: batch.deletes.iter().map(|id| RecordReference { id }).collect(),
             patches: &batch.patches,
             posts: &batch.posts,
         };
         let path: [&dyn fmt::Display; 4] = [&"zones", zone, &"dns_records", &"batch"];
-        self.write(Request::new("dns_batch", Method::POST, path, priority).json(&body))
-            .await
+        self.write(Request::new("dns_batch", Method::POST, path, priority).json(&body)).await
     }
 
     async fn get_zone(
@@ -99,12 +80,6 @@ impl DnsApi for CloudflareClient {
         priority: Priority,
         zone: &ZoneId,
     ) -> Result<Option<Zone>, CloudError> {
-        self.read(Request::new(
-            "get_zone",
-            Method::GET,
-            [&"zones", zone],
-            priority,
-        ))
-        .await
+        self.read(Request::new("get_zone", Method::GET, [&"zones", zone], priority)).await
     }
 }

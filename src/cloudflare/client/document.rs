@@ -48,10 +48,7 @@ pub(super) fn parse<T: DeserializeOwned>(answer: &Answer) -> Result<Envelope<T>,
     }
     let errors = envelope.errors.unwrap_or_default();
     let codes: Vec<String> = errors.iter().map(|error| error.code.to_string()).collect();
-    Err(answer.malformed(&format!(
-        "a refusal under a success status, codes: {}",
-        codes.join(", ")
-    )))
+    Err(answer.malformed(&format!("a refusal under a success status, codes: {}", codes.join(", "))))
 }
 
 /// Refuses what says itself that it is no success. A deletion's result is of no interest, and
@@ -64,9 +61,7 @@ pub(super) fn accepted(answer: &Answer) -> Result<(), CloudError> {
 }
 
 pub(super) fn result<T: DeserializeOwned>(answer: &Answer) -> Result<T, CloudError> {
-    parse(answer)?
-        .result
-        .ok_or_else(|| answer.malformed("the result is missing"))
+    parse(answer)?.result.ok_or_else(|| answer.malformed("the result is missing"))
 }
 
 /// The body of `POST /cfd_tunnel`; also, with nothing but the secret, of its `PATCH`.
@@ -116,18 +111,12 @@ pub(super) struct PolicyReference<'a> {
 
 impl<'a> From<&'a AccessAppSpec> for AppBody<'a> {
     fn from(app: &'a AccessAppSpec) -> Self {
-        let policies = app
-            .policies
-            .iter()
-            .zip(1..)
-            .map(|(id, precedence)| PolicyReference { id, precedence });
+        let policies =
+            app.policies.iter().zip(1..).map(|(id, precedence)| PolicyReference { id, precedence });
         Self {
             name: &app.name,
             kind: "self_hosted",
-            domain: app
-                .destinations
-                .first()
-                .and_then(|destination| destination.uri.as_deref()),
+            domain: app.destinations.first().and_then(|destination| destination.uri.as_deref()),
             destinations: &app.destinations,
             policies: policies.collect(),
             app_launcher_visible: false,

@@ -8,12 +8,11 @@ use serde::Serialize;
 
 use super::CloudflareClient;
 use super::document::TunnelBody;
-use crate::master_key::TunnelSecret;
 use crate::cloud::{CloudError, Deletion, Priority};
 use crate::cloudflare::{
-    CreateTunnel, Tunnel, TunnelApi, TunnelConfiguration, TunnelId,
-    VersionedTunnelConfiguration,
+    CreateTunnel, Tunnel, TunnelApi, TunnelConfiguration, TunnelId, VersionedTunnelConfiguration,
 };
+use crate::master_key::TunnelSecret;
 
 /// The most tunnels that Cloudflare puts on a page.
 const TUNNELS_PER_PAGE: u64 = 1_000;
@@ -30,13 +29,8 @@ impl TunnelApi for CloudflareClient {
                 .query("is_deleted", false)
                 .query("include_prefix", name_prefix)
         };
-        let mut tunnels = self
-            .list(
-                TUNNELS_PER_PAGE,
-                |tunnel: &Tunnel| tunnel.id.to_string(),
-                request,
-            )
-            .await?;
+        let mut tunnels =
+            self.list(TUNNELS_PER_PAGE, |tunnel: &Tunnel| tunnel.id.to_string(), request).await?;
         tunnels.retain(|tunnel| tunnel.deleted_at.is_none());
         Ok(tunnels)
     }
@@ -58,25 +52,13 @@ impl TunnelApi for CloudflareClient {
         name: &str,
     ) -> Result<Option<Tunnel>, CloudError> {
         let request = || {
-            self.account_request(
-                "find_tunnel_by_name",
-                Method::GET,
-                [&"cfd_tunnel"],
-                priority,
-            )
-            .query("is_deleted", false)
-            .query("name", name)
+            self.account_request("find_tunnel_by_name", Method::GET, [&"cfd_tunnel"], priority)
+                .query("is_deleted", false)
+                .query("name", name)
         };
-        let tunnels = self
-            .list(
-                TUNNELS_PER_PAGE,
-                |tunnel: &Tunnel| tunnel.id.to_string(),
-                request,
-            )
-            .await?;
-        Ok(tunnels
-            .into_iter()
-            .find(|tunnel| tunnel.name == name && tunnel.deleted_at.is_none()))
+        let tunnels =
+            self.list(TUNNELS_PER_PAGE, |tunnel: &Tunnel| tunnel.id.to_string(), request).await?;
+        Ok(tunnels.into_iter().find(|tunnel| tunnel.name == name && tunnel.deleted_at.is_none()))
     }
 
     async fn create_tunnel(&self, tunnel: &CreateTunnel<'_>) -> Result<Tunnel, CloudError> {
@@ -86,12 +68,8 @@ impl TunnelApi for CloudflareClient {
             config_src: Some("cloudflare"),
             tunnel_secret: secret.expose_str().unwrap_or_default(),
         };
-        let request = self.account_request(
-            "create_tunnel",
-            Method::POST,
-            [&"cfd_tunnel"],
-            Priority::Normal,
-        );
+        let request =
+            self.account_request("create_tunnel", Method::POST, [&"cfd_tunnel"], Priority::Normal);
         self.write(request.json(&body)).await
     }
 
@@ -124,12 +102,8 @@ impl TunnelApi for CloudflareClient {
             tunnel_secret: secret.expose_str().unwrap_or_default(),
         };
         let path: [&dyn fmt::Display; 2] = [&"cfd_tunnel", id];
-        let request = self.account_request(
-            "rotate_tunnel_secret",
-            Method::PATCH,
-            path,
-            Priority::Normal,
-        );
+        let request =
+            self.account_request("rotate_tunnel_secret", Method::PATCH, path, Priority::Normal);
         self.write(request.json(&body)).await
     }
 
@@ -153,15 +127,8 @@ impl TunnelApi for CloudflareClient {
             config: &'a TunnelConfiguration,
         }
         let path: [&dyn fmt::Display; 3] = [&"cfd_tunnel", id, &"configurations"];
-        let request = self.account_request(
-            "put_tunnel_configuration",
-            Method::PUT,
-            path,
-            Priority::Normal,
-        );
-        self.write(request.json(&Body {
-            config: configuration,
-        }))
-        .await
+        let request =
+            self.account_request("put_tunnel_configuration", Method::PUT, path, Priority::Normal);
+        self.write(request.json(&Body { config: configuration })).await
     }
 }

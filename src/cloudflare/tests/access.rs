@@ -10,10 +10,7 @@ async fn a_list_without_pages_is_read_once_more_at_most() {
         ok(tokens.collect::<Vec<Value>>())
     })
     .await;
-    let tokens = client(&server)
-        .list_service_tokens(Priority::Normal)
-        .await
-        .unwrap();
+    let tokens = client(&server).list_service_tokens(Priority::Normal).await.unwrap();
     assert_eq!(tokens.len(), 100);
     assert_eq!(server.requests().len(), 2);
 }
@@ -43,10 +40,7 @@ async fn access_is_set_up_from_token_policy_and_application() {
     assert_eq!(issued.client_secret.expose_secret(), "shown-once");
     assert!(!format!("{issued:?}").contains("shown-once"));
     let expires = "2026-09-01T10:00:00Z".parse().unwrap();
-    client
-        .rotate_service_token(&issued.token.id, Some(expires))
-        .await
-        .unwrap();
+    client.rotate_service_token(&issued.token.id, Some(expires)).await.unwrap();
     let spec = AccessPolicySpec {
         name: "pool".into(),
         decision: Decision::NonIdentity,
@@ -65,28 +59,15 @@ async fn access_is_set_up_from_token_policy_and_application() {
     assert_eq!(made.destinations.as_ref(), Some(&app.destinations));
     client.update_access_app(&made.id, &app).await.unwrap();
     assert_eq!(
-        client
-            .list_access_apps(Priority::Normal)
-            .await
-            .unwrap()
-            .len(),
+        client.list_access_apps(Priority::Normal).await.unwrap().len(),
         1,
         "both have one id"
     );
-    assert_eq!(
-        client.delete_service_token(&issued.token.id).await,
-        Ok(Deletion::AlreadyGone)
-    );
-    assert_eq!(
-        client.delete_access_policy(&policy.id).await,
-        Ok(Deletion::AlreadyGone)
-    );
+    assert_eq!(client.delete_service_token(&issued.token.id).await, Ok(Deletion::AlreadyGone));
+    assert_eq!(client.delete_access_policy(&policy.id).await, Ok(Deletion::AlreadyGone));
 
     let requests = server.requests();
-    assert_eq!(
-        requests[1].target,
-        format!("/v1/accounts/acc1/access/service_tokens/{ID}/rotate")
-    );
+    assert_eq!(requests[1].target, format!("/v1/accounts/acc1/access/service_tokens/{ID}/rotate"));
     assert_eq!(
         requests[1].body,
         json!({"previous_client_secret_expires_at": "2026-09-01T10:00:00Z"})

@@ -42,16 +42,10 @@ async fn records_are_found_by_comment_and_by_name() {
         .await
         .unwrap();
     assert_eq!(records[0].record_type, RecordType::Unknown("HTTPS".into()));
-    client
-        .list_dns_records(Priority::Sweep, &zone(), "moorage i1 ")
-        .await
-        .unwrap();
+    client.list_dns_records(Priority::Sweep, &zone(), "moorage i1 ").await.unwrap();
     let requests = server.requests();
     assert_eq!(query(&requests[0], "name").unwrap(), "ada.example.com");
-    assert_eq!(
-        query(&requests[1], "comment.startswith").unwrap(),
-        "moorage i1 "
-    );
+    assert_eq!(query(&requests[1], "comment.startswith").unwrap(), "moorage i1 ");
     assert_eq!(query(&requests[1], "per_page").unwrap(), "5000");
 }
 
@@ -64,27 +58,14 @@ async fn deletions_pass_when_only_the_reserve_is_left() {
             tunnel_json(TUNNEL, "moorage-ada")
         };
         let body = json!({"success": true, "result": result});
-        Reply::Json(
-            200,
-            body,
-            vec![("Ratelimit", "\"default\";r=20;t=100".into())],
-        )
+        Reply::Json(200, body, vec![("Ratelimit", "\"default\";r=20;t=100".into())])
     })
     .await;
     let client = client(&server);
-    client
-        .get_tunnel(Priority::Normal, &tunnel_id())
-        .await
-        .unwrap();
+    client.get_tunnel(Priority::Normal, &tunnel_id()).await.unwrap();
     let error = client.dns_batch(&zone(), &batch()).await.unwrap_err();
-    assert!(
-        matches!(error.kind, ErrorKind::BudgetExhausted { .. }),
-        "{error}"
-    );
-    let only_deletes = DnsBatch {
-        deletes: batch().deletes,
-        ..DnsBatch::default()
-    };
+    assert!(matches!(error.kind, ErrorKind::BudgetExhausted { .. }), "{error}");
+    let only_deletes = DnsBatch { deletes: batch().deletes, ..DnsBatch::default() };
     client.dns_batch(&zone(), &only_deletes).await.unwrap();
     client.delete_tunnel(&tunnel_id()).await.unwrap();
 }
@@ -95,11 +76,7 @@ async fn a_zone_names_its_account() {
         ok(json!({"id": "zone1", "name": "example.com", "status": "purged", "account": {"id": "acc1", "name": "x"}}))
     })
     .await;
-    let found = client(&server)
-        .get_zone(Priority::Normal, &zone())
-        .await
-        .unwrap()
-        .unwrap();
+    let found = client(&server).get_zone(Priority::Normal, &zone()).await.unwrap().unwrap();
     assert_eq!(found.account.id.as_str(), "acc1");
     assert_eq!(found.status, Some(ZoneStatus::Unknown("purged".into())));
 }

@@ -6,12 +6,8 @@ use serde_json::json;
 use super::*;
 use crate::cloud::{Classification, Conflict, ErrorKind, Outcome};
 
-const PAUSED: ErrorKind = ErrorKind::RateLimited {
-    retry_after: Duration::from_secs(300),
-};
-const UNKNOWN: ErrorKind = ErrorKind::Transient {
-    maybe_applied: true,
-};
+const PAUSED: ErrorKind = ErrorKind::RateLimited { retry_after: Duration::from_secs(300) };
+const UNKNOWN: ErrorKind = ErrorKind::Transient { maybe_applied: true };
 
 #[rstest]
 #[case(400, 81053, ErrorKind::Conflict(Conflict::HostExists))]
@@ -40,16 +36,9 @@ async fn every_refusal_becomes_its_kind_and_never_shows_the_token(
     #[case] expected: ErrorKind,
 ) {
     let server = TestServer::start(move |_| Reply::json(status, refusal(code))).await;
-    let error = client(&server)
-        .dns_batch(&zone(), &batch())
-        .await
-        .unwrap_err();
+    let error = client(&server).dns_batch(&zone(), &batch()).await.unwrap_err();
     assert_eq!(error.kind, expected);
-    for shown in [
-        format!("{error}"),
-        format!("{error:?}"),
-        format!("{error:#?}"),
-    ] {
+    for shown in [format!("{error}"), format!("{error:?}"), format!("{error:#?}")] {
         assert!(!shown.contains(TOKEN), "{shown}");
     }
     assert_eq!(server.requests().len(), 1, "a write is sent once");
@@ -69,24 +58,15 @@ async fn a_refused_batch_says_whether_halving_it_helps(
     #[case] halve: bool,
 ) {
     let server = TestServer::start(move |_| Reply::json(status, refusal(code))).await;
-    let error = client(&server)
-        .dns_batch(&zone(), &batch())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        (error.outcome(), error.blames_the_request()),
-        (outcome, halve)
-    );
+    let error = client(&server).dns_batch(&zone(), &batch()).await.unwrap_err();
+    assert_eq!((error.outcome(), error.blames_the_request()), (outcome, halve));
 }
 
 #[tokio::test]
 async fn a_limit_of_the_account_is_told_from_a_missing_permission() {
     let body = json!({"success": false, "errors": [{"code": 12130, "message": "Limit of 50 service tokens reached"}]});
     let server = TestServer::start(move |_| Reply::json(403, body.clone())).await;
-    let error = client(&server)
-        .create_service_token("pool", "8760h")
-        .await
-        .unwrap_err();
+    let error = client(&server).create_service_token("pool", "8760h").await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::QuotaExceeded);
 }
 
@@ -95,52 +75,27 @@ async fn a_revoked_token_is_told_from_a_missing_permission() {
     let body =
         json!({"success": false, "errors": [{"code": 9109, "message": "Invalid access token"}]});
     let server = TestServer::start(move |_| Reply::json(403, body.clone())).await;
-    let error = client(&server)
-        .get_zone(Priority::Normal, &zone())
-        .await
-        .unwrap_err();
+    let error = client(&server).get_zone(Priority::Normal, &zone()).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unauthorized);
 }
 
 #[tokio::test]
 async fn a_wrong_path_is_not_taken_for_a_missing_object() {
     let server = TestServer::start(|_| Reply::json(404, refusal(7003))).await;
-    let error = client(&server)
-        .get_tunnel(Priority::Normal, &tunnel_id())
-        .await
-        .unwrap_err();
+    let error = client(&server).get_tunnel(Priority::Normal, &tunnel_id()).await.unwrap_err();
     assert_eq!(error.classify(), Classification::Terminal);
     let server = TestServer::start(|_| Reply::Text(404, "<html>nginx</html>".into())).await;
-    let error = client(&server)
-        .delete_tunnel(&tunnel_id())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.kind,
-        ErrorKind::Malformed {
-            maybe_applied: true
-        }
-    );
+    let error = client(&server).delete_tunnel(&tunnel_id()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed { maybe_applied: true });
 }
 
 #[tokio::test]
 async fn a_refusal_under_a_200_is_no_success() {
     let server = TestServer::start(|_| Reply::json(200, refusal(1003))).await;
-    let error = client(&server)
-        .get_zone(Priority::Normal, &zone())
-        .await
-        .unwrap_err();
-    assert_eq!(
-        error.kind,
-        ErrorKind::Malformed {
-            maybe_applied: false
-        }
-    );
+    let error = client(&server).get_zone(Priority::Normal, &zone()).await.unwrap_err();
+    assert_eq!(error.kind, ErrorKind::Malformed { maybe_applied: false });
     assert!(!format!("{error}{error:?}").contains(TOKEN));
-    let error = client(&server)
-        .delete_tunnel(&tunnel_id())
-        .await
-        .unwrap_err();
+    let error = client(&server).delete_tunnel(&tunnel_id()).await.unwrap_err();
     assert_eq!(error.classify(), Classification::Confirm);
     assert!(!format!("{error}{error:?}").contains(TOKEN));
 }

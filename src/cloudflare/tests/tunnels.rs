@@ -9,16 +9,10 @@ async fn a_tunnel_is_made_with_a_secret_of_ones_own() {
     let server = TestServer::start(|_| ok(tunnel_json(TUNNEL, "moorage-ada"))).await;
     let secret = TunnelSecret::new([1; 32]);
     let tunnel = client(&server)
-        .create_tunnel(&CreateTunnel {
-            name: "moorage-ada",
-            secret: &secret,
-        })
+        .create_tunnel(&CreateTunnel { name: "moorage-ada", secret: &secret })
         .await
         .unwrap();
-    assert_eq!(
-        (tunnel.id, tunnel.status),
-        (tunnel_id(), Some(TunnelStatus::Healthy))
-    );
+    assert_eq!((tunnel.id, tunnel.status), (tunnel_id(), Some(TunnelStatus::Healthy)));
     let requests = server.requests();
     assert_eq!(requests[0].target, "/v1/accounts/acc1/cfd_tunnel");
     let encoded = "AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=";
@@ -31,21 +25,10 @@ async fn a_tunnel_is_made_with_a_secret_of_ones_own() {
 #[tokio::test]
 async fn rotation_sends_nothing_but_the_secret() {
     let server = TestServer::start(|_| ok(tunnel_json(TUNNEL, "moorage-ada"))).await;
-    client(&server)
-        .rotate_tunnel_secret(&tunnel_id(), &TunnelSecret::new([1; 32]))
-        .await
-        .unwrap();
+    client(&server).rotate_tunnel_secret(&tunnel_id(), &TunnelSecret::new([1; 32])).await.unwrap();
     let requests = server.requests();
     assert_eq!(requests[0].method, http::Method::PATCH);
-    assert_eq!(
-        requests[0]
-            .body
-            .as_object()
-            .unwrap()
-            .keys()
-            .collect::<Vec<_>>(),
-        ["tunnel_secret"]
-    );
+    assert_eq!(requests[0].body.as_object().unwrap().keys().collect::<Vec<_>>(), ["tunnel_secret"]);
 }
 
 #[tokio::test]
@@ -55,28 +38,13 @@ async fn deleted_tunnels_do_not_exist() {
     let single = deleted.clone();
     let server = TestServer::start(move |request| {
         let one = request.target.contains(TUNNEL);
-        ok(if one {
-            single.clone()
-        } else {
-            json!([deleted, tunnel_json(OTHER, "moorage-bob")])
-        })
+        ok(if one { single.clone() } else { json!([deleted, tunnel_json(OTHER, "moorage-bob")]) })
     })
     .await;
     let client = client(&server);
-    assert_eq!(
-        client.get_tunnel(Priority::Delete, &tunnel_id()).await,
-        Ok(None)
-    );
-    assert_eq!(
-        client
-            .find_tunnel_by_name(Priority::Delete, "moorage-ada")
-            .await,
-        Ok(None)
-    );
-    let live = client
-        .list_tunnels(Priority::Sweep, "moorage-")
-        .await
-        .unwrap();
+    assert_eq!(client.get_tunnel(Priority::Delete, &tunnel_id()).await, Ok(None));
+    assert_eq!(client.find_tunnel_by_name(Priority::Delete, "moorage-ada").await, Ok(None));
+    let live = client.list_tunnels(Priority::Sweep, "moorage-").await.unwrap();
     assert_eq!(live.len(), 1);
     let requests = server.requests();
     assert_eq!(query(&requests[1], "is_deleted").unwrap(), "false");
@@ -101,19 +69,12 @@ async fn every_page_is_read_whatever_the_result_info_leaves_out(
             "1" => (0..first, info.clone()),
             _ => (first - 1..first + 1, json!({"total_count": first + 1})),
         };
-        let tunnels: Vec<Value> = range
-            .map(|number| tunnel_json(&uuid(number), "moorage-x"))
-            .collect();
-        Reply::json(
-            200,
-            json!({"success": true, "result": tunnels, "result_info": info}),
-        )
+        let tunnels: Vec<Value> =
+            range.map(|number| tunnel_json(&uuid(number), "moorage-x")).collect();
+        Reply::json(200, json!({"success": true, "result": tunnels, "result_info": info}))
     })
     .await;
-    let tunnels = client(&server)
-        .list_tunnels(Priority::Sweep, "moorage-")
-        .await
-        .unwrap();
+    let tunnels = client(&server).list_tunnels(Priority::Sweep, "moorage-").await.unwrap();
     assert_eq!(tunnels.len(), first + 1);
     assert_eq!(server.requests().len(), 2);
 }
@@ -121,12 +82,7 @@ async fn every_page_is_read_whatever_the_result_info_leaves_out(
 #[tokio::test]
 async fn an_empty_list_may_be_null() {
     let server = TestServer::start(|_| ok(Value::Null)).await;
-    assert_eq!(
-        client(&server)
-            .list_tunnels(Priority::Sweep, "moorage-")
-            .await,
-        Ok(vec![])
-    );
+    assert_eq!(client(&server).list_tunnels(Priority::Sweep, "moorage-").await, Ok(vec![]));
 }
 
 #[tokio::test]
@@ -157,23 +113,14 @@ async fn routes_are_put_whole_and_read_back_equal() {
     })
     .await;
     let client = client(&server);
-    let put = client
-        .put_tunnel_configuration(&tunnel_id(), &configuration)
-        .await
-        .unwrap();
-    assert_eq!(
-        (put.version, put.config.as_ref()),
-        (Some(4), Some(&configuration))
-    );
+    let put = client.put_tunnel_configuration(&tunnel_id(), &configuration).await.unwrap();
+    assert_eq!((put.version, put.config.as_ref()), (Some(4), Some(&configuration)));
     let expected = json!({"config": {"ingress": [
         {"hostname": "ada.example.com", "service": "http://127.0.0.1:18789", "originRequest": {"connectTimeout": 10}},
         {"service": "http_status:404"}
     ]}});
     assert_eq!(server.requests()[0].body, expected);
-    let read = client
-        .get_tunnel_configuration(Priority::Normal, &tunnel_id())
-        .await
-        .unwrap()
-        .unwrap();
+    let read =
+        client.get_tunnel_configuration(Priority::Normal, &tunnel_id()).await.unwrap().unwrap();
     assert_eq!(read.config, None, "none was put yet");
 }

@@ -1,16 +1,16 @@
 //! Apply: every write of a pass. Each step can be repeated, and what it did is noted at once in what
 //! was seen, so that the next round of planning knows.
 
-use moorage_wire::{
-    CredentialName, Epoch,
-    bootstrap::Bootstrap,
-    problem::ProblemCode,
-};
+use moorage_wire::{CredentialName, Epoch, bootstrap::Bootstrap, problem::ProblemCode};
 
 use super::Controller;
 use crate::{
     agent::{AgentError, AgentRoute, ServerKeys},
-    api::{OpenClawInstance, OpenClawInstanceStatus, conditions::{ConditionType, reason}, instance::ServerStatus},
+    api::{
+        OpenClawInstance, OpenClawInstanceStatus,
+        conditions::{ConditionType, reason},
+        instance::ServerStatus,
+    },
     cloud::{CloudError, Conflict, ErrorKind, Priority},
     cloudflare::{CreateTunnel, Tunnel, TunnelConfiguration, TunnelId},
     cluster::{ClusterError, DashboardAccess},
@@ -102,7 +102,12 @@ impl Hands<'_> {
             Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, seen).await,
             Step::EnsureRecords { posts, patches } => {
                 let change = DnsChange::Ensure { posts, patches };
-                let records = self.pool.dns.apply(change).await.map_err(failed(ConditionType::RoutesReady))?;
+                let records = self
+                    .pool
+                    .dns
+                    .apply(change)
+                    .await
+                    .map_err(failed(ConditionType::RoutesReady))?;
                 for record in records {
                     self.pool.inventory.note_record(record.clone());
                     seen.records.retain(|known| known.name != record.name);
@@ -112,13 +117,21 @@ impl Hands<'_> {
             }
             Step::CreateServer => self.create_server(seen).await,
             Step::DeleteServer(id) => {
-                self.pool.hetzner.delete_server(id).await.map_err(failed(ConditionType::ServerReady))?;
+                self.pool
+                    .hetzner
+                    .delete_server(id)
+                    .await
+                    .map_err(failed(ConditionType::ServerReady))?;
                 self.pool.inventory.forget_server(id);
                 Ok(())
             }
             Step::DeliverCredential(name) => self.deliver(&name, seen).await,
             Step::DeliverGatewayToken => {
-                let token = self.controller.ctx.master_key.gateway_token(self.wanted.subject.instance, GatewayGeneration(0));
+                let token = self
+                    .controller
+                    .ctx
+                    .master_key
+                    .gateway_token(self.wanted.subject.instance, GatewayGeneration(0));
                 self.deliver_own(OwnCredential::Gateway(&token), seen).await
             }
             Step::DeliverTunnelToken => self.deliver_tunnel_token(seen).await,
@@ -126,12 +139,23 @@ impl Hands<'_> {
             Step::PutDesired { document, replaces } => {
                 let (route, keys, view) = self.agent(seen, ConditionType::ConfigApplied)?;
                 let agent = view.keys.public_key;
-                let sent = self.controller.ctx.agents.put_desired(&route, &keys, agent, document.to_bytes(), replaces).await;
+                let sent = self
+                    .controller
+                    .ctx
+                    .agents
+                    .put_desired(&route, &keys, agent, document.to_bytes(), replaces)
+                    .await;
                 match sent {
                     Ok(()) => Ok(()),
                     // The agent has another document than its report said: the next look tells which.
-                    Err(AgentError::Refused(problem)) if problem.code == ProblemCode::DigestMismatch => Ok(()),
-                    Err(error) => Err(Failure::of_agent(ConditionType::ConfigApplied, &error).into()),
+                    Err(AgentError::Refused(problem))
+                        if problem.code == ProblemCode::DigestMismatch =>
+                    {
+                        Ok(())
+                    }
+                    Err(error) => {
+                        Err(Failure::of_agent(ConditionType::ConfigApplied, &error).into())
+                    }
                 }
             }
             Step::DeleteSecret { name, version, recreated } => {
@@ -141,7 +165,8 @@ impl Hands<'_> {
                 seen.bundles.retain(|bundle| bundle.secret != name);
                 seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
                 for known in &mut seen.status.credentials {
-                    let again = recreated.iter().any(|credential| credential.as_str() == known.name);
+                    let again =
+                        recreated.iter().any(|credential| credential.as_str() == known.name);
                     known.recreated += u32::from(again);
                 }
                 Ok(())
@@ -149,9 +174,16 @@ impl Hands<'_> {
             Step::WriteDashboardSecret(name) => {
                 let subject = &self.wanted.subject;
                 let url = format!("https://{}", subject.dashboard_host());
-                let token = self.controller.ctx.master_key.gateway_token(subject.instance, GatewayGeneration(0));
+                let token = self
+                    .controller
+                    .ctx
+                    .master_key
+                    .gateway_token(subject.instance, GatewayGeneration(0));
                 let access = DashboardAccess { url: &url, token: token.secret() };
-                self.controller.cluster.write_dashboard_secret(self.instance, &name, &access).await?;
+                self.controller
+                    .cluster
+                    .write_dashboard_secret(self.instance, &name, &access)
+                    .await?;
                 seen.dashboard_secret = crate::instance::observed::DashboardSight::Current;
                 Ok(())
             }
@@ -170,8 +202,10 @@ impl Hands<'_> {
     /// pass knows which server to look for.
     async fn record_epoch(&mut self, epoch: Epoch, seen: &mut Observed) -> Result<(), Trouble> {
         let master_key_id = Some(self.controller.ctx.master_key.id().to_string());
-        let server = ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
-        let status = OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
+        let server =
+            ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
+        let status =
+            OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
         self.controller.write(self.instance, self.persisted.as_ref(), &status).await?;
         *self.persisted = Some(status.clone());
         seen.status = status;
@@ -179,11 +213,16 @@ impl Hands<'_> {
         seen.server = ServerSight::None;
         seen.agent = AgentSight::NotAsked;
         seen.tunnel_memory.rotated = None;
-        seen.own_tokens = Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
+        seen.own_tokens =
+            Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
         Ok(())
     }
 
-    fn tunnel_secret(&self, seen: &Observed, generation: TunnelGeneration) -> Result<crate::master_key::TunnelSecret, Failure> {
+    fn tunnel_secret(
+        &self,
+        seen: &Observed,
+        generation: TunnelGeneration,
+    ) -> Result<crate::master_key::TunnelSecret, Failure> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
         let master = &self.controller.ctx.master_key;
         Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))
@@ -193,7 +232,11 @@ impl Hands<'_> {
         let subject = &self.wanted.subject;
         let name = names::tunnel(subject.installation, subject.instance);
         let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
-        let created = self.pool.cloudflare.create_tunnel(&CreateTunnel { name: &name, secret: &secret }).await;
+        let created = self
+            .pool
+            .cloudflare
+            .create_tunnel(&CreateTunnel { name: &name, secret: &secret })
+            .await;
         let tunnel = match created {
             Ok(tunnel) => {
                 seen.tunnel_memory.bootstrapped = seen.epoch;
@@ -201,12 +244,15 @@ impl Hands<'_> {
             }
             // Made before, and the answer was lost: the name holds our random ids, so it is ours. Its
             // secret may be of an earlier try, so it is set again before a server is made.
-            Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => self.find_tunnel(&name).await?,
+            Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
+                self.find_tunnel(&name).await?
+            }
             Err(error) => return Err(failed(ConditionType::TunnelReady)(error)),
         };
         self.pool.inventory.note_tunnel(tunnel.clone());
         seen.tunnel_memory.rules = None;
-        seen.own_tokens = seen.epoch.map(|epoch| self.controller.own_tokens(self.wanted, Some(&tunnel), epoch));
+        seen.own_tokens =
+            seen.epoch.map(|epoch| self.controller.own_tokens(self.wanted, Some(&tunnel), epoch));
         seen.tunnel = Some(tunnel);
         Ok(())
     }
@@ -234,25 +280,53 @@ impl Hands<'_> {
     }
 
     /// Only new connections are held to a new secret, so the old ones are cut.
-    async fn set_tunnel_secret(&self, id: &TunnelId, secret: &crate::master_key::TunnelSecret) -> Result<(), Trouble> {
+    async fn set_tunnel_secret(
+        &self,
+        id: &TunnelId,
+        secret: &crate::master_key::TunnelSecret,
+    ) -> Result<(), Trouble> {
         let cloudflare = &self.pool.cloudflare;
-        cloudflare.rotate_tunnel_secret(id, secret).await.map_err(failed(ConditionType::TunnelReady))?;
-        cloudflare.delete_tunnel_connections(id).await.map_err(failed(ConditionType::TunnelReady))?;
+        cloudflare
+            .rotate_tunnel_secret(id, secret)
+            .await
+            .map_err(failed(ConditionType::TunnelReady))?;
+        cloudflare
+            .delete_tunnel_connections(id)
+            .await
+            .map_err(failed(ConditionType::TunnelReady))?;
         Ok(())
     }
 
-    async fn put_routes(&self, id: &TunnelId, rules: &TunnelConfiguration, seen: &mut Observed) -> Result<(), Trouble> {
-        self.pool.cloudflare.put_tunnel_configuration(id, rules).await.map_err(failed(ConditionType::RoutesReady))?;
+    async fn put_routes(
+        &self,
+        id: &TunnelId,
+        rules: &TunnelConfiguration,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        self.pool
+            .cloudflare
+            .put_tunnel_configuration(id, rules)
+            .await
+            .map_err(failed(ConditionType::RoutesReady))?;
         seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
         Ok(())
     }
 
-    async fn check_routes(&self, id: &TunnelId, rules: &TunnelConfiguration, seen: &mut Observed) -> Result<(), Trouble> {
+    async fn check_routes(
+        &self,
+        id: &TunnelId,
+        rules: &TunnelConfiguration,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let found = self.pool.cloudflare.get_tunnel_configuration(Priority::Sweep, id).await;
         let found = found.map_err(failed(ConditionType::RoutesReady))?;
-        let same = found.and_then(|found| found.config).is_some_and(|found| found.ingress == rules.ingress);
+        let same = found
+            .and_then(|found| found.config)
+            .is_some_and(|found| found.ingress == rules.ingress);
         if !same {
-            tracing::info!("the tunnel's ingress rules were changed by somebody; setting them again");
+            tracing::info!(
+                "the tunnel's ingress rules were changed by somebody; setting them again"
+            );
             return self.put_routes(id, rules, seen).await;
         }
         seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
@@ -264,9 +338,10 @@ impl Hands<'_> {
         let part = ConditionType::ServerReady;
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
         let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
-        let facilities = self.pool.facilities.as_ref().map_err(|blocked| {
-            Failure::passing(part, blocked.reason, blocked.message.clone())
-        })?;
+        let facilities =
+            self.pool.facilities.as_ref().map_err(|blocked| {
+                Failure::passing(part, blocked.reason, blocked.message.clone())
+            })?;
         let mut out_of_stock = None;
         for place in &self.wanted.placements {
             let request = self.server_request(epoch, tunnel, facilities, place)?;
@@ -284,7 +359,14 @@ impl Hands<'_> {
             }
         }
         Err(out_of_stock.map_or_else(
-            || Failure::terminal(part, reason::INVALID_SPEC, "There is no server type and location to choose from").into(),
+            || {
+                Failure::terminal(
+                    part,
+                    reason::INVALID_SPEC,
+                    "There is no server type and location to choose from",
+                )
+                .into()
+            },
             failed(part),
         ))
     }
@@ -305,7 +387,8 @@ impl Hands<'_> {
             bearer_sha256: keys.bearer.sha256(),
             enrolment_key: keys.enrolment.to_text(),
         };
-        let secret = ctx.master_key.tunnel_secret(subject.instance, epoch, TunnelGeneration::BOOTSTRAP);
+        let secret =
+            ctx.master_key.tunnel_secret(subject.instance, epoch, TunnelGeneration::BOOTSTRAP);
         let token = secret.run_token(self.wanted.account.as_str(), tunnel.id.as_str());
         let input = UserDataInput {
             bootstrap: &bootstrap,
@@ -330,12 +413,23 @@ impl Hands<'_> {
         })
     }
 
-    async fn adopt_server(&self, name: &str, epoch: Epoch, seen: &mut Observed) -> Result<(), Trouble> {
+    async fn adopt_server(
+        &self,
+        name: &str,
+        epoch: Epoch,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
-        let found = self.pool.hetzner.find_server_by_name(Priority::Normal, name).await.map_err(failed(part))?;
+        let found = self
+            .pool
+            .hetzner
+            .find_server_by_name(Priority::Normal, name)
+            .await
+            .map_err(failed(part))?;
         let subject = &self.wanted.subject;
         let ours = |server: &Server| {
-            server.owner(subject.installation) == Some(subject.instance) && names::epoch(server) == Some(epoch)
+            server.owner(subject.installation) == Some(subject.instance)
+                && names::epoch(server) == Some(epoch)
         };
         match found {
             Some(server) if ours(&server) => self.take_server(server, seen),
@@ -353,11 +447,19 @@ impl Hands<'_> {
         Ok(())
     }
 
-    fn agent<'a>(&self, seen: &'a mut Observed, part: ConditionType) -> Result<(AgentRoute, ServerKeys, &'a mut AgentView), Failure> {
+    fn agent<'a>(
+        &self,
+        seen: &'a mut Observed,
+        part: ConditionType,
+    ) -> Result<(AgentRoute, ServerKeys, &'a mut AgentView), Failure> {
         let silent = || Failure::of_agent(part, &AgentError::NotReady);
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
-        let keys = ServerKeys::derive(&self.controller.ctx.master_key, self.wanted.subject.instance, epoch);
+        let keys = ServerKeys::derive(
+            &self.controller.ctx.master_key,
+            self.wanted.subject.instance,
+            epoch,
+        );
         match &mut seen.agent {
             AgentSight::Reported(view) => Ok((route, keys, view)),
             AgentSight::NotAsked | AgentSight::Silent(_) => Err(silent()),
@@ -369,7 +471,11 @@ impl Hands<'_> {
         let part = ConditionType::CredentialsDelivered;
         let parcel = {
             let (_, keys, view) = self.agent(seen, part)?;
-            let to = Recipient { certificate: &view.keys.certificate, instance: keys.instance, epoch: keys.epoch };
+            let to = Recipient {
+                certificate: &view.keys.certificate,
+                instance: keys.instance,
+                epoch: keys.epoch,
+            };
             prepare(&value, self.ring, &to)
         };
         match parcel {
@@ -382,11 +488,20 @@ impl Hands<'_> {
         }
     }
 
-    async fn deliver_own(&self, own: OwnCredential<'_>, seen: &mut Observed) -> Result<(), Trouble> {
+    async fn deliver_own(
+        &self,
+        own: OwnCredential<'_>,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let part = ConditionType::CredentialsDelivered;
         let (_, keys, view) = self.agent(seen, part)?;
-        let to = Recipient { certificate: &view.keys.certificate, instance: keys.instance, epoch: keys.epoch };
-        let parcel = prepare_own(own, &to).map_err(|refusal| Failure::passing(part, refusal.reason(), refusal.to_string()))?;
+        let to = Recipient {
+            certificate: &view.keys.certificate,
+            instance: keys.instance,
+            epoch: keys.epoch,
+        };
+        let parcel = prepare_own(own, &to)
+            .map_err(|refusal| Failure::passing(part, refusal.reason(), refusal.to_string()))?;
         self.send(parcel, seen).await
     }
 
@@ -395,7 +510,11 @@ impl Hands<'_> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
         let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
         let master = &self.controller.ctx.master_key;
-        let secret = master.tunnel_secret(self.wanted.subject.instance, epoch, TunnelGeneration::FIRST_ROTATED);
+        let secret = master.tunnel_secret(
+            self.wanted.subject.instance,
+            epoch,
+            TunnelGeneration::FIRST_ROTATED,
+        );
         let token = secret.run_token(self.wanted.account.as_str(), tunnel.id.as_str());
         self.deliver_own(OwnCredential::Tunnel(&token), seen).await
     }
@@ -404,7 +523,8 @@ impl Hands<'_> {
         let part = ConditionType::CredentialsDelivered;
         let (route, keys, view) = self.agent(seen, part)?;
         let (ctx, agent) = (&self.controller.ctx, view.keys.public_key);
-        let sent = ctx.agents.put_credential(&route, &keys, agent, &parcel.name, &parcel.credential).await;
+        let sent =
+            ctx.agents.put_credential(&route, &keys, agent, &parcel.name, &parcel.credential).await;
         let source = parcel.credential.source_sha256();
         match sent {
             // The client has checked the signature; that the receipt is for this value is checked here.
@@ -421,12 +541,18 @@ impl Hands<'_> {
             }
             Err(AgentError::Refused(problem)) if problem.code == ProblemCode::AlreadyConsumed => {
                 ctx.metrics.delivery(DeliveryOutcome::AlreadyDelivered);
-                let consumed = moorage_wire::report::Consumed { credential: parcel.name, source_sha256: source };
+                let consumed = moorage_wire::report::Consumed {
+                    credential: parcel.name,
+                    source_sha256: source,
+                };
                 view.report.consumed.push(consumed);
                 Ok(())
             }
             Err(AgentError::Refused(problem))
-                if matches!(problem.code, ProblemCode::InvalidFormat | ProblemCode::CannotUnseal) =>
+                if matches!(
+                    problem.code,
+                    ProblemCode::InvalidFormat | ProblemCode::CannotUnseal
+                ) =>
             {
                 ctx.metrics.delivery(DeliveryOutcome::Refused);
                 seen.agent_refused.insert(parcel.name, problem.message);

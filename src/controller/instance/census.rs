@@ -18,7 +18,11 @@ use crate::{
 const INTERVAL: Duration = Duration::from_secs(10);
 
 /// Counts until `shutdown`.
-pub(super) async fn keep(ctx: Arc<Context>, instances: Store<GuardedInstance>, shutdown: CancellationToken) {
+pub(super) async fn keep(
+    ctx: Arc<Context>,
+    instances: Store<GuardedInstance>,
+    shutdown: CancellationToken,
+) {
     // The writer lives as long as the watch, so there is no error to handle.
     let _ = instances.wait_until_ready().await;
     let mut interval = tokio::time::interval(INTERVAL);
@@ -36,7 +40,8 @@ pub(super) async fn keep(ctx: Arc<Context>, instances: Store<GuardedInstance>, s
 fn waits(instance: &OpenClawInstance) -> bool {
     let names_any = !instance.spec.credentials.is_empty();
     let delivered = instance.status.iter().flat_map(|status| &status.conditions).any(|condition| {
-        condition.type_ == ConditionType::CredentialsDelivered.as_str() && condition.status == "True"
+        condition.type_ == ConditionType::CredentialsDelivered.as_str()
+            && condition.status == "True"
     });
     names_any && !delivered
 }

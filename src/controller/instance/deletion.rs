@@ -21,7 +21,10 @@ use crate::{
 };
 
 impl Controller {
-    pub(super) async fn deletion_pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+    pub(super) async fn deletion_pass(
+        &self,
+        instance: &OpenClawInstance,
+    ) -> Result<Look, ClusterError> {
         let Some(id) = recorded_id(instance) else {
             // Without an id nothing was ever made for it.
             self.cluster.release(instance).await?;
@@ -31,7 +34,8 @@ impl Controller {
         let pool = match self.pool(&instance.spec.pool) {
             Ok(pool) => pool,
             Err(refused) => {
-                let failure = Failure::passing(ConditionType::Ready, refused.reason, refused.message);
+                let failure =
+                    Failure::passing(ConditionType::Ready, refused.reason, refused.message);
                 return self.deletion_failed(instance, &failure).await;
             }
         };
@@ -52,7 +56,14 @@ impl Controller {
                     Ok(Gone::All) => {
                         self.cluster.release(instance).await?;
                         self.forget(instance);
-                        debug_assert!(instance.metadata.finalizers.iter().flatten().any(|held| held == FINALIZER));
+                        debug_assert!(
+                            instance
+                                .metadata
+                                .finalizers
+                                .iter()
+                                .flatten()
+                                .any(|held| held == FINALIZER)
+                        );
                         return Ok(Look::OnChange);
                     }
                     Err(Trouble::Cluster(error)) => return Err(error),
@@ -69,15 +80,24 @@ impl Controller {
         }
     }
 
-    async fn deletion_failed(&self, instance: &OpenClawInstance, failure: &Failure) -> Result<Look, ClusterError> {
+    async fn deletion_failed(
+        &self,
+        instance: &OpenClawInstance,
+        failure: &Failure,
+    ) -> Result<Look, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
-        let status = status::of_deletion(&old, Some(failure), instance.metadata.generation, self.now());
+        let status =
+            status::of_deletion(&old, Some(failure), instance.metadata.generation, self.now());
         self.settle(instance, &status).await?;
         Ok(Look::after(failure))
     }
 
     /// What the sweep shows of the instance, and the Secrets bound to it.
-    async fn remains(&self, subject: &Subject, pool: &PoolRuntime) -> Result<Remains, ClusterError> {
+    async fn remains(
+        &self,
+        subject: &Subject,
+        pool: &PoolRuntime,
+    ) -> Result<Remains, ClusterError> {
         let [dashboard, management] = subject.hosts();
         let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
         let key = InstanceKey { namespace: &subject.namespace, name: &subject.name };
@@ -85,7 +105,11 @@ impl Controller {
         Ok(Remains {
             servers: view.servers,
             tunnels: view.tunnels,
-            records: view.records.into_iter().filter(|record| ours(record.owner(subject.installation))).collect(),
+            records: view
+                .records
+                .into_iter()
+                .filter(|record| ours(record.owner(subject.installation)))
+                .collect(),
             secrets: self.cluster.bound_secrets(key).await?,
             confirmed: false,
         })
@@ -129,7 +153,12 @@ impl Controller {
                     id: id.clone(),
                     content: None,
                     proxied: None,
-                    comment: Some(format!("retained by moorage for {}/{}", subject.namespace, subject.name).chars().take(100).collect()),
+                    comment: Some(
+                        format!("retained by moorage for {}/{}", subject.namespace, subject.name)
+                            .chars()
+                            .take(100)
+                            .collect(),
+                    ),
                 };
                 let patches = ids.iter().map(retained).collect();
                 pool.dns.apply(DnsChange::Ensure { posts: Vec::new(), patches }).await?;
@@ -137,7 +166,10 @@ impl Controller {
             }
             DeletionStep::Confirm => {
                 confirm(subject, pool, remains).await?;
-                let waiting = remains.servers.iter().any(|server| server.status == crate::hetzner::ServerStatus::Deleting);
+                let waiting = remains
+                    .servers
+                    .iter()
+                    .any(|server| server.status == crate::hetzner::ServerStatus::Deleting);
                 return Ok(if waiting { Gone::Soon } else { Gone::Yes });
             }
             DeletionStep::RemoveFinalizer => return Ok(Gone::All),
@@ -186,7 +218,11 @@ async fn delete_tunnel(pool: &PoolRuntime, id: &TunnelId) -> Result<(), CloudErr
 }
 
 /// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well.
-async fn confirm(subject: &Subject, pool: &PoolRuntime, remains: &mut Remains) -> Result<(), CloudError> {
+async fn confirm(
+    subject: &Subject,
+    pool: &PoolRuntime,
+    remains: &mut Remains,
+) -> Result<(), CloudError> {
     let instance = subject.instance.to_string();
     let installation = subject.installation.to_string();
     let selector = LabelSelector::all_of([
@@ -202,8 +238,10 @@ async fn confirm(subject: &Subject, pool: &PoolRuntime, remains: &mut Remains) -
         pool.cloudflare.list_dns_records(Priority::Delete, pool.dns.zone(), comment),
     )?;
     let retain = subject.deletion_policy == crate::api::instance::DeletionPolicy::Retain;
-    remains.servers = servers.into_iter().filter(|server| server.owner(subject.installation).is_some()).collect();
-    remains.tunnels = tunnel.into_iter().filter(|tunnel| tunnel.deleted_at.is_none() && !retain).collect();
+    remains.servers =
+        servers.into_iter().filter(|server| server.owner(subject.installation).is_some()).collect();
+    remains.tunnels =
+        tunnel.into_iter().filter(|tunnel| tunnel.deleted_at.is_none() && !retain).collect();
     remains.records = records;
     remains.confirmed = true;
     Ok(())

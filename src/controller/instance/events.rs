@@ -49,11 +49,14 @@ pub(super) async fn publish(
 
 fn is_news(old: &[Condition], condition: &Condition) -> bool {
     let known = old.iter().find(|known| known.type_ == condition.type_);
-    let same = known.is_some_and(|known| (&known.status, &known.reason) == (&condition.status, &condition.reason));
+    let same = known.is_some_and(|known| {
+        (&known.status, &known.reason) == (&condition.status, &condition.reason)
+    });
     let kind = condition.type_.as_str();
     let ready = kind == ConditionType::Ready.as_str() && condition.status == "True";
     let trouble = kind == ConditionType::Stalled.as_str();
-    let delivered = kind == ConditionType::CredentialsDelivered.as_str() && condition.status == "True";
+    let delivered =
+        kind == ConditionType::CredentialsDelivered.as_str() && condition.status == "True";
     let progress = [reason::PROGRESSING, reason::WAITING].contains(&condition.reason.as_str());
     let passing = kind == ConditionType::Reconciling.as_str() && !progress;
     let mismatch = condition.reason == reason::SERVER_MISMATCH;
@@ -62,5 +65,9 @@ fn is_news(old: &[Condition], condition: &Condition) -> bool {
 
 fn shortened(message: &str) -> String {
     let end = message.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_NOTE).last();
-    if message.len() <= MAX_NOTE { message.to_owned() } else { message[..end.unwrap_or(0)].to_owned() }
+    if message.len() <= MAX_NOTE {
+        message.to_owned()
+    } else {
+        message[..end.unwrap_or(0)].to_owned()
+    }
 }

@@ -68,10 +68,12 @@ impl Controller {
         let status = instance.status.clone().unwrap_or_default();
         let [dashboard, management] = subject.hosts();
         let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
-        let mut seen = Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
+        let mut seen =
+            Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
         seen.fresh_epoch = fresh_epoch();
         seen.disappearance = self.disappearance(pool);
-        seen.accepted_loss = pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
+        seen.accepted_loss =
+            pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
         let recorded = status.server.as_ref().and_then(|server| server.epoch.parse().ok());
         let server = choose(&view, recorded);
         seen.epoch = recorded.or_else(|| server.as_ref().and_then(names::epoch));
@@ -85,15 +87,21 @@ impl Controller {
                 .map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))?,
             (None, None) => ServerSight::None,
         };
-        let known_tunnel = status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(&tunnel.id).ok());
+        let known_tunnel =
+            status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(&tunnel.id).ok());
         seen.tunnel = match (view.tunnels.into_iter().next(), known_tunnel) {
             (None, Some(id)) => confirm_tunnel(pool, subject, &id)
                 .await
                 .map_err(|error| Failure::of_cloud(ConditionType::TunnelReady, &error))?,
             (tunnel, _) => tunnel,
         };
-        seen.records = view.records.into_iter().filter(|record| [&dashboard, &management].contains(&&record.name)).collect();
-        seen.own_tokens = seen.epoch.map(|epoch| self.own_tokens(wanted, seen.tunnel.as_ref(), epoch));
+        seen.records = view
+            .records
+            .into_iter()
+            .filter(|record| [&dashboard, &management].contains(&&record.name))
+            .collect();
+        seen.own_tokens =
+            seen.epoch.map(|epoch| self.own_tokens(wanted, seen.tunnel.as_ref(), epoch));
         seen.status = status;
         self.read_credentials(instance, wanted, &mut seen).await?;
         seen.dashboard_secret = self.look_at_dashboard(instance, wanted).await?;
@@ -108,7 +116,11 @@ impl Controller {
         seen: &mut Observed,
     ) -> Result<(), ClusterError> {
         let subject = &wanted.subject;
-        let of = InstanceRef { namespace: &subject.namespace, name: &subject.name, created: subject.created };
+        let of = InstanceRef {
+            namespace: &subject.namespace,
+            name: &subject.name,
+            created: subject.created,
+        };
         for name in secrets_of(&wanted.credentials) {
             let view = self.cluster.secret(&instance.namespace().unwrap_or_default(), name).await?;
             let bundle = read_secret(of, name, view.as_ref(), &wanted.credentials);
@@ -130,12 +142,18 @@ impl Controller {
     ) -> Result<DashboardSight, ClusterError> {
         let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
         let url = format!("https://{}", wanted.subject.dashboard_host());
-        let token = self.ctx.master_key.gateway_token(wanted.subject.instance, GatewayGeneration(0));
+        let token =
+            self.ctx.master_key.gateway_token(wanted.subject.instance, GatewayGeneration(0));
         let access = DashboardAccess { url: &url, token: token.secret() };
         self.cluster.dashboard_secret(instance, name, &access).await
     }
 
-    pub(super) fn own_tokens(&self, wanted: &Wanted, tunnel: Option<&Tunnel>, epoch: Epoch) -> OwnTokens {
+    pub(super) fn own_tokens(
+        &self,
+        wanted: &Wanted,
+        tunnel: Option<&Tunnel>,
+        epoch: Epoch,
+    ) -> OwnTokens {
         let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
         let gateway = master.gateway_token(instance, GatewayGeneration(0));
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
@@ -150,7 +168,11 @@ impl Controller {
     /// How to reach the agent of an instance.
     pub(super) fn route(subject: &Subject, pool: &PoolRuntime) -> Option<AgentRoute> {
         let access: Arc<AccessHeaders> = pool.facilities.as_ref().ok()?.access.clone();
-        Some(AgentRoute { host: subject.management_host(), anchor: pool.inventory.anchor(), access })
+        Some(AgentRoute {
+            host: subject.management_host(),
+            anchor: pool.inventory.anchor(),
+            access,
+        })
     }
 
     async fn ask_agent(
@@ -161,7 +183,8 @@ impl Controller {
         memory: &Memory,
         seen: &Observed,
     ) -> AgentSight {
-        let (Some(epoch), Some(_), Some(_)) = (seen.epoch, seen.server.present(), &seen.tunnel) else {
+        let (Some(epoch), Some(_), Some(_)) = (seen.epoch, seen.server.present(), &seen.tunnel)
+        else {
             return AgentSight::NotAsked;
         };
         let remembered = memory.agent.as_ref().filter(|view| view.report.identity.epoch == epoch);
@@ -176,9 +199,12 @@ impl Controller {
             Ok(view) => AgentSight::Reported(Box::new(view)),
             Err(AgentError::Unreachable(why)) => {
                 tracing::debug!(why, "the agent does not answer");
-                let recent = |view: &&AgentView| seen.now.duration_since(view.at).unsigned_abs() < SILENCE;
+                let recent =
+                    |view: &&AgentView| seen.now.duration_since(view.at).unsigned_abs() < SILENCE;
                 match remembered.filter(recent) {
-                    Some(view) => AgentSight::Reported(Box::new(AgentView { stale: true, ..view.clone() })),
+                    Some(view) => {
+                        AgentSight::Reported(Box::new(AgentView { stale: true, ..view.clone() }))
+                    }
                     None => AgentSight::Silent(AgentError::Unreachable(why)),
                 }
             }
@@ -187,11 +213,18 @@ impl Controller {
     }
 
     /// Whether the agent should be asked anew rather than believed by its last report.
-    fn is_due(&self, instance: &OpenClawInstance, view: &AgentView, memory: &Memory, seen: &Observed) -> bool {
+    fn is_due(
+        &self,
+        instance: &OpenClawInstance,
+        view: &AgentView,
+        memory: &Memory,
+        seen: &Observed,
+    ) -> bool {
         let age = seen.now.duration_since(view.at).unsigned_abs();
         let changed = memory.asked_for.as_ref() != Some(&Memory::request(instance));
         let undelivered = seen.handed_in.values().flatten().any(|value| {
-            view.receipt(&value.name).is_none_or(|receipt| receipt.source_sha256 != value.envelope.sha256())
+            view.receipt(&value.name)
+                .is_none_or(|receipt| receipt.source_sha256 != value.envelope.sha256())
                 && !view.consumed(&value.name, &value.envelope.sha256())
         });
         !memory.settled || changed || undelivered || view.stale || age >= self.ctx.intervals.report
@@ -222,7 +255,9 @@ impl Controller {
         let report = self.ctx.agents.report(route, keys, agent.public_key).await?;
         let forged = |receipt: &Receipt| receipt.verify(&agent.public_key).is_err();
         if report.receipts.iter().any(forged) {
-            return Err(AgentError::NotAuthentic("a receipt in its report is not signed by it".into()));
+            return Err(AgentError::NotAuthentic(
+                "a receipt in its report is not signed by it".into(),
+            ));
         }
         Ok(AgentView { keys: agent, report, at: self.now(), stale: false })
     }
@@ -233,7 +268,9 @@ impl Controller {
         let ids: Vec<_> = state
             .iter()
             .filter_map(|instance| instance.0.as_ref().ok())
-            .filter(|instance| instance.spec.pool == pool.name && instance.metadata.deletion_timestamp.is_none())
+            .filter(|instance| {
+                instance.spec.pool == pool.name && instance.metadata.deletion_timestamp.is_none()
+            })
             .filter_map(|instance| instance.status.as_ref()?.server.as_ref()?.id.map(ServerId))
             .collect();
         Disappearance { missing: pool.inventory.missing_servers(ids.iter()), total: ids.len() }
@@ -242,7 +279,8 @@ impl Controller {
 
 /// Of several servers with the instance's labels the one of the recorded epoch, else the newest.
 fn choose(view: &InstanceView, epoch: Option<Epoch>) -> Option<Server> {
-    let of_epoch = view.servers.iter().find(|server| epoch.is_some() && names::epoch(server) == epoch);
+    let of_epoch =
+        view.servers.iter().find(|server| epoch.is_some() && names::epoch(server) == epoch);
     let newest = view.servers.iter().max_by_key(|server| server.created);
     of_epoch.or_else(|| newest.filter(|_| epoch.is_none())).cloned()
 }

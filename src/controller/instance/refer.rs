@@ -45,24 +45,32 @@ impl Controller {
             )),
             None => Err(Refused::waiting(
                 reason::POOL_NOT_FOUND,
-                format!("spec.pool: there is no HostingPool {name} that this operator looks after; make it, or correct the name in a new instance"),
+                format!(
+                    "spec.pool: there is no HostingPool {name} that this operator looks after; make it, or correct the name in a new instance"
+                ),
             )),
         }
     }
 
     /// Looks up and checks all that the instance names.
-    pub(super) fn refer(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<Referred, Refused> {
+    pub(super) fn refer(
+        &self,
+        instance: &OpenClawInstance,
+        id: InstanceId,
+    ) -> Result<Referred, Refused> {
         let spec = &instance.spec;
         let pool = self.pool(&spec.pool)?;
         let subject = self.subject(instance, id, &pool);
         self.check_place(instance, &subject, &pool)?;
         if let Err(blocked) = &pool.facilities {
-            let message = format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
+            let message =
+                format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
             return Err(Refused::waiting(reason::POOL_NOT_READY, message));
         }
         let config = spec.config.to_value();
         openclaw::check(&config).map_err(|refusals| {
-            let kinds = refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
+            let kinds =
+                refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
             let messages: Vec<_> = refusals.iter().map(ToString::to_string).collect();
             Refused::terminal(kinds, messages.join("; "))
         })?;
@@ -74,7 +82,11 @@ impl Controller {
         let types = narrow(&offers.server_types, &wishes.server_types);
         let locations = narrow(&offers.locations, &wishes.locations);
         let unknown = |field: &str, unknown: &[String]| {
-            let message = format!("spec.server.{field}: HostingPool {} does not offer {}", pool.name, unknown.join(", "));
+            let message = format!(
+                "spec.server.{field}: HostingPool {} does not offer {}",
+                pool.name,
+                unknown.join(", ")
+            );
             Refused::terminal(reason::INVALID_SPEC, message)
         };
         let types = types.map_err(|names| unknown("serverTypes", &names))?;
@@ -94,12 +106,20 @@ impl Controller {
             approved_pairings: spec.access.approved_pairings.iter().cloned().collect(),
             dashboard_secret: spec.access.dashboard_secret_name.clone(),
             retry: annotations.get(annotation::RETRY).cloned(),
-            rebuild: annotations.get(annotation::REBUILD).and_then(|id| id.parse().ok()).map(ServerId),
+            rebuild: annotations
+                .get(annotation::REBUILD)
+                .and_then(|id| id.parse().ok())
+                .map(ServerId),
         };
         Ok(Referred { wanted, pool })
     }
 
-    pub(super) fn subject(&self, instance: &OpenClawInstance, id: InstanceId, pool: &PoolRuntime) -> Subject {
+    pub(super) fn subject(
+        &self,
+        instance: &OpenClawInstance,
+        id: InstanceId,
+        pool: &PoolRuntime,
+    ) -> Subject {
         Subject {
             namespace: instance.namespace().unwrap_or_default(),
             name: instance.name_any(),
@@ -115,7 +135,12 @@ impl Controller {
     }
 
     /// Namespace, host name and capacity: what others have a say in.
-    fn check_place(&self, instance: &OpenClawInstance, subject: &Subject, pool: &PoolRuntime) -> Result<(), Refused> {
+    fn check_place(
+        &self,
+        instance: &OpenClawInstance,
+        subject: &Subject,
+        pool: &PoolRuntime,
+    ) -> Result<(), Refused> {
         let allowed = &pool.spec.allowed_namespaces;
         if !allowed.iter().any(|name| name == "*" || *name == subject.namespace) {
             let message = format!(
@@ -127,7 +152,9 @@ impl Controller {
         let hostname = &subject.hostname;
         let valid = !hostname.ends_with("-mgmt")
             && hostname.len() <= 58
-            && hostname.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
+            && hostname
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-')
             && !hostname.starts_with('-')
             && !hostname.ends_with('-')
             && !hostname.is_empty();
@@ -136,17 +163,25 @@ impl Controller {
             return Err(Refused::terminal(reason::INVALID_SPEC, message));
         }
         if pool.spec.reserved_hostnames.contains(hostname) {
-            let message = format!("spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another", pool.name);
+            let message = format!(
+                "spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another",
+                pool.name
+            );
             return Err(Refused::terminal(reason::HOSTNAME_RESERVED, message));
         }
         let older = self.older(instance, subject, pool);
         if older.has_hostname {
-            let message = format!("spec.hostname: {hostname} belongs to an older instance; make this one with another");
+            let message = format!(
+                "spec.hostname: {hostname} belongs to an older instance; make this one with another"
+            );
             return Err(Refused::terminal(reason::HOSTNAME_TAKEN, message));
         }
         let has_server = instance.status.as_ref().is_some_and(|status| status.server.is_some());
         if !has_server && older.in_pool >= pool.spec.capacity as usize {
-            let message = format!("HostingPool {} is full with {} instances; raise spec.capacity, or use another pool", pool.name, pool.spec.capacity);
+            let message = format!(
+                "HostingPool {} is full with {} instances; raise spec.capacity, or use another pool",
+                pool.name, pool.spec.capacity
+            );
             return Err(Refused::terminal(reason::POOL_FULL, message));
         }
         self.check_records(subject, pool)
@@ -156,7 +191,10 @@ impl Controller {
     fn check_records(&self, subject: &Subject, pool: &PoolRuntime) -> Result<(), Refused> {
         let [dashboard, management] = subject.hosts();
         let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
-        let foreign = view.records.iter().find(|record| record.owner(self.installation()) != Some(subject.instance));
+        let foreign = view
+            .records
+            .iter()
+            .find(|record| record.owner(self.installation()) != Some(subject.instance));
         foreign.map_or(Ok(()), |record| {
             let message = format!("There is a DNS record at {} that is not this instance's; it is left untouched: remove it, or make the instance with another hostname", record.name);
             Err(Refused::terminal(reason::FOREIGN_DNS_RECORD, message))
@@ -184,14 +222,22 @@ impl Controller {
     fn release(&self, instance: &OpenClawInstance, pool: &PoolRuntime) -> Result<Release, Refused> {
         let named = instance.spec.release.as_ref().or(pool.spec.default_release.as_ref());
         let name = named.ok_or_else(|| {
-            let message = format!("spec.release is not set and HostingPool {} has no defaultRelease; set one of them", pool.name);
+            let message = format!(
+                "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
+                pool.name
+            );
             Refused::terminal(reason::RELEASE_NOT_FOUND, message)
         })?;
-        let found = self.releases.find(|release| release.0.as_ref().is_ok_and(|release| release.name_any() == *name));
-        let release = found.as_ref().and_then(|release| release.0.as_ref().ok()).ok_or_else(|| {
-            let message = format!("spec.release: there is no OpenClawRelease {name}; make it, or name another");
-            Refused::waiting(reason::RELEASE_NOT_FOUND, message)
-        })?;
+        let found = self
+            .releases
+            .find(|release| release.0.as_ref().is_ok_and(|release| release.name_any() == *name));
+        let release =
+            found.as_ref().and_then(|release| release.0.as_ref().ok()).ok_or_else(|| {
+                let message = format!(
+                    "spec.release: there is no OpenClawRelease {name}; make it, or name another"
+                );
+                Refused::waiting(reason::RELEASE_NOT_FOUND, message)
+            })?;
         Ok(Release {
             name: name.clone(),
             artifacts: artifacts(name, release)?,
@@ -214,7 +260,10 @@ fn entry(credential: &crate::api::instance::CredentialSpec) -> CredentialEntry<'
     CredentialEntry {
         name: &credential.name,
         r#type: &credential.r#type,
-        secret_ref: credential.secret_ref.as_ref().map(|secret| (secret.name.as_str(), secret.key.as_str())),
+        secret_ref: credential
+            .secret_ref
+            .as_ref()
+            .map(|secret| (secret.name.as_str(), secret.key.as_str())),
         sealed: credential.sealed.as_deref(),
         sealed_to_agent: credential.sealed_to == crate::api::instance::SealedTo::Agent,
     }
@@ -239,7 +288,11 @@ fn artifacts(name: &str, release: &OpenClawRelease) -> Result<Artifacts, Refused
     })
 }
 
-fn integrations(instance: &OpenClawInstance, name: &str, release: &OpenClawRelease) -> Result<Vec<Integration>, Refused> {
+fn integrations(
+    instance: &OpenClawInstance,
+    name: &str,
+    release: &OpenClawRelease,
+) -> Result<Vec<Integration>, Refused> {
     let find = |wanted: &crate::api::instance::IntegrationRef| {
         let approved = release.spec.integrations.iter().find(|known| known.name == wanted.name);
         let approved = approved.ok_or_else(|| {

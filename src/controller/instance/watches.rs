@@ -45,7 +45,9 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
     let config = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
 
     let instance_events = stream::select_all(
-        apis::<GuardedInstance>(client, namespaces).into_iter().map(|api| watch(api, config()).boxed()),
+        apis::<GuardedInstance>(client, namespaces)
+            .into_iter()
+            .map(|api| watch(api, config()).boxed()),
     );
     let instance_objects = instance_events.reflect(writer).touched_objects();
 
@@ -56,7 +58,8 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
             .map(|api| watch(api, bound.clone()).boxed()),
     );
     let pools = watch(Api::<DeserializeGuard<HostingPool>>::all(client.clone()), config());
-    let release_events = watch(Api::<DeserializeGuard<OpenClawRelease>>::all(client.clone()), config());
+    let release_events =
+        watch(Api::<DeserializeGuard<OpenClawRelease>>::all(client.clone()), config());
     let release_objects = release_events.reflect(release_writer).touched_objects();
 
     let (by_pool, by_release) = (instances.clone(), instances.clone());
@@ -102,7 +105,9 @@ where
     watcher(api, config).default_backoff().modify(|object| object.meta_mut().managed_fields = None)
 }
 
-fn instance_of_secret(secret: &PartialObjectMeta<KubeSecret>) -> Option<ObjectRef<GuardedInstance>> {
+fn instance_of_secret(
+    secret: &PartialObjectMeta<KubeSecret>,
+) -> Option<ObjectRef<GuardedInstance>> {
     let name = secret.labels().get(label::INSTANCE)?;
     Some(ObjectRef::new(name).within(&secret.namespace()?))
 }

@@ -15,8 +15,11 @@ use moorage_wire::Secret;
 
 use super::plan::PoolIdentity;
 use crate::{
-    agent::AccessHeaders, api::conditions::reason, cloudflare::IssuedServiceToken,
-    metrics::{Metrics, WriteKind}, pool::Blocked,
+    agent::AccessHeaders,
+    api::conditions::reason,
+    cloudflare::IssuedServiceToken,
+    metrics::{Metrics, WriteKind},
+    pool::Blocked,
 };
 
 use super::plan::{Again, Trouble};

@@ -94,12 +94,8 @@ impl AppFields {
         let mut destinations = self.destinations;
         if destinations.is_empty() {
             let domains = self.domain.iter().chain(&self.self_hosted_domains);
-            destinations = domains
-                .map(|uri| Destination {
-                    kind: public(),
-                    uri: uri.clone(),
-                })
-                .collect();
+            destinations =
+                domains.map(|uri| Destination { kind: public(), uri: uri.clone() }).collect();
             destinations.dedup_by(|a, b| a.uri == b.uri);
         }
         if destinations.is_empty() || destinations.len() > MAX_DESTINATIONS {
@@ -107,9 +103,8 @@ impl AppFields {
         }
         for destination in &destinations {
             let host = destination.uri.split('/').next().unwrap_or_default();
-            let in_zone = zones
-                .iter()
-                .any(|zone| host == zone || host.ends_with(&format!(".{zone}")));
+            let in_zone =
+                zones.iter().any(|zone| host == zone || host.ends_with(&format!(".{zone}")));
             if destination.kind != "public" || !is_valid_pattern(host) || !in_zone {
                 return Err(bad(&format!(
                     "domain does not belong to zone, or is not valid: {}",
@@ -122,11 +117,7 @@ impl AppFields {
             .into_iter()
             .enumerate()
             .map(|(index, reference)| {
-                attach(
-                    account,
-                    reference,
-                    u32::try_from(index + 1).unwrap_or(u32::MAX),
-                )
+                attach(account, reference, u32::try_from(index + 1).unwrap_or(u32::MAX))
             })
             .collect::<Result<Vec<_>, _>>()?;
         let domain = self.domain.unwrap_or_else(|| destinations[0].uri.clone());
@@ -157,26 +148,16 @@ fn attach(
     reference: PolicyReference,
     place: u32,
 ) -> Result<AttachedPolicy, ApiError> {
-    let reusable = |id: &str| {
-        account
-            .policies
-            .get(id)
-            .cloned()
-            .ok_or_else(access_policies::not_found)
-    };
+    let reusable =
+        |id: &str| account.policies.get(id).cloned().ok_or_else(access_policies::not_found);
     match reference {
-        PolicyReference::Id(id) => Ok(AttachedPolicy {
-            policy: reusable(&id)?,
-            precedence: place,
-        }),
-        PolicyReference::Placed { id, precedence } => Ok(AttachedPolicy {
-            policy: reusable(&id)?,
-            precedence: precedence.unwrap_or(place),
-        }),
-        PolicyReference::Own(fields) => Ok(AttachedPolicy {
-            policy: fields.into_policy(false, None)?,
-            precedence: place,
-        }),
+        PolicyReference::Id(id) => Ok(AttachedPolicy { policy: reusable(&id)?, precedence: place }),
+        PolicyReference::Placed { id, precedence } => {
+            Ok(AttachedPolicy { policy: reusable(&id)?, precedence: precedence.unwrap_or(place) })
+        }
+        PolicyReference::Own(fields) => {
+            Ok(AttachedPolicy { policy: fields.into_policy(false, None)?, precedence: place })
+        }
     }
 }
 
@@ -212,12 +193,7 @@ pub(crate) async fn get(
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<App>, ApiError> {
     caller.account(&account, |account| {
-        account
-            .apps
-            .get(&id)
-            .cloned()
-            .map(Answer::ok)
-            .ok_or_else(not_found)
+        account.apps.get(&id).cloned().map(Answer::ok).ok_or_else(not_found)
     })
 }
 
@@ -230,10 +206,7 @@ pub(crate) async fn create(
     let zones = zones_of(&caller.inner(), &account);
     caller.account(&account, |account| {
         if account.apps.len() >= account.limits.access_apps {
-            return Err(ApiError::limit(
-                "Access applications",
-                account.limits.access_apps,
-            ));
+            return Err(ApiError::limit("Access applications", account.limits.access_apps));
         }
         let app = fields.into_app(account, &zones, None)?;
         let taken = |other: &App| {
@@ -281,10 +254,7 @@ pub(crate) async fn delete(
 }
 
 fn bad(message: &str) -> ApiError {
-    ApiError::bad(
-        12130,
-        format!("access.api.error.invalid_request: {message}"),
-    )
+    ApiError::bad(12130, format!("access.api.error.invalid_request: {message}"))
 }
 
 fn not_found() -> ApiError {

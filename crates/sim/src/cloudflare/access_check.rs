@@ -48,14 +48,11 @@ impl CloudflareState {
         let Some((_, account, app)) = covering.max_by_key(|(specificity, ..)| *specificity) else {
             return AccessDecision::NotProtected;
         };
-        let token = client_id
-            .zip(client_secret)
-            .and_then(|(id, secret)| valid_token(account, id, secret));
+        let token =
+            client_id.zip(client_secret).and_then(|(id, secret)| valid_token(account, id, secret));
         let mut policies: Vec<_> = app.policies.iter().collect();
         policies.sort_by_key(|attached| attached.precedence);
-        let verdict = policies
-            .iter()
-            .find_map(|attached| decide(&attached.policy, token));
+        let verdict = policies.iter().find_map(|attached| decide(&attached.policy, token));
         verdict.unwrap_or(AccessDecision::Denied)
     }
 }
@@ -63,10 +60,7 @@ impl CloudflareState {
 /// The id of the service token that these credentials belong to.
 fn valid_token<'a>(account: &'a Account, client_id: &str, secret: &str) -> Option<&'a str> {
     let now = Timestamp::now();
-    let token = account
-        .service_tokens
-        .values()
-        .find(|token| token.client_id == client_id)?;
+    let token = account.service_tokens.values().find(|token| token.client_id == client_id)?;
     token.accepts(secret, now).then_some(token.id.as_str())
 }
 
@@ -91,9 +85,7 @@ fn is_met(rule: &Rule, token: Option<&str>) -> bool {
     if rule.contains_key("any_valid_service_token") {
         return token.is_some();
     }
-    let wanted = rule
-        .get("service_token")
-        .and_then(|rule| rule.get("token_id")?.as_str());
+    let wanted = rule.get("service_token").and_then(|rule| rule.get("token_id")?.as_str());
     wanted.is_some() && wanted == token
 }
 
@@ -102,12 +94,7 @@ fn specificity(app: &App, hostname: &str) -> Option<(bool, usize)> {
     app.destinations
         .iter()
         .map(|destination| {
-            destination
-                .uri
-                .split('/')
-                .next()
-                .unwrap_or_default()
-                .to_ascii_lowercase()
+            destination.uri.split('/').next().unwrap_or_default().to_ascii_lowercase()
         })
         .filter(|pattern| covers(pattern, hostname))
         .map(|pattern| (!pattern.contains('*'), pattern.len()))
@@ -125,9 +112,7 @@ pub(crate) fn is_valid_pattern(host: &str) -> bool {
     let label = |label: &str| {
         !label.is_empty()
             && label.matches('*').count() <= 1
-            && label
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte))
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_*".contains(&byte))
     };
     host.contains('.') && host.split('.').all(label)
 }

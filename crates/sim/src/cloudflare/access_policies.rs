@@ -94,21 +94,14 @@ impl PolicyFields {
 }
 
 fn view(account: &Account, policy: &Policy) -> PolicyView {
-    PolicyView {
-        policy: policy.clone(),
-        app_count: users(account, &policy.id),
-    }
+    PolicyView { policy: policy.clone(), app_count: users(account, &policy.id) }
 }
 
 fn users(account: &Account, policy: &str) -> usize {
     account
         .apps
         .values()
-        .filter(|app| {
-            app.policies
-                .iter()
-                .any(|attached| attached.policy.id == policy)
-        })
+        .filter(|app| app.policies.iter().any(|attached| attached.policy.id == policy))
         .count()
 }
 
@@ -119,11 +112,7 @@ pub(crate) async fn list(
     query: QueryPairs,
 ) -> Result<Answer<Vec<PolicyView>>, ApiError> {
     caller.account(&account, |account| {
-        let policies = account
-            .policies
-            .values()
-            .map(|policy| view(account, policy))
-            .collect();
+        let policies = account.policies.values().map(|policy| view(account, policy)).collect();
         Answer::page(policies, &query, 50, 1000)
     })
 }
@@ -167,11 +156,7 @@ pub(crate) async fn update(
     caller.account(&account, |account| {
         let policy =
             fields.into_policy(true, Some(account.policies.get(&id).ok_or_else(not_found)?))?;
-        for attached in account
-            .apps
-            .values_mut()
-            .flat_map(|app| app.policies.iter_mut())
-        {
+        for attached in account.apps.values_mut().flat_map(|app| app.policies.iter_mut()) {
             if attached.policy.id == id {
                 attached.policy = policy.clone();
             }

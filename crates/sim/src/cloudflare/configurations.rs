@@ -42,9 +42,7 @@ pub struct IngressRule {
 impl IngressRule {
     /// Whether the rule is for every request.
     pub(crate) fn matches_all(&self) -> bool {
-        self.hostname
-            .as_deref()
-            .is_none_or(|hostname| hostname.is_empty() || hostname == "*")
+        self.hostname.as_deref().is_none_or(|hostname| hostname.is_empty() || hostname == "*")
             && self.path.as_deref().is_none_or(str::is_empty)
     }
 }
@@ -89,9 +87,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<ConfigurationView>, ApiError> {
-    caller.account(&account, |account| {
-        Ok(Answer::ok(view(live(account, &id)?)))
-    })
+    caller.account(&account, |account| Ok(Answer::ok(view(live(account, &id)?))))
 }
 
 /// `PUT …/configurations`: the whole document.
@@ -104,11 +100,7 @@ pub(crate) async fn put(
     let view = caller.account(&account, |account| {
         let tunnel = live(account, &id)?;
         let version = tunnel.config.as_ref().map_or(0, |config| config.version) + 1;
-        tunnel.config = Some(StoredConfig {
-            version,
-            document: request.config,
-            created_at: now(),
-        });
+        tunnel.config = Some(StoredConfig { version, document: request.config, created_at: now() });
         // From the first document on, the tunnel is managed remotely.
         tunnel.config_src = ConfigSource::Cloudflare;
         Ok(view(tunnel))
@@ -133,10 +125,7 @@ fn check(config: &IngressConfig) -> Result<(), ApiError> {
     }
     for rule in &config.ingress {
         if !is_service(&rule.service) {
-            return bad(format!(
-                "{} is an invalid address, it has no known scheme",
-                rule.service
-            ));
+            return bad(format!("{} is an invalid address, it has no known scheme", rule.service));
         }
         if rule
             .hostname
@@ -152,16 +141,12 @@ fn check(config: &IngressConfig) -> Result<(), ApiError> {
 /// What cloudflared accepts as `service`.
 fn is_service(service: &str) -> bool {
     if let Some(code) = service.strip_prefix("http_status:") {
-        return code
-            .parse()
-            .is_ok_and(|code: u16| (100..=999).contains(&code));
+        return code.parse().is_ok_and(|code: u16| (100..=999).contains(&code));
     }
     if ["hello_world", "bastion", "socks-proxy"].contains(&service) {
         return true;
     }
-    if let Some(path) = service
-        .strip_prefix("unix:")
-        .or_else(|| service.strip_prefix("unix+tls:"))
+    if let Some(path) = service.strip_prefix("unix:").or_else(|| service.strip_prefix("unix+tls:"))
     {
         return !path.is_empty();
     }

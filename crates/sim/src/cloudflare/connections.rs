@@ -115,37 +115,20 @@ impl CloudflareState {
         secret: &[u8],
     ) -> Result<ConnectionLease, RegisterError> {
         let mut inner = lock(&self.inner);
-        let account = inner
-            .accounts
-            .get_mut(account_tag)
-            .ok_or(RegisterError::NotFound)?;
-        let tunnel = account
-            .tunnels
-            .get_mut(tunnel_id)
-            .ok_or(RegisterError::NotFound)?;
+        let account = inner.accounts.get_mut(account_tag).ok_or(RegisterError::NotFound)?;
+        let tunnel = account.tunnels.get_mut(tunnel_id).ok_or(RegisterError::NotFound)?;
         if tunnel.deleted_at.is_some() {
             return Err(RegisterError::Deleted);
         }
         verify_slices_are_equal(&tunnel.secret, secret).map_err(|_| RegisterError::Unauthorized)?;
         let id = uuid();
-        let connector = ConnectorInfo {
-            client_id: uuid(),
-            ..ConnectorInfo::default()
-        };
-        tunnel.connections.insert(
-            id.clone(),
-            Connection {
-                id: id.clone(),
-                opened_at: now(),
-                connector,
-            },
-        );
+        let connector = ConnectorInfo { client_id: uuid(), ..ConnectorInfo::default() };
+        tunnel
+            .connections
+            .insert(id.clone(), Connection { id: id.clone(), opened_at: now(), connector });
         tunnel.active_since.get_or_insert_with(now);
         tunnel.inactive_since = None;
-        Ok(ConnectionLease {
-            id,
-            tunnel: tunnel_id.to_owned(),
-        })
+        Ok(ConnectionLease { id, tunnel: tunnel_id.to_owned() })
     }
 
     /// Notes what the connector of that connection says about itself.
@@ -163,11 +146,7 @@ impl CloudflareState {
     /// Forgets a connection that ended. Unknown ids are fine.
     pub fn drop_connection(&self, id: &str) {
         let mut inner = lock(&self.inner);
-        for tunnel in inner
-            .accounts
-            .values_mut()
-            .flat_map(|account| account.tunnels.values_mut())
-        {
+        for tunnel in inner.accounts.values_mut().flat_map(|account| account.tunnels.values_mut()) {
             if tunnel.connections.contains_key(id) {
                 tunnel.disconnect(|connection| connection.id == id);
                 return;
@@ -193,14 +172,8 @@ impl CloudflareState {
     /// The rules of a tunnel and their version, once there are any.
     pub fn ingress(&self, tunnel_id: &str) -> Option<(u64, IngressConfig)> {
         let inner = lock(&self.inner);
-        let tunnel = inner
-            .accounts
-            .values()
-            .find_map(|account| account.tunnels.get(tunnel_id))?;
-        let config = tunnel
-            .config
-            .as_ref()
-            .filter(|_| tunnel.deleted_at.is_none())?;
+        let tunnel = inner.accounts.values().find_map(|account| account.tunnels.get(tunnel_id))?;
+        let config = tunnel.config.as_ref().filter(|_| tunnel.deleted_at.is_none())?;
         Some((config.version, config.document.clone()))
     }
 
@@ -209,27 +182,22 @@ impl CloudflareState {
     /// wildcard.
     pub fn route(&self, hostname: &str) -> Option<String> {
         let hostname = hostname.to_ascii_lowercase();
-        let wildcard = hostname
-            .split_once('.')
-            .map(|(_, parent)| format!("*.{parent}"));
+        let wildcard = hostname.split_once('.').map(|(_, parent)| format!("*.{parent}"));
         let inner = lock(&self.inner);
-        [Some(hostname), wildcard]
-            .into_iter()
-            .flatten()
-            .find_map(|name| {
-                inner.zones.values().find_map(|zone| {
-                    let record = zone.records.values().find(|record| {
-                        record.name == name && record.proxied && record.kind == "CNAME"
-                    })?;
-                    let tunnel = record.content.strip_suffix(".cfargotunnel.com")?;
-                    let owner = inner.accounts.get(&zone.account)?;
-                    owner
-                        .tunnels
-                        .get(tunnel)
-                        .filter(|tunnel| tunnel.deleted_at.is_none())
-                        .map(|tunnel| tunnel.id.clone())
-                })
+        [Some(hostname), wildcard].into_iter().flatten().find_map(|name| {
+            inner.zones.values().find_map(|zone| {
+                let record = zone.records.values().find(|record| {
+                    record.name == name && record.proxied && record.kind == "CNAME"
+                })?;
+                let tunnel = record.content.strip_suffix(".cfargotunnel.com")?;
+                let owner = inner.accounts.get(&zone.account)?;
+                owner
+                    .tunnels
+                    .get(tunnel)
+                    .filter(|tunnel| tunnel.deleted_at.is_none())
+                    .map(|tunnel| tunnel.id.clone())
             })
+        })
     }
 }
 
@@ -244,9 +212,8 @@ pub(crate) async fn list(
         let mut connectors = BTreeMap::new();
         for connection in tunnel.connections.values() {
             let connector = &connection.connector;
-            let view = connectors
-                .entry(connector.client_id.clone())
-                .or_insert_with(|| ConnectorView {
+            let view =
+                connectors.entry(connector.client_id.clone()).or_insert_with(|| ConnectorView {
                     id: connector.client_id.clone(),
                     arch: connector.arch.clone(),
                     version: connector.version.clone(),

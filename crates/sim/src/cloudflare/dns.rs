@@ -23,11 +23,8 @@ pub(crate) async fn list(
 ) -> Result<Answer<Vec<Record>>, ApiError> {
     let any = query.get("match") == Some("any");
     caller.zone(&zone, |zone| {
-        let mut records: Vec<&Record> = zone
-            .records
-            .values()
-            .filter(|record| chosen(record, &query, any))
-            .collect();
+        let mut records: Vec<&Record> =
+            zone.records.values().filter(|record| chosen(record, &query, any)).collect();
         let direction = query.get("direction").unwrap_or("asc");
         match query.get("order").unwrap_or("name") {
             "type" => records.sort_by(|a, b| (&a.kind, &a.name).cmp(&(&b.kind, &b.name))),
@@ -39,12 +36,7 @@ pub(crate) async fn list(
         if direction == "desc" {
             records.reverse();
         }
-        Answer::page(
-            records.into_iter().cloned().collect(),
-            &query,
-            DEFAULT_PER_PAGE,
-            MAX_PER_PAGE,
-        )
+        Answer::page(records.into_iter().cloned().collect(), &query, DEFAULT_PER_PAGE, MAX_PER_PAGE)
     })
 }
 
@@ -52,11 +44,9 @@ pub(crate) async fn list(
 fn chosen(record: &Record, query: &QueryPairs, any: bool) -> bool {
     let mut verdicts = Vec::new();
     let comment = record.comment.as_deref().unwrap_or_default();
-    for (field, value) in [
-        ("name", record.name.as_str()),
-        ("content", record.content.as_str()),
-        ("comment", comment),
-    ] {
+    for (field, value) in
+        [("name", record.name.as_str()), ("content", record.content.as_str()), ("comment", comment)]
+    {
         for (suffix, test) in TEXT_FILTERS {
             if let Some(wanted) = query.get(&format!("{field}{suffix}")) {
                 verdicts.push(test(&value.to_lowercase(), &wanted.to_lowercase()));
@@ -82,11 +72,7 @@ fn chosen(record: &Record, query: &QueryPairs, any: bool) -> bool {
                 .any(|value| value.contains(text)),
         );
     }
-    if any {
-        verdicts.is_empty() || verdicts.contains(&true)
-    } else {
-        !verdicts.contains(&false)
-    }
+    if any { verdicts.is_empty() || verdicts.contains(&true) } else { !verdicts.contains(&false) }
 }
 
 type TextFilter = fn(&str, &str) -> bool;
@@ -105,11 +91,7 @@ pub(crate) async fn get(
     Path((zone, id)): Path<(String, String)>,
 ) -> Result<Answer<Record>, ApiError> {
     caller.zone(&zone, |zone| {
-        zone.records
-            .get(&id)
-            .cloned()
-            .map(Answer::ok)
-            .ok_or_else(dns_records::not_found)
+        zone.records.get(&id).cloned().map(Answer::ok).ok_or_else(dns_records::not_found)
     })
 }
 
@@ -119,9 +101,7 @@ pub(crate) async fn create(
     Path(zone): Path<String>,
     JsonBody(fields): JsonBody<RecordFields>,
 ) -> Result<Answer<Record>, ApiError> {
-    caller.zone(&zone, |zone| {
-        dns_records::insert(zone, fields).map(Answer::ok)
-    })
+    caller.zone(&zone, |zone| dns_records::insert(zone, fields).map(Answer::ok))
 }
 
 /// `PUT …/dns_records/{id}`
@@ -130,9 +110,7 @@ pub(crate) async fn replace(
     Path((zone, id)): Path<(String, String)>,
     JsonBody(fields): JsonBody<RecordFields>,
 ) -> Result<Answer<Record>, ApiError> {
-    caller.zone(&zone, |zone| {
-        dns_records::overwrite(zone, &id, fields).map(Answer::ok)
-    })
+    caller.zone(&zone, |zone| dns_records::overwrite(zone, &id, fields).map(Answer::ok))
 }
 
 /// `PATCH …/dns_records/{id}`
@@ -141,9 +119,7 @@ pub(crate) async fn update(
     Path((zone, id)): Path<(String, String)>,
     JsonBody(fields): JsonBody<RecordFields>,
 ) -> Result<Answer<Record>, ApiError> {
-    caller.zone(&zone, |zone| {
-        dns_records::modify(zone, &id, fields).map(Answer::ok)
-    })
+    caller.zone(&zone, |zone| dns_records::modify(zone, &id, fields).map(Answer::ok))
 }
 
 /// `DELETE …/dns_records/{id}`

@@ -58,10 +58,8 @@ fn apply(zone: &mut Zone, batch: Batch) -> Result<BatchResult, ApiError> {
     let patches = batch.patches.unwrap_or_default();
     let puts = batch.puts.unwrap_or_default();
     let posts = batch.posts.unwrap_or_default();
-    let (count, most) = (
-        deletes.len() + patches.len() + puts.len() + posts.len(),
-        zone.plan.batch_operations(),
-    );
+    let (count, most) =
+        (deletes.len() + patches.len() + puts.len() + posts.len(), zone.plan.batch_operations());
     if count == 0 || count > most {
         // The code has no public source.
         return Err(ApiError::bad(

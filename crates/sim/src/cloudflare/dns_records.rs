@@ -98,18 +98,12 @@ fn complete(
     old: Option<&Record>,
     fields: RecordFields,
 ) -> Result<Record, ApiError> {
-    let kind = fields
-        .kind
-        .ok_or_else(|| ApiError::bad(9020, "Invalid DNS record type"))?;
+    let kind = fields.kind.ok_or_else(|| ApiError::bad(9020, "Invalid DNS record type"))?;
     if !KINDS.contains(&kind.as_str()) {
         return Err(ApiError::bad(9020, "Invalid DNS record type"));
     }
     let name = full_name(zone, fields.name.as_deref().unwrap_or_default())?;
-    let content = fields
-        .content
-        .unwrap_or_default()
-        .trim_end_matches('.')
-        .to_owned();
+    let content = fields.content.unwrap_or_default().trim_end_matches('.').to_owned();
     check_content(&kind, &content)?;
     let proxiable = ["A", "AAAA", "CNAME"].contains(&kind.as_str());
     let proxied = fields.proxied.unwrap_or(false);
@@ -129,10 +123,7 @@ fn complete(
     }
     let comment = fields.comment.filter(|comment| !comment.is_empty());
     let most = zone.plan.comment_length();
-    if comment
-        .as_ref()
-        .is_some_and(|comment| comment.chars().count() > most)
-    {
+    if comment.as_ref().is_some_and(|comment| comment.chars().count() > most) {
         // The code has no public source.
         return Err(ApiError::bad(
             9313,
@@ -141,10 +132,7 @@ fn complete(
     }
     let tags = fields.tags.unwrap_or_default();
     if !tags.is_empty() && zone.plan.records() == 200 {
-        return Err(ApiError::bad(
-            9300,
-            "DNS record has 1 tags, exceeding the quota of 0.",
-        ));
+        return Err(ApiError::bad(9300, "DNS record has 1 tags, exceeding the quota of 0."));
     }
     let comment_changed = old.map(|old| &old.comment) != Some(&comment) && comment.is_some();
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -208,29 +196,21 @@ fn check_content(kind: &str, content: &str) -> Result<(), ApiError> {
     };
     match (valid, kind) {
         (true, _) => Ok(()),
-        (false, "A") => Err(ApiError::bad(
-            9005,
-            "Content for A record must be a valid IPv4 address.",
-        )),
-        (false, "AAAA") => Err(ApiError::bad(
-            9006,
-            "Content for AAAA record must be a valid IPv6 address.",
-        )),
-        (false, _) => Err(ApiError::bad(
-            9007,
-            format!("Content for {kind} record is invalid."),
-        )),
+        (false, "A") => {
+            Err(ApiError::bad(9005, "Content for A record must be a valid IPv4 address."))
+        }
+        (false, "AAAA") => {
+            Err(ApiError::bad(9006, "Content for AAAA record must be a valid IPv6 address."))
+        }
+        (false, _) => Err(ApiError::bad(9007, format!("Content for {kind} record is invalid."))),
     }
 }
 
 /// Puts a record into the zone unless another is in its way.
 fn store(zone: &mut Zone, record: Record) -> Result<Record, ApiError> {
     let is_host = |kind: &str| ["A", "AAAA", "CNAME"].contains(&kind);
-    let same_name = || {
-        zone.records
-            .values()
-            .filter(|other| other.id != record.id && other.name == record.name)
-    };
+    let same_name =
+        || zone.records.values().filter(|other| other.id != record.id && other.name == record.name);
     if same_name().any(|other| other.kind == record.kind && other.content == record.content) {
         return Err(ApiError::bad(81058, "An identical record already exists."));
     }
@@ -241,10 +221,7 @@ fn store(zone: &mut Zone, record: Record) -> Result<Record, ApiError> {
         ));
     }
     if is_host(&record.kind) && same_name().any(|other| other.kind == "CNAME") {
-        return Err(ApiError::bad(
-            81054,
-            "A CNAME record with that host already exists.",
-        ));
+        return Err(ApiError::bad(81054, "A CNAME record with that host already exists."));
     }
     zone.records.insert(record.id.clone(), record.clone());
     Ok(record)

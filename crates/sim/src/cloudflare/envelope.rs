@@ -51,25 +51,15 @@ pub(crate) struct Answer<T> {
 
 impl<T> Answer<T> {
     pub(crate) fn ok(result: T) -> Self {
-        Self {
-            status: StatusCode::OK,
-            result: Some(result),
-            info: None,
-        }
+        Self { status: StatusCode::OK, result: Some(result), info: None }
     }
 
     pub(crate) fn created(result: T) -> Self {
-        Self {
-            status: StatusCode::CREATED,
-            ..Self::ok(result)
-        }
+        Self { status: StatusCode::CREATED, ..Self::ok(result) }
     }
 
     pub(crate) fn accepted(result: T) -> Self {
-        Self {
-            status: StatusCode::ACCEPTED,
-            ..Self::ok(result)
-        }
+        Self { status: StatusCode::ACCEPTED, ..Self::ok(result) }
     }
 }
 
@@ -86,24 +76,16 @@ impl<T> Answer<Vec<T>> {
                 return Ok(default);
             };
             // The vendor's own SDK sends these numbers as floats.
-            let number = text
-                .parse::<f64>()
-                .ok()
-                .filter(|number| number.fract() == 0.0 && *number >= 1.0);
+            let number =
+                text.parse::<f64>().ok().filter(|number| number.fract() == 0.0 && *number >= 1.0);
             #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            let number = number
-                .map(|number| number as usize)
-                .filter(|number| *number <= most);
+            let number = number.map(|number| number as usize).filter(|number| *number <= most);
             number.ok_or_else(|| ApiError::invalid(format!("{name} must be between 1 and {most}")))
         };
         let page = number("page", 1, 1 << 30)?;
         let per_page = number("per_page", default, most)?;
         let total_count = items.len();
-        let result: Vec<T> = items
-            .into_iter()
-            .skip((page - 1) * per_page)
-            .take(per_page)
-            .collect();
+        let result: Vec<T> = items.into_iter().skip((page - 1) * per_page).take(per_page).collect();
         let info = ResultInfo {
             page,
             per_page,
@@ -111,11 +93,7 @@ impl<T> Answer<Vec<T>> {
             total_count,
             total_pages: total_count.div_ceil(per_page),
         };
-        Ok(Self {
-            status: StatusCode::OK,
-            result: Some(result),
-            info: Some(info),
-        })
+        Ok(Self { status: StatusCode::OK, result: Some(result), info: Some(info) })
     }
 }
 
@@ -142,11 +120,7 @@ pub(crate) struct ApiError {
 
 impl ApiError {
     pub(crate) fn new(status: StatusCode, code: u64, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// 400 with a code.
@@ -237,10 +211,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let envelope = Envelope::<()> {
             success: false,
-            errors: vec![ErrorItem {
-                code: self.code,
-                message: self.message,
-            }],
+            errors: vec![ErrorItem { code: self.code, message: self.message }],
             messages: Vec::new(),
             result: None,
             result_info: None,
@@ -264,10 +235,7 @@ impl Caller {
         work: impl FnOnce(&mut Account) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let mut inner = self.inner();
-        let account = inner
-            .accounts
-            .get_mut(id)
-            .filter(|_| self.grant.accounts.contains(id));
+        let account = inner.accounts.get_mut(id).filter(|_| self.grant.accounts.contains(id));
         work(account.ok_or_else(ApiError::forbidden)?)
     }
 
@@ -278,10 +246,8 @@ impl Caller {
         work: impl FnOnce(&mut Zone) -> Result<T, ApiError>,
     ) -> Result<T, ApiError> {
         let mut inner = self.inner();
-        let zone = inner
-            .zones
-            .get_mut(id)
-            .filter(|zone| self.grant.accounts.contains(&zone.account));
+        let zone =
+            inner.zones.get_mut(id).filter(|zone| self.grant.accounts.contains(&zone.account));
         work(zone.ok_or_else(ApiError::forbidden)?)
     }
 
@@ -294,11 +260,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(ApiError::forbidden)
+        parts.extensions.get::<Self>().cloned().ok_or_else(ApiError::forbidden)
     }
 }
 

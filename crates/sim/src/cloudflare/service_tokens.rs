@@ -79,18 +79,13 @@ impl ServiceToken {
     pub(crate) fn accepts(&self, secret: &str, at: Timestamp) -> bool {
         let same =
             |known: &str| verify_slices_are_equal(known.as_bytes(), secret.as_bytes()).is_ok();
-        let previous = self
-            .previous
-            .as_ref()
-            .is_some_and(|(known, until)| at < *until && same(known));
+        let previous =
+            self.previous.as_ref().is_some_and(|(known, until)| at < *until && same(known));
         at < self.expires_at && (same(&self.secret) || previous)
     }
 
     fn with_secret(&self) -> WithSecret {
-        WithSecret {
-            token: self.view(),
-            client_secret: self.secret.clone(),
-        }
+        WithSecret { token: self.view(), client_secret: self.secret.clone() }
     }
 
     fn extend(&mut self) {
@@ -108,10 +103,7 @@ pub(crate) async fn create(
     let hours = request.duration.as_deref().map_or(Ok(8760), parse_hours)?;
     caller.account(&account, |account| {
         if account.service_tokens.len() >= account.limits.service_tokens {
-            return Err(ApiError::limit(
-                "service tokens",
-                account.limits.service_tokens,
-            ));
+            return Err(ApiError::limit("service tokens", account.limits.service_tokens));
         }
         let token = ServiceToken {
             id: uuid(),
@@ -151,9 +143,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<ServiceTokenView>, ApiError> {
-    caller.account(&account, |account| {
-        Ok(Answer::ok(find(account, &id)?.view()))
-    })
+    caller.account(&account, |account| Ok(Answer::ok(find(account, &id)?.view())))
 }
 
 /// `PUT …/access/service_tokens/{id}`
@@ -197,9 +187,7 @@ pub(crate) async fn rotate(
         let token = find(account, &id)?;
         let fresh = hex(&random_bytes::<32>());
         let old = std::mem::replace(&mut token.secret, fresh);
-        token.previous = request
-            .previous_client_secret_expires_at
-            .map(|until| (old, until));
+        token.previous = request.previous_client_secret_expires_at.map(|until| (old, until));
         token.secret_version += 1;
         token.updated_at = now();
         Ok(Answer::ok(token.with_secret()))
@@ -227,9 +215,7 @@ fn not_found() -> ApiError {
 }
 
 fn expiry(hours: u32) -> Timestamp {
-    now()
-        .saturating_add(SignedDuration::from_hours(i64::from(hours)))
-        .unwrap_or(Timestamp::MAX)
+    now().saturating_add(SignedDuration::from_hours(i64::from(hours))).unwrap_or(Timestamp::MAX)
 }
 
 /// Durations are whole hours; `forever` is about as long as a century.
@@ -237,14 +223,9 @@ fn parse_hours(text: &str) -> Result<u32, ApiError> {
     if text == "forever" {
         return Ok(876_000);
     }
-    let hours = text
-        .strip_suffix('h')
-        .and_then(|hours| hours.parse().ok())
-        .filter(|hours| *hours > 0);
+    let hours =
+        text.strip_suffix('h').and_then(|hours| hours.parse().ok()).filter(|hours| *hours > 0);
     hours.ok_or_else(|| {
-        ApiError::bad(
-            12130,
-            "access.api.error.invalid_request: duration must look like 8760h",
-        )
+        ApiError::bad(12130, "access.api.error.invalid_request: duration must look like 8760h")
     })
 }

@@ -98,12 +98,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            tunnels: 1000,
-            service_tokens: 50,
-            access_apps: 500,
-            access_policies: 500,
-        }
+        Self { tunnels: 1000, service_tokens: 50, access_apps: 500, access_policies: 500 }
     }
 }
 
@@ -156,10 +151,7 @@ pub struct CloudflareState {
 
 impl Default for CloudflareState {
     fn default() -> Self {
-        Self {
-            inner: Arc::default(),
-            events: broadcast::Sender::new(EVENT_BUFFER),
-        }
+        Self { inner: Arc::default(), events: broadcast::Sender::new(EVENT_BUFFER) }
     }
 }
 
@@ -169,11 +161,7 @@ impl CloudflareState {
     pub fn put_account(&self, id: &str, spec: &AccountSpec) -> Result<(), String> {
         let mut inner = lock(&self.inner);
         let user = spec.user.clone().unwrap_or_else(|| id.to_owned());
-        if inner
-            .tokens
-            .get(&spec.token)
-            .is_some_and(|grant| grant.user != user)
-        {
+        if inner.tokens.get(&spec.token).is_some_and(|grant| grant.user != user) {
             return Err("the token belongs to another user".to_owned());
         }
         for zone in &spec.zones {
@@ -182,21 +170,15 @@ impl CloudflareState {
             };
             let same = |other: &&Zone| other.id == zone.id || other.name == zone.name;
             if inner.zones.values().filter(same).any(clash) {
-                return Err(format!(
-                    "zone {} or its name {} is taken",
-                    zone.id, zone.name
-                ));
+                return Err(format!("zone {} or its name {} is taken", zone.id, zone.name));
             }
         }
-        let grant = inner
-            .tokens
-            .entry(spec.token.clone())
-            .or_insert_with(|| Grant {
-                token_id: hex32(),
-                user: user.clone(),
-                tenant: id.to_owned(),
-                accounts: BTreeSet::new(),
-            });
+        let grant = inner.tokens.entry(spec.token.clone()).or_insert_with(|| Grant {
+            token_id: hex32(),
+            user: user.clone(),
+            tenant: id.to_owned(),
+            accounts: BTreeSet::new(),
+        });
         grant.accounts.insert(id.to_owned());
         match spec.rate_limit {
             Some(limit) => drop(inner.users.insert(user, Window::new(limit, Instant::now()))),
@@ -207,18 +189,15 @@ impl CloudflareState {
                     .or_insert_with(|| Window::new(WindowLimit::default(), Instant::now())),
             ),
         }
-        let account = inner
-            .accounts
-            .entry(id.to_owned())
-            .or_insert_with(|| Account {
-                id: id.to_owned(),
-                created_on: now(),
-                limits: spec.limits,
-                tunnels: BTreeMap::new(),
-                apps: BTreeMap::new(),
-                policies: BTreeMap::new(),
-                service_tokens: BTreeMap::new(),
-            });
+        let account = inner.accounts.entry(id.to_owned()).or_insert_with(|| Account {
+            id: id.to_owned(),
+            created_on: now(),
+            limits: spec.limits,
+            tunnels: BTreeMap::new(),
+            apps: BTreeMap::new(),
+            policies: BTreeMap::new(),
+            service_tokens: BTreeMap::new(),
+        });
         account.limits = spec.limits;
         for zone in &spec.zones {
             let entry = inner.zones.entry(zone.id.clone()).or_insert_with(|| Zone {
@@ -261,10 +240,7 @@ impl CloudflareState {
     /// Counts a request of `user`. `Err` says how long all calls stay blocked.
     pub(crate) fn take_request(&self, user: &str, scale: f64) -> Result<(), Duration> {
         let mut inner = lock(&self.inner);
-        inner
-            .users
-            .get_mut(user)
-            .map_or(Ok(()), |window| window.take(Instant::now(), scale))
+        inner.users.get_mut(user).map_or(Ok(()), |window| window.take(Instant::now(), scale))
     }
 
     /// Tells the edge. Nobody listening is fine.
@@ -287,11 +263,7 @@ impl CloudflareState {
                 .collect(),
             access_apps: account.apps.values().cloned().collect(),
             access_policies: account.policies.values().cloned().collect(),
-            service_tokens: account
-                .service_tokens
-                .values()
-                .map(ServiceToken::view)
-                .collect(),
+            service_tokens: account.service_tokens.values().map(ServiceToken::view).collect(),
             zones: inner
                 .zones
                 .values()
@@ -304,11 +276,7 @@ impl CloudflareState {
                 })
                 .collect(),
         };
-        inner
-            .accounts
-            .iter()
-            .map(|(id, account)| (id.clone(), dump(account)))
-            .collect()
+        inner.accounts.iter().map(|(id, account)| (id.clone(), dump(account))).collect()
     }
 }
 

@@ -143,21 +143,14 @@ impl Tunnel {
 
     /// What `cloudflared tunnel run --token` takes.
     fn token(&self) -> String {
-        let body = TokenBody {
-            a: &self.account,
-            t: &self.id,
-            s: STANDARD.encode(&self.secret),
-        };
+        let body = TokenBody { a: &self.account, t: &self.id, s: STANDARD.encode(&self.secret) };
         STANDARD.encode(serde_json::to_vec(&body).expect("three strings are always serializable"))
     }
 }
 
 /// A tunnel that is not deleted.
 pub(crate) fn live<'a>(account: &'a mut Account, id: &str) -> Result<&'a mut Tunnel, ApiError> {
-    let tunnel = account
-        .tunnels
-        .get_mut(id)
-        .filter(|tunnel| tunnel.deleted_at.is_none());
+    let tunnel = account.tunnels.get_mut(id).filter(|tunnel| tunnel.deleted_at.is_none());
     tunnel.ok_or_else(not_found)
 }
 
@@ -173,11 +166,7 @@ pub(crate) async fn create(
     };
     caller.account(&account, |account| {
         check_name(account, &request.name, None)?;
-        let used = account
-            .tunnels
-            .values()
-            .filter(|tunnel| tunnel.deleted_at.is_none())
-            .count();
+        let used = account.tunnels.values().filter(|tunnel| tunnel.deleted_at.is_none()).count();
         if used >= account.limits.tunnels {
             return Err(ApiError::limit("tunnels", account.limits.tunnels));
         }
@@ -194,10 +183,7 @@ pub(crate) async fn create(
             inactive_since: None,
             config: None,
         };
-        let answer = CreatedTunnel {
-            tunnel: tunnel.view(),
-            token: tunnel.token(),
-        };
+        let answer = CreatedTunnel { tunnel: tunnel.view(), token: tunnel.token() };
         account.tunnels.insert(tunnel.id.clone(), tunnel);
         Ok(Answer::ok(answer))
     })
@@ -220,26 +206,14 @@ pub(crate) async fn list(
             .filter(|tunnel| query.get("name").is_none_or(|name| tunnel.name == name))
             .filter(|tunnel| query.get("uuid").is_none_or(|id| tunnel.id == id))
             .filter(|tunnel| {
-                query
-                    .get("include_prefix")
-                    .is_none_or(|prefix| tunnel.name.starts_with(prefix))
+                query.get("include_prefix").is_none_or(|prefix| tunnel.name.starts_with(prefix))
             })
             .filter(|tunnel| {
-                query
-                    .get("exclude_prefix")
-                    .is_none_or(|prefix| !tunnel.name.starts_with(prefix))
+                query.get("exclude_prefix").is_none_or(|prefix| !tunnel.name.starts_with(prefix))
             })
-            .filter(|tunnel| {
-                query
-                    .get("status")
-                    .is_none_or(|status| has_status(tunnel, status))
-            })
+            .filter(|tunnel| query.get("status").is_none_or(|status| has_status(tunnel, status)))
             .collect();
-        tunnels.sort_by(|a, b| {
-            a.created_at
-                .cmp(&b.created_at)
-                .then_with(|| a.id.cmp(&b.id))
-        });
+        tunnels.sort_by(|a, b| a.created_at.cmp(&b.created_at).then_with(|| a.id.cmp(&b.id)));
         let views = tunnels.into_iter().map(Tunnel::view).collect();
         Answer::page(views, &query, DEFAULT_PER_PAGE, MAX_PER_PAGE)
     })
@@ -251,11 +225,7 @@ pub(crate) async fn get(
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<TunnelView>, ApiError> {
     caller.account(&account, |account| {
-        account
-            .tunnels
-            .get(&id)
-            .map(|tunnel| Answer::ok(tunnel.view()))
-            .ok_or_else(not_found)
+        account.tunnels.get(&id).map(|tunnel| Answer::ok(tunnel.view())).ok_or_else(not_found)
     })
 }
 
@@ -266,11 +236,7 @@ pub(crate) async fn update(
     Path((account, id)): Path<(String, String)>,
     JsonBody(request): JsonBody<UpdateTunnel>,
 ) -> Result<Answer<TunnelView>, ApiError> {
-    let secret = request
-        .tunnel_secret
-        .as_deref()
-        .map(decode_secret)
-        .transpose()?;
+    let secret = request.tunnel_secret.as_deref().map(decode_secret).transpose()?;
     caller.account(&account, |account| {
         live(account, &id)?;
         if let Some(name) = &request.name {
@@ -313,17 +279,12 @@ pub(crate) async fn token(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<String>, ApiError> {
-    caller.account(&account, |account| {
-        Ok(Answer::ok(live(account, &id)?.token()))
-    })
+    caller.account(&account, |account| Ok(Answer::ok(live(account, &id)?.token())))
 }
 
 fn check_name(account: &Account, name: &str, own: Option<&str>) -> Result<(), ApiError> {
     if name.is_empty() || name.len() > 100 {
-        return Err(ApiError::bad(
-            1002,
-            "the tunnel name must have 1 to 100 characters",
-        ));
+        return Err(ApiError::bad(1002, "the tunnel name must have 1 to 100 characters"));
     }
     let taken = account.tunnels.values().any(|other| {
         other.deleted_at.is_none() && other.name == name && own.is_none_or(|own| own != other.id)
@@ -340,10 +301,7 @@ fn has_status(tunnel: &Tunnel, wanted: &str) -> bool {
 }
 
 fn decode_secret(text: &str) -> Result<Vec<u8>, ApiError> {
-    let secret = STANDARD
-        .decode(text)
-        .ok()
-        .filter(|secret| secret.len() >= SECRET_BYTES);
+    let secret = STANDARD.decode(text).ok().filter(|secret| secret.len() >= SECRET_BYTES);
     secret.ok_or_else(|| ApiError::bad(1002, "tunnel_secret must be at least 32 bytes, in base64"))
 }
 

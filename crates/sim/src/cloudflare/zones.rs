@@ -71,10 +71,7 @@ pub(crate) struct TokenView {
 
 /// `GET /user/tokens/verify`
 pub(crate) async fn verify_token(caller: Caller) -> Answer<TokenView> {
-    Answer::ok(TokenView {
-        id: caller.grant.token_id,
-        status: "active",
-    })
+    Answer::ok(TokenView { id: caller.grant.token_id, status: "active" })
 }
 
 /// `GET /accounts`
@@ -83,10 +80,8 @@ pub(crate) async fn list_accounts(
     query: QueryPairs,
 ) -> Result<Answer<Vec<AccountView>>, ApiError> {
     let inner = caller.inner();
-    let accounts = inner
-        .accounts
-        .values()
-        .filter(|account| caller.grant.accounts.contains(&account.id));
+    let accounts =
+        inner.accounts.values().filter(|account| caller.grant.accounts.contains(&account.id));
     Answer::page(accounts.map(account_view).collect(), &query, 20, 50)
 }
 
@@ -106,9 +101,7 @@ pub(crate) async fn list(
     let inner = caller.inner();
     let zones = inner.zones.values().filter(|zone| {
         caller.grant.accounts.contains(&zone.account)
-            && query
-                .get("name")
-                .is_none_or(|name| zone.name.eq_ignore_ascii_case(name))
+            && query.get("name").is_none_or(|name| zone.name.eq_ignore_ascii_case(name))
             && query.get("account.id").is_none_or(|id| zone.account == id)
             && query.get("status").is_none_or(|status| status == "active")
     });
@@ -128,9 +121,7 @@ fn account_view(account: &Account) -> AccountView {
         id: account.id.clone(),
         name: account.id.clone(),
         kind: "standard",
-        settings: AccountSettings {
-            enforce_twofactor: false,
-        },
+        settings: AccountSettings { enforce_twofactor: false },
         created_on: account.created_on,
     }
 }
@@ -143,20 +134,14 @@ fn zone_view(zone: &Zone) -> ZoneView {
         paused: false,
         kind: "full",
         development_mode: 0,
-        name_servers: [
-            "ada.ns.cloudflare.com".to_owned(),
-            "bob.ns.cloudflare.com".to_owned(),
-        ],
+        name_servers: ["ada.ns.cloudflare.com".to_owned(), "bob.ns.cloudflare.com".to_owned()],
         original_name_servers: Vec::new(),
         original_registrar: None,
         original_dnshost: None,
         created_on: zone.created_on,
         modified_on: zone.created_on,
         activated_on: zone.created_on,
-        account: Named {
-            id: zone.account.clone(),
-            name: zone.account.clone(),
-        },
+        account: Named { id: zone.account.clone(), name: zone.account.clone() },
         owner: Map::new(),
         meta: Map::new(),
         plan: PlanView {

@@ -23,10 +23,7 @@ pub(crate) struct ActionList {
 pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ActionList>, ApiError> {
     let ids: Vec<u64> = query
         .all("id")
-        .map(|text| {
-            text.parse()
-                .map_err(|_| ApiError::invalid("id", format!("'{text}' is no id")))
-        })
+        .map(|text| text.parse().map_err(|_| ApiError::invalid("id", format!("'{text}' is no id"))))
         .collect::<Result<_, _>>()?;
     if ids.is_empty() {
         return Err(ApiError::gone(
@@ -40,10 +37,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ActionLis
         .filter_map(|id| project.actions.get(id))
         .map(|action| action.view(now))
         .collect();
-    Ok(Json(ActionList {
-        actions,
-        meta: None,
-    }))
+    Ok(Json(ActionList { actions, meta: None }))
 }
 
 /// `GET /servers/actions`
@@ -105,10 +99,7 @@ fn of_resources(
         })
         .collect();
     let (actions, meta) = page::cut(actions, query)?;
-    Ok(Json(ActionList {
-        actions,
-        meta: Some(meta),
-    }))
+    Ok(Json(ActionList { actions, meta: Some(meta) }))
 }
 
 /// `GET /actions/{id}` and its siblings below `/servers` and `/firewalls`.
@@ -122,31 +113,19 @@ pub(crate) async fn get_of_resource(
     Path((resource, action)): Path<(String, String)>,
 ) -> Result<Json<OneAction>, ApiError> {
     let (resource, action) = (number(&resource)?, number(&action)?);
-    let belongs = call.project().actions.get(&action).is_some_and(|action| {
-        action
-            .resources
-            .iter()
-            .any(|candidate| candidate.id == resource)
-    });
-    if belongs {
-        one(&call, action)
-    } else {
-        Err(ApiError::not_found("action", action))
-    }
+    let belongs =
+        call.project().actions.get(&action).is_some_and(|action| {
+            action.resources.iter().any(|candidate| candidate.id == resource)
+        });
+    if belongs { one(&call, action) } else { Err(ApiError::not_found("action", action)) }
 }
 
 fn one(call: &Call, id: u64) -> Result<Json<OneAction>, ApiError> {
     let project = call.project();
-    let action = project
-        .actions
-        .get(&id)
-        .ok_or_else(|| ApiError::not_found("action", id))?;
-    Ok(Json(OneAction {
-        action: action.view(Instant::now()),
-    }))
+    let action = project.actions.get(&id).ok_or_else(|| ApiError::not_found("action", id))?;
+    Ok(Json(OneAction { action: action.view(Instant::now()) }))
 }
 
 fn number(text: &str) -> Result<u64, ApiError> {
-    text.parse()
-        .map_err(|_| ApiError::not_found("action", format!("'{text}'")))
+    text.parse().map_err(|_| ApiError::not_found("action", format!("'{text}'")))
 }

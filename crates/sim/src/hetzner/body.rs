@@ -16,9 +16,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for JsonBody<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
-        let bytes = Bytes::from_request(request, state)
-            .await
-            .map_err(|_| ApiError::malformed_json())?;
+        let bytes =
+            Bytes::from_request(request, state).await.map_err(|_| ApiError::malformed_json())?;
         parse(&bytes).map(Self)
     }
 }

@@ -28,10 +28,8 @@ pub(crate) struct TypeRow {
 
 const EU: &[&str] = &["fsn1", "nbg1", "hel1"];
 const EVERYWHERE: &[&str] = &["fsn1", "nbg1", "hel1", "ash", "hil", "sin"];
-const OLD: Deprecation = Deprecation {
-    announced: "2025-10-16T00:00:00Z",
-    unavailable_after: "2025-12-31T00:00:00Z",
-};
+const OLD: Deprecation =
+    Deprecation { announced: "2025-10-16T00:00:00Z", unavailable_after: "2025-12-31T00:00:00Z" };
 
 const fn shared(
     id: u64,
@@ -54,10 +52,7 @@ const fn shared(
 }
 
 const TYPES: &[TypeRow] = &[
-    TypeRow {
-        deprecation: Some(OLD),
-        ..shared(22, "cpx11", (2, 2.0, 40), "x86", EU)
-    },
+    TypeRow { deprecation: Some(OLD), ..shared(22, "cpx11", (2, 2.0, 40), "x86", EU) },
     shared(45, "cax11", (2, 4.0, 40), "arm", EU),
     shared(93, "cax21", (4, 8.0, 80), "arm", EU),
     shared(108, "cpx22", (2, 4.0, 80), "x86", EVERYWHERE),
@@ -65,10 +60,7 @@ const TYPES: &[TypeRow] = &[
     shared(115, "cx33", (4, 8.0, 80), "x86", EU),
     shared(116, "cx43", (8, 16.0, 160), "x86", EU),
     shared(117, "cx53", (16, 32.0, 320), "x86", EU),
-    TypeRow {
-        dedicated: true,
-        ..shared(96, "ccx13", (2, 8.0, 80), "x86", EVERYWHERE)
-    },
+    TypeRow { dedicated: true, ..shared(96, "ccx13", (2, 8.0, 80), "x86", EVERYWHERE) },
 ];
 
 const LOCATIONS: &[Location] = &[
@@ -99,15 +91,7 @@ const LOCATIONS: &[Location] = &[
         (60.169_855, 24.938_379),
         "eu-central",
     ),
-    location(
-        4,
-        "ash",
-        "Ashburn, VA",
-        "US",
-        "Ashburn, VA",
-        (39.045_821, -77.487_073),
-        "us-east",
-    ),
+    location(4, "ash", "Ashburn, VA", "US", "Ashburn, VA", (39.045_821, -77.487_073), "us-east"),
     location(
         5,
         "hil",
@@ -117,15 +101,7 @@ const LOCATIONS: &[Location] = &[
         (45.542_22, -122.951_924),
         "us-west",
     ),
-    location(
-        6,
-        "sin",
-        "Singapore",
-        "SG",
-        "Singapore",
-        (1.283_333, 103.833_333),
-        "ap-southeast",
-    ),
+    location(6, "sin", "Singapore", "SG", "Singapore", (1.283_333, 103.833_333), "ap-southeast"),
 ];
 
 const fn location(
@@ -137,16 +113,7 @@ const fn location(
     (latitude, longitude): (f64, f64),
     network_zone: &'static str,
 ) -> Location {
-    Location {
-        id,
-        name,
-        description,
-        country,
-        city,
-        latitude,
-        longitude,
-        network_zone,
-    }
+    Location { id, name, description, country, city, latitude, longitude, network_zone }
 }
 
 /// Name, flavour, version, and the ids for x86 and arm.
@@ -185,39 +152,24 @@ impl TypeRow {
     /// The type as the API shows it to that project.
     pub(crate) fn view(&self, call: &Call) -> ServerType {
         self.view_with(|location| {
-            !call
-                .world
-                .faults
-                .sold_out(&call.project_name, self.name, location)
+            !call.world.faults.sold_out(&call.project_name, self.name, location)
         })
     }
 
     /// The type with a stock of the caller's choice.
     pub(crate) fn view_with(&self, in_stock: impl Fn(&str) -> bool) -> ServerType {
-        let offered = || {
-            LOCATIONS
-                .iter()
-                .filter(|location| self.is_offered_in(location.name))
-        };
+        let offered = || LOCATIONS.iter().filter(|location| self.is_offered_in(location.name));
         let hourly = f64::from(self.cores) * 0.0016 + self.memory * 0.0004;
         ServerType {
             id: self.id,
             name: self.name,
             description: self.name.to_uppercase(),
-            category: if self.dedicated {
-                "General Purpose"
-            } else {
-                "Cost-Optimized"
-            },
+            category: if self.dedicated { "General Purpose" } else { "Cost-Optimized" },
             cores: self.cores,
             memory: self.memory,
             disk: self.disk,
             storage_type: "local",
-            cpu_type: if self.dedicated {
-                "dedicated"
-            } else {
-                "shared"
-            },
+            cpu_type: if self.dedicated { "dedicated" } else { "shared" },
             architecture: self.architecture,
             deprecated: self.deprecation.is_some(),
             deprecation: self.deprecation,
@@ -244,10 +196,7 @@ impl TypeRow {
 }
 
 fn money(net: f64) -> Money {
-    Money {
-        net: format!("{net:.10}"),
-        gross: format!("{:.16}", net * 1.19),
-    }
+    Money { net: format!("{net:.10}"), gross: format!("{:.16}", net * 1.19) }
 }
 
 /// All system images.
@@ -274,10 +223,7 @@ pub(crate) fn system_images() -> Vec<Image> {
         labels: Labels::new(),
         architecture,
     };
-    IMAGES
-        .iter()
-        .flat_map(|row| [image(row, row.3, "x86"), image(row, row.4, "arm")])
-        .collect()
+    IMAGES.iter().flat_map(|row| [image(row, row.3, "x86"), image(row, row.4, "arm")]).collect()
 }
 
 fn capitalised(word: &str) -> String {
@@ -348,9 +294,7 @@ pub(crate) async fn get_server_type(
         .iter()
         .find(|row| row.id == id)
         .ok_or_else(|| ApiError::not_found("server type", id))?;
-    Ok(Json(OneServerType {
-        server_type: row.view(&call),
-    }))
+    Ok(Json(OneServerType { server_type: row.view(&call) }))
 }
 
 pub(crate) async fn list_locations(query: QueryPairs) -> Result<Json<LocationList>, ApiError> {
@@ -360,9 +304,7 @@ pub(crate) async fn list_locations(query: QueryPairs) -> Result<Json<LocationLis
 
 pub(crate) async fn get_location(PathId(id): PathId) -> Result<Json<OneLocation>, ApiError> {
     let location = LOCATIONS.iter().find(|location| location.id == id);
-    let location = location
-        .cloned()
-        .ok_or_else(|| ApiError::not_found("location", id))?;
+    let location = location.cloned().ok_or_else(|| ApiError::not_found("location", id))?;
     Ok(Json(OneLocation { location }))
 }
 

@@ -40,28 +40,15 @@ struct Details {
 
 impl ApiError {
     fn new(status: StatusCode, code: &str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code: code.to_owned(),
-            message: message.into(),
-            fields: Vec::new(),
-        }
+        Self { status, code: code.to_owned(), message: message.into(), fields: Vec::new() }
     }
 
     pub(crate) fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "the token you provided is invalid",
-        )
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token you provided is invalid")
     }
 
     pub(crate) fn not_found(kind: &str, which: impl std::fmt::Display) -> Self {
-        Self::new(
-            StatusCode::NOT_FOUND,
-            "not_found",
-            format!("{kind} {which} not found"),
-        )
+        Self::new(StatusCode::NOT_FOUND, "not_found", format!("{kind} {which} not found"))
     }
 
     pub(crate) fn method_not_allowed() -> Self {
@@ -77,11 +64,7 @@ impl ApiError {
     }
 
     pub(crate) fn malformed_json() -> Self {
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "json_error",
-            "the request body is not valid JSON",
-        )
+        Self::new(StatusCode::BAD_REQUEST, "json_error", "the request body is not valid JSON")
     }
 
     /// 422 with the field at fault.
@@ -92,10 +75,7 @@ impl ApiError {
             "invalid_input",
             format!("invalid input in field '{field}': {message}"),
         );
-        error.fields.push(FieldError {
-            name: field.to_owned(),
-            messages: vec![message],
-        });
+        error.fields.push(FieldError { name: field.to_owned(), messages: vec![message] });
         error
     }
 
@@ -108,27 +88,15 @@ impl ApiError {
     }
 
     pub(crate) fn out_of_stock(message: impl Into<String>) -> Self {
-        Self::new(
-            StatusCode::PRECONDITION_FAILED,
-            "resource_unavailable",
-            message,
-        )
+        Self::new(StatusCode::PRECONDITION_FAILED, "resource_unavailable", message)
     }
 
     pub(crate) fn locked(kind: &str) -> Self {
-        Self::new(
-            StatusCode::LOCKED,
-            "locked",
-            format!("{kind} is locked by another action"),
-        )
+        Self::new(StatusCode::LOCKED, "locked", format!("{kind} is locked by another action"))
     }
 
     pub(crate) fn protected(what: &str) -> Self {
-        Self::new(
-            StatusCode::LOCKED,
-            "protected",
-            format!("{what} is protected"),
-        )
+        Self::new(StatusCode::LOCKED, "protected", format!("{what} is protected"))
     }
 
     pub(crate) fn in_use(kind: &str, id: u64) -> Self {
@@ -143,11 +111,7 @@ impl ApiError {
     /// Hetzner names the token that ran into the limit, in full.
     pub(crate) fn rate_limited(limit: u32, token: &str) -> Self {
         let message = format!("limit of {limit} requests per hour reached for token {token}");
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "rate_limit_exceeded",
-            message,
-        )
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_exceeded", message)
     }
 
     /// The error of a `status` fault; code and message default to what Hetzner says.
@@ -161,10 +125,7 @@ impl ApiError {
             401 => ("unauthorized", "unable to authenticate"),
             403 => ("resource_limit_exceeded", "server limit exceeded"),
             404 => ("not_found", "resource not found"),
-            409 => (
-                "conflict",
-                "the resource has changed during the request, please retry",
-            ),
+            409 => ("conflict", "the resource has changed during the request, please retry"),
             412 => ("resource_unavailable", "error during placement"),
             422 => ("invalid_input", "invalid input"),
             423 => ("locked", "resource is locked by another action"),
@@ -190,14 +151,8 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let details = (!self.fields.is_empty()).then_some(Details {
-            fields: self.fields,
-        });
-        let body = ErrorBody {
-            code: self.code,
-            message: self.message,
-            details,
-        };
+        let details = (!self.fields.is_empty()).then_some(Details { fields: self.fields });
+        let body = ErrorBody { code: self.code, message: self.message, details };
         (self.status, Json(Envelope { error: body })).into_response()
     }
 }

@@ -52,39 +52,16 @@ pub(crate) async fn set_rules(
 ) -> Result<(StatusCode, Json<Actions>), ApiError> {
     check_rules(&request.rules)?;
     let mut project = call.project();
-    let record = project
-        .firewalls
-        .get_mut(&id)
-        .ok_or_else(|| not_found(id))?;
+    let record = project.firewalls.get_mut(&id).ok_or_else(|| not_found(id))?;
     if call.action_failure.is_none() {
         record.rules = request.rules;
     }
     let step = call.world.timings.action;
-    let mut actions = vec![begin(
-        &call,
-        &mut project,
-        "set_firewall_rules",
-        id,
-        None,
-        step,
-    )];
-    let covered = project.firewalls[&id]
-        .servers
-        .keys()
-        .copied()
-        .collect::<Vec<_>>();
+    let mut actions = vec![begin(&call, &mut project, "set_firewall_rules", id, None, step)];
+    let covered = project.firewalls[&id].servers.keys().copied().collect::<Vec<_>>();
     for server in covered {
-        let target = Target::Server {
-            server: ServerRef { id: server },
-        };
-        actions.push(begin(
-            &call,
-            &mut project,
-            "apply_firewall",
-            id,
-            Some(&target),
-            step,
-        ));
+        let target = Target::Server { server: ServerRef { id: server } };
+        actions.push(begin(&call, &mut project, "apply_firewall", id, Some(&target), step));
     }
     Ok((StatusCode::CREATED, Json(Actions { actions })))
 }
@@ -97,30 +74,15 @@ pub(crate) async fn apply(
 ) -> Result<(StatusCode, Json<Actions>), ApiError> {
     let step = call.world.timings.action;
     let mut project = call.project();
-    let mut record = project
-        .firewalls
-        .get(&id)
-        .cloned()
-        .ok_or_else(|| not_found(id))?;
-    attach(
-        &mut record,
-        &project,
-        &request.apply_to,
-        Instant::now() + step,
-    )?;
+    let mut record = project.firewalls.get(&id).cloned().ok_or_else(|| not_found(id))?;
+    attach(&mut record, &project, &request.apply_to, Instant::now() + step)?;
     if call.action_failure.is_none() {
         project.firewalls.insert(id, record);
     }
-    let actions = request.apply_to.iter().map(|target| {
-        begin(
-            &call,
-            &mut project,
-            "apply_firewall",
-            id,
-            Some(target),
-            step,
-        )
-    });
+    let actions = request
+        .apply_to
+        .iter()
+        .map(|target| begin(&call, &mut project, "apply_firewall", id, Some(target), step));
     let actions = actions.collect();
     Ok((StatusCode::CREATED, Json(Actions { actions })))
 }
@@ -133,17 +95,13 @@ pub(crate) async fn remove(
 ) -> Result<(StatusCode, Json<Actions>), ApiError> {
     let step = call.world.timings.action;
     let mut project = call.project();
-    let record = project
-        .firewalls
-        .get_mut(&id)
-        .ok_or_else(|| not_found(id))?;
+    let record = project.firewalls.get_mut(&id).ok_or_else(|| not_found(id))?;
     for target in &request.remove_from {
         let applied = match target {
             Target::Server { server } => record.servers.contains_key(&server.id),
-            Target::LabelSelector { label_selector } => record
-                .selectors
-                .iter()
-                .any(|(text, ..)| *text == label_selector.selector),
+            Target::LabelSelector { label_selector } => {
+                record.selectors.iter().any(|(text, ..)| *text == label_selector.selector)
+            }
         };
         if !applied {
             return Err(ApiError::unprocessable(
@@ -157,25 +115,17 @@ pub(crate) async fn remove(
             match target {
                 Target::Server { server } => drop(record.servers.remove(&server.id)),
                 Target::LabelSelector { label_selector } => {
-                    record
-                        .selectors
-                        .retain(|(text, ..)| *text != label_selector.selector);
+                    record.selectors.retain(|(text, ..)| *text != label_selector.selector);
                 }
             }
         }
         // The removal is asynchronous, too.
         record.held_until = Some(Instant::now() + step).max(record.held_until);
     }
-    let actions = request.remove_from.iter().map(|target| {
-        begin(
-            &call,
-            &mut project,
-            "remove_firewall",
-            id,
-            Some(target),
-            step,
-        )
-    });
+    let actions = request
+        .remove_from
+        .iter()
+        .map(|target| begin(&call, &mut project, "remove_firewall", id, Some(target), step));
     let actions = actions.collect();
     Ok((StatusCode::CREATED, Json(Actions { actions })))
 }
@@ -202,15 +152,8 @@ pub(crate) fn attach(
                         "the firewall is already applied to that server",
                     ));
                 }
-                let others = project
-                    .firewalls
-                    .values()
-                    .filter(|other| other.id != record.id);
-                if others
-                    .filter(|other| other.servers.contains_key(&server.id))
-                    .count()
-                    >= 5
-                {
+                let others = project.firewalls.values().filter(|other| other.id != record.id);
+                if others.filter(|other| other.servers.contains_key(&server.id)).count() >= 5 {
                     return Err(ApiError::invalid(
                         "apply_to",
                         "a server can have at most 5 firewalls",
@@ -219,9 +162,7 @@ pub(crate) fn attach(
             }
             Target::LabelSelector { label_selector } => {
                 let selector = Selector::parse(&label_selector.selector)?;
-                record
-                    .selectors
-                    .push((label_selector.selector.clone(), selector, from));
+                record.selectors.push((label_selector.selector.clone(), selector, from));
             }
         }
     }
@@ -237,24 +178,9 @@ pub(crate) fn begin(
     target: Option<&Target>,
     takes: Duration,
 ) -> Action {
-    let mut resources = vec![Resource {
-        id: firewall,
-        kind: "firewall",
-    }];
+    let mut resources = vec![Resource { id: firewall, kind: "firewall" }];
     if let Some(Target::Server { server }) = target {
-        resources.insert(
-            0,
-            Resource {
-                id: server.id,
-                kind: "server",
-            },
-        );
+        resources.insert(0, Resource { id: server.id, kind: "server" });
     }
-    project.begin(
-        call.next_id(),
-        command,
-        resources,
-        takes,
-        call.action_failure.clone(),
-    )
+    project.begin(call.next_id(), command, resources, takes, call.action_failure.clone())
 }

@@ -8,10 +8,7 @@ const MAX_RULES: usize = 50;
 /// Refuses rules that Hetzner refuses.
 pub(crate) fn check_rules(rules: &[Rule]) -> Result<(), ApiError> {
     if rules.len() > MAX_RULES {
-        return Err(ApiError::invalid(
-            "rules",
-            format!("at most {MAX_RULES} rules are allowed"),
-        ));
+        return Err(ApiError::invalid("rules", format!("at most {MAX_RULES} rules are allowed")));
     }
     for rule in rules {
         let has_ports = matches!(rule.protocol, Protocol::Tcp | Protocol::Udp);
@@ -40,15 +37,8 @@ pub(crate) fn check_rules(rules: &[Rule]) -> Result<(), ApiError> {
                 "a rule needs 1 to 100 addresses in CIDR notation",
             ));
         }
-        if rule
-            .description
-            .as_ref()
-            .is_some_and(|text| text.len() > 255)
-        {
-            return Err(ApiError::invalid(
-                "rules",
-                "'description' has at most 255 characters",
-            ));
+        if rule.description.as_ref().is_some_and(|text| text.len() > 255) {
+            return Err(ApiError::invalid("rules", "'description' has at most 255 characters"));
         }
     }
     Ok(())
@@ -57,9 +47,7 @@ pub(crate) fn check_rules(rules: &[Rule]) -> Result<(), ApiError> {
 fn is_port(text: &str) -> bool {
     let port = |text: &str| text.parse::<u16>().ok().filter(|port| *port > 0);
     match text.split_once('-') {
-        Some((from, to)) => port(from)
-            .zip(port(to))
-            .is_some_and(|(from, to)| from <= to),
+        Some((from, to)) => port(from).zip(port(to)).is_some_and(|(from, to)| from <= to),
         None => text == "any" || port(text).is_some(),
     }
 }

@@ -64,11 +64,7 @@ impl Listed for Firewall {
 
 /// Every firewall of the project.
 pub(crate) fn dump(project: &Project) -> Vec<Firewall> {
-    project
-        .firewalls
-        .values()
-        .map(|record| view(project, record))
-        .collect()
+    project.firewalls.values().map(|record| view(project, record)).collect()
 }
 
 /// `GET /firewalls`
@@ -81,9 +77,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<FirewallL
 pub(crate) async fn get(call: Call, PathId(id): PathId) -> Result<Json<OneFirewall>, ApiError> {
     let project = call.project();
     let record = project.firewalls.get(&id).ok_or_else(|| not_found(id))?;
-    Ok(Json(OneFirewall {
-        firewall: view(&project, record),
-    }))
+    Ok(Json(OneFirewall { firewall: view(&project, record) }))
 }
 
 /// `POST /firewalls`
@@ -96,11 +90,7 @@ pub(crate) async fn create(
     let rules = request.rules.unwrap_or_default();
     check_rules(&rules)?;
     let mut project = call.project();
-    if project
-        .firewalls
-        .values()
-        .any(|other| other.name == request.name)
-    {
+    if project.firewalls.values().any(|other| other.name == request.name) {
         return Err(ApiError::taken("name is already used"));
     }
     let id = call.next_id();
@@ -118,29 +108,12 @@ pub(crate) async fn create(
     let targets = request.apply_to.unwrap_or_default();
     attach(&mut record, &project, &targets, Instant::now() + step)?;
     project.firewalls.insert(id, record.clone());
-    let mut actions = vec![begin(
-        &call,
-        &mut project,
-        "set_firewall_rules",
-        id,
-        None,
-        step,
-    )];
+    let mut actions = vec![begin(&call, &mut project, "set_firewall_rules", id, None, step)];
     for target in &targets {
-        actions.push(begin(
-            &call,
-            &mut project,
-            "apply_firewall",
-            id,
-            Some(target),
-            step,
-        ));
+        actions.push(begin(&call, &mut project, "apply_firewall", id, Some(target), step));
     }
     let firewall = view(&project, &record);
-    Ok((
-        StatusCode::CREATED,
-        Json(CreatedFirewall { firewall, actions }),
-    ))
+    Ok((StatusCode::CREATED, Json(CreatedFirewall { firewall, actions })))
 }
 
 /// `PUT /firewalls/{id}`
@@ -150,30 +123,19 @@ pub(crate) async fn update(
     JsonBody(request): JsonBody<UpdateFirewall>,
 ) -> Result<Json<OneFirewall>, ApiError> {
     request.labels.as_ref().map_or(Ok(()), labels::check)?;
-    request
-        .name
-        .as_deref()
-        .map_or(Ok(()), validate::plain_name)?;
+    request.name.as_deref().map_or(Ok(()), validate::plain_name)?;
     let mut project = call.project();
     let taken = |name: &String| {
-        project
-            .firewalls
-            .values()
-            .any(|other| other.id != id && other.name == *name)
+        project.firewalls.values().any(|other| other.id != id && other.name == *name)
     };
     if request.name.as_ref().is_some_and(taken) {
         return Err(ApiError::taken("name is already used"));
     }
-    let record = project
-        .firewalls
-        .get_mut(&id)
-        .ok_or_else(|| not_found(id))?;
+    let record = project.firewalls.get_mut(&id).ok_or_else(|| not_found(id))?;
     record.name = request.name.unwrap_or_else(|| record.name.clone());
     record.labels = request.labels.unwrap_or_else(|| record.labels.clone());
     let record = record.clone();
-    Ok(Json(OneFirewall {
-        firewall: view(&project, &record),
-    }))
+    Ok(Json(OneFirewall { firewall: view(&project, &record) }))
 }
 
 /// `DELETE /firewalls/{id}`: refused while it is applied to anything, and for a while after its
@@ -181,9 +143,7 @@ pub(crate) async fn update(
 pub(crate) async fn delete(call: Call, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     let mut project = call.project();
     let record = project.firewalls.get(&id).ok_or_else(|| not_found(id))?;
-    let held = record
-        .held_until
-        .is_some_and(|until| until > Instant::now());
+    let held = record.held_until.is_some_and(|until| until > Instant::now());
     if held || !record.servers.is_empty() || !record.selectors.is_empty() {
         return Err(ApiError::in_use("firewall", id));
     }
@@ -192,26 +152,17 @@ pub(crate) async fn delete(call: Call, PathId(id): PathId) -> Result<StatusCode,
 }
 
 fn view(project: &Project, record: &FirewallRecord) -> Firewall {
-    let servers = record.servers.keys().map(|id| AppliedTo::Server {
-        server: ServerRef { id: *id },
+    let servers =
+        record.servers.keys().map(|id| AppliedTo::Server { server: ServerRef { id: *id } });
+    let selectors = record.selectors.iter().map(|(text, selector, _)| AppliedTo::LabelSelector {
+        label_selector: SelectorRef { selector: text.clone() },
+        applied_to_resources: project
+            .servers
+            .values()
+            .filter(|server| selector.selects(&server.labels))
+            .map(|server| AppliedToServer { kind: "server", server: ServerRef { id: server.id } })
+            .collect(),
     });
-    let selectors = record
-        .selectors
-        .iter()
-        .map(|(text, selector, _)| AppliedTo::LabelSelector {
-            label_selector: SelectorRef {
-                selector: text.clone(),
-            },
-            applied_to_resources: project
-                .servers
-                .values()
-                .filter(|server| selector.selects(&server.labels))
-                .map(|server| AppliedToServer {
-                    kind: "server",
-                    server: ServerRef { id: server.id },
-                })
-                .collect(),
-        });
     Firewall {
         id: record.id,
         name: record.name.clone(),

@@ -53,20 +53,12 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ImageList
 /// `GET /images/{id}`
 pub(crate) async fn get(call: Call, PathId(id): PathId) -> Result<Json<OneImage>, ApiError> {
     let own = call.project().snapshots.get(&id).cloned();
-    let image = own.or_else(|| {
-        catalogue::system_images()
-            .into_iter()
-            .find(|image| image.id == id)
-    });
-    image
-        .map(|image| Json(OneImage { image }))
-        .ok_or_else(|| ApiError::not_found("image", id))
+    let image = own.or_else(|| catalogue::system_images().into_iter().find(|image| image.id == id));
+    image.map(|image| Json(OneImage { image })).ok_or_else(|| ApiError::not_found("image", id))
 }
 
 /// `DELETE /images/{id}`: only snapshots and backups can go.
 pub(crate) async fn delete(call: Call, PathId(id): PathId) -> Result<StatusCode, ApiError> {
     let removed = call.project().snapshots.remove(&id);
-    removed
-        .map(|_| StatusCode::NO_CONTENT)
-        .ok_or_else(|| ApiError::not_found("image", id))
+    removed.map(|_| StatusCode::NO_CONTENT).ok_or_else(|| ApiError::not_found("image", id))
 }

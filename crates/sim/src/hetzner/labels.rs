@@ -12,10 +12,7 @@ pub(crate) type Labels = BTreeMap<String, String>;
 pub(crate) fn check(labels: &Labels) -> Result<(), ApiError> {
     for (key, value) in labels {
         if !is_key(key) {
-            return Err(ApiError::invalid(
-                "labels",
-                format!("the key '{key}' is not valid"),
-            ));
+            return Err(ApiError::invalid("labels", format!("the key '{key}' is not valid")));
         }
         if !(value.is_empty() || is_name(value)) {
             return Err(ApiError::invalid(
@@ -45,9 +42,7 @@ fn is_name(name: &str) -> bool {
     bytes.len() <= 63
         && ends(bytes.first())
         && ends(bytes.last())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
 }
 
 /// A parsed label selector: all of its requirements must hold.
@@ -64,12 +59,8 @@ enum Requirement {
 
 impl Selector {
     pub(crate) fn parse(text: &str) -> Result<Self, ApiError> {
-        let invalid = || {
-            ApiError::invalid(
-                "label_selector",
-                format!("'{text}' is no valid label selector"),
-            )
-        };
+        let invalid =
+            || ApiError::invalid("label_selector", format!("'{text}' is no valid label selector"));
         split_outside_parentheses(text)
             .map(|part| Requirement::parse(part.trim()).ok_or_else(invalid))
             .collect::<Result<_, _>>()
@@ -101,11 +92,8 @@ impl Requirement {
         };
         if let Some(rest) = text.strip_suffix(')') {
             let (head, values) = rest.split_once('(')?;
-            let values: Vec<String> = values
-                .split(',')
-                .map(one)
-                .collect::<Option<Vec<_>>>()?
-                .concat();
+            let values: Vec<String> =
+                values.split(',').map(one).collect::<Option<Vec<_>>>()?.concat();
             let head = head.trim_end();
             return if let Some(name) = head.strip_suffix(" notin") {
                 Some(Self::NotIn(key(name)?, values))
@@ -143,10 +131,7 @@ mod tests {
     use super::{Labels, Selector, check};
 
     fn labels(pairs: &[(&str, &str)]) -> Labels {
-        pairs
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-            .collect()
+        pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     }
 
     #[rstest::rstest]
@@ -166,10 +151,7 @@ mod tests {
     #[case("env=prod,moorage.dev/pool=b", false)]
     fn a_selector_selects(#[case] selector: &str, #[case] expected: bool) {
         let labels = labels(&[("env", "prod"), ("moorage.dev/pool", "a")]);
-        assert_eq!(
-            Selector::parse(selector).expect("valid").selects(&labels),
-            expected
-        );
+        assert_eq!(Selector::parse(selector).expect("valid").selects(&labels), expected);
     }
 
     #[rstest::rstest]
@@ -191,11 +173,7 @@ mod tests {
     #[case("", "b", false)]
     #[case("a/b/c", "d", false)]
     #[case("hetzner.cloud/x", "d", false)]
-    #[case(
-        "a",
-        "0123456789012345678901234567890123456789012345678901234567890123",
-        false
-    )]
+    #[case("a", "0123456789012345678901234567890123456789012345678901234567890123", false)]
     fn label_rules(#[case] key: &str, #[case] value: &str, #[case] valid: bool) {
         assert_eq!(check(&labels(&[(key, value)])).is_ok(), valid);
     }

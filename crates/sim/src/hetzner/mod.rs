@@ -67,23 +67,15 @@ impl HetznerState {
     /// holds stays. False when the token belongs to another project.
     pub fn put_project(&self, name: &str, spec: &ProjectSpec) -> bool {
         let mut projects = lock(&self.projects);
-        if projects
-            .by_token
-            .get(&spec.token)
-            .is_some_and(|owner| owner != name)
-        {
+        if projects.by_token.get(&spec.token).is_some_and(|owner| owner != name) {
             return false;
         }
         projects.by_token.retain(|_, owner| owner != name);
-        projects
-            .by_token
-            .insert(spec.token.clone(), name.to_owned());
+        projects.by_token.insert(spec.token.clone(), name.to_owned());
         match projects.by_name.get(name) {
             Some(project) => lock(project).change(spec),
             None => {
-                projects
-                    .by_name
-                    .insert(name.to_owned(), Arc::new(Mutex::new(Project::new(spec))));
+                projects.by_name.insert(name.to_owned(), Arc::new(Mutex::new(Project::new(spec))));
             }
         }
         true
@@ -113,11 +105,7 @@ impl HetznerState {
     /// Every project with its name.
     pub(crate) fn all(&self) -> Vec<(String, Arc<Mutex<Project>>)> {
         let projects = lock(&self.projects);
-        projects
-            .by_name
-            .iter()
-            .map(|(name, project)| (name.clone(), Arc::clone(project)))
-            .collect()
+        projects.by_name.iter().map(|(name, project)| (name.clone(), Arc::clone(project))).collect()
     }
 }
 
@@ -135,9 +123,7 @@ impl ActionFailure {
         };
         Some(Self {
             code: code.clone().unwrap_or_else(|| "action_failed".to_owned()),
-            message: message
-                .clone()
-                .unwrap_or_else(|| "Action failed".to_owned()),
+            message: message.clone().unwrap_or_else(|| "Action failed".to_owned()),
         })
     }
 }
@@ -176,10 +162,8 @@ impl Call {
         let work = tokio::spawn(async move {
             if let Err(error) = job.await {
                 tracing::warn!(%error, action, "the backend refused");
-                let failure = ActionFailure {
-                    code: "action_failed".to_owned(),
-                    message: error.to_string(),
-                };
+                let failure =
+                    ActionFailure { code: "action_failed".to_owned(), message: error.to_string() };
                 lock(&project).fail(action, failure);
             }
         });
@@ -193,11 +177,7 @@ impl<S: Sync> FromRequestParts<S> for Call {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, ApiError> {
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(ApiError::unauthorized)
+        parts.extensions.get::<Self>().cloned().ok_or_else(ApiError::unauthorized)
     }
 }
 
@@ -207,12 +187,7 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
         .route("/servers", get(servers::list).post(server_create::create))
         .route("/servers/actions", get(actions::list_of_servers))
         .route("/servers/actions/{action}", get(actions::get))
-        .route(
-            "/servers/{id}",
-            get(servers::get)
-                .put(servers::update)
-                .delete(servers::delete),
-        )
+        .route("/servers/{id}", get(servers::get).put(servers::update).delete(servers::delete))
         .route("/servers/{id}/actions", get(actions::list_of_server))
         .route(
             "/servers/{id}/actions/{command}",
@@ -225,40 +200,19 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
         .route("/firewalls/actions/{action}", get(actions::get))
         .route(
             "/firewalls/{id}",
-            get(firewalls::get)
-                .put(firewalls::update)
-                .delete(firewalls::delete),
+            get(firewalls::get).put(firewalls::update).delete(firewalls::delete),
         )
         .route("/firewalls/{id}/actions", get(actions::list_of_firewall))
-        .route(
-            "/firewalls/{id}/actions/set_rules",
-            post(firewall_actions::set_rules),
-        )
-        .route(
-            "/firewalls/{id}/actions/apply_to_resources",
-            post(firewall_actions::apply),
-        )
-        .route(
-            "/firewalls/{id}/actions/remove_from_resources",
-            post(firewall_actions::remove),
-        )
-        .route(
-            "/firewalls/{id}/actions/{command}",
-            get(actions::get_of_resource),
-        )
+        .route("/firewalls/{id}/actions/set_rules", post(firewall_actions::set_rules))
+        .route("/firewalls/{id}/actions/apply_to_resources", post(firewall_actions::apply))
+        .route("/firewalls/{id}/actions/remove_from_resources", post(firewall_actions::remove))
+        .route("/firewalls/{id}/actions/{command}", get(actions::get_of_resource))
         .route("/ssh_keys", get(ssh_keys::list).post(ssh_keys::create))
-        .route(
-            "/ssh_keys/{id}",
-            get(ssh_keys::get)
-                .put(ssh_keys::update)
-                .delete(ssh_keys::delete),
-        )
+        .route("/ssh_keys/{id}", get(ssh_keys::get).put(ssh_keys::update).delete(ssh_keys::delete))
         .route("/primary_ips", get(primary_ips::list))
         .route(
             "/primary_ips/{id}",
-            get(primary_ips::get)
-                .put(primary_ips::update)
-                .delete(primary_ips::delete),
+            get(primary_ips::get).put(primary_ips::update).delete(primary_ips::delete),
         )
         .route("/server_types", get(catalogue::list_server_types))
         .route("/server_types/{id}", get(catalogue::get_server_type))
@@ -273,8 +227,5 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
     Router::new()
         .nest(gateway::HETZNER_BASE, api)
         .fallback(async || ApiError::not_found("endpoint", "outside /v1"))
-        .layer(middleware::from_fn_with_state(
-            Arc::clone(world),
-            gateway::hetzner,
-        ))
+        .layer(middleware::from_fn_with_state(Arc::clone(world), gateway::hetzner))
 }

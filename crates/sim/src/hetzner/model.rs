@@ -283,13 +283,8 @@ pub(crate) enum Protocol {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum AppliedTo {
-    Server {
-        server: ServerRef,
-    },
-    LabelSelector {
-        label_selector: SelectorRef,
-        applied_to_resources: Vec<AppliedToServer>,
-    },
+    Server { server: ServerRef },
+    LabelSelector { label_selector: SelectorRef, applied_to_resources: Vec<AppliedToServer> },
 }
 
 #[derive(Debug, Clone, Serialize)]

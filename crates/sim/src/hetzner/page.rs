@@ -81,20 +81,14 @@ pub(crate) fn choose<T: Listed>(mut items: Vec<T>, query: &QueryPairs) -> Result
             "id" | "created" => |a, b| a.id().cmp(&b.id()),
             "name" => |a, b| a.name().cmp(b.name()),
             _ => {
-                return Err(ApiError::invalid(
-                    "sort",
-                    format!("cannot sort by '{field}'"),
-                ));
+                return Err(ApiError::invalid("sort", format!("cannot sort by '{field}'")));
             }
         };
         match order {
             "asc" => items.sort_by(compare),
             "desc" => items.sort_by(|a, b| compare(b, a)),
             _ => {
-                return Err(ApiError::invalid(
-                    "sort",
-                    format!("unknown order '{order}'"),
-                ));
+                return Err(ApiError::invalid("sort", format!("unknown order '{order}'")));
             }
         }
     }

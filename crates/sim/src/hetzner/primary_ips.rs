@@ -54,12 +54,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<PrimaryIp
 
 /// `GET /primary_ips/{id}`
 pub(crate) async fn get(call: Call, PathId(id): PathId) -> Result<Json<OnePrimaryIp>, ApiError> {
-    let primary_ip = call
-        .project()
-        .primary_ips
-        .get(&id)
-        .cloned()
-        .ok_or_else(|| not_found(id))?;
+    let primary_ip = call.project().primary_ips.get(&id).cloned().ok_or_else(|| not_found(id))?;
     Ok(Json(OnePrimaryIp { primary_ip }))
 }
 
@@ -71,16 +66,11 @@ pub(crate) async fn update(
 ) -> Result<Json<OnePrimaryIp>, ApiError> {
     request.labels.as_ref().map_or(Ok(()), labels::check)?;
     let mut project = call.project();
-    let ip = project
-        .primary_ips
-        .get_mut(&id)
-        .ok_or_else(|| not_found(id))?;
+    let ip = project.primary_ips.get_mut(&id).ok_or_else(|| not_found(id))?;
     ip.name = request.name.unwrap_or_else(|| ip.name.clone());
     ip.labels = request.labels.unwrap_or_else(|| ip.labels.clone());
     ip.auto_delete = request.auto_delete.unwrap_or(ip.auto_delete);
-    Ok(Json(OnePrimaryIp {
-        primary_ip: ip.clone(),
-    }))
+    Ok(Json(OnePrimaryIp { primary_ip: ip.clone() }))
 }
 
 /// `DELETE /primary_ips/{id}`: refused while a server has it.

@@ -129,14 +129,10 @@ impl ActionRecord {
             started: self.started,
             finished: done.then(|| whole_seconds(self.started + self.takes)),
             resources: self.resources.clone(),
-            error: self
-                .failure
-                .as_ref()
-                .filter(|_| done)
-                .map(|failure| ActionErrorBody {
-                    code: failure.code.clone(),
-                    message: failure.message.clone(),
-                }),
+            error: self.failure.as_ref().filter(|_| done).map(|failure| ActionErrorBody {
+                code: failure.code.clone(),
+                message: failure.message.clone(),
+            }),
         }
     }
 }
@@ -159,10 +155,8 @@ pub(crate) struct FirewallRecord {
 impl FirewallRecord {
     /// From when this firewall covers the server, if it does.
     pub(crate) fn covers(&self, server: &ServerRecord) -> Option<Instant> {
-        let by_selector = self
-            .selectors
-            .iter()
-            .filter(|(_, selector, _)| selector.selects(&server.labels));
+        let by_selector =
+            self.selectors.iter().filter(|(_, selector, _)| selector.selects(&server.labels));
         self.servers
             .get(&server.id)
             .copied()
@@ -212,13 +206,8 @@ impl Project {
         for firewall in self.firewalls.values_mut() {
             firewall.servers.remove(&id);
         }
-        self.primary_ips
-            .retain(|_, ip| ip.assignee_id != Some(id) || !ip.auto_delete);
-        for ip in self
-            .primary_ips
-            .values_mut()
-            .filter(|ip| ip.assignee_id == Some(id))
-        {
+        self.primary_ips.retain(|_, ip| ip.assignee_id != Some(id) || !ip.auto_delete);
+        for ip in self.primary_ips.values_mut().filter(|ip| ip.assignee_id == Some(id)) {
             ip.assignee_id = None;
         }
     }

@@ -77,68 +77,37 @@ pub(crate) async fn start(
     Path((id, command)): Path<(String, String)>,
     bytes: Bytes,
 ) -> Result<(StatusCode, Json<Started>), ApiError> {
-    let id = id
-        .parse()
-        .map_err(|_| ApiError::not_found("server with ID", &id))?;
+    let id = id.parse().map_err(|_| ApiError::not_found("server with ID", &id))?;
     let (action, begun) = begin(&call, id, &command, &bytes)?;
     if call.action_failure.is_none() {
         match begun.behind {
             Behind::Nothing => {}
             Behind::Power(press) => {
-                call.behind(action.id, |backend| async move {
-                    backend.power(id, press).await
-                })
-                .await;
+                call.behind(action.id, |backend| async move { backend.power(id, press).await })
+                    .await;
             }
             Behind::Boot(boot) => {
-                call.behind(
-                    action.id,
-                    |backend| async move { backend.create(boot).await },
-                )
-                .await;
+                call.behind(action.id, |backend| async move { backend.create(boot).await }).await;
             }
             Behind::Rebuild(boot) => {
-                call.behind(
-                    action.id,
-                    |backend| async move { backend.rebuild(boot).await },
-                )
-                .await;
+                call.behind(action.id, |backend| async move { backend.rebuild(boot).await }).await;
             }
         }
     }
-    Ok((
-        StatusCode::CREATED,
-        Json(Started {
-            action,
-            image: begun.image,
-        }),
-    ))
+    Ok((StatusCode::CREATED, Json(Started { action, image: begun.image })))
 }
 
 fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, Begun), ApiError> {
     let now = Instant::now();
     let mut project = call.project();
-    let mut record = project
-        .servers
-        .get(&id)
-        .cloned()
-        .ok_or_else(|| not_found(id))?;
+    let mut record = project.servers.get(&id).cloned().ok_or_else(|| not_found(id))?;
     if record.gone_at.is_some() || record.locked_until > now {
         return Err(ApiError::locked("server"));
     }
     let step = call.world.timings.action;
-    let power = |command, press| Begun {
-        command,
-        takes: step,
-        behind: Behind::Power(press),
-        image: None,
-    };
-    let quiet = |command, takes| Begun {
-        command,
-        takes,
-        behind: Behind::Nothing,
-        image: None,
-    };
+    let power =
+        |command, press| Begun { command, takes: step, behind: Behind::Power(press), image: None };
+    let quiet = |command, takes| Begun { command, takes, behind: Behind::Nothing, image: None };
     let begun = match command {
         "poweron" => power_on(&mut record, now, step),
         "poweroff" => {
@@ -179,22 +148,12 @@ fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, B
         }
         "enable_backup" | "disable_backup" => {
             record.backups = command == "enable_backup";
-            quiet(
-                if record.backups {
-                    "enable_backup"
-                } else {
-                    "disable_backup"
-                },
-                Duration::ZERO,
-            )
+            quiet(if record.backups { "enable_backup" } else { "disable_backup" }, Duration::ZERO)
         }
         "create_image" => {
             let image = snapshot(call, &record, body::parse(bytes)?)?;
             project.snapshots.insert(image.id, image.clone());
-            Begun {
-                image: Some(image),
-                ..quiet("create_image", step)
-            }
+            Begun { image: Some(image), ..quiet("create_image", step) }
         }
         _ => return Err(ApiError::not_found("action", format!("'{command}'"))),
     };
@@ -216,11 +175,7 @@ fn power_on(record: &mut ServerRecord, now: Instant, step: Duration) -> Begun {
     let behind = if !record.booted {
         record.booted = true;
         let (name, user_data) = (record.name.clone(), record.user_data.clone());
-        Behind::Boot(ServerBoot {
-            id: record.id,
-            name,
-            user_data,
-        })
+        Behind::Boot(ServerBoot { id: record.id, name, user_data })
     } else if record.timeline.at(now) == ServerStatus::Off {
         Behind::Power(PowerAction::On)
     } else {
@@ -231,12 +186,7 @@ fn power_on(record: &mut ServerRecord, now: Instant, step: Duration) -> Begun {
         record.timeline =
             Timeline::new(now, ServerStatus::Starting).then(now + step, ServerStatus::Running);
     }
-    Begun {
-        command: "start_server",
-        takes: step,
-        behind,
-        image: None,
-    }
+    Begun { command: "start_server", takes: step, behind, image: None }
 }
 
 fn rebuild(
@@ -263,12 +213,7 @@ fn rebuild(
         name: record.name.clone(),
         user_data: record.user_data.clone(),
     };
-    Ok(Begun {
-        command: "rebuild_server",
-        takes: step,
-        behind: Behind::Rebuild(boot),
-        image: None,
-    })
+    Ok(Begun { command: "rebuild_server", takes: step, behind: Behind::Rebuild(boot), image: None })
 }
 
 fn change_type(
@@ -294,10 +239,7 @@ fn change_type(
             "the server cannot become that type",
         ));
     }
-    if call
-        .world
-        .faults
-        .strike_stock(&call.project_name, row.name, record.location)
+    if call.world.faults.strike_stock(&call.project_name, row.name, record.location)
         || !row.is_offered_in(record.location)
     {
         return Err(ApiError::out_of_stock(format!(
@@ -319,10 +261,7 @@ fn snapshot(call: &Call, record: &ServerRecord, request: CreateImage) -> Result<
         None | Some("snapshot") => "snapshot",
         Some("backup") if record.backups => "backup",
         Some("backup") => {
-            return Err(ApiError::invalid(
-                "type",
-                "backups are not enabled for this server",
-            ));
+            return Err(ApiError::invalid("type", "backups are not enabled for this server"));
         }
         Some(_) => return Err(ApiError::invalid("type", "must be snapshot or backup")),
     };
@@ -332,16 +271,11 @@ fn snapshot(call: &Call, record: &ServerRecord, request: CreateImage) -> Result<
         kind,
         status: "available",
         name: None,
-        description: request
-            .description
-            .unwrap_or_else(|| format!("{kind} of {}", record.name)),
+        description: request.description.unwrap_or_else(|| format!("{kind} of {}", record.name)),
         image_size: Some(1.5),
         disk_size: record.primary_disk_size,
         created: now_in_seconds(),
-        created_from: Some(CreatedFrom {
-            id: record.id,
-            name: record.name.clone(),
-        }),
+        created_from: Some(CreatedFrom { id: record.id, name: record.name.clone() }),
         bound_to: (kind == "backup").then_some(record.id),
         protection: ImageProtection::default(),
         labels: request.labels.unwrap_or_default(),

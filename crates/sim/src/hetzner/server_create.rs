@@ -72,10 +72,7 @@ pub(crate) async fn create(
 ) -> Result<(StatusCode, Json<CreatedServer>), ApiError> {
     let (answer, boot) = admit(&call, request)?;
     if let Some(boot) = boot {
-        call.behind(answer.action.id, |backend| async move {
-            backend.create(boot).await
-        })
-        .await;
+        call.behind(answer.action.id, |backend| async move { backend.create(boot).await }).await;
     }
     Ok((StatusCode::CREATED, Json(answer)))
 }
@@ -88,11 +85,7 @@ fn admit(
 ) -> Result<(CreatedServer, Option<ServerBoot>), ApiError> {
     let mut project = call.project();
     let wanted = Wanted::check(&project, &request)?;
-    if project
-        .servers
-        .values()
-        .any(|other| other.name == request.name)
-    {
+    if project.servers.values().any(|other| other.name == request.name) {
         return Err(ApiError::taken("server name is already used"));
     }
     if project.servers.len() >= project.server_quota {
@@ -128,11 +121,8 @@ fn admit(
         timeline.then(now + step, ServerStatus::Off)
     };
     let user_data = request.user_data.unwrap_or_default();
-    let boot = starts.then(|| ServerBoot {
-        id,
-        name: request.name.clone(),
-        user_data: user_data.clone(),
-    });
+    let boot =
+        starts.then(|| ServerBoot { id, name: request.name.clone(), user_data: user_data.clone() });
     let record = ServerRecord {
         id,
         name: request.name,
@@ -159,31 +149,16 @@ fn admit(
         }
     }
     project.servers.insert(id, record.clone());
-    let action = project.begin(
-        call.next_id(),
-        "create_server",
-        of(id),
-        step,
-        call.action_failure.clone(),
-    );
+    let action =
+        project.begin(call.next_id(), "create_server", of(id), step, call.action_failure.clone());
     let next_actions = if starts {
         vec![project.begin(call.next_id(), "start_server", of(id), step * 2, None)]
     } else {
         Vec::new()
     };
-    let root_password = wanted
-        .no_keys
-        .then(|| URL_SAFE_NO_PAD.encode(random_bytes::<15>()));
+    let root_password = wanted.no_keys.then(|| URL_SAFE_NO_PAD.encode(random_bytes::<15>()));
     let server = view(call, &project, &record);
-    Ok((
-        CreatedServer {
-            server,
-            action,
-            next_actions,
-            root_password,
-        },
-        boot,
-    ))
+    Ok((CreatedServer { server, action, next_actions, root_password }, boot))
 }
 
 /// What a request refers to, looked up.
@@ -205,11 +180,7 @@ impl Wanted {
             "network",
             request.networks.as_deref().unwrap_or_default(),
         )?;
-        validate::nothing_of(
-            "volumes",
-            "volume",
-            request.volumes.as_deref().unwrap_or_default(),
-        )?;
+        validate::nothing_of("volumes", "volume", request.volumes.as_deref().unwrap_or_default())?;
         validate::nothing_of(
             "placement_group",
             "placement group",
@@ -236,58 +207,30 @@ impl Wanted {
             )
         })?;
         if !server_type.is_offered_in(location.name) {
-            return Err(ApiError::invalid(
-                "location",
-                "unsupported location for server type",
-            ));
+            return Err(ApiError::invalid("location", "unsupported location for server type"));
         }
         let keys = request.ssh_keys.as_deref().unwrap_or_default();
         for key in keys {
-            if !project
-                .ssh_keys
-                .values()
-                .any(|known| key.means(known.id, &known.name))
-            {
+            if !project.ssh_keys.values().any(|known| key.means(known.id, &known.name)) {
                 return Err(validate::unknown("ssh_keys", key));
             }
         }
-        let firewalls: Vec<u64> = request
-            .firewalls
-            .iter()
-            .flatten()
-            .map(|reference| reference.firewall)
-            .collect();
+        let firewalls: Vec<u64> =
+            request.firewalls.iter().flatten().map(|reference| reference.firewall).collect();
         if firewalls.len() > FIREWALLS_PER_SERVER {
-            return Err(ApiError::invalid(
-                "firewalls",
-                "a server can have at most 5 firewalls",
-            ));
+            return Err(ApiError::invalid("firewalls", "a server can have at most 5 firewalls"));
         }
-        if let Some(missing) = firewalls
-            .iter()
-            .find(|id| !project.firewalls.contains_key(id))
-        {
-            return Err(ApiError::invalid(
-                "firewalls",
-                format!("firewall {missing} not found"),
-            ));
+        if let Some(missing) = firewalls.iter().find(|id| !project.firewalls.contains_key(id)) {
+            return Err(ApiError::invalid("firewalls", format!("firewall {missing} not found")));
         }
         let image = find_image(project, &request.image, server_type.architecture)?;
-        Ok(Self {
-            server_type,
-            location,
-            image,
-            firewalls,
-            no_keys: keys.is_empty(),
-        })
+        Ok(Self { server_type, location, image, firewalls, no_keys: keys.is_empty() })
     }
 }
 
 /// The server type that a request names.
 pub(crate) fn find_type(wanted: &IdOrName) -> Result<&'static catalogue::TypeRow, ApiError> {
-    let row = catalogue::types()
-        .iter()
-        .find(|row| wanted.means(row.id, row.name));
+    let row = catalogue::types().iter().find(|row| wanted.means(row.id, row.name));
     row.ok_or_else(|| validate::unknown("server_type", wanted))
 }
 
@@ -338,12 +281,7 @@ fn addresses(
         let id = call.next_id();
         let ip = if kind == "ipv4" {
             // 198.18.0.0/15 is set aside for benchmarks (RFC 2544).
-            format!(
-                "198.{}.{}.{}",
-                18 + (id >> 16) % 2,
-                (id >> 8) % 256,
-                id % 256
-            )
+            format!("198.{}.{}.{}", 18 + (id >> 16) % 2, (id >> 8) % 256, id % 256)
         } else {
             format!("2001:db8:{:x}:{:x}::/64", (id >> 16) % 65536, id % 65536)
         };

@@ -67,10 +67,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ServerLis
     let records = project.servers.values().filter(of_status).collect();
     let (records, meta) = page::cut(page::choose(records, &query)?, &query)?;
     // Only the page is drawn up: lists of thousands are read page by page.
-    let servers = records
-        .into_iter()
-        .map(|record| view(&call, &project, record))
-        .collect();
+    let servers = records.into_iter().map(|record| view(&call, &project, record)).collect();
     Ok(Json(ServerList { servers, meta }))
 }
 
@@ -78,9 +75,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ServerLis
 pub(crate) async fn get(call: Call, PathId(id): PathId) -> Result<Json<OneServer>, ApiError> {
     let project = call.project();
     let record = project.servers.get(&id).ok_or_else(|| not_found(id))?;
-    Ok(Json(OneServer {
-        server: view(&call, &project, record),
-    }))
+    Ok(Json(OneServer { server: view(&call, &project, record) }))
 }
 
 /// `PUT /servers/{id}`
@@ -92,11 +87,7 @@ pub(crate) async fn update(
     let mut project = call.project();
     if let Some(name) = &request.name {
         validate::server_name(name)?;
-        if project
-            .servers
-            .values()
-            .any(|other| other.id != id && other.name == *name)
-        {
+        if project.servers.values().any(|other| other.id != id && other.name == *name) {
             return Err(ApiError::taken("server name is already used"));
         }
     }
@@ -105,17 +96,14 @@ pub(crate) async fn update(
     record.name = request.name.unwrap_or_else(|| record.name.clone());
     record.labels = request.labels.unwrap_or_else(|| record.labels.clone());
     let record = record.clone();
-    Ok(Json(OneServer {
-        server: view(&call, &project, &record),
-    }))
+    Ok(Json(OneServer { server: view(&call, &project, &record) }))
 }
 
 /// `DELETE /servers/{id}`
 pub(crate) async fn delete(call: Call, PathId(id): PathId) -> Result<Json<OneAction>, ApiError> {
     let action = begin_deletion(&call, id)?;
     if call.action_failure.is_none() {
-        call.behind(action.id, |backend| async move { backend.delete(id).await })
-            .await;
+        call.behind(action.id, |backend| async move { backend.delete(id).await }).await;
     }
     Ok(Json(OneAction { action }))
 }
@@ -156,15 +144,8 @@ pub(crate) fn view(call: &Call, project: &Project, record: &ServerRecord) -> Ser
         |id: Option<u64>| id.and_then(|id| Some((id, project.primary_ips.get(&id)?.ip.clone())));
     let firewalls = project.firewalls.values().filter_map(|firewall| {
         let from = firewall.covers(record)?;
-        let status = if from <= now {
-            FirewallStatus::Applied
-        } else {
-            FirewallStatus::Pending
-        };
-        Some(AppliedFirewall {
-            id: firewall.id,
-            status,
-        })
+        let status = if from <= now { FirewallStatus::Applied } else { FirewallStatus::Pending };
+        Some(AppliedFirewall { id: firewall.id, status })
     });
     Server {
         id: record.id,
@@ -210,9 +191,7 @@ pub(crate) fn view(call: &Call, project: &Project, record: &ServerRecord) -> Ser
 }
 
 fn type_view(call: &Call, name: &str) -> ServerType {
-    catalogue::type_named(name)
-        .expect("servers have known types")
-        .view(call)
+    catalogue::type_named(name).expect("servers have known types").view(call)
 }
 
 /// The resource list of an action on one server.

@@ -65,12 +65,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<KeyList>,
 
 /// `GET /ssh_keys/{id}`
 pub(crate) async fn get(call: Call, PathId(id): PathId) -> Result<Json<OneKey>, ApiError> {
-    let ssh_key = call
-        .project()
-        .ssh_keys
-        .get(&id)
-        .cloned()
-        .ok_or_else(|| not_found(id))?;
+    let ssh_key = call.project().ssh_keys.get(&id).cloned().ok_or_else(|| not_found(id))?;
     Ok(Json(OneKey { ssh_key }))
 }
 
@@ -110,35 +105,22 @@ pub(crate) async fn update(
     JsonBody(request): JsonBody<UpdateKey>,
 ) -> Result<Json<OneKey>, ApiError> {
     request.labels.as_ref().map_or(Ok(()), labels::check)?;
-    request
-        .name
-        .as_deref()
-        .map_or(Ok(()), validate::plain_name)?;
+    request.name.as_deref().map_or(Ok(()), validate::plain_name)?;
     let mut project = call.project();
-    let taken = |name: &String| {
-        project
-            .ssh_keys
-            .values()
-            .any(|key| key.id != id && key.name == *name)
-    };
+    let taken =
+        |name: &String| project.ssh_keys.values().any(|key| key.id != id && key.name == *name);
     if request.name.as_ref().is_some_and(taken) {
         return Err(ApiError::taken("SSH key not unique"));
     }
     let key = project.ssh_keys.get_mut(&id).ok_or_else(|| not_found(id))?;
     key.name = request.name.unwrap_or_else(|| key.name.clone());
     key.labels = request.labels.unwrap_or_else(|| key.labels.clone());
-    Ok(Json(OneKey {
-        ssh_key: key.clone(),
-    }))
+    Ok(Json(OneKey { ssh_key: key.clone() }))
 }
 
 /// `DELETE /ssh_keys/{id}`
 pub(crate) async fn delete(call: Call, PathId(id): PathId) -> Result<StatusCode, ApiError> {
-    call.project()
-        .ssh_keys
-        .remove(&id)
-        .map(|_| StatusCode::NO_CONTENT)
-        .ok_or_else(|| not_found(id))
+    call.project().ssh_keys.remove(&id).map(|_| StatusCode::NO_CONTENT).ok_or_else(|| not_found(id))
 }
 
 /// The MD5-shaped fingerprint that the API shows. It is cut from SHA-256: nobody but this simulator
@@ -149,18 +131,9 @@ fn fingerprint(public_key: &str) -> Option<String> {
     let known = algorithm.starts_with("ssh-")
         || algorithm.starts_with("ecdsa-")
         || algorithm.starts_with("sk-");
-    let blob = STANDARD
-        .decode(words.next()?)
-        .ok()
-        .filter(|blob| known && blob.len() > 16)?;
+    let blob = STANDARD.decode(words.next()?).ok().filter(|blob| known && blob.len() > 16)?;
     let hash = digest::digest(&digest::SHA256, &blob);
-    Some(
-        hash.as_ref()[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<Vec<_>>()
-            .join(":"),
-    )
+    Some(hash.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":"))
 }
 
 fn not_found(id: u64) -> ApiError {

@@ -10,9 +10,7 @@ const USER_DATA_LIMIT: usize = 32 * 1024;
 pub(crate) fn is_dns_label(label: &str) -> bool {
     let bytes = label.as_bytes();
     (1..=63).contains(&bytes.len())
-        && bytes
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
+        && bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
         && bytes.first() != Some(&b'-')
         && bytes.last() != Some(&b'-')
 }
@@ -22,10 +20,7 @@ pub(crate) fn server_name(name: &str) -> Result<(), ApiError> {
     if name.len() <= 253 && name.split('.').all(is_dns_label) {
         Ok(())
     } else {
-        Err(ApiError::invalid(
-            "name",
-            "must be a valid hostname as per RFC 1123",
-        ))
+        Err(ApiError::invalid("name", "must be a valid hostname as per RFC 1123"))
     }
 }
 

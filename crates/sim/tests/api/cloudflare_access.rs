@@ -19,11 +19,7 @@ struct Guarded {
 async fn guarded() -> Guarded {
     let lab = Lab::start().await;
     let token = lab
-        .account(
-            Method::POST,
-            "/access/service_tokens",
-            json!({"name": "op"}),
-        )
+        .account(Method::POST, "/access/service_tokens", json!({"name": "op"}))
         .await
         .expect(201)
         .json;
@@ -37,21 +33,12 @@ async fn guarded() -> Guarded {
         .clone();
     let policy = policy.as_str().expect("an id").to_owned();
     let app = lab
-        .account(
-            Method::POST,
-            "/access/apps",
-            app("*-mgmt.example.com", &policy),
-        )
+        .account(Method::POST, "/access/apps", app("*-mgmt.example.com", &policy))
         .await
         .expect(201)
         .json;
     let app = app["result"]["id"].as_str().expect("an id").to_owned();
-    Guarded {
-        lab,
-        token,
-        policy,
-        app,
-    }
+    Guarded { lab, token, policy, app }
 }
 
 fn app(uri: &str, policy: &str) -> Value {
@@ -62,11 +49,7 @@ fn app(uri: &str, policy: &str) -> Value {
 impl Guarded {
     fn check(&self, hostname: &str, secret: Option<&str>) -> AccessDecision {
         let id = secret.and(self.token["client_id"].as_str());
-        self.lab
-            .sim
-            .world()
-            .cloudflare
-            .access_check(hostname, id, secret)
+        self.lab.sim.world().cloudflare.access_check(hostname, id, secret)
     }
 
     fn secret(&self) -> &str {
@@ -85,41 +68,19 @@ async fn a_service_token_opens_every_host_name_of_the_wildcard() {
         guarded.check("BOB-mgmt.example.com", Some(guarded.secret())),
         AccessDecision::Allowed
     );
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", Some("guess")),
-        AccessDecision::Denied
-    );
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", None),
-        AccessDecision::Denied
-    );
-    assert_eq!(
-        guarded.check("ada.example.com", None),
-        AccessDecision::NotProtected
-    );
+    assert_eq!(guarded.check("ada-mgmt.example.com", Some("guess")), AccessDecision::Denied);
+    assert_eq!(guarded.check("ada-mgmt.example.com", None), AccessDecision::Denied);
+    assert_eq!(guarded.check("ada.example.com", None), AccessDecision::NotProtected);
 }
 
 #[tokio::test]
 async fn an_exact_host_name_decides_before_a_wildcard() {
     let guarded = guarded().await;
     let bypass = json!({"name": "open", "decision": "bypass", "include": [{"everyone": {}}]});
-    let open = merged(
-        app("open-mgmt.example.com", ""),
-        json!({"policies": [bypass]}),
-    );
-    guarded
-        .lab
-        .account(Method::POST, "/access/apps", open)
-        .await
-        .expect(201);
-    assert_eq!(
-        guarded.check("open-mgmt.example.com", None),
-        AccessDecision::Allowed
-    );
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", None),
-        AccessDecision::Denied
-    );
+    let open = merged(app("open-mgmt.example.com", ""), json!({"policies": [bypass]}));
+    guarded.lab.account(Method::POST, "/access/apps", open).await.expect(201);
+    assert_eq!(guarded.check("open-mgmt.example.com", None), AccessDecision::Allowed);
+    assert_eq!(guarded.check("ada-mgmt.example.com", None), AccessDecision::Denied);
 }
 
 #[tokio::test]
@@ -127,11 +88,7 @@ async fn a_policy_for_people_lets_no_service_token_in() {
     let guarded = guarded().await;
     let allow = json!({"name": "op", "decision": "allow", "include": [{"everyone": {}}]});
     let path = format!("/access/policies/{}", guarded.policy);
-    guarded
-        .lab
-        .account(Method::PUT, &path, allow)
-        .await
-        .expect(200);
+    guarded.lab.account(Method::PUT, &path, allow).await.expect(200);
     assert_eq!(
         guarded.check("ada-mgmt.example.com", Some(guarded.secret())),
         AccessDecision::Denied
@@ -143,53 +100,27 @@ async fn a_secret_is_shown_at_create_and_rotate_only_and_the_old_one_ends_at_onc
     let guarded = guarded().await;
     let id = guarded.token["id"].as_str().unwrap();
     let path = format!("/access/service_tokens/{id}");
-    let shown = guarded
-        .lab
-        .account(Method::GET, &path, NONE)
-        .await
-        .expect(200)
-        .json;
+    let shown = guarded.lab.account(Method::GET, &path, NONE).await.expect(200).json;
     assert!(shown["result"].get("client_secret").is_none());
     let later = json!({"previous_client_secret_expires_at": "2999-01-01T00:00:00Z"});
-    let rotated = guarded
-        .lab
-        .account(Method::POST, &format!("{path}/rotate"), later)
-        .await
-        .expect(200)
-        .json;
+    let rotated =
+        guarded.lab.account(Method::POST, &format!("{path}/rotate"), later).await.expect(200).json;
     let second = rotated["result"]["client_secret"].as_str().unwrap();
     assert_eq!(
         guarded.check("ada-mgmt.example.com", Some(guarded.secret())),
         AccessDecision::Allowed
     );
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", Some(second)),
-        AccessDecision::Allowed
-    );
-    guarded
-        .lab
-        .account(Method::POST, &format!("{path}/rotate"), NONE)
-        .await
-        .expect(200);
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", Some(second)),
-        AccessDecision::Denied
-    );
+    assert_eq!(guarded.check("ada-mgmt.example.com", Some(second)), AccessDecision::Allowed);
+    guarded.lab.account(Method::POST, &format!("{path}/rotate"), NONE).await.expect(200);
+    assert_eq!(guarded.check("ada-mgmt.example.com", Some(second)), AccessDecision::Denied);
 }
 
 #[tokio::test]
 async fn an_old_secret_ends_at_the_moment_that_was_given() {
     let guarded = guarded().await;
-    let path = format!(
-        "/access/service_tokens/{}/rotate",
-        guarded.token["id"].as_str().unwrap()
-    );
+    let path = format!("/access/service_tokens/{}/rotate", guarded.token["id"].as_str().unwrap());
     let past = json!({"previous_client_secret_expires_at": "2020-01-01T00:00:00Z"});
-    guarded
-        .lab
-        .account(Method::POST, &path, past)
-        .await
-        .expect(200);
+    guarded.lab.account(Method::POST, &path, past).await.expect(200);
     assert_eq!(
         guarded.check("ada-mgmt.example.com", Some(guarded.secret())),
         AccessDecision::Denied
@@ -200,46 +131,23 @@ async fn an_old_secret_ends_at_the_moment_that_was_given() {
 async fn a_policy_in_use_stays_and_an_application_without_policies_is_shut() {
     let guarded = guarded().await;
     let policy = format!("/access/policies/{}", guarded.policy);
-    guarded
-        .lab
-        .account(Method::DELETE, &policy, NONE)
-        .await
-        .expect(409);
+    guarded.lab.account(Method::DELETE, &policy, NONE).await.expect(409);
     let path = format!("/access/apps/{}", guarded.app);
     let bare = merged(app("*-mgmt.example.com", ""), json!({"policies": []}));
-    guarded
-        .lab
-        .account(Method::PUT, &path, bare)
-        .await
-        .expect(200);
+    guarded.lab.account(Method::PUT, &path, bare).await.expect(200);
     assert_eq!(
         guarded.check("ada-mgmt.example.com", Some(guarded.secret())),
         AccessDecision::Denied
     );
-    guarded
-        .lab
-        .account(Method::DELETE, &policy, NONE)
-        .await
-        .expect(202);
-    guarded
-        .lab
-        .account(Method::DELETE, &path, NONE)
-        .await
-        .expect(202);
-    assert_eq!(
-        guarded.check("ada-mgmt.example.com", None),
-        AccessDecision::NotProtected
-    );
+    guarded.lab.account(Method::DELETE, &policy, NONE).await.expect(202);
+    guarded.lab.account(Method::DELETE, &path, NONE).await.expect(202);
+    assert_eq!(guarded.check("ada-mgmt.example.com", None), AccessDecision::NotProtected);
 }
 
 #[tokio::test]
 async fn two_wildcards_in_a_label_and_foreign_domains_are_refused() {
     let guarded = guarded().await;
-    for uri in [
-        "a*b*c.example.com",
-        "ada.example.org",
-        "ada.example.com:8443",
-    ] {
+    for uri in ["a*b*c.example.com", "ada.example.org", "ada.example.com:8443"] {
         guarded
             .lab
             .account(Method::POST, "/access/apps", app(uri, &guarded.policy))
@@ -252,23 +160,12 @@ async fn two_wildcards_in_a_label_and_foreign_domains_are_refused() {
 async fn the_account_limits_hold() {
     let lab = Lab::start().await;
     for number in 0..50 {
-        lab.account(
-            Method::POST,
-            "/access/service_tokens",
-            json!({"name": format!("t{number}")}),
-        )
-        .await
-        .expect(201);
+        lab.account(Method::POST, "/access/service_tokens", json!({"name": format!("t{number}")}))
+            .await
+            .expect(201);
     }
-    lab.account(
-        Method::POST,
-        "/access/service_tokens",
-        json!({"name": "t50"}),
-    )
-    .await
-    .expect(403);
-    lab.put_account(json!({"limits": {"accessPolicies": 1, "accessApps": 1}}))
-        .await;
+    lab.account(Method::POST, "/access/service_tokens", json!({"name": "t50"})).await.expect(403);
+    lab.put_account(json!({"limits": {"accessPolicies": 1, "accessApps": 1}})).await;
     let policy = json!({"name": "p", "decision": "bypass", "include": [{"everyone": {}}]});
     let id = lab
         .account(Method::POST, "/access/policies", policy.clone())
@@ -276,21 +173,11 @@ async fn the_account_limits_hold() {
         .expect(201)
         .json["result"]["id"]
         .clone();
-    lab.account(Method::POST, "/access/policies", policy)
+    lab.account(Method::POST, "/access/policies", policy).await.expect(403);
+    lab.account(Method::POST, "/access/apps", app("a.example.com", id.as_str().unwrap()))
+        .await
+        .expect(201);
+    lab.account(Method::POST, "/access/apps", app("b.example.com", id.as_str().unwrap()))
         .await
         .expect(403);
-    lab.account(
-        Method::POST,
-        "/access/apps",
-        app("a.example.com", id.as_str().unwrap()),
-    )
-    .await
-    .expect(201);
-    lab.account(
-        Method::POST,
-        "/access/apps",
-        app("b.example.com", id.as_str().unwrap()),
-    )
-    .await
-    .expect(403);
 }

@@ -9,9 +9,7 @@ use crate::lab::{ACCOUNT, Lab, base64};
 const NONE: Value = Value::Null;
 
 async fn status(lab: &Lab, tunnel: &str) -> Value {
-    lab.account(Method::GET, &format!("/cfd_tunnel/{tunnel}"), NONE)
-        .await
-        .json["result"]["status"]
+    lab.account(Method::GET, &format!("/cfd_tunnel/{tunnel}"), NONE).await.json["result"]["status"]
         .clone()
 }
 
@@ -21,9 +19,7 @@ async fn the_status_of_a_tunnel_follows_its_connections() {
     let clouds = &lab.sim.world().cloudflare;
     let id = lab.tunnel("ada").await;
     assert_eq!(status(&lab, &id).await, "inactive");
-    let lease = clouds
-        .register_connection(ACCOUNT, &id, &[7; 32])
-        .expect("let in");
+    let lease = clouds.register_connection(ACCOUNT, &id, &[7; 32]).expect("let in");
     assert_eq!(status(&lab, &id).await, "healthy");
     let connectors = lab
         .account(Method::GET, &format!("/cfd_tunnel/{id}/connections"), NONE)
@@ -33,18 +29,10 @@ async fn the_status_of_a_tunnel_follows_its_connections() {
     assert_eq!(connectors["result"][0]["conns"][0]["id"], lease.id);
     clouds.drop_connection(&lease.id);
     assert_eq!(status(&lab, &id).await, "down");
-    clouds
-        .register_connection(ACCOUNT, &id, &[7; 32])
-        .expect("let in again");
-    let tunnel = lab
-        .account(Method::GET, &format!("/cfd_tunnel/{id}"), NONE)
-        .await
-        .json;
+    clouds.register_connection(ACCOUNT, &id, &[7; 32]).expect("let in again");
+    let tunnel = lab.account(Method::GET, &format!("/cfd_tunnel/{id}"), NONE).await.json;
     assert_eq!(
-        (
-            &tunnel["result"]["status"],
-            &tunnel["result"]["conns_inactive_at"]
-        ),
+        (&tunnel["result"]["status"], &tunnel["result"]["conns_inactive_at"]),
         (&json!("healthy"), &NONE)
     );
 }
@@ -62,17 +50,9 @@ async fn only_the_secret_of_a_live_tunnel_is_let_in() {
         clouds.register_connection(ACCOUNT, "nothing", &[7; 32]),
         Err(RegisterError::NotFound)
     );
-    assert_eq!(
-        clouds.register_connection("other", &id, &[7; 32]),
-        Err(RegisterError::NotFound)
-    );
-    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE)
-        .await
-        .expect(200);
-    assert_eq!(
-        clouds.register_connection(ACCOUNT, &id, &[7; 32]),
-        Err(RegisterError::Deleted)
-    );
+    assert_eq!(clouds.register_connection("other", &id, &[7; 32]), Err(RegisterError::NotFound));
+    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE).await.expect(200);
+    assert_eq!(clouds.register_connection(ACCOUNT, &id, &[7; 32]), Err(RegisterError::Deleted));
 }
 
 #[tokio::test]
@@ -80,38 +60,20 @@ async fn a_rotated_secret_keeps_live_connections_until_the_api_deletes_them() {
     let lab = Lab::start().await;
     let clouds = &lab.sim.world().cloudflare;
     let id = lab.tunnel("ada").await;
-    let lease = clouds
-        .register_connection(ACCOUNT, &id, &[7; 32])
-        .expect("let in");
+    let lease = clouds.register_connection(ACCOUNT, &id, &[7; 32]).expect("let in");
     let mut events = clouds.subscribe();
     let rotate = json!({"tunnel_secret": base64(&[9; 32])});
-    lab.account(Method::PATCH, &format!("/cfd_tunnel/{id}"), rotate)
-        .await
-        .expect(200);
+    lab.account(Method::PATCH, &format!("/cfd_tunnel/{id}"), rotate).await.expect(200);
     assert!(clouds.is_live(&lease.id));
-    assert!(
-        events.try_recv().is_err(),
-        "a rotation alone tells the edge nothing"
-    );
+    assert!(events.try_recv().is_err(), "a rotation alone tells the edge nothing");
     assert_eq!(
         clouds.register_connection(ACCOUNT, &id, &[7; 32]),
         Err(RegisterError::Unauthorized)
     );
-    lab.account(
-        Method::DELETE,
-        &format!("/cfd_tunnel/{id}/connections"),
-        NONE,
-    )
-    .await
-    .expect(200);
-    assert_eq!(
-        events.try_recv(),
-        Ok(TunnelEvent::ConnectionsClosed(id.clone()))
-    );
+    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}/connections"), NONE).await.expect(200);
+    assert_eq!(events.try_recv(), Ok(TunnelEvent::ConnectionsClosed(id.clone())));
     assert!(!clouds.is_live(&lease.id));
-    clouds
-        .register_connection(ACCOUNT, &id, &[9; 32])
-        .expect("let in");
+    clouds.register_connection(ACCOUNT, &id, &[9; 32]).expect("let in");
 }
 
 #[tokio::test]
@@ -122,29 +84,12 @@ async fn the_edge_hears_of_rules_and_deletions() {
     assert_eq!(clouds.ingress(&id), None);
     let mut events = clouds.subscribe();
     let config = json!({"config": {"ingress": [{"service": "unix:/run/agent.sock"}]}});
-    lab.account(
-        Method::PUT,
-        &format!("/cfd_tunnel/{id}/configurations"),
-        config,
-    )
-    .await
-    .expect(200);
-    assert_eq!(
-        events.try_recv(),
-        Ok(TunnelEvent::ConfigChanged(id.clone()))
-    );
+    lab.account(Method::PUT, &format!("/cfd_tunnel/{id}/configurations"), config).await.expect(200);
+    assert_eq!(events.try_recv(), Ok(TunnelEvent::ConfigChanged(id.clone())));
     let (version, rules) = clouds.ingress(&id).expect("rules");
-    assert_eq!(
-        (version, rules.ingress[0].service.as_str()),
-        (1, "unix:/run/agent.sock")
-    );
-    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE)
-        .await
-        .expect(200);
-    assert_eq!(
-        events.try_recv(),
-        Ok(TunnelEvent::TunnelDeleted(id.clone()))
-    );
+    assert_eq!((version, rules.ingress[0].service.as_str()), (1, "unix:/run/agent.sock"));
+    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE).await.expect(200);
+    assert_eq!(events.try_recv(), Ok(TunnelEvent::TunnelDeleted(id.clone())));
     assert_eq!(clouds.ingress(&id), None);
 }
 
@@ -158,15 +103,9 @@ async fn a_host_name_leads_to_the_tunnel_of_its_proxied_cname() {
     assert_eq!(clouds.route("ADA.example.com"), Some(id.clone()));
     assert_eq!(clouds.route("bob.example.com"), None);
     let path = format!("/{}", record.as_str().unwrap());
-    lab.dns(Method::PATCH, &path, json!({"proxied": false}))
-        .await
-        .expect(200);
+    lab.dns(Method::PATCH, &path, json!({"proxied": false})).await.expect(200);
     assert_eq!(clouds.route("ada.example.com"), None);
-    lab.dns(Method::PATCH, &path, json!({"proxied": true}))
-        .await
-        .expect(200);
-    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE)
-        .await
-        .expect(200);
+    lab.dns(Method::PATCH, &path, json!({"proxied": true})).await.expect(200);
+    lab.account(Method::DELETE, &format!("/cfd_tunnel/{id}"), NONE).await.expect(200);
     assert_eq!(clouds.route("ada.example.com"), None);
 }

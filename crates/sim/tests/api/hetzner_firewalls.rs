@@ -8,10 +8,7 @@ use crate::lab::{Lab, eventually};
 const NONE: Value = Value::Null;
 
 async fn firewall(lab: &Lab, body: Value) -> u64 {
-    let reply = lab
-        .hetzner(Method::POST, "/firewalls", body)
-        .await
-        .expect(201);
+    let reply = lab.hetzner(Method::POST, "/firewalls", body).await.expect(201);
     reply.json["firewall"]["id"].as_u64().expect("an id")
 }
 
@@ -19,28 +16,14 @@ async fn firewall(lab: &Lab, body: Value) -> u64 {
 async fn a_firewall_is_in_use_for_a_while_after_its_server_is_gone() {
     let lab = Lab::start().await;
     let wall = firewall(&lab, json!({"name": "deny", "rules": []})).await;
-    let id = lab
-        .server("ada", json!({"firewalls": [{"firewall": wall}]}))
-        .await;
-    let server = lab
-        .hetzner(Method::GET, &format!("/servers/{id}"), NONE)
-        .await
-        .json;
-    assert_eq!(
-        server["server"]["public_net"]["firewalls"][0]["status"],
-        "applied"
-    );
+    let id = lab.server("ada", json!({"firewalls": [{"firewall": wall}]})).await;
+    let server = lab.hetzner(Method::GET, &format!("/servers/{id}"), NONE).await.json;
+    assert_eq!(server["server"]["public_net"]["firewalls"][0]["status"], "applied");
     let path = format!("/firewalls/{wall}");
-    lab.hetzner(Method::DELETE, &path, NONE)
-        .await
-        .refused(422, "resource_in_use");
-    lab.hetzner(Method::DELETE, &format!("/servers/{id}"), NONE)
-        .await
-        .expect(200);
+    lab.hetzner(Method::DELETE, &path, NONE).await.refused(422, "resource_in_use");
+    lab.hetzner(Method::DELETE, &format!("/servers/{id}"), NONE).await.expect(200);
     lab.server_is_gone(id).await;
-    lab.hetzner(Method::DELETE, &path, NONE)
-        .await
-        .refused(422, "resource_in_use");
+    lab.hetzner(Method::DELETE, &path, NONE).await.refused(422, "resource_in_use");
     eventually(async || lab.hetzner(Method::DELETE, &path, NONE).await.status == 204).await;
 }
 
@@ -51,38 +34,22 @@ async fn a_selector_covers_servers_with_a_delay() {
     let apply = json!([{"type": "label_selector", "label_selector": {"selector": "pool=a"}}]);
     let wall = firewall(&lab, json!({"name": "deny", "apply_to": apply})).await;
     let status = async || {
-        let server = lab
-            .hetzner(Method::GET, &format!("/servers/{id}"), NONE)
-            .await
-            .json;
+        let server = lab.hetzner(Method::GET, &format!("/servers/{id}"), NONE).await.json;
         server["server"]["public_net"]["firewalls"][0]["status"].clone()
     };
     assert_eq!(status().await, "pending");
     eventually(async || status().await == "applied").await;
-    let shown = lab
-        .hetzner(Method::GET, &format!("/firewalls/{wall}"), NONE)
-        .await
-        .json;
-    assert_eq!(
-        shown["firewall"]["applied_to"][0]["applied_to_resources"][0]["server"]["id"],
-        id
-    );
+    let shown = lab.hetzner(Method::GET, &format!("/firewalls/{wall}"), NONE).await.json;
+    assert_eq!(shown["firewall"]["applied_to"][0]["applied_to_resources"][0]["server"]["id"], id);
     lab.hetzner(Method::DELETE, &format!("/firewalls/{wall}"), NONE)
         .await
         .refused(422, "resource_in_use");
     let remove = json!({"remove_from": apply});
-    lab.hetzner(
-        Method::POST,
-        &format!("/firewalls/{wall}/actions/remove_from_resources"),
-        remove,
-    )
-    .await
-    .expect(201);
+    lab.hetzner(Method::POST, &format!("/firewalls/{wall}/actions/remove_from_resources"), remove)
+        .await
+        .expect(201);
     eventually(async || {
-        lab.hetzner(Method::DELETE, &format!("/firewalls/{wall}"), NONE)
-            .await
-            .status
-            == 204
+        lab.hetzner(Method::DELETE, &format!("/firewalls/{wall}"), NONE).await.status == 204
     })
     .await;
 }
@@ -95,12 +62,7 @@ async fn at_most_fifty_rules_and_five_firewalls() {
         json!({"direction": "in", "protocol": "tcp", "port": "22", "source_ips": ["192.0.2.0/24"]});
     let set = async |count: usize| {
         let body = json!({"rules": vec![rule.clone(); count]});
-        lab.hetzner(
-            Method::POST,
-            &format!("/firewalls/{wall}/actions/set_rules"),
-            body,
-        )
-        .await
+        lab.hetzner(Method::POST, &format!("/firewalls/{wall}/actions/set_rules"), body).await
     };
     set(51).await.refused(422, "invalid_input");
     set(50).await.expect(201);
@@ -110,9 +72,7 @@ async fn at_most_fifty_rules_and_five_firewalls() {
             .push(json!({"firewall": firewall(&lab, json!({"name": format!("w{number}")})).await}));
     }
     let body = crate::lab::server("ada", json!({"firewalls": walls}));
-    lab.hetzner(Method::POST, "/servers", body)
-        .await
-        .refused(422, "invalid_input");
+    lab.hetzner(Method::POST, "/servers", body).await.refused(422, "invalid_input");
     lab.server("ada", json!({"firewalls": walls[..5]})).await;
 }
 
@@ -126,12 +86,7 @@ async fn at_most_fifty_rules_and_five_firewalls() {
 #[tokio::test]
 async fn a_bad_rule_is_refused(#[case] rule: Value) {
     let lab = Lab::start().await;
-    let reply = lab
-        .hetzner(
-            Method::POST,
-            "/firewalls",
-            json!({"name": "w", "rules": [rule]}),
-        )
-        .await;
+    let reply =
+        lab.hetzner(Method::POST, "/firewalls", json!({"name": "w", "rules": [rule]})).await;
     reply.refused(422, "invalid_input");
 }

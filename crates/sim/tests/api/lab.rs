@@ -43,12 +43,7 @@ impl Reply {
 
     #[track_caller]
     pub(crate) fn refused(&self, status: u16, code: impl Into<Value>) {
-        assert_eq!(
-            (self.status, self.code()),
-            (status, &code.into()),
-            "{:#}",
-            self.json
-        );
+        assert_eq!((self.status, self.code()), (status, &code.into()), "{:#}", self.json);
     }
 }
 
@@ -72,10 +67,7 @@ impl Lab {
         let sim = Simulator::start(World::new(backend, timings), ListenAddresses::default())
             .await
             .expect("starts");
-        let lab = Self {
-            sim,
-            http: Client::new(),
-        };
+        let lab = Self { sim, http: Client::new() };
         lab.put_project(json!({})).await;
         lab.put_account(json!({})).await;
         lab
@@ -83,39 +75,25 @@ impl Lab {
 
     pub(crate) async fn put_project(&self, extra: Value) {
         let body = merged(json!({"token": TOKEN, "serverQuota": 200}), extra);
-        self.admin(Method::PUT, "/admin/hetzner/projects/lab", body)
-            .await
-            .expect(204);
+        self.admin(Method::PUT, "/admin/hetzner/projects/lab", body).await.expect(204);
     }
 
     pub(crate) async fn put_account(&self, extra: Value) {
         let zone = json!({"id": ZONE, "name": "example.com", "plan": "free"});
         let body = merged(json!({"token": CLOUDFLARE_TOKEN, "zones": [zone]}), extra);
-        self.admin(
-            Method::PUT,
-            &format!("/admin/cloudflare/accounts/{ACCOUNT}"),
-            body,
-        )
-        .await
-        .expect(204);
+        self.admin(Method::PUT, &format!("/admin/cloudflare/accounts/{ACCOUNT}"), body)
+            .await
+            .expect(204);
     }
 
     pub(crate) async fn admin(&self, method: Method, path: &str, body: Value) -> Reply {
-        self.send(
-            method,
-            &format!("{}{path}", self.sim.endpoints().admin),
-            "",
-            body,
-        )
-        .await
-        .expect("answers")
+        self.send(method, &format!("{}{path}", self.sim.endpoints().admin), "", body)
+            .await
+            .expect("answers")
     }
 
     pub(crate) async fn fault(&self, fault: Value) -> u64 {
-        let reply = self
-            .admin(Method::POST, "/admin/faults", fault)
-            .await
-            .expect(201);
+        let reply = self.admin(Method::POST, "/admin/faults", fault).await.expect(201);
         reply.json["id"].as_u64().expect("an id")
     }
 
@@ -129,32 +107,22 @@ impl Lab {
         path: &str,
         body: Value,
     ) -> reqwest::Result<Reply> {
-        self.send(
-            method,
-            &format!("{}{path}", self.sim.endpoints().hetzner),
-            TOKEN,
-            body,
-        )
-        .await
+        self.send(method, &format!("{}{path}", self.sim.endpoints().hetzner), TOKEN, body).await
     }
 
     pub(crate) async fn cloudflare(&self, method: Method, path: &str, body: Value) -> Reply {
         let url = format!("{}{path}", self.sim.endpoints().cloudflare);
-        self.send(method, &url, CLOUDFLARE_TOKEN, body)
-            .await
-            .expect("answers")
+        self.send(method, &url, CLOUDFLARE_TOKEN, body).await.expect("answers")
     }
 
     /// A call below the lab's account.
     pub(crate) async fn account(&self, method: Method, path: &str, body: Value) -> Reply {
-        self.cloudflare(method, &format!("/accounts/{ACCOUNT}{path}"), body)
-            .await
+        self.cloudflare(method, &format!("/accounts/{ACCOUNT}{path}"), body).await
     }
 
     /// A call below the lab's zone.
     pub(crate) async fn dns(&self, method: Method, path: &str, body: Value) -> Reply {
-        self.cloudflare(method, &format!("/zones/{ZONE}/dns_records{path}"), body)
-            .await
+        self.cloudflare(method, &format!("/zones/{ZONE}/dns_records{path}"), body).await
     }
 
     pub(crate) async fn send(
@@ -164,10 +132,7 @@ impl Lab {
         token: &str,
         body: Value,
     ) -> reqwest::Result<Reply> {
-        let mut request = self
-            .http
-            .request(method, url)
-            .timeout(Duration::from_secs(10));
+        let mut request = self.http.request(method, url).timeout(Duration::from_secs(10));
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
@@ -178,19 +143,12 @@ impl Lab {
         let (status, headers) = (response.status().as_u16(), response.headers().clone());
         let text = response.text().await?;
         let json = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Reply {
-            status,
-            headers,
-            json,
-        })
+        Ok(Reply { status, headers, json })
     }
 
     /// Creates a server and returns its id.
     pub(crate) async fn server(&self, name: &str, extra: Value) -> u64 {
-        let reply = self
-            .hetzner(Method::POST, "/servers", server(name, extra))
-            .await
-            .expect(201);
+        let reply = self.hetzner(Method::POST, "/servers", server(name, extra)).await.expect(201);
         reply.json["server"]["id"].as_u64().expect("an id")
     }
 
@@ -208,10 +166,7 @@ impl Lab {
     /// Waits until the server is gone.
     pub(crate) async fn server_is_gone(&self, id: u64) {
         eventually(async || {
-            self.hetzner(Method::GET, &format!("/servers/{id}"), Value::Null)
-                .await
-                .status
-                == 404
+            self.hetzner(Method::GET, &format!("/servers/{id}"), Value::Null).await.status == 404
         })
         .await;
     }
@@ -220,14 +175,8 @@ impl Lab {
     pub(crate) async fn tunnel(&self, name: &str) -> String {
         let body =
             json!({"name": name, "config_src": "cloudflare", "tunnel_secret": base64(&[7; 32])});
-        let reply = self
-            .account(Method::POST, "/cfd_tunnel", body)
-            .await
-            .expect(200);
-        reply.json["result"]["id"]
-            .as_str()
-            .expect("an id")
-            .to_owned()
+        let reply = self.account(Method::POST, "/cfd_tunnel", body).await.expect(200);
+        reply.json["result"]["id"].as_str().expect("an id").to_owned()
     }
 }
 
@@ -255,10 +204,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
     let begin = Instant::now();
     while !condition().await {
-        assert!(
-            begin.elapsed() < Duration::from_secs(10),
-            "the condition did not come true"
-        );
+        assert!(begin.elapsed() < Duration::from_secs(10), "the condition did not come true");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
@@ -273,11 +219,7 @@ pub(crate) struct Recorder {
 impl Recorder {
     fn note(&self, call: String) -> Result<(), BackendError> {
         self.calls.lock().expect("no panic").push(call);
-        if self.refuses {
-            Err(BackendError("no room".to_owned()))
-        } else {
-            Ok(())
-        }
+        if self.refuses { Err(BackendError("no room".to_owned())) } else { Ok(()) }
     }
 
     pub(crate) fn calls(&self) -> Vec<String> {

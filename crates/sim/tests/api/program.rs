@@ -27,12 +27,7 @@ async fn it_tells_its_addresses_when_ready_and_ends_cleanly_on_sigterm() {
     let endpoints: Value =
         serde_json::from_slice(&std::fs::read(&ready).expect("readable")).expect("JSON");
     assert!(endpoints["hetzner"].as_str().unwrap().ends_with("/v1"));
-    assert!(
-        endpoints["cloudflare"]
-            .as_str()
-            .unwrap()
-            .ends_with("/client/v4")
-    );
+    assert!(endpoints["cloudflare"].as_str().unwrap().ends_with("/client/v4"));
     let health = reqwest::get(format!("{}/healthz", endpoints["admin"].as_str().unwrap()))
         .await
         .expect("answers");

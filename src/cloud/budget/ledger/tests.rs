@@ -9,10 +9,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 fn small_bucket() -> BudgetPlan {
     BudgetPlan {
-        limit: Limit::Bucket {
-            capacity: 20,
-            refill_every: SECOND,
-        },
+        limit: Limit::Bucket { capacity: 20, refill_every: SECOND },
         reserve_percent: 10,
         sweep_percent: 20,
         default_pause: SECOND,
@@ -20,13 +17,7 @@ fn small_bucket() -> BudgetPlan {
 }
 
 fn small_window() -> BudgetPlan {
-    BudgetPlan {
-        limit: Limit::Window {
-            calls: 20,
-            window: 30 * SECOND,
-        },
-        ..small_bucket()
-    }
+    BudgetPlan { limit: Limit::Window { calls: 20, window: 30 * SECOND }, ..small_bucket() }
 }
 
 fn take_all(ledger: &mut Ledger, now: Instant, priority: Priority) -> u32 {
@@ -43,21 +34,9 @@ fn take_all(ledger: &mut Ledger, now: Instant, priority: Priority) -> u32 {
 fn each_priority_gets_its_share(#[case] plan: BudgetPlan) {
     let now = Instant::now();
     let mut ledger = Ledger::new(plan, now);
-    assert_eq!(
-        take_all(&mut ledger, now, Priority::Sweep),
-        4,
-        "a fifth for sweeps"
-    );
-    assert_eq!(
-        take_all(&mut ledger, now, Priority::Normal),
-        14,
-        "all but the reserve"
-    );
-    assert_eq!(
-        take_all(&mut ledger, now, Priority::Delete),
-        2,
-        "the reserve for deletions"
-    );
+    assert_eq!(take_all(&mut ledger, now, Priority::Sweep), 4, "a fifth for sweeps");
+    assert_eq!(take_all(&mut ledger, now, Priority::Normal), 14, "all but the reserve");
+    assert_eq!(take_all(&mut ledger, now, Priority::Delete), 2, "the reserve for deletions");
     assert_eq!(ledger.left(now).calls, 0);
 }
 
@@ -84,11 +63,7 @@ fn those_ahead_in_the_queue_lengthen_the_wait() {
     take_all(&mut ledger, now, Priority::Delete);
     assert_eq!(ledger.wait_for(now, Priority::Delete, 0), SECOND);
     assert_eq!(ledger.wait_for(now, Priority::Delete, 4), 5 * SECOND);
-    assert_eq!(
-        ledger.wait_for(now, Priority::Normal, 0),
-        3 * SECOND,
-        "the reserve fills first"
-    );
+    assert_eq!(ledger.wait_for(now, Priority::Normal, 0), 3 * SECOND, "the reserve fills first");
 }
 
 #[rstest]
@@ -124,10 +99,7 @@ fn a_429_pauses_everyone_deletions_included() {
             Err(299 * SECOND),
             "the longer pause holds"
         );
-        assert_eq!(
-            ledger.wait_for(now + 300 * SECOND, priority, 0),
-            Duration::ZERO
-        );
+        assert_eq!(ledger.wait_for(now + 300 * SECOND, priority, 0), Duration::ZERO);
     }
 }
 
@@ -140,11 +112,7 @@ fn a_429_without_a_time_uses_the_clouds_default() {
 
     let mut hetzner = Ledger::new(BudgetPlan::hetzner(), now);
     hetzner.limited(now, None);
-    assert_eq!(
-        hetzner.try_take(now + SECOND, Priority::Delete),
-        Ok(()),
-        "one token is back"
-    );
+    assert_eq!(hetzner.try_take(now + SECOND, Priority::Delete), Ok(()), "one token is back");
     assert!(hetzner.try_take(now + SECOND, Priority::Normal).is_err());
 }
 
@@ -163,11 +131,8 @@ enum Event {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let priority = prop_oneof![
-        Just(Priority::Delete),
-        Just(Priority::Normal),
-        Just(Priority::Sweep)
-    ];
+    let priority =
+        prop_oneof![Just(Priority::Delete), Just(Priority::Normal), Just(Priority::Sweep)];
     let event = prop_oneof![
         4 => (0_u64..5_000).prop_map(Event::Pass),
         4 => (priority, 1_u32..12).prop_map(|(priority, times)| Event::Take(priority, times)),
@@ -211,21 +176,13 @@ fn never_more_than(times: &[Instant], allowed: impl Fn(Duration) -> u128) {
     for (from, start) in times.iter().enumerate() {
         for (to, end) in times.iter().enumerate().skip(from) {
             let made = (to - from + 1) as u128;
-            assert!(
-                made <= allowed(*end - *start),
-                "{made} calls in {:?}",
-                *end - *start
-            );
+            assert!(made <= allowed(*end - *start), "{made} calls in {:?}", *end - *start);
         }
     }
 }
 
 fn of(granted: &[(Instant, Priority)], only: Option<Priority>) -> Vec<Instant> {
-    granted
-        .iter()
-        .filter(|(_, p)| only.is_none_or(|only| *p == only))
-        .map(|(at, _)| *at)
-        .collect()
+    granted.iter().filter(|(_, p)| only.is_none_or(|only| *p == only)).map(|(at, _)| *at).collect()
 }
 
 proptest! {
