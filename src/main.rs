@@ -44,7 +44,7 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
     match cli.command {
         Command::Run(args) => {
             telemetry::init(args.log_format, &args.log_filter)?;
-            let ended = run::run(*args).await;
+            let ended = Box::pin(run::run(*args)).await;
             ended.inspect_err(|error| tracing::error!(%error, "the operator ended"))?;
         }
         Command::Seal(args) => {

@@ -4,6 +4,7 @@
 //! `MOORAGE_REQUIRE_ALL=1`.
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
+#![allow(clippy::needless_pass_by_value)] // The documents of a table read best as values.
 
 use std::time::Duration;
 

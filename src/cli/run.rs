@@ -189,7 +189,7 @@ pub async fn run(args: RunArgs) -> Result<(), RunError> {
     };
     let http_stop = CancellationToken::new();
     let http = tokio::spawn(serve(listener, shown.clone(), http_stop.clone()));
-    let ended = operator::operate(settings, &shown, &shutdown).await;
+    let ended = Box::pin(operator::operate(settings, &shown, &shutdown)).await;
     shown.readiness.not_ready("stopping");
     http_stop.cancel();
     let _ = tokio::time::timeout(HTTP_GRACE, http).await;

@@ -364,12 +364,11 @@ impl Controller {
         };
         let refused = outcome.trouble.as_ref();
         let refused = refused.filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED);
-        let state = match refused.or(unswept) {
-            Some(trouble) => PoolState::Blocked(trouble.blocked.clone()),
-            None => {
-                let facilities = facilities(pool, &outcome);
-                PoolState::Running(Arc::new(runtime(name, pool, session, parsed, facilities)))
-            }
+        let state = if let Some(trouble) = refused.or(unswept) {
+            PoolState::Blocked(trouble.blocked.clone())
+        } else {
+            let facilities = facilities(pool, &outcome);
+            PoolState::Running(Arc::new(runtime(name, pool, session, parsed, facilities)))
         };
         self.ctx.pools.set(name, state);
         outcome.trouble = outcome.trouble.or(swept);

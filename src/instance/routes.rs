@@ -87,7 +87,7 @@ fn rules_step(
         Some((known, _)) if known != wanted => Some(Step::PutRoutes(tunnel, rules)),
         Some((_, at)) => {
             let due = seen.now.duration_since(at).unsigned_abs() >= timing.routes;
-            due.then(|| Step::CheckRoutes(tunnel, rules))
+            due.then_some(Step::CheckRoutes(tunnel, rules))
         }
         // An agent that answers through the tunnel shows that there are rules; a comparison is enough.
         None if matches!(seen.agent, AgentSight::Reported(_)) => {

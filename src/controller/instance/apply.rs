@@ -348,7 +348,8 @@ impl Hands<'_> {
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
-                    return self.take_server(server, seen);
+                    self.take_server(server, seen);
+                    return Ok(());
                 }
                 Err(error) if error.kind == ErrorKind::OutOfStock => out_of_stock = Some(error),
                 // Made before, and the answer was lost.
@@ -432,7 +433,10 @@ impl Hands<'_> {
                 && names::epoch(server) == Some(epoch)
         };
         match found {
-            Some(server) if ours(&server) => self.take_server(server, seen),
+            Some(server) if ours(&server) => {
+                self.take_server(server, seen);
+                Ok(())
+            }
             Some(server) => {
                 let message = format!("Server {} has the name {name} but not this instance's labels; it is left untouched: rename or delete it", server.id);
                 Err(Failure::terminal(part, reason::FOREIGN_SERVER, message).into())
@@ -441,10 +445,9 @@ impl Hands<'_> {
         }
     }
 
-    fn take_server(&self, server: Server, seen: &mut Observed) -> Result<(), Trouble> {
+    fn take_server(&self, server: Server, seen: &mut Observed) {
         self.pool.inventory.note_server(server.clone());
         seen.server = ServerSight::Present(Box::new(server));
-        Ok(())
     }
 
     fn agent<'a>(

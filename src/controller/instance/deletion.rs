@@ -205,7 +205,9 @@ impl From<CloudError> for Trouble {
 }
 
 fn forget_records(pool: &PoolRuntime, ids: &[RecordId], remains: &mut Remains) {
-    ids.iter().for_each(|id| pool.inventory.forget_record(id));
+    for id in ids {
+        pool.inventory.forget_record(id);
+    }
     remains.records.retain(|record| !ids.contains(&record.id));
 }
 

@@ -243,14 +243,13 @@ impl Controller {
             let certificate = SealingCertificate::parse(&agent.sealing_certificate).ok()?;
             Some(AgentKeys { public_key, certificate })
         });
-        let agent = match known {
-            Some(agent) => agent,
-            None => {
-                let identity = self.ctx.agents.enrol(route, keys).await?;
-                let certificate = SealingCertificate::parse(&identity.sealing_certificate)
-                    .map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
-                AgentKeys { public_key: identity.public_key, certificate }
-            }
+        let agent = if let Some(agent) = known {
+            agent
+        } else {
+            let identity = self.ctx.agents.enrol(route, keys).await?;
+            let certificate = SealingCertificate::parse(&identity.sealing_certificate)
+                .map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
+            AgentKeys { public_key: identity.public_key, certificate }
         };
         let report = self.ctx.agents.report(route, keys, agent.public_key).await?;
         let forged = |receipt: &Receipt| receipt.verify(&agent.public_key).is_err();

@@ -335,6 +335,7 @@ impl DnsApi for Fakes {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "the field that it fills is optional")]
 fn attached(spec: &AccessAppSpec) -> Option<Vec<AttachedPolicy>> {
     Some(spec.policies.iter().map(|id| AttachedPolicy { id: Some(id.clone()) }).collect())
 }

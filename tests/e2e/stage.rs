@@ -1,0 +1,103 @@
+//! What all scenarios share: control plane, clouds, the installed chart and the operator.
+
+use std::{path::Path, process::Command, sync::Mutex};
+
+use kube::Client;
+use moorage_testbed::{
+    Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorOptions, Tool, Tools,
+    service_account_kubeconfig,
+};
+use tempfile::TempDir;
+
+/// The operator's namespace.
+pub(crate) const SYSTEM: &str = "moorage-system";
+
+const TOOLS: [Tool; 4] = [Tool::Etcd, Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Helm];
+
+/// All that runs; it ends with it.
+pub(crate) struct Stage {
+    // Dropped in this order: nobody outlives whom it talks to.
+    operator: Mutex<Operator>,
+    options: OperatorOptions,
+    pub(crate) simulator: Simulator,
+    pub(crate) client: Client,
+    plane: ControlPlane,
+    operator_url: String,
+    _folder: TempDir,
+}
+
+impl Stage {
+    /// Starts everything; `None`, said loudly, where the tools are missing.
+    pub(crate) async fn start() -> Option<Self> {
+        let tools = Tools::for_test(&TOOLS)?;
+        let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
+        let folder = tempfile::Builder::new().prefix("moorage-e2e-").tempdir().unwrap();
+        let simulator = SimulatorOptions {
+            program: moorage.with_file_name("moorage-sim"),
+            agent: Some(moorage.with_file_name("moorage-agent")),
+            arguments: Vec::new(),
+        };
+        let (plane, simulator) =
+            tokio::join!(ControlPlane::start(tools, Components::All), Simulator::start(&simulator));
+        let (plane, simulator) = (plane.unwrap(), simulator.unwrap());
+        let client = plane.client().await.unwrap();
+        install_chart(tools, &plane, folder.path());
+        let kubeconfig = folder.path().join("operator.kubeconfig");
+        service_account_kubeconfig(&plane, client.clone(), SYSTEM, "moorage", &kubeconfig)
+            .await
+            .unwrap();
+        let options = OperatorOptions {
+            program: moorage.to_owned(),
+            kubeconfig,
+            namespace: SYSTEM.to_owned(),
+            log: folder.path().join("moorage.log"),
+            // Everything happens sooner than in production, so that drift is seen within a test.
+            arguments: [
+                "--log-format=text",
+                "--sweep-interval=2s",
+                "--report-interval=10s",
+                "--routes-interval=5s",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
+        };
+        let mut operator = Operator::start(&options, simulator.endpoints()).unwrap();
+        operator.wait_until_ready().await.unwrap();
+        let operator_url = operator.url().to_owned();
+        let operator = Mutex::new(operator);
+        Some(Self { operator, options, simulator, client, plane, operator_url, _folder: folder })
+    }
+
+    /// Base of the operator's HTTP port.
+    pub(crate) fn operator_url(&self) -> &str {
+        &self.operator_url
+    }
+
+    /// The operator's log so far.
+    pub(crate) fn operator_log(&self) -> String {
+        std::fs::read_to_string(&self.options.log).unwrap_or_default()
+    }
+
+    /// The last lines of all logs, for the message of a failure.
+    pub(crate) fn logs(&self) -> String {
+        let operator = self.operator.lock().unwrap().process().log_tail(80);
+        format!("{operator}{}{}", self.simulator.process().log_tail(20), self.plane.log_tails(5))
+    }
+}
+
+fn install_chart(tools: Tools, plane: &ControlPlane, folder: &Path) {
+    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/moorage");
+    // The image cannot run without a kubelet, so its Deployment has no replica.
+    let installed = Command::new(tools.path(Tool::Helm).unwrap())
+        .args(["install", "moorage"])
+        .arg(chart)
+        .args(["-n", SYSTEM, "--create-namespace", "--set", "replicas=0"])
+        .env("KUBECONFIG", plane.kubeconfig())
+        .envs(
+            ["CACHE", "CONFIG", "DATA"]
+                .map(|kind| (format!("HELM_{kind}_HOME"), folder.join("helm"))),
+        )
+        .output()
+        .unwrap();
+    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
+}
