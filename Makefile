@@ -19,6 +19,7 @@ demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C 
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
 	@$(tools); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
+	@$(tools); cargo test -p moorage --test e2e
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
 	hack/tools/test.sh
