@@ -13,9 +13,7 @@ pub mod secret_source;
 pub(crate) mod test_keys;
 pub mod wrapping_key;
 
-/// The type of a Secret that holds sealed values.
-pub const SEALED_SECRET_TYPE: &str = "moorage.dev/sealed-credentials";
-/// Names the one instance that a Secret with sealed values is for.
-pub const INSTANCE_LABEL: &str = "moorage.dev/instance";
-/// Fingerprint of the certificate that a Secret's values were sealed to; written by `moorage seal`.
-pub const SEALED_WITH_ANNOTATION: &str = "moorage.dev/sealed-with";
+pub(crate) use crate::api::{
+    SEALED_SECRET_TYPE, annotation::SEALED_WITH as SEALED_WITH_ANNOTATION,
+    label::INSTANCE as INSTANCE_LABEL,
+};

@@ -60,7 +60,7 @@ impl Tenant {
             name,
             stage,
         };
-        println!("{scenario}: tenant {}", tenant.name);
+        eprintln!("{scenario}: tenant {}", tenant.name);
         tenant.open_accounts().await;
         tenant.make_namespace().await;
         tenant.put_tokens().await;

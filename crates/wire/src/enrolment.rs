@@ -9,7 +9,8 @@ use crate::{
     bootstrap::EnrolmentKeyText,
     digest::Sha256,
     framing::frame,
-    identity::{AgentPublicKey, Epoch, IdError, InstanceId, hex, unhex},
+    hex::{IdError, hex, unhex},
+    identity::{AgentPublicKey, Epoch, InstanceId},
     secret::Secret,
 };
 

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod enrolment;
 pub mod envelope;
 mod framing;
+pub mod hex;
 pub mod identity;
 pub mod problem;
 pub mod receipt;
