@@ -250,15 +250,16 @@ impl ClusterApi for KubeCluster {
         };
         let secrets = self.secrets(namespace);
         match secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {}
             // It was seen to be ours; the merge fails if it has been replaced by somebody's since,
             // because the owner would have to change.
             Err(kube::Error::Api(status)) if status.code == 409 => {
                 let patch = json!({"data": secret.data});
                 secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-                Ok(())
             }
-            Err(error) => Err(error.into()),
+            Err(error) => return Err(error.into()),
         }
+        self.metrics.api_write(WriteKind::Object);
+        Ok(())
     }
 }

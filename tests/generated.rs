@@ -43,3 +43,23 @@ fn crds_are_written_into_a_folder_that_is_made_on_the_way() {
         assert_eq!(fs::read_to_string(dir.join(&file.name)).unwrap(), file.text);
     }
 }
+
+/// Every reason that a condition or an Event can have.
+fn reasons() -> Vec<&'static str> {
+    let constants = include_str!("../src/api/conditions.rs")
+        .lines()
+        .filter(|line| line.trim_start().starts_with("pub const") && line.contains(": &str = \""));
+    let refusals = include_str!("../src/credentials/refusal.rs");
+    let refusals =
+        refusals.lines().filter(|line| line.contains("Self::") && line.contains("=> \""));
+    constants.chain(refusals).filter_map(|line| line.split('"').nth(1)).collect()
+}
+
+#[test]
+fn every_reason_is_explained_with_its_remedy() {
+    let operations = include_str!("../docs/operations.md");
+    assert!(reasons().len() > 50, "the reasons are not found any more: {:?}", reasons());
+    let explained = |reason: &&str| operations.contains(&format!("| `{reason}` |"));
+    let missing: Vec<_> = reasons().into_iter().filter(|reason| !explained(reason)).collect();
+    assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
+}

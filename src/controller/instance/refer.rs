@@ -67,6 +67,7 @@ impl Controller {
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
             return Err(Refused::waiting(reason::POOL_NOT_READY, message));
         }
+        self.check_master_key(instance)?;
         let config = spec.config.to_value();
         openclaw::check(&config).map_err(|refusals| {
             let kinds =
@@ -185,6 +186,28 @@ impl Controller {
             return Err(Refused::terminal(reason::POOL_FULL, message));
         }
         self.check_records(subject, pool)
+    }
+
+    /// A server obeys only the master key that it was made under. Replacing it on purpose is the way out.
+    fn check_master_key(&self, instance: &OpenClawInstance) -> Result<(), Refused> {
+        let server = instance.status.as_ref().and_then(|status| status.server.as_ref());
+        let Some((server, made_under)) =
+            server.and_then(|server| Some((server, server.master_key_id.as_ref()?)))
+        else {
+            return Ok(());
+        };
+        let current = self.ctx.master_key.id().as_str();
+        let rebuild = instance.annotations().get(annotation::REBUILD);
+        let replaced =
+            server.id.is_none() || rebuild == server.id.map(|id| id.to_string()).as_ref();
+        if made_under == current || replaced {
+            return Ok(());
+        }
+        let id = server.id.unwrap_or_default();
+        let message = format!(
+            "The server was made under master key {made_under}, but the key is {current} now: restore the old key from your backup, or annotate moorage.dev/rebuild={id} to have the server made anew"
+        );
+        Err(Refused::terminal(reason::MASTER_KEY_CHANGED, message))
     }
 
     /// A name that somebody else's record stands at is left alone.
