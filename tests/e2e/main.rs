@@ -8,8 +8,10 @@
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
 mod lifecycle;
+mod recovery;
 mod stage;
 mod tenant;
+mod updates;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -33,6 +35,26 @@ fn scenarios() -> Vec<Scenario> {
     vec![
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
+        scenario!(recovery::a_server_that_somebody_deleted_is_made_anew),
+        scenario!(recovery::a_deleted_or_bent_dns_record_is_put_right_by_the_sweep),
+        scenario!(recovery::edited_ingress_rules_are_put_right),
+        scenario!(recovery::a_deleted_tunnel_leaves_the_server_alone_until_a_person_asks),
+        scenario!(recovery::a_lost_status_is_found_again_without_a_new_object),
+        scenario!(recovery::many_servers_that_vanish_at_once_are_not_made_anew_unasked),
+        scenario!(recovery::a_token_of_another_project_neither_makes_nor_forgets_servers),
+        scenario!(recovery::what_is_somebody_elses_is_left_untouched),
+        scenario!(
+            updates::a_configuration_that_openclaw_rejects_is_rolled_back_and_a_right_one_heals
+        ),
+        scenario!(updates::what_may_not_stand_in_a_configuration_is_refused_with_its_path),
+        scenario!(updates::what_an_instance_cannot_have_is_refused_until_it_can),
+        scenario!(updates::the_older_instance_keeps_a_contested_host_name),
+        scenario!(updates::a_suspended_instance_is_written_to_by_nobody),
+        scenario!(updates::a_retained_server_outlives_its_instance),
+        scenario!(updates::wishes_for_another_server_are_told_and_not_fulfilled),
+        scenario!(
+            updates::the_dashboards_secret_opens_the_dashboard_and_a_foreign_one_is_left_alone
+        ),
     ]
 }
 

@@ -136,7 +136,7 @@ impl Tenant {
             "spec": {
                 "hetzner": {
                     "tokenSecretRef": {"name": format!("{}-hetzner", self.name)},
-                    "serverTypes": ["cx33", "cpx32"],
+                    "serverTypes": ["cx33", "cx43"],
                     "locations": ["fsn1", "nbg1"],
                 },
                 "cloudflare": {
@@ -187,12 +187,6 @@ impl Tenant {
     pub(crate) async fn patch_instance(&self, name: &str, patch: Value) {
         let api = self.dynamic::<OpenClawInstance>(Some(&self.name));
         api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
-    }
-
-    /// Merges a patch into an instance's status.
-    pub(crate) async fn patch_instance_status(&self, name: &str, patch: Value) {
-        let api = self.dynamic::<OpenClawInstance>(Some(&self.name));
-        api.patch_status(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
     }
 
     /// Asks for the deletion of an instance.
@@ -248,6 +242,48 @@ impl Tenant {
         let instance =
             self.until(name, &what, |instance| condition(instance, kind)["reason"] == reason).await;
         condition(&instance, kind)["message"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// Merges a patch into the pool.
+    pub(crate) async fn patch_pool(&self, patch: Value) {
+        let api = self.dynamic::<HostingPool>(None);
+        api.patch(&self.name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// Loses the status of an instance, as a restore from a backup does.
+    pub(crate) async fn forget_status(&self, name: &str) {
+        let api = self.dynamic::<OpenClawInstance>(Some(&self.name));
+        let mut object = api.get_status(name).await.unwrap();
+        object.data.as_object_mut().unwrap().remove("status");
+        object.metadata.managed_fields = None;
+        let before = object.metadata.resource_version.clone();
+        let written = api.replace_status(name, &PostParams::default(), &object).await.unwrap();
+        assert_ne!(written.metadata.resource_version, before, "the status was lost");
+    }
+
+    /// Looks until `look` is content.
+    pub(crate) async fn eventually<F>(&self, what: &str, look: impl FnMut() -> F)
+    where
+        F: Future<Output = Result<(), String>>,
+    {
+        wait_until(what, PATIENCE, look).await.unwrap_or_else(|late| panic!("{late}"));
+    }
+
+    /// Waits until both clouds have been swept twice since, so that the operator knows of everything
+    /// that is there now.
+    pub(crate) async fn sweep_passed(&self) {
+        let sweeps = |requests: &[Value]| {
+            requests
+                .iter()
+                .filter(|entry| entry["path"] == "/servers" && entry["method"] == "GET")
+                .count()
+        };
+        let before = sweeps(&self.requests("hetzner").await);
+        self.eventually("two sweeps", || async {
+            let now = sweeps(&self.requests("hetzner").await);
+            if now >= before + 2 { Ok(()) } else { Err(format!("{} so far", now - before)) }
+        })
+        .await;
     }
 
     /// Waits until the instance is gone.
@@ -336,6 +372,12 @@ impl Tenant {
         serde_json::from_str(&text).unwrap()
     }
 
+    /// `openclaw.json` on the disk of an instance's server.
+    pub(crate) fn openclaw_config(&self, instance: &Value) -> Value {
+        let path = self.disk(instance).join("var/lib/openclaw/.openclaw/openclaw.json");
+        serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+    }
+
     /// A request through the edge to one of the tenant's host names.
     pub(crate) async fn visit(&self, host: &str, path: &str, token: Option<&str>) -> (u16, String) {
         let clouds = self.stage.simulator.endpoints();
@@ -374,6 +416,13 @@ impl Tenant {
             .await;
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
         (list(&hetzner["servers"]), list(&tunnels["result"]), list(&records["result"]))
+    }
+
+    /// The servers of the project that a token opens.
+    pub(crate) async fn servers_of(&self, token: &str) -> Vec<Value> {
+        let base = &self.stage.simulator.endpoints().hetzner;
+        let answer = call("GET", &format!("{base}/servers"), token, None).await;
+        answer["servers"].as_array().cloned().unwrap()
     }
 
     /// Calls Hetzner's API as somebody with the project's token.
