@@ -74,7 +74,7 @@ pub fn of_refusal(
         Verdict::no(ConditionType::Ready, refused.reason, refused.message.clone()),
         Verdict::yes(second, refused.reason, refused.message.clone()),
     ];
-    with(old, &verdicts, phase, generation, now)
+    keep_parts(old, with(old, &verdicts, phase, generation, now))
 }
 
 /// The status of an instance that is suspended.
@@ -85,7 +85,17 @@ pub fn of_suspension(
 ) -> OpenClawInstanceStatus {
     let message = "spec.suspend is true: nothing is written anywhere until it is false";
     let verdicts = [Verdict::no(ConditionType::Ready, reason::SUSPENDED, message)];
-    with(old, &verdicts, Phase::Suspended, generation, now)
+    keep_parts(old, with(old, &verdicts, Phase::Suspended, generation, now))
+}
+
+/// What was known of the parts still stands, with the generation that it was known of: nobody has
+/// looked since.
+fn keep_parts(old: &OpenClawInstanceStatus, mut status: OpenClawInstanceStatus) -> OpenClawInstanceStatus {
+    let whole = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled].map(ConditionType::as_str);
+    let parts = old.conditions.iter().filter(|known| !whole.contains(&known.type_.as_str()));
+    status.conditions.extend(parts.cloned());
+    status.conditions.sort_by(|left, right| left.type_.cmp(&right.type_));
+    status
 }
 
 /// The status of an instance that is being deleted.
