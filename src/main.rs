@@ -9,7 +9,7 @@ use std::{
 use anyhow::anyhow;
 use clap::Parser as _;
 use moorage::{
-    cli::{Cli, Command, cluster_certificates::ClusterCertificates, run, seal},
+    cli::{Cli, Command, cluster_certificates::ClusterCertificates, cluster_reader::KubeReader, plan, run, seal, status},
     telemetry,
 };
 
@@ -53,6 +53,14 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
                 eprintln!("{note}");
             }
             io::stdout().write_all(output.text.as_bytes())?;
+        }
+        Command::Plan(args) => {
+            let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
+            io::stdout().write_all(plan::run(*args, &cluster).await?.as_bytes())?;
+        }
+        Command::Status(args) => {
+            let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
+            io::stdout().write_all(status::run(*args, &cluster).await?.as_bytes())?;
         }
     }
     Ok(())

@@ -3,8 +3,11 @@
 #![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
 
 pub mod cluster_certificates;
+pub mod cluster_reader;
+pub mod plan;
 pub mod run;
 pub mod seal;
+pub mod status;
 
 use clap::{Parser, Subcommand};
 
@@ -26,6 +29,8 @@ pub struct Cli {
 pub enum Command {
     Run(Box<run::RunArgs>),
     Seal(Box<seal::SealArgs>),
+    Plan(Box<plan::PlanArgs>),
+    Status(Box<status::StatusArgs>),
 }
 
 #[cfg(test)]

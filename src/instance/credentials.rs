@@ -103,7 +103,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
 fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, Delivery)]) -> Verdict {
     let mut problems: Vec<(&'static str, String)> =
         wanted.credential_refusals.iter().map(|refusal| (refusal.reason(), refusal.to_string())).collect();
-    let (mut again, mut due) = (Vec::new(), Vec::new());
+    let mut again = Vec::new();
     for (request, delivery) in deliveries {
         match delivery {
             Delivery::Refused(refusal) => problems.push((refusal.reason(), refusal.to_string())),
@@ -111,8 +111,7 @@ fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, 
                 problems.push((reason::AGENT_REFUSED, format!("{}: {words}", request.name)));
             }
             Delivery::Again => again.push(request.name.as_str()),
-            Delivery::Due => due.push(request.name.as_str()),
-            Delivery::Delivered => {}
+            Delivery::Delivered | Delivery::Due => {}
         }
     }
     if !again.is_empty() {
@@ -123,10 +122,6 @@ fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, 
     problems.extend(unused.map(|refusal| (refusal.reason(), refusal.to_string())));
     problems.dedup();
     match problems.first() {
-        None if !due.is_empty() => {
-            let message = format!("{} is being delivered", due.join(", "));
-            Verdict::no(CredentialsDelivered, reason::PROGRESSING, message)
-        }
         None => Verdict::yes(CredentialsDelivered, reason::DELIVERED, "All credentials are stored on the server"),
         Some((reason, _)) => {
             let messages: Vec<_> = problems.iter().map(|(_, message)| message.as_str()).collect();
@@ -138,11 +133,6 @@ fn verdict(wanted: &Wanted, seen: &Observed, deliveries: &[(&CredentialRequest, 
 enum SecretFate {
     Delete(Step),
     LeaveAlone,
-}
-
-/// Whether a value waits for its delivery. Until then a new document would be one for the moment only.
-pub(super) fn is_due(wanted: &Wanted, seen: &Observed, view: &AgentView) -> bool {
-    wanted.credentials.iter().any(|request| delivery(request, seen, view) == Delivery::Due)
 }
 
 /// A Secret goes when every value in it is receipted in the status and the agent still knows it, be it

@@ -9,7 +9,7 @@ use moorage_wire::{
 };
 
 use super::{
-    Observed, Part, Step, Wanted, credentials,
+    Observed, Part, Step, Wanted,
     observed::AgentView,
     plan::{SOON, Timing},
 };
@@ -49,11 +49,6 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let progress = &view.report.desired;
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
-    if progress.digest != Some(digest) && credentials::is_due(wanted, seen, view) {
-        // The value's reference belongs into the document, or OpenClaw would start twice.
-        let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "Waits for a credential that is being delivered");
-        return go_on(Part::wait(verdict, SOON));
-    }
     if progress.digest != Some(digest) {
         let verdict = Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
         let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };

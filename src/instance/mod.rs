@@ -16,6 +16,7 @@ mod fixtures;
 pub mod forecast;
 pub mod observed;
 pub mod plan;
+pub mod recorded;
 pub mod refer;
 pub mod rotation;
 pub mod routes;

@@ -151,12 +151,12 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
         ConditionType::CredentialsDelivered,
         ConditionType::ConfigApplied,
     ];
-    let bad = |kind| {
-        verdicts.iter().find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
-    };
-    // What failed says more than what waits for it.
-    let failed = failure.map(|failure| failure.part);
-    let worst = failed.and_then(bad).or_else(|| in_order.into_iter().find_map(bad)).cloned();
+    let of = |kind| verdicts.iter().find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True);
+    let wrong = |kind| of(kind).filter(|verdict| verdict.status == ConditionStatus::False);
+    // What failed says more than what waits for it, whichever of them comes first.
+    let failed = failure.and_then(|failure| of(failure.part));
+    let worst = failed.or_else(|| in_order.into_iter().find_map(wrong)).or_else(|| in_order.into_iter().find_map(of));
+    let worst = worst.cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
     let Some(worst) = worst else {
         verdicts.push(Verdict::yes(ConditionType::Ready, reason::READY, "The server is as the spec says"));

@@ -8,7 +8,7 @@ fn parse(arguments: &[&str]) -> Result<RunArgs, clap::Error> {
     let all = ["moorage", "run"].iter().chain(arguments);
     match Cli::try_parse_from(all)?.command {
         Command::Run(args) => Ok(*args),
-        Command::Seal(_) => panic!("not run"),
+        _ => panic!("not run"),
     }
 }
 

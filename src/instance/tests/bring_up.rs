@@ -38,9 +38,9 @@ fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected
     DeliverGatewayToken
     DeliverCredential
     DeliverCredential
+    PutDesired
     DeliverTunnelToken
     WriteDashboardSecret
-    PutDesired
     RotateTunnel
     DeleteSecret
     (server converges)

@@ -102,6 +102,17 @@ fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
 }
 
 #[test]
+fn a_secret_stays_when_the_agent_lost_its_value_and_refuses_it_now() {
+    let mut seen = delivered().with_both_values().with_view(|view| {
+        view.report.receipts.retain(|known| known.credential != name("anthropic"));
+        view.report.consumed.retain(|known| known.credential != name("anthropic"));
+    });
+    assert_eq!(kinds(&plan_of(&asking(), &seen)), ["DeliverCredential"]);
+    seen.agent_refused.insert(name("anthropic"), "not a key of Anthropic".to_owned());
+    assert!(!kinds(&plan_of(&asking(), &seen)).contains(&"DeleteSecret"));
+}
+
+#[test]
 fn a_record_of_an_earlier_server_is_no_receipt() {
     let mut seen = delivered().with_both_values();
     record(&mut seen, "telegram").epoch = fixtures::SECOND_EPOCH.to_string();
@@ -164,7 +175,7 @@ fn a_replaced_ciphertext_is_delivered_and_starts_the_count_anew() {
     let mut seen = walk(&asking(), delivered().with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]), |_| false);
     assert_eq!(record(&mut seen, "anthropic").recreated, 1);
     let seen = seen.at("2026-09-03T00:00:00Z").with_secret("2026-09-02T12:00:00Z", &[("anthropic", 9), ("telegram", 2)]);
-    assert_eq!(plan_of(&asking(), &seen).steps.first(), Some(&Step::DeliverCredential(name("anthropic"))));
+    assert!(plan_of(&asking(), &seen).steps.contains(&Step::DeliverCredential(name("anthropic"))));
     let mut end = walk(&asking(), seen, |_| false);
     let known = record(&mut end, "anthropic");
     assert_eq!(known.recreated, 0);

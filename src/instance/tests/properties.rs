@@ -86,8 +86,10 @@ impl Start {
                 view.report.consumed.clear();
             }
             if self.agent_silent {
+                // It starts over, so whatever was rotated was so for another.
                 seen.agent = AgentSight::NotAsked;
                 seen.status.agent = None;
+                seen.tunnel_memory.rotated = None;
             }
         }
         if self.secret_back {
