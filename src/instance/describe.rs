@@ -3,8 +3,8 @@
 
 use std::fmt;
 
-use super::{Step, deletion::DeletionStep};
-use crate::cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration};
+use super::{Step, deletion::DeletionStep, forecast::NEW_TUNNEL};
+use crate::cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId};
 
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -12,11 +12,11 @@ impl fmt::Display for Step {
             Self::RecordEpoch(_) => formatter.write_str("record the epoch of a new server in the status"),
             Self::CreateTunnel => formatter.write_str("create the Cloudflare Tunnel"),
             Self::BootstrapTunnel(id) => {
-                write!(formatter, "give tunnel {id} a first token for the new server and cut its old connections")
+                write!(formatter, "give {} a first token for the new server and cut its old connections", tunnel(id))
             }
-            Self::PutRoutes(id, rules) => write!(formatter, "set the routes of tunnel {id}: {}", routes(rules)),
+            Self::PutRoutes(id, rules) => write!(formatter, "set the routes of {}: {}", tunnel(id), routes(rules)),
             Self::CheckRoutes(id, _) => {
-                write!(formatter, "compare the routes of tunnel {id} and set them again if they differ")
+                write!(formatter, "compare the routes of {} and set them again if they differ", tunnel(id))
             }
             Self::EnsureRecords { posts, patches } => formatter.write_str(&records(posts, patches)),
             Self::CreateServer => formatter.write_str("create the Hetzner server behind the deny-all firewall"),
@@ -27,7 +27,7 @@ impl fmt::Display for Step {
             Self::DeliverGatewayToken => formatter.write_str("deliver the dashboard's token to the server"),
             Self::DeliverTunnelToken => formatter.write_str("deliver the lasting tunnel token to the server"),
             Self::RotateTunnel(id) => {
-                write!(formatter, "make the lasting token the only one of tunnel {id} and cut the connections of the first")
+                write!(formatter, "make the lasting token the only one of {} and cut the connections of the first", tunnel(id))
             }
             Self::PutDesired { document, .. } => {
                 let release = &document.artifacts.release;
@@ -61,6 +61,11 @@ impl fmt::Display for DeletionStep {
             Self::RemoveFinalizer => formatter.write_str("remove the finalizer"),
         }
     }
+}
+
+/// One that is not made yet has no id to show.
+fn tunnel(id: &TunnelId) -> String {
+    if id.as_str() == NEW_TUNNEL { "the new tunnel".to_owned() } else { format!("tunnel {id}") }
 }
 
 fn routes(rules: &TunnelConfiguration) -> String {

@@ -28,6 +28,9 @@ use crate::{
 /// More than any way from nothing to ready takes; a way that is longer goes in circles.
 const MAX_ROUNDS: usize = 40;
 
+/// The id that a tunnel has here until it is made.
+pub(super) const NEW_TUNNEL: &str = "00000000-0000-0000-0000-000000000000";
+
 /// One thing that is going to happen.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Happening {
@@ -289,7 +292,7 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
 pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
     let subject = &wanted.subject;
     Tunnel {
-        id: TunnelId::parse("00000000-0000-0000-0000-000000000000").expect("the nil UUID is a UUID"),
+        id: TunnelId::parse(NEW_TUNNEL).expect("the nil UUID is a UUID"),
         name: names::tunnel(subject.installation, subject.instance),
         status: None,
         created_at: None,

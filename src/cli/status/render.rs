@@ -145,8 +145,8 @@ impl Summary {
     fn write(&self, text: &mut String, now: Timestamp) -> std::fmt::Result {
         let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         writeln!(text, "OpenClawInstance {}/{}", self.namespace, self.name)?;
-        let phase = self.phase.map_or_else(|| "Unknown".to_owned(), |phase| format!("{phase:?}"));
-        let outdated = if self.outdated { " (of an older spec: the operator has not looked at the newest yet)" } else { "" };
+        let phase = self.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| format!("{phase:?}"));
+        let outdated = if self.outdated && self.phase.is_some() { " (of an older spec: the operator has not looked at the newest yet)" } else { "" };
         writeln!(text, "  phase       {phase}{outdated}")?;
         writeln!(text, "  pool        {}", self.pool)?;
         writeln!(text, "  release     {}", or_none(&self.release))?;
