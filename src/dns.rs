@@ -136,9 +136,13 @@ async fn send(cloudflare: &dyn CloudflareApi, zone: &ZoneId, jobs: Vec<Job>) {
     let mut stack = vec![jobs];
     while let Some(mut jobs) = stack.pop() {
         let mut batch = DnsBatch::default();
-        jobs.iter().for_each(|job| job.change.add_to(&mut batch));
+        for job in &jobs {
+            job.change.add_to(&mut batch);
+        }
         if batch.is_empty() {
-            jobs.into_iter().for_each(|job| drop(job.answer.send(Ok(Vec::new()))));
+            for job in jobs {
+                drop(job.answer.send(Ok(Vec::new())));
+            }
             continue;
         }
         match cloudflare.dns_batch(zone, &batch).await {
@@ -154,7 +158,9 @@ async fn send(cloudflare: &dyn CloudflareApi, zone: &ZoneId, jobs: Vec<Job>) {
                 stack.push(jobs);
             }
             Err(error) => {
-                jobs.into_iter().for_each(|job| drop(job.answer.send(Err(error.clone()))));
+                for job in jobs {
+                    drop(job.answer.send(Err(error.clone())));
+                }
             }
         }
     }

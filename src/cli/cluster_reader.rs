@@ -18,7 +18,11 @@ pub trait ClusterReader: Send + Sync {
     /// The namespace that the user works in.
     fn namespace(&self) -> &str;
     /// An instance, if there is one.
-    async fn instance(&self, namespace: &str, name: &str) -> Result<Option<OpenClawInstance>, ReadError>;
+    async fn instance(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<OpenClawInstance>, ReadError>;
     /// A pool, if there is one.
     async fn pool(&self, name: &str) -> Result<Option<HostingPool>, ReadError>;
     /// A release, if there is one.
@@ -34,7 +38,9 @@ impl KubeReader {
     /// Reads the kubeconfig.
     pub async fn connect() -> Result<Self, ReadError> {
         let client = Client::try_default().await;
-        client.map(Self).map_err(|error| format!("no cluster can be reached: {error}; set KUBECONFIG").into())
+        client
+            .map(Self)
+            .map_err(|error| format!("no cluster can be reached: {error}; set KUBECONFIG").into())
     }
 }
 
@@ -44,7 +50,11 @@ impl ClusterReader for KubeReader {
         self.0.default_namespace()
     }
 
-    async fn instance(&self, namespace: &str, name: &str) -> Result<Option<OpenClawInstance>, ReadError> {
+    async fn instance(
+        &self,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<OpenClawInstance>, ReadError> {
         Ok(Api::namespaced(self.0.clone(), namespace).get_opt(name).await?)
     }
 

@@ -9,7 +9,9 @@ use std::{io, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use moorage_wire::{InstallationId, InstanceId, Secret, sealing::SealingCertificate, signature::AgentKey};
+use moorage_wire::{
+    InstallationId, InstanceId, Secret, sealing::SealingCertificate, signature::AgentKey,
+};
 use thiserror::Error;
 
 use super::cluster_reader::{ClusterReader, ReadError};
@@ -79,7 +81,9 @@ pub enum PlanError {
         why: String,
     },
     /// The manifest and the command line disagree.
-    #[error("the manifest is for namespace {manifest}, --namespace says {option}; make them the same")]
+    #[error(
+        "the manifest is for namespace {manifest}, --namespace says {option}; make them the same"
+    )]
     TwoNamespaces {
         /// That of the manifest.
         manifest: String,
@@ -101,7 +105,11 @@ pub enum PlanError {
 
 /// Runs the command. The caller prints what it gives.
 pub async fn run(args: PlanArgs, cluster: &dyn ClusterReader) -> Result<String, PlanError> {
-    let manifest = args.file.as_ref().map(|file| read_manifest(file, args.namespace.as_deref())).transpose()?;
+    let manifest = args
+        .file
+        .as_ref()
+        .map(|file| read_manifest(file, args.namespace.as_deref()))
+        .transpose()?;
     let namespace = manifest.as_ref().and_then(kube::ResourceExt::namespace).or(args.namespace);
     let namespace = namespace.unwrap_or_else(|| cluster.namespace().to_owned());
     let name = manifest.as_ref().map(kube::ResourceExt::name_any).or(args.name).unwrap_or_default();
@@ -119,19 +127,34 @@ pub async fn run(args: PlanArgs, cluster: &dyn ClusterReader) -> Result<String, 
 /// The manifest, checked to be one of ours before its spec is read.
 fn read_manifest(file: &PathBuf, namespace: Option<&str>) -> Result<OpenClawInstance, PlanError> {
     let shown = file.display().to_string();
-    let text = if shown == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
+    let text =
+        if shown == "-" { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(file) };
     let text = text.map_err(|source| PlanError::UnreadableFile { file: shown.clone(), source })?;
     parse_manifest(&shown, &text, namespace)
 }
 
-fn parse_manifest(file: &str, text: &str, namespace: Option<&str>) -> Result<OpenClawInstance, PlanError> {
+fn parse_manifest(
+    file: &str,
+    text: &str,
+    namespace: Option<&str>,
+) -> Result<OpenClawInstance, PlanError> {
     let refuse = |why: String| PlanError::NotAnInstance { file: file.to_owned(), why };
-    let document: serde_json::Value = serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
-    let said = |field: &str| document.get(field).and_then(serde_json::Value::as_str).unwrap_or("nothing").to_owned();
-    if (said("apiVersion").as_str(), said("kind").as_str()) != ("moorage.dev/v1alpha1", "OpenClawInstance") {
-        return Err(refuse(format!("its apiVersion is {} and its kind {}", said("apiVersion"), said("kind"))));
+    let document: serde_json::Value =
+        serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
+    let said = |field: &str| {
+        document.get(field).and_then(serde_json::Value::as_str).unwrap_or("nothing").to_owned()
+    };
+    if (said("apiVersion").as_str(), said("kind").as_str())
+        != ("moorage.dev/v1alpha1", "OpenClawInstance")
+    {
+        return Err(refuse(format!(
+            "its apiVersion is {} and its kind {}",
+            said("apiVersion"),
+            said("kind")
+        )));
     }
-    let instance: OpenClawInstance = serde_json::from_value(document).map_err(|error| refuse(error.to_string()))?;
+    let instance: OpenClawInstance =
+        serde_json::from_value(document).map_err(|error| refuse(error.to_string()))?;
     if instance.metadata.name.is_none() {
         return Err(refuse("it has no metadata.name".to_owned()));
     }
@@ -144,7 +167,11 @@ fn parse_manifest(file: &str, text: &str, namespace: Option<&str>) -> Result<Ope
 }
 
 /// The live object as it would be after the manifest was applied.
-fn merged(manifest: OpenClawInstance, live: Option<&OpenClawInstance>, namespace: &str) -> OpenClawInstance {
+fn merged(
+    manifest: OpenClawInstance,
+    live: Option<&OpenClawInstance>,
+    namespace: &str,
+) -> OpenClawInstance {
     let Some(live) = live else {
         let mut new = OpenClawInstance { status: None, ..manifest };
         new.metadata.namespace = Some(namespace.to_owned());
@@ -247,14 +274,25 @@ fn keys(instance: &OpenClawInstance, pool: &HostingPool) -> Option<AgentKeys> {
 }
 
 /// The Secrets that the instance refers to. One that may not be read is told, and taken for absent.
-async fn read_credentials(wanted: &Wanted, cluster: &dyn ClusterReader, seen: &mut Observed, report: &mut Report) {
+async fn read_credentials(
+    wanted: &Wanted,
+    cluster: &dyn ClusterReader,
+    seen: &mut Observed,
+    report: &mut Report,
+) {
     let subject = &wanted.subject;
-    let of = InstanceRef { namespace: &subject.namespace, name: &subject.name, created: subject.created };
+    let of = InstanceRef {
+        namespace: &subject.namespace,
+        name: &subject.name,
+        created: subject.created,
+    };
     for name in secrets_of(&wanted.credentials) {
         let view = match cluster.secret(&subject.namespace, name).await {
             Ok(view) => view,
             Err(error) => {
-                report.note(format!("Secret {name} cannot be read, so it is planned as if it did not exist: {error}"));
+                report.note(format!(
+                    "Secret {name} cannot be read, so it is planned as if it did not exist: {error}"
+                ));
                 None
             }
         };
@@ -271,7 +309,9 @@ async fn read_credentials(wanted: &Wanted, cluster: &dyn ClusterReader, seen: &m
 
 fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
     let is_there = |bundle: &&crate::credentials::bundle::Bundle| {
-        !bundle.values.values().all(|value| matches!(value, Err(Refusal::NotFound { .. } | Refusal::SecretNotBound { .. })))
+        !bundle.values.values().all(|value| {
+            matches!(value, Err(Refusal::NotFound { .. } | Refusal::SecretNotBound { .. }))
+        })
     };
     let mut remains = Remains {
         servers: seen.server.present().cloned().into_iter().collect(),

@@ -42,7 +42,9 @@ pub enum OutputFormat {
 #[derive(Debug, Error)]
 pub enum StatusError {
     /// It does not exist.
-    #[error("there is no OpenClawInstance {namespace}/{name}; see kubectl get openclawinstances -A")]
+    #[error(
+        "there is no OpenClawInstance {namespace}/{name}; see kubectl get openclawinstances -A"
+    )]
     Missing {
         /// The namespace.
         namespace: String,

@@ -33,8 +33,10 @@ fn hosts(batch: &DnsBatch) -> BTreeSet<&str> {
 async fn changes_that_come_together_share_a_batch_and_each_gets_its_own_records() {
     let (clouds, _questions) = Fakes::new();
     let queue = queue(&clouds);
-    let (ada, bob) = tokio::join!(queue.apply(ensure(&["ada", "ada-mgmt"])), queue.apply(ensure(&["bob"])));
-    let names = |records: Vec<DnsRecord>| records.into_iter().map(|record| record.name).collect::<Vec<_>>();
+    let (ada, bob) =
+        tokio::join!(queue.apply(ensure(&["ada", "ada-mgmt"])), queue.apply(ensure(&["bob"])));
+    let names =
+        |records: Vec<DnsRecord>| records.into_iter().map(|record| record.name).collect::<Vec<_>>();
     assert_eq!(names(ada.unwrap()), ["ada.example.com", "ada-mgmt.example.com"]);
     assert_eq!(names(bob.unwrap()), ["bob.example.com"]);
     assert_eq!(clouds.state().batches.len(), 1);
@@ -47,7 +49,8 @@ async fn what_queues_while_a_batch_is_in_flight_goes_with_the_next() {
     let others = ["b", "c", "d"].map(|host| [host]);
     let changes = async {
         questions.recv().await.unwrap();
-        let waiting = futures::future::join_all(others.iter().map(|host| queue.apply(ensure(host))));
+        let waiting =
+            futures::future::join_all(others.iter().map(|host| queue.apply(ensure(host))));
         let (answers, ()) = tokio::join!(waiting, async { clouds.answers.add_permits(2) });
         answers
     };
@@ -55,7 +58,10 @@ async fn what_queues_while_a_batch_is_in_flight_goes_with_the_next() {
     let (first, others) = tokio::join!(queue.apply(ensure(&first)), changes);
     assert!(first.is_ok() && others.iter().all(Result::is_ok));
     let state = clouds.state();
-    assert_eq!(state.batches.iter().map(hosts).collect::<Vec<_>>(), [BTreeSet::from(["a"]), BTreeSet::from(["b", "c", "d"])]);
+    assert_eq!(
+        state.batches.iter().map(hosts).collect::<Vec<_>>(),
+        [BTreeSet::from(["a"]), BTreeSet::from(["b", "c", "d"])]
+    );
 }
 
 #[tokio::test]
@@ -71,7 +77,12 @@ async fn a_refused_batch_is_halved_until_the_culprit_stands_alone() {
         assert_eq!(answer.is_err(), host == &["taken"], "{host:?}: {answer:?}");
     }
     let state = clouds.state();
-    let refused: Vec<_> = state.batches.iter().filter(|batch| hosts(batch).contains("taken")).map(DnsBatch::len).collect();
+    let refused: Vec<_> = state
+        .batches
+        .iter()
+        .filter(|batch| hosts(batch).contains("taken"))
+        .map(DnsBatch::len)
+        .collect();
     assert_eq!(refused, [8, 4, 2, 1]);
     assert_eq!(state.batches.len(), 7, "each half without the culprit passes at once");
 }
@@ -83,9 +94,16 @@ async fn a_change_is_applied_as_a_whole_or_not_at_all() {
         hosts(batch).contains("taken").then_some(ErrorKind::Conflict(Conflict::RecordExists))
     });
     let queue = queue(&clouds);
-    let (both, other) = tokio::join!(queue.apply(ensure(&["free", "taken"])), queue.apply(ensure(&["other"])));
+    let (both, other) =
+        tokio::join!(queue.apply(ensure(&["free", "taken"])), queue.apply(ensure(&["other"])));
     assert!(both.is_err() && other.is_ok());
-    assert!(clouds.state().batches.iter().all(|batch| hosts(batch).contains("free") == hosts(batch).contains("taken")));
+    assert!(
+        clouds
+            .state()
+            .batches
+            .iter()
+            .all(|batch| hosts(batch).contains("free") == hosts(batch).contains("taken"))
+    );
 }
 
 #[rstest::rstest]
@@ -111,12 +129,16 @@ async fn an_error_that_no_half_could_avoid_is_everybodys(#[case] kind: ErrorKind
 async fn deletions_travel_alone_and_first() {
     let (clouds, _questions) = Fakes::new();
     let queue = queue(&clouds);
-    let (made, gone, gone_too) =
-        tokio::join!(queue.apply(ensure(&["a"])), queue.apply(delete(&["r1", "r2"])), queue.apply(delete(&["r3"])));
+    let (made, gone, gone_too) = tokio::join!(
+        queue.apply(ensure(&["a"])),
+        queue.apply(delete(&["r1", "r2"])),
+        queue.apply(delete(&["r3"]))
+    );
     assert_eq!(made.unwrap().len(), 1);
     assert_eq!((gone.unwrap(), gone_too.unwrap()), (vec![], vec![]));
     let state = clouds.state();
-    let shapes: Vec<_> = state.batches.iter().map(|batch| (batch.deletes.len(), batch.posts.len())).collect();
+    let shapes: Vec<_> =
+        state.batches.iter().map(|batch| (batch.deletes.len(), batch.posts.len())).collect();
     assert_eq!(shapes, [(3, 0), (0, 1)]);
 }
 
@@ -124,8 +146,11 @@ async fn deletions_travel_alone_and_first() {
 async fn a_batch_is_never_larger_than_cloudflare_takes() {
     let (clouds, _questions) = Fakes::new();
     let queue = queue(&clouds);
-    let names: Vec<_> = (0..167).map(|number| [format!("a{number}"), format!("b{number}"), format!("c{number}")]).collect();
-    let changes = names.iter().map(|names| queue.apply(ensure(&names.each_ref().map(String::as_str))));
+    let names: Vec<_> = (0..167)
+        .map(|number| [format!("a{number}"), format!("b{number}"), format!("c{number}")])
+        .collect();
+    let changes =
+        names.iter().map(|names| queue.apply(ensure(&names.each_ref().map(String::as_str))));
     let answers = futures::future::join_all(changes).await;
     assert!(answers.iter().all(|answer| answer.as_ref().is_ok_and(|records| records.len() == 3)));
     let sizes: Vec<_> = clouds.state().batches.iter().map(DnsBatch::len).collect();

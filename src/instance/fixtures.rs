@@ -37,7 +37,8 @@ pub(super) const INSTALLATION: InstallationId = InstallationId::from_bytes([0xbb
 pub(super) const FIRST_EPOCH: Epoch = Epoch::from_bytes([1; 8]);
 pub(super) const SECOND_EPOCH: Epoch = Epoch::from_bytes([2; 8]);
 pub(super) const SECRET: &str = "ada-keys";
-pub(super) const TIMING: Timing = Timing { report: Duration::from_mins(5), routes: Duration::from_hours(1) };
+pub(super) const TIMING: Timing =
+    Timing { report: Duration::from_mins(5), routes: Duration::from_hours(1) };
 
 /// The moment at which everything is seen, unless a test says otherwise.
 pub(super) fn now() -> Timestamp {
@@ -110,9 +111,15 @@ pub(super) fn subject() -> Subject {
 
 impl Wanted {
     pub(super) fn with_credential(mut self, name: &str, kind: CredentialType) -> Self {
-        let source = CredentialSource::SecretKey { secret: SECRET.to_owned(), key: name.to_owned() };
+        let source =
+            CredentialSource::SecretKey { secret: SECRET.to_owned(), key: name.to_owned() };
         let sealed_to = SealedTo::Operator;
-        self.credentials.push(CredentialRequest { name: name.parse().unwrap(), kind, source, sealed_to });
+        self.credentials.push(CredentialRequest {
+            name: name.parse().unwrap(),
+            kind,
+            source,
+            sealed_to,
+        });
         self
     }
 
@@ -131,7 +138,9 @@ impl Wanted {
     }
 
     pub(super) fn with_config(self, config: serde_json::Value) -> Self {
-        let serde_json::Value::Object(config) = config else { panic!("a configuration is an object") };
+        let serde_json::Value::Object(config) = config else {
+            panic!("a configuration is an object")
+        };
         Self { config, ..self }
     }
 }
@@ -218,7 +227,8 @@ pub(super) fn kind(step: &Step) -> &'static str {
 impl Observed {
     /// A Secret that was made at `created` with these values in it, by credential.
     pub(super) fn with_secret(mut self, created: &str, values: &[(&str, u8)]) -> Self {
-        let version = SecretVersion { uid: format!("uid of {created}"), resource_version: "7".to_owned() };
+        let version =
+            SecretVersion { uid: format!("uid of {created}"), resource_version: "7".to_owned() };
         let value = |(credential, number): &(&str, u8)| {
             let handed_in = HandedIn {
                 name: name(credential),
@@ -234,7 +244,12 @@ impl Observed {
         };
         let values: std::collections::BTreeMap<_, _> = values.iter().map(value).collect();
         self.handed_in.extend(values.clone());
-        self.bundles = vec![Bundle { secret: SECRET.to_owned(), version: Some(version), values, unused: None }];
+        self.bundles = vec![Bundle {
+            secret: SECRET.to_owned(),
+            version: Some(version),
+            values,
+            unused: None,
+        }];
         self
     }
 
@@ -290,7 +305,12 @@ impl Observed {
     }
 
     /// The agent tried the document that it has, in vain.
-    pub(super) fn with_failed_config(self, state: ConvergenceState, reason: FailureReason, path: Option<&str>) -> Self {
+    pub(super) fn with_failed_config(
+        self,
+        state: ConvergenceState,
+        reason: FailureReason,
+        path: Option<&str>,
+    ) -> Self {
         self.with_view(|view| {
             let digest = view.report.desired.digest.expect("the agent has a document");
             view.report.desired.state = state;

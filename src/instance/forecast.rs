@@ -7,7 +7,8 @@ use moorage_wire::{
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     enrolment::AgentIdentity,
     report::{
-        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Machine, OpenClawHealth, OpenClawState,
+        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Machine, OpenClawHealth,
+        OpenClawState,
     },
 };
 
@@ -65,7 +66,9 @@ pub fn forecast(wanted: &Wanted, seen: Observed, timing: Timing, stand_in: &Agen
     for _ in 0..MAX_ROUNDS {
         last = plan::plan(wanted, &model.seen, timing);
         let steps = std::mem::take(&mut last.steps);
-        steps.iter().for_each(|step| model.carry_out(step));
+        for step in &steps {
+            model.carry_out(step);
+        }
         let settled = steps.is_empty();
         match &now {
             None => now = Some(steps),
@@ -105,7 +108,9 @@ impl Model<'_> {
             }
             Step::EnsureRecords { posts, patches } => {
                 seen.records.extend(posts.iter().map(new_record));
-                patches.iter().for_each(|patch| correct(&mut seen.records, patch));
+                for patch in patches {
+                    correct(&mut seen.records, patch);
+                }
             }
             Step::CreateServer => {
                 let server = new_server(self.wanted, seen.epoch);
@@ -122,7 +127,9 @@ impl Model<'_> {
                     self.store(name.clone(), kind, source);
                 }
             }
-            Step::DeliverGatewayToken => self.store_own(GATEWAY_TOKEN, CredentialType::GatewayToken, |own| own.gateway),
+            Step::DeliverGatewayToken => {
+                self.store_own(GATEWAY_TOKEN, CredentialType::GatewayToken, |own| own.gateway);
+            }
             Step::DeliverTunnelToken => {
                 self.store_own(TUNNEL_TOKEN, CredentialType::TunnelToken, |own| own.tunnel);
             }
@@ -165,8 +172,14 @@ impl Model<'_> {
     pub(super) fn write_status(&mut self, plan: &Plan) -> bool {
         let outcome = status::Outcome { verdicts: plan.verdicts.clone(), failure: None };
         let seen = &self.seen;
-        let key = seen.status.server.as_ref().and_then(|server| server.master_key_id.clone()).unwrap_or_default();
-        let written = status::of_pass(self.wanted, seen, &outcome, &key, seen.status.observed_generation);
+        let key = seen
+            .status
+            .server
+            .as_ref()
+            .and_then(|server| server.master_key_id.clone())
+            .unwrap_or_default();
+        let written =
+            status::of_pass(self.wanted, seen, &outcome, &key, seen.status.observed_generation);
         let changed = written != seen.status;
         self.seen.status = written;
         changed
@@ -187,7 +200,13 @@ impl Model<'_> {
     fn store(&mut self, credential: CredentialName, kind: CredentialType, source: Sha256) {
         let AgentSight::Reported(view) = &mut self.seen.agent else { return };
         let identity = &view.report.identity;
-        let receipt = receipt((identity.instance_id, identity.epoch), credential.clone(), kind, source, self.seen.now);
+        let receipt = receipt(
+            (identity.instance_id, identity.epoch),
+            credential.clone(),
+            kind,
+            source,
+            self.seen.now,
+        );
         view.report.receipts.retain(|known| known.credential != credential);
         view.report.receipts.push(receipt);
         view.report.consumed.push(Consumed { credential, source_sha256: source });
@@ -201,7 +220,9 @@ impl Model<'_> {
 
     fn rotate(&mut self) {
         self.seen.tunnel_memory.rotated = Some(self.seen.now);
-        if let (Some(own), AgentSight::Reported(view)) = (self.seen.own_tokens, &mut self.seen.agent) {
+        if let (Some(own), AgentSight::Reported(view)) =
+            (self.seen.own_tokens, &mut self.seen.agent)
+        {
             view.report.cloudflared = CloudflaredHealth {
                 connected: true,
                 active_token_sha256: Some(own.tunnel),
@@ -221,7 +242,8 @@ impl Model<'_> {
         seen.bundles.retain(|bundle| bundle.secret != name);
         seen.handed_in.retain(|credential, _| !from_it(credential));
         for known in &mut seen.status.credentials {
-            known.recreated += u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
+            known.recreated +=
+                u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
         }
     }
 }
@@ -240,11 +262,24 @@ pub fn receipt(
     source_sha256: Sha256,
     stored_at: jiff::Timestamp,
 ) -> Receipt {
-    Receipt { instance_id, epoch, credential, r#type: kind, source_sha256, stored_at, signature: String::new() }
+    Receipt {
+        instance_id,
+        epoch,
+        credential,
+        r#type: kind,
+        source_sha256,
+        stored_at,
+        signature: String::new(),
+    }
 }
 
 /// An agent that was just enrolled and has nothing yet.
-pub fn enrolled(wanted: &Wanted, epoch: Epoch, keys: &AgentKeys, at: jiff::Timestamp) -> AgentSight {
+pub fn enrolled(
+    wanted: &Wanted,
+    epoch: Epoch,
+    keys: &AgentKeys,
+    at: jiff::Timestamp,
+) -> AgentSight {
     let identity = AgentIdentity {
         instance_id: wanted.subject.instance,
         epoch,
@@ -256,7 +291,11 @@ pub fn enrolled(wanted: &Wanted, epoch: Epoch, keys: &AgentKeys, at: jiff::Times
     let report = Report {
         identity,
         agent_version: wanted.release.artifacts.agent.version.clone(),
-        desired: DesiredProgress { digest: None, state: ConvergenceState::Waiting, failed: Vec::new() },
+        desired: DesiredProgress {
+            digest: None,
+            state: ConvergenceState::Waiting,
+            failed: Vec::new(),
+        },
         receipts: Vec::new(),
         consumed: Vec::new(),
         openclaw: OpenClawHealth { state: OpenClawState::Stopped, version: None, message: None },
@@ -280,7 +319,9 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
         status: Power::Running,
         created: subject.created,
         labels: epoch.map(|epoch| subject.server_identity(epoch).labels()).unwrap_or_default(),
-        server_type: Named { name: place.map(|place| place.server_type.clone()).unwrap_or_default() },
+        server_type: Named {
+            name: place.map(|place| place.server_type.clone()).unwrap_or_default(),
+        },
         location: place.map(|place| Named { name: place.location.clone() }),
         public_net: PublicNet::default(),
         locked: false,
@@ -289,6 +330,9 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
 }
 
 /// A tunnel with the right name. Its id is not known before it is made.
+///
+/// # Panics
+/// Never: the id that stands in for it is one.
 pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
     let subject = &wanted.subject;
     Tunnel {
@@ -301,8 +345,12 @@ pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
 }
 
 /// The record that a new one becomes.
+///
+/// # Panics
+/// If the name is not a host name.
 pub fn new_record(post: &NewDnsRecord) -> DnsRecord {
-    let id: String = post.name.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(64).collect();
+    let id: String =
+        post.name.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(64).collect();
     DnsRecord {
         id: RecordId::parse(id).expect("a host name without dots is letters, digits and -"),
         name: post.name.clone(),

@@ -37,12 +37,22 @@ pub fn observed(
     let routed = record.holds(ConditionType::RoutesReady);
     let records = tunnel.iter().filter(|_| routed).flat_map(|tunnel| {
         let subject = &wanted.subject;
-        let comment = names::record_comment(subject.installation, subject.instance, &subject.namespace, &subject.name);
-        subject.hosts().map(|host| forecast::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone())))
+        let comment = names::record_comment(
+            subject.installation,
+            subject.instance,
+            &subject.namespace,
+            &subject.name,
+        );
+        subject.hosts().map(|host| {
+            forecast::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
+        })
     });
     let dashboard = match &wanted.dashboard_secret {
         None => DashboardSight::NotWanted,
-        named if record.holds(ConditionType::Ready) && applied.is_some_and(|applied| applied.dashboard_secret == *named) => {
+        named
+            if record.holds(ConditionType::Ready)
+                && applied.is_some_and(|applied| applied.dashboard_secret == *named) =>
+        {
             DashboardSight::Current
         }
         Some(_) => DashboardSight::Absent,
@@ -92,7 +102,8 @@ impl Record<'_> {
         if let Some(kind) = &recorded.r#type {
             server.server_type = Named { name: kind.clone() };
         }
-        server.location = recorded.location.as_ref().map(|name| Named { name: name.clone() }).or(server.location);
+        server.location =
+            recorded.location.as_ref().map(|name| Named { name: name.clone() }).or(server.location);
         ServerSight::Present(Box::new(server))
     }
 
@@ -116,9 +127,12 @@ impl Record<'_> {
     /// Fills in what an agent that is as the status says would report.
     fn report(&self, view: &mut AgentView, epoch: Epoch) {
         let own = forecast::stand_in_tokens(epoch);
-        let mut stored: Vec<(Option<CredentialName>, CredentialType, moorage_wire::Sha256)> = Vec::new();
-        for known in self.status.credentials.iter().filter(|known| known.epoch == epoch.to_string()) {
-            let request = self.wanted.credentials.iter().find(|request| request.name.as_str() == known.name);
+        let mut stored: Vec<(Option<CredentialName>, CredentialType, moorage_wire::Sha256)> =
+            Vec::new();
+        for known in self.status.credentials.iter().filter(|known| known.epoch == epoch.to_string())
+        {
+            let request =
+                self.wanted.credentials.iter().find(|request| request.name.as_str() == known.name);
             if let (Some(request), Ok(source)) = (request, known.ciphertext_sha256.parse()) {
                 stored.push((Some(request.name.clone()), request.kind, source));
             }
@@ -138,14 +152,21 @@ impl Record<'_> {
         let identity = (self.wanted.subject.instance, epoch);
         for (credential, kind, source_sha256) in stored {
             let Some(credential) = credential else { continue };
-            view.report.receipts.push(forecast::receipt(identity, credential.clone(), kind, source_sha256, self.now));
+            view.report.receipts.push(forecast::receipt(
+                identity,
+                credential.clone(),
+                kind,
+                source_sha256,
+                self.now,
+            ));
             view.report.consumed.push(Consumed { credential, source_sha256 });
         }
         if let (true, Some(applied)) = (configured, self.applied) {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
             let degraded = self.status.phase == Some(Phase::Degraded);
-            view.report.openclaw.state = if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };
+            view.report.openclaw.state =
+                if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };
         }
     }
 }

@@ -35,7 +35,12 @@ pub struct Pool<'a> {
 }
 
 /// Who an instance is.
-pub fn subject(instance: &OpenClawInstance, id: InstanceId, installation: InstallationId, pool: Pool<'_>) -> Subject {
+pub fn subject(
+    instance: &OpenClawInstance,
+    id: InstanceId,
+    installation: InstallationId,
+    pool: Pool<'_>,
+) -> Subject {
     Subject {
         namespace: instance.namespace().unwrap_or_default(),
         name: instance.name_any(),
@@ -54,10 +59,16 @@ pub fn subject(instance: &OpenClawInstance, id: InstanceId, installation: Instal
 ///
 /// # Errors
 /// When neither names one.
-pub fn release_name<'a>(instance: &'a OpenClawInstance, pool: Pool<'a>) -> Result<&'a str, Refused> {
+pub fn release_name<'a>(
+    instance: &'a OpenClawInstance,
+    pool: Pool<'a>,
+) -> Result<&'a str, Refused> {
     let named = instance.spec.release.as_ref().or(pool.spec.default_release.as_ref());
     named.map(String::as_str).ok_or_else(|| {
-        let message = format!("spec.release is not set and HostingPool {} has no defaultRelease; set one of them", pool.name);
+        let message = format!(
+            "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
+            pool.name
+        );
         Refused::terminal(reason::RELEASE_NOT_FOUND, message)
     })
 }
@@ -94,7 +105,11 @@ pub fn wanted(
     let offers = &pool.spec.hetzner;
     let offered = |field: &str, offered: &[String], wishes: &[String]| {
         narrow(offered, wishes).map_err(|unknown| {
-            let message = format!("spec.server.{field}: HostingPool {} does not offer {}", pool.name, unknown.join(", "));
+            let message = format!(
+                "spec.server.{field}: HostingPool {} does not offer {}",
+                pool.name,
+                unknown.join(", ")
+            );
             Refused::terminal(reason::INVALID_SPEC, message)
         })
     };
@@ -134,7 +149,10 @@ fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
         return Err(Refused::terminal(reason::INVALID_SPEC, message));
     }
     if pool.spec.reserved_hostnames.contains(hostname) {
-        let message = format!("spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another", pool.name);
+        let message = format!(
+            "spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another",
+            pool.name
+        );
         return Err(Refused::terminal(reason::HOSTNAME_RESERVED, message));
     }
     Ok(())
@@ -153,7 +171,10 @@ fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {
     CredentialEntry {
         name: &credential.name,
         r#type: &credential.r#type,
-        secret_ref: credential.secret_ref.as_ref().map(|secret| (secret.name.as_str(), secret.key.as_str())),
+        secret_ref: credential
+            .secret_ref
+            .as_ref()
+            .map(|secret| (secret.name.as_str(), secret.key.as_str())),
         sealed: credential.sealed.as_deref(),
         sealed_to_agent: credential.sealed_to == SealedTo::Agent,
     }
@@ -165,7 +186,12 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
             let message = format!("OpenClawRelease {name}: spec.artifacts.{what}.sha256: {error}");
             Refused::terminal(reason::INVALID_SPEC, message)
         })?;
-        Ok(Artifact { version: pinned.version.clone(), url: pinned.url.clone(), sha256, size: pinned.size })
+        Ok(Artifact {
+            version: pinned.version.clone(),
+            url: pinned.url.clone(),
+            sha256,
+            size: pinned.size,
+        })
     };
     let pinned = &release.artifacts;
     Ok(Artifacts {
@@ -177,7 +203,11 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
     })
 }
 
-fn integrations(asked: &[IntegrationRef], name: &str, release: &OpenClawReleaseSpec) -> Result<Vec<Integration>, Refused> {
+fn integrations(
+    asked: &[IntegrationRef],
+    name: &str,
+    release: &OpenClawReleaseSpec,
+) -> Result<Vec<Integration>, Refused> {
     let approved = |asked: &IntegrationRef| {
         let approved = release.integrations.iter().find(|known| known.name == asked.name);
         let approved = approved.ok_or_else(|| {

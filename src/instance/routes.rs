@@ -73,7 +73,7 @@ fn rules_step(seen: &Observed, tunnel: TunnelId, rules: TunnelConfiguration, tim
         Some((known, _)) if known != wanted => Some(Step::PutRoutes(tunnel, rules)),
         Some((_, at)) => {
             let due = seen.now.duration_since(at).unsigned_abs() >= timing.routes;
-            due.then(|| Step::CheckRoutes(tunnel, rules))
+            due.then_some(Step::CheckRoutes(tunnel, rules))
         }
         // An agent that answers through the tunnel shows that there are rules; a comparison is enough.
         None if matches!(seen.agent, AgentSight::Reported(_)) => Some(Step::CheckRoutes(tunnel, rules)),

@@ -44,7 +44,10 @@ impl Fakes {
     /// Clouds that answer so many questions, then as many as are allowed.
     pub(crate) fn with_answers(answers: usize) -> (Arc<Self>, mpsc::UnboundedReceiver<()>) {
         let (asked, questions) = mpsc::unbounded_channel();
-        (Arc::new(Self { state: Mutex::default(), answers: Semaphore::new(answers), asked }), questions)
+        (
+            Arc::new(Self { state: Mutex::default(), answers: Semaphore::new(answers), asked }),
+            questions,
+        )
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -73,14 +76,22 @@ fn unasked() -> ! {
 
 #[async_trait]
 impl HetznerApi for Fakes {
-    async fn list_servers(&self, _: Priority, selector: &LabelSelector) -> Result<Vec<Server>, CloudError> {
+    async fn list_servers(
+        &self,
+        _: Priority,
+        selector: &LabelSelector,
+    ) -> Result<Vec<Server>, CloudError> {
         self.state().selectors.push(format!("{selector:?}"));
         self.list(|state| &state.servers)
     }
     async fn get_server(&self, _: Priority, _: ServerId) -> Result<Option<Server>, CloudError> {
         unasked()
     }
-    async fn find_server_by_name(&self, _: Priority, _: &str) -> Result<Option<Server>, CloudError> {
+    async fn find_server_by_name(
+        &self,
+        _: Priority,
+        _: &str,
+    ) -> Result<Option<Server>, CloudError> {
         unasked()
     }
     async fn create_server(&self, _: &CreateServer) -> Result<CreatedServer, CloudError> {
@@ -92,13 +103,21 @@ impl HetznerApi for Fakes {
     async fn update_server_labels(&self, _: ServerId, _: &Labels) -> Result<Server, CloudError> {
         unasked()
     }
-    async fn list_firewalls(&self, _: Priority, _: &LabelSelector) -> Result<Vec<Firewall>, CloudError> {
+    async fn list_firewalls(
+        &self,
+        _: Priority,
+        _: &LabelSelector,
+    ) -> Result<Vec<Firewall>, CloudError> {
         unasked()
     }
     async fn create_firewall(&self, _: &CreateFirewall) -> Result<Firewall, CloudError> {
         unasked()
     }
-    async fn set_firewall_rules(&self, _: FirewallId, _: &[FirewallRule]) -> Result<Vec<Action>, CloudError> {
+    async fn set_firewall_rules(
+        &self,
+        _: FirewallId,
+        _: &[FirewallRule],
+    ) -> Result<Vec<Action>, CloudError> {
         unasked()
     }
     async fn delete_firewall(&self, _: FirewallId) -> Result<Deletion, CloudError> {
@@ -107,7 +126,11 @@ impl HetznerApi for Fakes {
     async fn server_types(&self, _: Priority) -> Result<Vec<ServerType>, CloudError> {
         unasked()
     }
-    async fn list_ssh_keys(&self, _: Priority, _: &LabelSelector) -> Result<Vec<SshKey>, CloudError> {
+    async fn list_ssh_keys(
+        &self,
+        _: Priority,
+        _: &LabelSelector,
+    ) -> Result<Vec<SshKey>, CloudError> {
         unasked()
     }
     async fn create_ssh_key(&self, _: &CreateSshKey) -> Result<SshKey, CloudError> {
@@ -131,7 +154,11 @@ impl TunnelApi for Fakes {
     async fn get_tunnel(&self, _: Priority, _: &TunnelId) -> Result<Option<Tunnel>, CloudError> {
         unasked()
     }
-    async fn find_tunnel_by_name(&self, _: Priority, _: &str) -> Result<Option<Tunnel>, CloudError> {
+    async fn find_tunnel_by_name(
+        &self,
+        _: Priority,
+        _: &str,
+    ) -> Result<Option<Tunnel>, CloudError> {
         unasked()
     }
     async fn create_tunnel(&self, _: &CreateTunnel<'_>) -> Result<Tunnel, CloudError> {
@@ -143,7 +170,11 @@ impl TunnelApi for Fakes {
     async fn delete_tunnel_connections(&self, _: &TunnelId) -> Result<Deletion, CloudError> {
         unasked()
     }
-    async fn rotate_tunnel_secret(&self, _: &TunnelId, _: &TunnelSecret) -> Result<Tunnel, CloudError> {
+    async fn rotate_tunnel_secret(
+        &self,
+        _: &TunnelId,
+        _: &TunnelSecret,
+    ) -> Result<Tunnel, CloudError> {
         unasked()
     }
     async fn get_tunnel_configuration(
@@ -164,10 +195,20 @@ impl TunnelApi for Fakes {
 
 #[async_trait]
 impl DnsApi for Fakes {
-    async fn list_dns_records(&self, _: Priority, _: &ZoneId, _: &str) -> Result<Vec<DnsRecord>, CloudError> {
+    async fn list_dns_records(
+        &self,
+        _: Priority,
+        _: &ZoneId,
+        _: &str,
+    ) -> Result<Vec<DnsRecord>, CloudError> {
         self.list(|state| &state.records)
     }
-    async fn find_dns_records_by_name(&self, _: Priority, _: &ZoneId, _: &str) -> Result<Vec<DnsRecord>, CloudError> {
+    async fn find_dns_records_by_name(
+        &self,
+        _: Priority,
+        _: &ZoneId,
+        _: &str,
+    ) -> Result<Vec<DnsRecord>, CloudError> {
         unasked()
     }
     async fn dns_batch(&self, _: &ZoneId, batch: &DnsBatch) -> Result<DnsBatchResult, CloudError> {
@@ -193,7 +234,11 @@ impl AccessApi for Fakes {
     async fn create_access_app(&self, _: &AccessAppSpec) -> Result<AccessApp, CloudError> {
         unasked()
     }
-    async fn update_access_app(&self, _: &AccessAppId, _: &AccessAppSpec) -> Result<AccessApp, CloudError> {
+    async fn update_access_app(
+        &self,
+        _: &AccessAppId,
+        _: &AccessAppSpec,
+    ) -> Result<AccessApp, CloudError> {
         unasked()
     }
     async fn delete_access_app(&self, _: &AccessAppId) -> Result<Deletion, CloudError> {
@@ -205,7 +250,11 @@ impl AccessApi for Fakes {
     async fn create_access_policy(&self, _: &AccessPolicySpec) -> Result<AccessPolicy, CloudError> {
         unasked()
     }
-    async fn update_access_policy(&self, _: &AccessPolicyId, _: &AccessPolicySpec) -> Result<AccessPolicy, CloudError> {
+    async fn update_access_policy(
+        &self,
+        _: &AccessPolicyId,
+        _: &AccessPolicySpec,
+    ) -> Result<AccessPolicy, CloudError> {
         unasked()
     }
     async fn delete_access_policy(&self, _: &AccessPolicyId) -> Result<Deletion, CloudError> {
@@ -214,10 +263,18 @@ impl AccessApi for Fakes {
     async fn list_service_tokens(&self, _: Priority) -> Result<Vec<ServiceToken>, CloudError> {
         unasked()
     }
-    async fn create_service_token(&self, _: &str, _: &str) -> Result<IssuedServiceToken, CloudError> {
+    async fn create_service_token(
+        &self,
+        _: &str,
+        _: &str,
+    ) -> Result<IssuedServiceToken, CloudError> {
         unasked()
     }
-    async fn rotate_service_token(&self, _: &ServiceTokenId, _: Option<Timestamp>) -> Result<IssuedServiceToken, CloudError> {
+    async fn rotate_service_token(
+        &self,
+        _: &ServiceTokenId,
+        _: Option<Timestamp>,
+    ) -> Result<IssuedServiceToken, CloudError> {
         unasked()
     }
     async fn delete_service_token(&self, _: &ServiceTokenId) -> Result<Deletion, CloudError> {

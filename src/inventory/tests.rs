@@ -1,7 +1,11 @@
 //! Tests of sweeps and of what is noted between them.
 
 use super::{fakes::Fakes, *};
-use crate::{cloudflare::{NewDnsRecord, TunnelId}, hetzner::Labels, instance::forecast::new_record};
+use crate::{
+    cloudflare::{NewDnsRecord, TunnelId},
+    hetzner::Labels,
+    instance::forecast::new_record,
+};
 
 const OURS: InstallationId = InstallationId::from_bytes([1; 8]);
 const ADA: InstanceId = InstanceId::from_bytes([2; 16]);
@@ -62,7 +66,10 @@ async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
     }
     let inventory = inventory(&clouds);
     let before = inventory.view(ADA, HOSTS);
-    assert!(!before.swept && before.servers.is_empty(), "before the first sweep nothing can be called missing");
+    assert!(
+        !before.swept && before.servers.is_empty(),
+        "before the first sweep nothing can be called missing"
+    );
     assert_eq!(inventory.swept(), None);
 
     inventory.sweep().await.unwrap();
@@ -75,7 +82,11 @@ async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
     assert_eq!(names, ["ada.example.com", "moved.example.com"]);
     assert_eq!(inventory.take_changed(), BTreeSet::from([ADA, BOB]));
     assert_eq!(inventory.take_changed(), BTreeSet::new());
-    assert!(clouds.state().selectors[0].contains(&OURS.to_string()), "{:?}", clouds.state().selectors);
+    assert!(
+        clouds.state().selectors[0].contains(&OURS.to_string()),
+        "{:?}",
+        clouds.state().selectors
+    );
 }
 
 #[tokio::test]

@@ -22,9 +22,20 @@ pub(super) struct Report {
 impl Report {
     pub(super) fn new(instance: &OpenClawInstance) -> Self {
         let namespace = instance.namespace().unwrap_or_default();
-        let what = format!("OpenClawInstance {namespace}/{} in HostingPool {}", instance.name_any(), instance.spec.pool);
+        let what = format!(
+            "OpenClawInstance {namespace}/{} in HostingPool {}",
+            instance.name_any(),
+            instance.spec.pool
+        );
         let note = "Planned from the objects in the cluster alone: no cloud and no server was asked, and nothing was done.";
-        Self { what, release: None, notes: vec![note.to_owned()], now: Vec::new(), then: Vec::new(), end: Vec::new() }
+        Self {
+            what,
+            release: None,
+            notes: vec![note.to_owned()],
+            now: Vec::new(),
+            then: Vec::new(),
+            end: Vec::new(),
+        }
     }
 
     pub(super) fn release(&mut self, name: &str) {
@@ -53,17 +64,41 @@ impl Report {
     pub(super) fn forecast(&mut self, forecast: &Forecast) {
         let steps = forecast.now.iter().map(ToString::to_string);
         // After the claim the operator looks anew, so the rest is for later.
-        if self.now.is_empty() { self.now.extend(steps) } else { self.then.extend(steps) }
+        if self.now.is_empty() {
+            self.now.extend(steps);
+        } else {
+            self.then.extend(steps);
+        }
         self.then.extend(forecast.then.iter().map(|happening| match happening {
             Happening::Step(step) => step.to_string(),
-            Happening::AgentEnrols => "wait until the server has booted and its agent is enrolled".to_owned(),
-            Happening::ServerConverges => "wait until OpenClaw runs with its configuration".to_owned(),
+            Happening::AgentEnrols => {
+                "wait until the server has booted and its agent is enrolled".to_owned()
+            }
+            Happening::ServerConverges => {
+                "wait until OpenClaw runs with its configuration".to_owned()
+            }
         }));
-        let open = forecast.last.verdicts.iter().filter(|verdict| verdict.status != ConditionStatus::True);
-        let open: Vec<_> =
-            open.map(|verdict| format!("{} is not there: {}: {}", verdict.kind.as_str(), verdict.reason, verdict.message)).collect();
+        let open =
+            forecast.last.verdicts.iter().filter(|verdict| verdict.status != ConditionStatus::True);
+        let open: Vec<_> = open
+            .map(|verdict| {
+                format!(
+                    "{} is not there: {}: {}",
+                    verdict.kind.as_str(),
+                    verdict.reason,
+                    verdict.message
+                )
+            })
+            .collect();
         if open.is_empty() {
-            self.end.push(if self.now.is_empty() { "There is nothing to do: the instance is ready." } else { "Then the instance is ready." }.to_owned());
+            self.end.push(
+                if self.now.is_empty() {
+                    "There is nothing to do: the instance is ready."
+                } else {
+                    "Then the instance is ready."
+                }
+                .to_owned(),
+            );
         } else {
             self.end.push("Then this remains for a person to look at:".to_owned());
             self.end.extend(open.into_iter().map(|line| format!("  {line}")));
@@ -73,7 +108,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let release = self.release.as_ref().map(|name| format!(", release {name}")).unwrap_or_default();
+        let release =
+            self.release.as_ref().map(|name| format!(", release {name}")).unwrap_or_default();
         writeln!(formatter, "{}{release}", self.what)?;
         self.notes.iter().try_for_each(|note| writeln!(formatter, "{note}"))?;
         section(formatter, "Now:", &self.now, 1)?;
@@ -83,10 +119,18 @@ impl fmt::Display for Report {
     }
 }
 
-fn section(formatter: &mut fmt::Formatter<'_>, title: &str, lines: &[String], first: usize) -> fmt::Result {
+fn section(
+    formatter: &mut fmt::Formatter<'_>,
+    title: &str,
+    lines: &[String],
+    first: usize,
+) -> fmt::Result {
     if lines.is_empty() {
         return Ok(());
     }
     writeln!(formatter, "\n{title}")?;
-    lines.iter().zip(first..).try_for_each(|(line, number)| writeln!(formatter, "{number:>4}. {line}"))
+    lines
+        .iter()
+        .zip(first..)
+        .try_for_each(|(line, number)| writeln!(formatter, "{number:>4}. {line}"))
 }

@@ -33,6 +33,7 @@ struct Cluster {
 
 #[async_trait]
 impl ClusterReader for Cluster {
+    #[expect(clippy::unnecessary_literal_bound, reason = "the signature of the port")]
     fn namespace(&self) -> &str {
         "default"
     }
@@ -82,7 +83,11 @@ impl ClusterReader for Cluster {
         if self.secrets_forbidden {
             return Err("secrets is forbidden".into());
         }
-        Ok(self.secret.clone().map(|secret| SecretView::from(serde_json::from_value::<k8s_openapi::api::core::v1::Secret>(secret).unwrap())))
+        Ok(self.secret.clone().map(|secret| {
+            SecretView::from(
+                serde_json::from_value::<k8s_openapi::api::core::v1::Secret>(secret).unwrap(),
+            )
+        }))
     }
 }
 
@@ -112,11 +117,22 @@ fn secret() -> Value {
 
 /// The instance as a ready one stands in the cluster.
 fn running() -> OpenClawInstance {
-    let condition = |kind: &str| json!({
-        "type": kind, "status": "True", "reason": "Ready", "message": "", "observedGeneration": 1,
-        "lastTransitionTime": "2026-09-01T11:40:00Z",
-    });
-    let kinds = ["AgentReady", "ConfigApplied", "CredentialsDelivered", "Ready", "RoutesReady", "ServerReady", "TunnelReady", "UpToDate"];
+    let condition = |kind: &str| {
+        json!({
+            "type": kind, "status": "True", "reason": "Ready", "message": "", "observedGeneration": 1,
+            "lastTransitionTime": "2026-09-01T11:40:00Z",
+        })
+    };
+    let kinds = [
+        "AgentReady",
+        "ConfigApplied",
+        "CredentialsDelivered",
+        "Ready",
+        "RoutesReady",
+        "ServerReady",
+        "TunnelReady",
+        "UpToDate",
+    ];
     let mut document = serde_json::to_value(manifest()).unwrap();
     document["metadata"]["generation"] = json!(1);
     document["metadata"]["uid"] = json!("u-1");
@@ -162,7 +178,9 @@ async fn an_instance_that_is_as_its_status_says_has_nothing_to_do() {
 async fn a_changed_manifest_is_compared_with_what_the_server_has() {
     let cluster = Cluster { instance: Some(running()), ..Cluster::default() };
     let mut changed = manifest();
-    changed.spec.config = serde_json::from_value(json!({"agents": {"defaults": {"workspace": "~/elsewhere"}}})).unwrap();
+    changed.spec.config =
+        serde_json::from_value(json!({"agents": {"defaults": {"workspace": "~/elsewhere"}}}))
+            .unwrap();
     let asked = merged(changed, cluster.instance.as_ref(), "tenants");
     insta::assert_snapshot!(plan(&asked, &cluster).await);
 }
@@ -178,7 +196,8 @@ async fn a_rebuild_starts_over_and_says_which_key_is_lost() {
 #[tokio::test]
 async fn a_deletion_shows_what_goes_in_which_order() {
     let mut asked = running();
-    asked.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
+    asked.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now()));
     let cluster = Cluster { instance: Some(running()), ..Cluster::default() };
     insta::assert_snapshot!(plan(&asked, &cluster).await);
 }
@@ -187,7 +206,10 @@ async fn a_deletion_shows_what_goes_in_which_order() {
 async fn a_secret_that_may_not_be_read_is_told() {
     let cluster = Cluster { secrets_forbidden: true, ..Cluster::default() };
     let text = plan(&manifest(), &cluster).await;
-    assert!(text.contains("Secret ada-keys cannot be read, so it is planned as if it did not exist"), "{text}");
+    assert!(
+        text.contains("Secret ada-keys cannot be read, so it is planned as if it did not exist"),
+        "{text}"
+    );
 }
 
 #[rstest]
@@ -233,11 +255,31 @@ async fn what_does_not_exist_is_named() {
 
 #[rstest]
 #[case::not_yaml("{", None, "ada.yaml is not the manifest of one OpenClawInstance")]
-#[case::another_kind("apiVersion: v1\nkind: Secret\n", None, "its apiVersion is v1 and its kind Secret")]
-#[case::no_name("apiVersion: moorage.dev/v1alpha1\nkind: OpenClawInstance\nspec: {pool: a, hostname: b}\nmetadata: {}\n", None, "it has no metadata.name")]
-#[case::no_pool("apiVersion: moorage.dev/v1alpha1\nkind: OpenClawInstance\nspec: {hostname: b}\nmetadata: {name: a}\n", None, "pool")]
-#[case::two_namespaces(MANIFEST, Some("other"), "the manifest is for namespace tenants, --namespace says other")]
-fn a_manifest_that_is_none_is_refused(#[case] text: &str, #[case] namespace: Option<&str>, #[case] words: &str) {
+#[case::another_kind(
+    "apiVersion: v1\nkind: Secret\n",
+    None,
+    "its apiVersion is v1 and its kind Secret"
+)]
+#[case::no_name(
+    "apiVersion: moorage.dev/v1alpha1\nkind: OpenClawInstance\nspec: {pool: a, hostname: b}\nmetadata: {}\n",
+    None,
+    "it has no metadata.name"
+)]
+#[case::no_pool(
+    "apiVersion: moorage.dev/v1alpha1\nkind: OpenClawInstance\nspec: {hostname: b}\nmetadata: {name: a}\n",
+    None,
+    "pool"
+)]
+#[case::two_namespaces(
+    MANIFEST,
+    Some("other"),
+    "the manifest is for namespace tenants, --namespace says other"
+)]
+fn a_manifest_that_is_none_is_refused(
+    #[case] text: &str,
+    #[case] namespace: Option<&str>,
+    #[case] words: &str,
+) {
     let error = parse_manifest("ada.yaml", text, namespace).unwrap_err().to_string();
     assert!(error.contains(words), "{error}");
 }

@@ -96,7 +96,8 @@ impl Summary {
             delivered_at: delivered(&credential.name).map(|known| known.delivered_at.clone()),
         });
         let mut conditions: Vec<_> = status.conditions.iter().map(condition).collect();
-        let place = |kind: &str| ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len());
+        let place =
+            |kind: &str| ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len());
         conditions.sort_by_key(|condition| place(&condition.r#type));
         let mut summary = Self {
             namespace: instance.namespace().unwrap_or_default(),
@@ -121,13 +122,26 @@ impl Summary {
         let find = |kind: &str| self.conditions.iter().find(|known| known.r#type == kind);
         let holds = |kind: &str| find(kind).is_some_and(|known| known.status == "True");
         let Some(ready) = find("Ready") else {
-            return format!("No operator has looked at it yet: see that one runs and that HostingPool {} exists.", self.pool);
+            return format!(
+                "No operator has looked at it yet: see that one runs and that HostingPool {} exists.",
+                self.pool
+            );
         };
         if holds("Ready") {
             let dashboard = self.dashboard.as_deref().unwrap_or_default();
-            let wrong = |known: &&Condition| known.status == "False" || known.reason == reason::DEGRADED || known.reason == reason::RECREATED_BY_SOURCE;
-            let parts = self.conditions.iter().filter(|known| !["Ready", "Reconciling", "Stalled"].contains(&known.r#type.as_str()));
-            return parts.filter(wrong).map(|known| known.message.clone()).next().unwrap_or_else(|| format!("Nothing: it is ready at {dashboard}"));
+            let wrong = |known: &&Condition| {
+                known.status == "False"
+                    || known.reason == reason::DEGRADED
+                    || known.reason == reason::RECREATED_BY_SOURCE
+            };
+            let parts = self.conditions.iter().filter(|known| {
+                !["Ready", "Reconciling", "Stalled"].contains(&known.r#type.as_str())
+            });
+            return parts
+                .filter(wrong)
+                .map(|known| known.message.clone())
+                .next()
+                .unwrap_or_else(|| format!("Nothing: it is ready at {dashboard}"));
         }
         if holds("Stalled") || self.phase == Some(Phase::Suspended) {
             return ready.message.clone();
@@ -145,17 +159,27 @@ impl Summary {
     fn write(&self, text: &mut String, now: Timestamp) -> std::fmt::Result {
         let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
         writeln!(text, "OpenClawInstance {}/{}", self.namespace, self.name)?;
-        let phase = self.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| format!("{phase:?}"));
-        let outdated = if self.outdated && self.phase.is_some() { " (of an older spec: the operator has not looked at the newest yet)" } else { "" };
+        let phase =
+            self.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| format!("{phase:?}"));
+        let outdated = if self.outdated && self.phase.is_some() {
+            " (of an older spec: the operator has not looked at the newest yet)"
+        } else {
+            ""
+        };
         writeln!(text, "  phase       {phase}{outdated}")?;
         writeln!(text, "  pool        {}", self.pool)?;
         writeln!(text, "  release     {}", or_none(&self.release))?;
         match &self.server {
-            Some(Server { id: Some(id), r#type, location, agent_version, openclaw_version }) => writeln!(
-                text,
-                "  server      {id}, {} in {}; agent {}, OpenClaw {}",
-                or_none(r#type), or_none(location), or_none(agent_version), or_none(openclaw_version),
-            )?,
+            Some(Server { id: Some(id), r#type, location, agent_version, openclaw_version }) => {
+                writeln!(
+                    text,
+                    "  server      {id}, {} in {}; agent {}, OpenClaw {}",
+                    or_none(r#type),
+                    or_none(location),
+                    or_none(agent_version),
+                    or_none(openclaw_version),
+                )?
+            }
             Some(_) => writeln!(text, "  server      being made")?,
             None => writeln!(text, "  server      -")?,
         }
@@ -165,7 +189,11 @@ impl Summary {
         writeln!(text, "\nConditions")?;
         for known in &self.conditions {
             let age = age(known.since, now);
-            writeln!(text, "  {:<21} {:<8} {age:>5}  {}: {}", known.r#type, known.status, known.reason, known.message)?;
+            writeln!(
+                text,
+                "  {:<21} {:<8} {age:>5}  {}: {}",
+                known.r#type, known.status, known.reason, known.message
+            )?;
         }
         if self.conditions.is_empty() {
             writeln!(text, "  none yet")?;
@@ -176,7 +204,13 @@ impl Summary {
         for credential in &self.credentials {
             let delivered = credential.delivered_at.as_ref().map_or_else(
                 || "not on the server".to_owned(),
-                |at| format!("delivered {}", at.parse().map_or_else(|_| at.clone(), |at| format!("{} ago", age(at, now)))),
+                |at| {
+                    format!(
+                        "delivered {}",
+                        at.parse()
+                            .map_or_else(|_| at.clone(), |at| format!("{} ago", age(at, now)))
+                    )
+                },
             );
             writeln!(text, "  {:<21} {:<20} {delivered}", credential.name, credential.r#type)?;
         }

@@ -8,7 +8,10 @@ use crate::{
     hetzner::ServerStatus,
     instance::{
         Observed, Step, Wanted,
-        fixtures::{self, FIRST_EPOCH, TIMING, agent_keys, before, kind, kinds, nothing, plan_of, ready, status_of, wanted},
+        fixtures::{
+            self, FIRST_EPOCH, TIMING, agent_keys, before, kind, kinds, nothing, plan_of, ready,
+            status_of, wanted,
+        },
         forecast::{Happening, forecast},
         observed::{AgentSight, DashboardSight, ServerSight},
     },
@@ -27,7 +30,8 @@ fn way(wanted: &Wanted, seen: Observed) -> Vec<&'static str> {
 #[test]
 fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected() {
     let wanted = wanted().with_two_credentials().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: DashboardSight::Absent, ..nothing().with_both_values() };
+    let seen =
+        Observed { dashboard_secret: DashboardSight::Absent, ..nothing().with_both_values() };
     insta::assert_snapshot!(way(&wanted, seen).join("\n"), @r"
     RecordEpoch
     CreateTunnel
@@ -69,12 +73,24 @@ fn where_nothing_is_to_do_there_are_no_steps_and_the_instance_is_ready(#[case] w
 #[test]
 fn a_crash_between_any_two_steps_leads_to_the_same_end() {
     let wanted = wanted().with_two_credentials();
-    for stop in ["CreateTunnel", "PutRoutes", "EnsureRecords", "CreateServer", "DeliverTunnelToken", "RotateTunnel"] {
-        let mut seen = fixtures::walk(&wanted, nothing().with_both_values(), |step| kind(step) == stop);
+    for stop in [
+        "CreateTunnel",
+        "PutRoutes",
+        "EnsureRecords",
+        "CreateServer",
+        "DeliverTunnelToken",
+        "RotateTunnel",
+    ] {
+        let mut seen =
+            fixtures::walk(&wanted, nothing().with_both_values(), |step| kind(step) == stop);
         // A new process remembers nothing.
         seen.tunnel_memory = crate::instance::observed::TunnelMemory::default();
         let end = fixtures::walk(&wanted, seen, |_| false);
-        assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready), "after a crash before {stop}");
+        assert_eq!(
+            status_of(&wanted, &end).phase,
+            Some(Phase::Ready),
+            "after a crash before {stop}"
+        );
         assert_eq!(end.epoch, Some(FIRST_EPOCH), "after a crash before {stop}");
     }
 }
@@ -93,7 +109,10 @@ fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
 #[case::makes_its_keys(AgentError::NotReady, reason::PROGRESSING)]
 #[case::is_behind_a_closed_door(AgentError::AccessDenied, reason::AGENT_UNREACHABLE)]
 #[case::is_another(AgentError::NotAuthentic("proof".into()), reason::ENROLMENT_REFUSED)]
-fn before_an_agent_has_enrolled_it_is_asked_again_soon(#[case] error: AgentError, #[case] expected: &str) {
+fn before_an_agent_has_enrolled_it_is_asked_again_soon(
+    #[case] error: AgentError,
+    #[case] expected: &str,
+) {
     let wanted = wanted();
     let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
     seen.status.agent = None;

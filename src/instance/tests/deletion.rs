@@ -53,13 +53,18 @@ fn every_server_and_every_tunnel_goes() {
     let mut second = remains.servers[0].clone();
     second.id = crate::hetzner::ServerId(5);
     remains.servers.push(second);
-    assert_eq!(kinds(&plan(&subject(), &remains)), ["Server", "Server", "Records", "Tunnel", "Secrets"]);
+    assert_eq!(
+        kinds(&plan(&subject(), &remains)),
+        ["Server", "Server", "Records", "Tunnel", "Secrets"]
+    );
 }
 
 #[rstest]
 #[case::delete(subject())]
 #[case::retain(retaining())]
-fn the_finalizer_goes_only_after_the_clouds_have_confirmed_that_nothing_remains(#[case] subject: Subject) {
+fn the_finalizer_goes_only_after_the_clouds_have_confirmed_that_nothing_remains(
+    #[case] subject: Subject,
+) {
     let nothing = |confirmed| Remains { confirmed, ..Remains::default() };
     assert_eq!(plan(&subject, &nothing(false)), [DeletionStep::Confirm]);
     assert_eq!(plan(&subject, &nothing(true)), [DeletionStep::RemoveFinalizer]);
@@ -78,7 +83,10 @@ fn anything_that_the_confirmation_finds_is_deleted_first(#[case] remains: Remain
 
 #[test]
 fn retained_objects_are_labelled_and_only_secrets_are_deleted() {
-    assert_eq!(kinds(&plan(&retaining(), &everything())), ["RetainServer", "RetainRecords", "Secrets"]);
+    assert_eq!(
+        kinds(&plan(&retaining(), &everything())),
+        ["RetainServer", "RetainRecords", "Secrets"]
+    );
 }
 
 #[test]

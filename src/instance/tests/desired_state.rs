@@ -27,7 +27,10 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
     let wanted = wanted();
     let first = walk(&wanted, nothing(), is_put);
     let plan = plan_of(&wanted, &first);
-    assert!(plan.steps.iter().any(|step| matches!(step, Step::PutDesired { replaces: None, .. })), "{plan:?}");
+    assert!(
+        plan.steps.iter().any(|step| matches!(step, Step::PutDesired { replaces: None, .. })),
+        "{plan:?}"
+    );
 
     let seen = ready(&wanted);
     let has = seen.view().report.desired.digest;
@@ -42,7 +45,9 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
 #[test]
 fn a_document_refers_only_to_values_that_are_stored() {
     let wanted = wanted().with_two_credentials();
-    let seen = nothing().with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1)]).without_secret(&["telegram"]);
+    let seen = nothing()
+        .with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1)])
+        .without_secret(&["telegram"]);
     let at_sending = walk(&wanted, seen, is_put);
     let plan = plan_of(&wanted, &at_sending);
     let document = plan.steps.iter().find_map(|step| match step {
@@ -50,9 +55,15 @@ fn a_document_refers_only_to_values_that_are_stored() {
         _ => None,
     });
     let document = document.unwrap();
-    assert_eq!(document.config.pointer("/models/providers/anthropic/apiKey/id"), Some(&json!("/anthropic")));
+    assert_eq!(
+        document.config.pointer("/models/providers/anthropic/apiKey/id"),
+        Some(&json!("/anthropic"))
+    );
     assert_eq!(document.config.pointer("/channels/telegram"), None);
-    assert!(document.credentials.contains(&name("telegram")), "a value that comes later is not erased");
+    assert!(
+        document.credentials.contains(&name("telegram")),
+        "a value that comes later is not erased"
+    );
 }
 
 #[test]
@@ -69,10 +80,30 @@ fn openclaw_starts_once_with_all_values_that_were_handed_in() {
 }
 
 #[rstest]
-#[case::invalid(ConvergenceState::RolledBack, FailureReason::InvalidConfig, reason::CONFIG_REJECTED, "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; the last good state is back")]
-#[case::never_worked(ConvergenceState::Failed, FailureReason::InvalidConfig, reason::CONFIG_REJECTED, "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; correct")]
-#[case::unhealthy(ConvergenceState::RolledBack, FailureReason::Unhealthy, reason::ROLLED_BACK, "did not become healthy")]
-#[case::of_a_newer_agent(ConvergenceState::Failed, FailureReason::Unknown, reason::ROLLED_BACK, "could not be reached")]
+#[case::invalid(
+    ConvergenceState::RolledBack,
+    FailureReason::InvalidConfig,
+    reason::CONFIG_REJECTED,
+    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; the last good state is back"
+)]
+#[case::never_worked(
+    ConvergenceState::Failed,
+    FailureReason::InvalidConfig,
+    reason::CONFIG_REJECTED,
+    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; correct"
+)]
+#[case::unhealthy(
+    ConvergenceState::RolledBack,
+    FailureReason::Unhealthy,
+    reason::ROLLED_BACK,
+    "did not become healthy"
+)]
+#[case::of_a_newer_agent(
+    ConvergenceState::Failed,
+    FailureReason::Unknown,
+    reason::ROLLED_BACK,
+    "could not be reached"
+)]
 fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
     #[case] state: ConvergenceState,
     #[case] failure: FailureReason,
@@ -80,7 +111,8 @@ fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
     #[case] words: &str,
 ) {
     let wanted = wanted();
-    let seen = ready(&wanted).with_failed_config(state, failure, Some("channels.telegram.botToken"));
+    let seen =
+        ready(&wanted).with_failed_config(state, failure, Some("channels.telegram.botToken"));
     assert_eq!(plan_of(&wanted, &seen).steps, []);
     let (status, reason, message) = condition(&wanted, &seen);
     assert_eq!((status.as_str(), reason.as_str()), ("False", expected));
@@ -91,7 +123,13 @@ fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
 #[test]
 fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
     let plain = wanted();
-    let failed = || ready(&plain).with_failed_config(ConvergenceState::RolledBack, FailureReason::InvalidConfig, None);
+    let failed = || {
+        ready(&plain).with_failed_config(
+            ConvergenceState::RolledBack,
+            FailureReason::InvalidConfig,
+            None,
+        )
+    };
     let corrected = plain.clone().with_config(json!({"agents": {}}));
     assert_eq!(kinds(&plan_of(&corrected, &failed())), ["PutDesired"]);
     let retried = Wanted { retry: Some("1".to_owned()), ..plain.clone() };
@@ -101,7 +139,11 @@ fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
 #[test]
 fn an_older_failure_does_not_speak_of_the_present_document() {
     let plain = wanted();
-    let seen = ready(&plain).with_failed_config(ConvergenceState::Converged, FailureReason::InvalidConfig, None);
+    let seen = ready(&plain).with_failed_config(
+        ConvergenceState::Converged,
+        FailureReason::InvalidConfig,
+        None,
+    );
     assert_eq!(status_of(&plain, &seen).phase, Some(Phase::Ready));
 }
 

@@ -20,7 +20,11 @@ fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
 
     let at_creation = walk(&wanted, seen, |step| *step == Step::CreateServer);
     assert_eq!(at_creation.epoch, Some(SECOND_EPOCH));
-    assert_eq!(at_creation.tunnel_memory.bootstrapped, Some(SECOND_EPOCH), "the tunnel takes the token of user-data");
+    assert_eq!(
+        at_creation.tunnel_memory.bootstrapped,
+        Some(SECOND_EPOCH),
+        "the tunnel takes the token of user-data"
+    );
     let end = walk(&wanted, at_creation, |_| false);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
@@ -32,7 +36,8 @@ fn a_new_server_says_which_keys_have_to_be_sealed_again() {
     let seen = seen.with_lost_server().without_secret(&["anthropic", "telegram"]);
     let end = walk(&wanted, seen, |_| false);
     let status = status_of(&wanted, &end);
-    let condition = status.conditions.iter().find(|known| known.type_ == "CredentialsDelivered").unwrap();
+    let condition =
+        status.conditions.iter().find(|known| known.type_ == "CredentialsDelivered").unwrap();
     assert_eq!(condition.reason, reason::REDELIVERY_REQUIRED);
     assert!(condition.message.contains("anthropic, telegram"), "{}", condition.message);
     assert_eq!(status.phase, Some(Phase::Stalled));
@@ -64,8 +69,16 @@ fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() 
     assert_eq!(status.phase, Some(Phase::Stalled));
     let condition = status.conditions.iter().find(|known| known.type_ == "ServerReady").unwrap();
     assert_eq!(condition.reason, reason::MASS_DISAPPEARANCE);
-    assert!(condition.message.contains("moorage.dev/accept-missing-servers=8"), "{}", condition.message);
-    assert_eq!(status.server.and_then(|server| server.id), Some(u64::MAX), "the lost server still counts as missing");
+    assert!(
+        condition.message.contains("moorage.dev/accept-missing-servers=8"),
+        "{}",
+        condition.message
+    );
+    assert_eq!(
+        status.server.and_then(|server| server.id),
+        Some(u64::MAX),
+        "the lost server still counts as missing"
+    );
 
     let accepted = Observed { accepted_loss: true, ..seen };
     assert_eq!(plan_of(&wanted, &accepted).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
@@ -74,7 +87,8 @@ fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() 
 #[test]
 fn a_mass_disappearance_does_not_disturb_a_server_that_is_there() {
     let wanted = wanted();
-    let seen = Observed { disappearance: Disappearance { missing: 8, total: 10 }, ..ready(&wanted) };
+    let seen =
+        Observed { disappearance: Disappearance { missing: 8, total: 10 }, ..ready(&wanted) };
     assert_eq!(plan_of(&wanted, &seen).steps, []);
     assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
 }
@@ -84,23 +98,27 @@ fn a_rebuild_deletes_the_named_server_and_nothing_else() {
     let plain = wanted();
     let seen = ready(&plain);
     let id = seen.server.present().unwrap().id;
-    let plan = plan_of(&plain.clone().with_rebuild_of(id.0), &seen);
-    assert_eq!(plan.steps, [Step::DeleteServer(id)]);
+    let steps = plan_of(&plain.clone().with_rebuild_of(id.0), &seen).steps;
+    assert_eq!(steps, [Step::DeleteServer(id)]);
     let other = plain.with_rebuild_of(id.0 - 1);
     assert_eq!(plan_of(&other, &seen).steps, []);
 }
 
 #[test]
 fn a_rebuild_ends_when_the_named_server_is_gone() {
-    let mut wanted = wanted();
-    let mut seen = ready(&wanted);
-    let mut old = forecast::new_server(&wanted, seen.epoch);
+    let plain = wanted();
+    let mut seen = ready(&plain);
+    let mut old = forecast::new_server(&plain, seen.epoch);
     old.id = crate::hetzner::ServerId(4711);
     seen.server = ServerSight::Present(Box::new(old));
-    wanted = wanted.with_rebuild_of(4711);
+    let wanted = plain.with_rebuild_of(4711);
     let end = walk(&wanted, seen, |_| false);
     assert_eq!(end.epoch, Some(SECOND_EPOCH));
-    assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready), "the annotation that still stands does nothing");
+    assert_eq!(
+        status_of(&wanted, &end).phase,
+        Some(Phase::Ready),
+        "the annotation that still stands does nothing"
+    );
 }
 
 #[test]

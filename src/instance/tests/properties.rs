@@ -16,6 +16,7 @@ use crate::{
 
 /// A place on the way to ready, and what befell the world there.
 #[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each may befall the world or not")]
 struct Start {
     steps: usize,
     forgetful: bool,
@@ -104,7 +105,10 @@ impl Start {
 
 fn is_recorded(seen: &Observed, name: &CredentialName) -> bool {
     let epoch = seen.epoch.map(|epoch| epoch.to_string());
-    seen.status.credentials.iter().any(|known| known.name == name.as_str() && Some(&known.epoch) == epoch.as_ref())
+    seen.status
+        .credentials
+        .iter()
+        .any(|known| known.name == name.as_str() && Some(&known.epoch) == epoch.as_ref())
 }
 
 proptest! {

@@ -29,7 +29,12 @@ fn holds(status: &OpenClawInstanceStatus, kind: &str) -> bool {
 }
 
 fn failure(retry: Retry) -> Failure {
-    Failure { part: ConditionType::RoutesReady, reason: reason::CLOUD_REJECTED, message: "no".to_owned(), retry }
+    Failure {
+        part: ConditionType::RoutesReady,
+        reason: reason::CLOUD_REJECTED,
+        message: "no".to_owned(),
+        retry,
+    }
 }
 
 #[rstest]
@@ -46,7 +51,10 @@ fn exactly_one_of_ready_reconciling_and_stalled_holds(
     #[case] phase: Phase,
 ) {
     let status = status_after(&wanted(), &seen, failure);
-    let holding: Vec<_> = ["Ready", "Reconciling", "Stalled"].into_iter().filter(|kind| holds(&status, kind)).collect();
+    let holding: Vec<_> = ["Ready", "Reconciling", "Stalled"]
+        .into_iter()
+        .filter(|kind| holds(&status, kind))
+        .collect();
     assert_eq!(holding, [which]);
     assert!(find(&status, "Ready").is_some(), "Ready is always stated");
     assert_eq!(status.phase, Some(phase));
@@ -66,7 +74,11 @@ fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
     let status = status_after(&wanted(), &ready(&wanted()), Some(failure(Retry::BackOff)));
     for kind in ["RoutesReady", "Ready", "Reconciling"] {
         let condition = find(&status, kind).unwrap();
-        assert_eq!((condition.reason.as_str(), condition.message.as_str()), (reason::CLOUD_REJECTED, "no"), "{kind}");
+        assert_eq!(
+            (condition.reason.as_str(), condition.message.as_str()),
+            (reason::CLOUD_REJECTED, "no"),
+            "{kind}"
+        );
     }
     assert!(!holds(&status, "RoutesReady"));
     assert!(holds(&status, "ServerReady"));
@@ -127,7 +139,15 @@ fn where_nothing_can_be_done_all_that_is_known_of_the_parts_stays(
     assert_eq!(status.phase, Some(phase));
     assert!(!holds(&status, "Ready"));
     assert_eq!((&status.server, &status.agent, &status.urls), (&old.server, &old.agent, &old.urls));
-    for kind in ["AgentReady", "ConfigApplied", "CredentialsDelivered", "RoutesReady", "ServerReady", "TunnelReady", "UpToDate"] {
+    for kind in [
+        "AgentReady",
+        "ConfigApplied",
+        "CredentialsDelivered",
+        "RoutesReady",
+        "ServerReady",
+        "TunnelReady",
+        "UpToDate",
+    ] {
         assert_eq!(find(&status, kind), find(&old, kind), "{kind}");
         assert!(find(&status, kind).is_some(), "{kind}");
     }

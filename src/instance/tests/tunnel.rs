@@ -79,7 +79,8 @@ fn the_rules_come_before_the_records() {
 #[test]
 fn there_are_two_routes_and_everything_else_is_not_found() {
     let rules = routes::configuration(&wanted().subject).ingress;
-    let rules: Vec<_> = rules.iter().map(|rule| (rule.hostname.as_deref(), rule.service.as_str())).collect();
+    let rules: Vec<_> =
+        rules.iter().map(|rule| (rule.hostname.as_deref(), rule.service.as_str())).collect();
     assert_eq!(
         rules,
         [
@@ -114,10 +115,18 @@ fn a_missing_record_is_made_and_a_bent_one_corrected() {
     seen.records.remove(0);
     seen.records[0].content = Some("elsewhere.cfargotunnel.com".to_owned());
     let plan = plan_of(&wanted, &seen);
-    let [Step::EnsureRecords { posts, patches }] = &plan.steps[..] else { panic!("{:?}", plan.steps) };
+    let [Step::EnsureRecords { posts, patches }] = &plan.steps[..] else {
+        panic!("{:?}", plan.steps)
+    };
     let tunnel = &seen.tunnel.as_ref().unwrap().id;
-    assert_eq!(posts.iter().map(|post| post.name.as_str()).collect::<Vec<_>>(), ["ada.example.com"]);
-    assert_eq!(patches.iter().map(|patch| patch.content.clone()).collect::<Vec<_>>(), [Some(tunnel.dns_target())]);
+    assert_eq!(
+        posts.iter().map(|post| post.name.as_str()).collect::<Vec<_>>(),
+        ["ada.example.com"]
+    );
+    assert_eq!(
+        patches.iter().map(|patch| patch.content.clone()).collect::<Vec<_>>(),
+        [Some(tunnel.dns_target())]
+    );
     let end = walk(&wanted, seen, |_| false);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
@@ -136,5 +145,8 @@ fn the_tunnel_is_not_ready_before_its_first_token_was_replaced() {
     let seen = walk(&wanted, nothing(), |step| *step == Step::DeliverGatewayToken);
     let status = status_of(&wanted, &seen);
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
-    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("Unknown", reason::WAITING));
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        ("Unknown", reason::WAITING)
+    );
 }
