@@ -116,15 +116,17 @@ async fn work(
 
 /// Cuts jobs into batches that Cloudflare takes.
 fn split(jobs: Vec<Job>) -> Vec<Vec<Job>> {
-    let mut batches: Vec<Vec<Job>> = Vec::new();
-    let mut size = MAX_BATCH;
+    let (mut batches, mut batch, mut size) = (Vec::new(), Vec::new(), 0);
     for job in jobs {
-        size += job.change.len();
-        if size > MAX_BATCH {
-            size = job.change.len();
-            batches.push(Vec::new());
+        if size + job.change.len() > MAX_BATCH && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            size = 0;
         }
-        batches.last_mut().expect("the first job opens a batch").push(job);
+        size += job.change.len();
+        batch.push(job);
+    }
+    if !batch.is_empty() {
+        batches.push(batch);
     }
     batches
 }
@@ -178,3 +180,6 @@ fn concerns(change: &DnsChange, record: &DnsRecord) -> bool {
         DnsChange::Delete(_) => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

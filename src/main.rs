@@ -9,7 +9,10 @@ use std::{
 use anyhow::anyhow;
 use clap::Parser as _;
 use moorage::{
-    cli::{Cli, Command, cluster_certificates::ClusterCertificates, crds, run, seal},
+    cli::{
+        Cli, Command, cluster_certificates::ClusterCertificates, cluster_reader::KubeReader, crds,
+        plan, run, seal, status,
+    },
     telemetry,
 };
 
@@ -55,6 +58,14 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             io::stdout().write_all(output.text.as_bytes())?;
         }
         Command::Crds(args) => crds::run(&args, &mut io::stdout().lock())?,
+        Command::Plan(args) => {
+            let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
+            io::stdout().write_all(plan::run(*args, &cluster).await?.as_bytes())?;
+        }
+        Command::Status(args) => {
+            let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
+            io::stdout().write_all(status::run(*args, &cluster).await?.as_bytes())?;
+        }
     }
     Ok(())
 }

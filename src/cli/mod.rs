@@ -3,9 +3,12 @@
 #![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
 
 pub mod cluster_certificates;
+pub mod cluster_reader;
 pub mod crds;
+pub mod plan;
 pub mod run;
 pub mod seal;
+pub mod status;
 
 use clap::{Parser, Subcommand};
 
@@ -28,6 +31,8 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     Crds(crds::CrdsArgs),
     Seal(Box<seal::SealArgs>),
+    Plan(Box<plan::PlanArgs>),
+    Status(Box<status::StatusArgs>),
 }
 
 #[cfg(test)]

@@ -1,8 +1,10 @@
 //! The agent: reached through the tunnel, enrolled once per epoch, asked for its report.
 
+use std::time::Duration;
+
 use super::{
     Observed, Part, Wanted,
-    failure::Failure,
+    failure::{Failure, Retry},
     observed::AgentSight,
     plan::{SOON, Timing},
 };
@@ -10,6 +12,10 @@ use crate::{
     agent::AgentError,
     api::conditions::{ConditionType::AgentReady, Verdict, reason},
 };
+
+/// How soon an agent is asked again that should answer and does not: sooner than one that is well, and
+/// not so often that thousands at once would be a burden.
+pub const SILENT_LOOK: Duration = Duration::from_secs(30);
 
 /// The agent answers and is the one that was enrolled. Asking it is a read, so there is no step.
 pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
@@ -34,7 +40,11 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
                 error => {
                     let failure = Failure::of_agent(AgentReady, error);
-                    Part::stuck(Verdict::no(AgentReady, failure.reason, failure.message))
+                    let look = match failure.retry {
+                        Retry::After(wait) => wait,
+                        Retry::BackOff | Retry::Changed => SILENT_LOOK,
+                    };
+                    Part::wait(Verdict::no(AgentReady, failure.reason, failure.message), look)
                 }
             }
         }

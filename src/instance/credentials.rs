@@ -155,8 +155,8 @@ enum SecretFate {
     LeaveAlone,
 }
 
-/// A Secret goes when every value in it is receipted in the status, or was consumed and replaced
-/// since. One that keeps coming back is left alone.
+/// A Secret goes when every value in it is receipted in the status and the agent still knows it, be it
+/// that it was replaced since. One that keeps coming back is left alone.
 fn secret_step(bundle: &Bundle, seen: &Observed, view: &AgentView) -> Option<SecretFate> {
     let epoch = seen.epoch?.to_string();
     let recorded = |name: &CredentialName| {
@@ -167,7 +167,8 @@ fn secret_step(bundle: &Bundle, seen: &Observed, view: &AgentView) -> Option<Sec
     };
     let version = bundle.deletion(|name, source| {
         recorded(name).is_some_and(|known| {
-            known.ciphertext_sha256 == source.to_string() || view.consumed(name, source)
+            let stored = view.receipt(name).is_some_and(|receipt| receipt.source_sha256 == *source);
+            (stored && known.ciphertext_sha256 == source.to_string()) || view.consumed(name, source)
         })
     })?;
     let values =

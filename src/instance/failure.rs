@@ -34,9 +34,9 @@ pub enum Retry {
 }
 
 /// How often a terminal failure is looked at again: a quota may have been raised without a trace here.
-pub const TERMINAL_LOOK: Duration = Duration::from_mins(10);
+pub const TERMINAL_LOOK: Duration = Duration::from_secs(10 * 60);
 /// How long to wait when nothing is in stock.
-pub const STOCK_LOOK: Duration = Duration::from_mins(5);
+pub const STOCK_LOOK: Duration = Duration::from_secs(5 * 60);
 
 impl Failure {
     /// A failure that only a person can mend.
@@ -108,7 +108,7 @@ impl Failure {
                 message: format!(
                     "The answer is not of the agent of this server ({why}); if nobody is at work on the tunnel, replace the server with the annotation moorage.dev/rebuild"
                 ),
-                retry: Retry::After(Duration::from_mins(1)),
+                retry: Retry::After(Duration::from_secs(60)),
             },
             AgentError::Refused(problem) => Self::passing(
                 part,

@@ -8,14 +8,22 @@ pub mod agent;
 pub mod credentials;
 pub mod dashboard;
 pub mod deletion;
+mod describe;
 pub mod desired_state;
 pub mod failure;
+#[cfg(test)]
+mod fixtures;
+pub mod forecast;
 pub mod observed;
 pub mod plan;
+pub mod recorded;
+pub mod refer;
 pub mod rotation;
 pub mod routes;
 pub mod server;
 pub mod status;
+#[cfg(test)]
+mod tests;
 pub mod tunnel;
 pub mod wanted;
 

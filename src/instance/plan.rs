@@ -182,12 +182,13 @@ pub struct Timing {
     pub routes: Duration,
 }
 
-/// Adds a verdict; of two on the same condition the worse stands.
+/// Adds a verdict. Of two on the same condition the first stands, unless the second says that it does
+/// not hold.
 fn state(verdicts: &mut Vec<Verdict>, verdict: Verdict) {
     match verdicts.iter_mut().find(|known| known.kind == verdict.kind) {
         Some(known)
-            if known.status == ConditionStatus::True
-                && verdict.status != ConditionStatus::Unknown =>
+            if known.status != ConditionStatus::False
+                && verdict.status == ConditionStatus::False =>
         {
             *known = verdict;
         }

@@ -8,6 +8,7 @@ use moorage_wire::credential::TUNNEL_TOKEN;
 
 use super::{
     Observed, Part, Step, Wanted,
+    observed::AgentView,
     plan::{SOON, Timing},
 };
 use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
@@ -43,8 +44,18 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
         return Part { look: Some(SOON), passable: true, ..Part::todo(step, progressing()) };
     }
     // Running with the new token; the agent drops the old as soon as it is connected.
-    if cloudflared.token_sha256.len() > 1 || !cloudflared.connected {
+    if !is_done(seen, view) {
         return waiting();
     }
     Part { passable: true, ..Part::default() }
+}
+
+/// Whether the server holds the rotated token alone and is connected with it.
+pub(super) fn is_done(seen: &Observed, view: &AgentView) -> bool {
+    let cloudflared = &view.report.cloudflared;
+    let active = cloudflared.active_token_sha256;
+    active.is_some()
+        && active == seen.own_tokens.map(|own| own.tunnel)
+        && cloudflared.token_sha256.len() <= 1
+        && cloudflared.connected
 }

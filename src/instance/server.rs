@@ -21,8 +21,10 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let fresh = || {
         let verdict =
             Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
-        seen.fresh_epoch
-            .map_or_else(Part::default, |epoch| Part::todo(Step::RecordEpoch(epoch), verdict))
+        match seen.fresh_epoch {
+            Some(epoch) => Part::todo(Step::RecordEpoch(epoch), verdict),
+            None => Part::wait(verdict, SOON),
+        }
     };
     match (&seen.server, seen.epoch) {
         (ServerSight::Gone, _) if forbidden(seen) => {

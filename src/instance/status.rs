@@ -74,7 +74,7 @@ pub fn of_refusal(
         Verdict::no(ConditionType::Ready, refused.reason, refused.message.clone()),
         Verdict::yes(second, refused.reason, refused.message.clone()),
     ];
-    with(old, &verdicts, phase, generation, now)
+    keep_parts(old, with(old, &verdicts, phase, generation, now))
 }
 
 /// The status of an instance that is suspended.
@@ -85,7 +85,21 @@ pub fn of_suspension(
 ) -> OpenClawInstanceStatus {
     let message = "spec.suspend is true: nothing is written anywhere until it is false";
     let verdicts = [Verdict::no(ConditionType::Ready, reason::SUSPENDED, message)];
-    with(old, &verdicts, Phase::Suspended, generation, now)
+    keep_parts(old, with(old, &verdicts, Phase::Suspended, generation, now))
+}
+
+/// What was known of the parts still stands, with the generation that it was known of: nobody has
+/// looked since.
+fn keep_parts(
+    old: &OpenClawInstanceStatus,
+    mut status: OpenClawInstanceStatus,
+) -> OpenClawInstanceStatus {
+    let whole = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
+        .map(ConditionType::as_str);
+    let parts = old.conditions.iter().filter(|known| !whole.contains(&known.type_.as_str()));
+    status.conditions.extend(parts.cloned());
+    status.conditions.sort_by(|left, right| left.type_.cmp(&right.type_));
+    status
 }
 
 /// The status of an instance that is being deleted.
@@ -146,14 +160,18 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
         ConditionType::CredentialsDelivered,
         ConditionType::ConfigApplied,
     ];
-    let bad = |kind| {
+    let of = |kind| {
         verdicts
             .iter()
             .find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
     };
-    // What failed says more than what waits for it.
-    let failed = failure.map(|failure| failure.part);
-    let worst = failed.and_then(bad).or_else(|| in_order.into_iter().find_map(bad)).cloned();
+    let wrong = |kind| of(kind).filter(|verdict| verdict.status == ConditionStatus::False);
+    // What failed says more than what waits for it, whichever of them comes first.
+    let failed = failure.and_then(|failure| of(failure.part));
+    let worst = failed
+        .or_else(|| in_order.into_iter().find_map(wrong))
+        .or_else(|| in_order.into_iter().find_map(of));
+    let worst = worst.cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
     let Some(worst) = worst else {
         verdicts.push(Verdict::yes(

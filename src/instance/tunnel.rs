@@ -1,6 +1,6 @@
 //! The tunnel: one per instance, named after it, with a secret that is derived and never stored.
 
-use super::{Observed, Part, Step, Wanted, plan::Timing};
+use super::{Observed, Part, Step, Wanted, plan::Timing, rotation};
 use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
 
 /// A tunnel must exist, and a server that is about to boot must hold its secret.
@@ -26,6 +26,19 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
             "The tunnel is being prepared for a new server",
         );
         return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
+    }
+    // Of an agent that was enrolled and is silent the last word stands.
+    let rotated = match seen.agent.view() {
+        Some(view) => rotation::is_done(seen, view),
+        None => seen.status.agent.is_some(),
+    };
+    if !rotated {
+        let verdict = Verdict::unknown(
+            TunnelReady,
+            reason::WAITING,
+            "The tunnel exists; its first token is replaced as soon as the server answers",
+        );
+        return Part::done(verdict);
     }
     Part::done(Verdict::yes(
         TunnelReady,

@@ -4,7 +4,11 @@
 //! A write of our own is noted here at once, so that no pass acts on a picture from before it. Lists
 //! are no transactions: that something is missing here is a reason to look, never to act.
 
+#[cfg(test)]
+pub(crate) mod fakes;
 mod table;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::BTreeSet,
@@ -131,7 +135,8 @@ impl Inventory {
         ids.filter(|id| !seen.servers.contains(id)).count()
     }
 
-    /// A name of this zone that is known to resolve: that of the oldest record of ours.
+    /// A name of this zone that is known to resolve: of our records the first by name, so that all of
+    /// the pool's agents are reached through the same one.
     pub fn anchor(&self) -> Option<String> {
         let seen = self.lock();
         let ours = seen.records.matching(|record| record.owner(self.installation).is_some());

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
+mod credentials;
 mod lifecycle;
 mod recovery;
 mod stage;
@@ -33,6 +34,14 @@ macro_rules! scenario {
 
 fn scenarios() -> Vec<Scenario> {
     vec![
+        scenario!(credentials::every_type_is_delivered_from_one_secret_which_then_goes),
+        scenario!(credentials::a_new_ciphertext_is_a_rotation_and_an_old_one_never_rolls_back),
+        scenario!(credentials::a_secret_that_something_recreates_is_left_alone_in_the_end),
+        scenario!(credentials::a_credential_can_come_later_and_go_again),
+        scenario!(credentials::a_value_sealed_to_the_agent_passes_through_unread),
+        scenario!(credentials::what_is_handed_in_wrongly_is_refused_kept_and_healed),
+        scenario!(credentials::a_replaced_server_asks_for_its_keys_again),
+        scenario!(credentials::a_deleted_instance_takes_its_undelivered_secrets_with_it),
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
         scenario!(recovery::a_server_that_somebody_deleted_is_made_anew),

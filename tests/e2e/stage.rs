@@ -22,7 +22,6 @@ pub(crate) struct Stage {
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
     plane: ControlPlane,
-    operator_url: String,
     _folder: TempDir,
 }
 
@@ -63,14 +62,8 @@ impl Stage {
         };
         let mut operator = Operator::start(&options, simulator.endpoints()).unwrap();
         operator.wait_until_ready().await.unwrap();
-        let operator_url = operator.url().to_owned();
         let operator = Mutex::new(operator);
-        Some(Self { operator, options, simulator, client, plane, operator_url, _folder: folder })
-    }
-
-    /// Base of the operator's HTTP port.
-    pub(crate) fn operator_url(&self) -> &str {
-        &self.operator_url
+        Some(Self { operator, options, simulator, client, plane, _folder: folder })
     }
 
     /// The operator's log so far.

@@ -269,6 +269,16 @@ impl Tenant {
         wait_until(what, PATIENCE, look).await.unwrap_or_else(|late| panic!("{late}"));
     }
 
+    /// Waits until the clock shows another second.
+    pub(crate) async fn next_second(&self) {
+        let second = || jiff::Timestamp::now().as_second();
+        let now = second();
+        self.eventually("another second", || async move {
+            if second() > now + 1 { Ok(()) } else { Err("the same".to_owned()) }
+        })
+        .await;
+    }
+
     /// Waits until both clouds have been swept twice since, so that the operator knows of everything
     /// that is there now.
     pub(crate) async fn sweep_passed(&self) {

@@ -11,7 +11,8 @@ async fn ready(tenant: &Tenant, name: &str) -> Value {
     tenant.until_ready(name).await
 }
 
-fn with_model(model: Value) -> Value {
+fn with_model(model: impl Into<Value>) -> Value {
+    let model = model.into();
     json!({"config": {"agents": {"defaults": {"model": {"primary": model}}}}})
 }
 
@@ -19,14 +20,14 @@ pub(crate) async fn a_configuration_that_openclaw_rejects_is_rolled_back_and_a_r
     tenant: Tenant,
 ) {
     let ada = ready(&tenant, "ada").await;
-    tenant.apply_instance("ada", with_model(json!("openai/gpt-5"))).await;
+    tenant.apply_instance("ada", with_model("openai/gpt-5")).await;
     tenant.until_ready("ada").await;
     assert_eq!(
         tenant.openclaw_config(&ada)["agents"]["defaults"]["model"]["primary"],
         "openai/gpt-5"
     );
 
-    tenant.apply_instance("ada", with_model(json!(42))).await;
+    tenant.apply_instance("ada", with_model(42)).await;
     let message = tenant.until_reason("ada", "ConfigApplied", "ConfigRejected").await;
     assert!(message.contains("agents.defaults.model.primary"), "{message}");
     assert_eq!(
@@ -36,7 +37,7 @@ pub(crate) async fn a_configuration_that_openclaw_rejects_is_rolled_back_and_a_r
     let (status, _) = tenant.visit(&format!("ada.{}", tenant.domain), "/", None).await;
     assert_eq!(status, 200, "OpenClaw is up with the last good configuration");
 
-    tenant.apply_instance("ada", with_model(json!(MODEL))).await;
+    tenant.apply_instance("ada", with_model(MODEL)).await;
     tenant.until_ready("ada").await;
 }
 

@@ -1,0 +1,240 @@
+//! The summary of an instance, and its text.
+
+use std::fmt::Write as _;
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use serde::Serialize;
+
+use crate::api::{
+    OpenClawInstance,
+    conditions::reason,
+    instance::{CredentialStatus, Phase},
+};
+
+/// The order in which an instance comes up, so that the first that does not hold is the one to look at.
+const ORDER: [&str; 10] = [
+    "Ready",
+    "Reconciling",
+    "Stalled",
+    "ServerReady",
+    "TunnelReady",
+    "RoutesReady",
+    "AgentReady",
+    "CredentialsDelivered",
+    "ConfigApplied",
+    "UpToDate",
+];
+
+/// How one instance is.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Summary {
+    namespace: String,
+    name: String,
+    pool: String,
+    release: Option<String>,
+    phase: Option<Phase>,
+    /// Whether the status speaks of an older spec.
+    outdated: bool,
+    server: Option<Server>,
+    tunnel: Option<String>,
+    dashboard: Option<String>,
+    management: Option<String>,
+    conditions: Vec<Condition>,
+    credentials: Vec<Credential>,
+    /// What to do next.
+    next: String,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Server {
+    id: Option<u64>,
+    r#type: Option<String>,
+    location: Option<String>,
+    agent_version: Option<String>,
+    openclaw_version: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Condition {
+    r#type: String,
+    status: String,
+    reason: String,
+    message: String,
+    since: Timestamp,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Credential {
+    name: String,
+    r#type: String,
+    delivered_at: Option<String>,
+}
+
+impl Summary {
+    pub(super) fn of(instance: &OpenClawInstance) -> Self {
+        let status = instance.status.clone().unwrap_or_default();
+        let epoch = status.server.as_ref().map(|server| server.epoch.clone()).unwrap_or_default();
+        let agent = status.agent.as_ref();
+        let server = status.server.as_ref().map(|server| Server {
+            id: server.id,
+            r#type: server.r#type.clone(),
+            location: server.location.clone(),
+            agent_version: agent.and_then(|agent| agent.version.clone()),
+            openclaw_version: agent.and_then(|agent| agent.openclaw_version.clone()),
+        });
+        let delivered = |name: &str| -> Option<&CredentialStatus> {
+            status.credentials.iter().find(|known| known.name == name && known.epoch == epoch)
+        };
+        let credentials = instance.spec.credentials.iter().map(|credential| Credential {
+            name: credential.name.clone(),
+            r#type: credential.r#type.clone(),
+            delivered_at: delivered(&credential.name).map(|known| known.delivered_at.clone()),
+        });
+        let mut conditions: Vec<_> = status.conditions.iter().map(condition).collect();
+        let place =
+            |kind: &str| ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len());
+        conditions.sort_by_key(|condition| place(&condition.r#type));
+        let mut summary = Self {
+            namespace: instance.namespace().unwrap_or_default(),
+            name: instance.name_any(),
+            pool: instance.spec.pool.clone(),
+            release: status.release.clone(),
+            phase: status.phase,
+            outdated: status.observed_generation != instance.metadata.generation,
+            server,
+            tunnel: status.tunnel.as_ref().map(|tunnel| tunnel.id.clone()),
+            dashboard: status.urls.as_ref().map(|urls| urls.dashboard.clone()),
+            management: status.urls.as_ref().map(|urls| urls.management.clone()),
+            credentials: credentials.collect(),
+            conditions,
+            next: String::new(),
+        };
+        summary.next = summary.next_thing();
+        summary
+    }
+
+    fn next_thing(&self) -> String {
+        let find = |kind: &str| self.conditions.iter().find(|known| known.r#type == kind);
+        let holds = |kind: &str| find(kind).is_some_and(|known| known.status == "True");
+        let Some(ready) = find("Ready") else {
+            return format!(
+                "No operator has looked at it yet: see that one runs and that HostingPool {} exists.",
+                self.pool
+            );
+        };
+        if holds("Ready") {
+            let dashboard = self.dashboard.as_deref().unwrap_or_default();
+            let wrong = |known: &&Condition| {
+                known.status == "False"
+                    || known.reason == reason::DEGRADED
+                    || known.reason == reason::RECREATED_BY_SOURCE
+            };
+            let parts = self.conditions.iter().filter(|known| {
+                !["Ready", "Reconciling", "Stalled"].contains(&known.r#type.as_str())
+            });
+            return parts
+                .filter(wrong)
+                .map(|known| known.message.clone())
+                .next()
+                .unwrap_or_else(|| format!("Nothing: it is ready at {dashboard}"));
+        }
+        if holds("Stalled") || self.phase == Some(Phase::Suspended) {
+            return ready.message.clone();
+        }
+        format!("Wait: {}", ready.message)
+    }
+
+    pub(super) fn to_text(&self, now: Timestamp) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut text, now);
+        text
+    }
+
+    fn write(&self, text: &mut String, now: Timestamp) -> std::fmt::Result {
+        let or_none = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
+        writeln!(text, "OpenClawInstance {}/{}", self.namespace, self.name)?;
+        let phase =
+            self.phase.map_or_else(|| "not looked at yet".to_owned(), |phase| format!("{phase:?}"));
+        let outdated = if self.outdated && self.phase.is_some() {
+            " (of an older spec: the operator has not looked at the newest yet)"
+        } else {
+            ""
+        };
+        writeln!(text, "  phase       {phase}{outdated}")?;
+        writeln!(text, "  pool        {}", self.pool)?;
+        writeln!(text, "  release     {}", or_none(&self.release))?;
+        match &self.server {
+            Some(Server { id: Some(id), r#type, location, agent_version, openclaw_version }) => {
+                writeln!(
+                    text,
+                    "  server      {id}, {} in {}; agent {}, OpenClaw {}",
+                    or_none(r#type),
+                    or_none(location),
+                    or_none(agent_version),
+                    or_none(openclaw_version),
+                )?;
+            }
+            Some(_) => writeln!(text, "  server      being made")?,
+            None => writeln!(text, "  server      -")?,
+        }
+        writeln!(text, "  tunnel      {}", or_none(&self.tunnel))?;
+        writeln!(text, "  dashboard   {}", or_none(&self.dashboard))?;
+        writeln!(text, "  management  {}", or_none(&self.management))?;
+        writeln!(text, "\nConditions")?;
+        for known in &self.conditions {
+            let age = age(known.since, now);
+            writeln!(
+                text,
+                "  {:<21} {:<8} {age:>5}  {}: {}",
+                known.r#type, known.status, known.reason, known.message
+            )?;
+        }
+        if self.conditions.is_empty() {
+            writeln!(text, "  none yet")?;
+        }
+        if !self.credentials.is_empty() {
+            writeln!(text, "\nCredentials")?;
+        }
+        for credential in &self.credentials {
+            let delivered = credential.delivered_at.as_ref().map_or_else(
+                || "not on the server".to_owned(),
+                |at| {
+                    format!(
+                        "delivered {}",
+                        at.parse()
+                            .map_or_else(|_| at.clone(), |at| format!("{} ago", age(at, now)))
+                    )
+                },
+            );
+            writeln!(text, "  {:<21} {:<20} {delivered}", credential.name, credential.r#type)?;
+        }
+        writeln!(text, "\nWhat to do next\n  {}", self.next)
+    }
+}
+
+fn condition(known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) -> Condition {
+    Condition {
+        r#type: known.type_.clone(),
+        status: known.status.clone(),
+        reason: known.reason.clone(),
+        message: known.message.clone(),
+        since: known.last_transition_time.0,
+    }
+}
+
+/// How long ago, in the largest unit of which there is at least one, as kubectl shows ages.
+fn age(since: Timestamp, now: Timestamp) -> String {
+    let seconds = now.duration_since(since).as_secs().max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3_600 => format!("{}m", seconds / 60),
+        3_600..86_400 => format!("{}h", seconds / 3_600),
+        _ => format!("{}d", seconds / 86_400),
+    }
+}

@@ -1,0 +1,333 @@
+//! Builders for tests: what is wanted, and what is seen at every stage of a bring-up. A stage is
+//! reached by carrying out the steps before it in the model of [`super::forecast`].
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use moorage_wire::{
+    CredentialName, CredentialType, Epoch, InstallationId, InstanceId, Secret, Sha256,
+    desired::{Artifact, Artifacts},
+    envelope::Envelope,
+    report::{ConvergenceState, FailedDigest, FailureReason},
+    signature::AgentKey,
+};
+
+use super::{
+    Observed, Plan, Step, Wanted,
+    forecast::Model,
+    observed::{AgentKeys, AgentSight, AgentView, ServerSight},
+    plan::{self, Timing},
+    status,
+    wanted::{Placement, Release, Subject},
+};
+use crate::{
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy},
+    cloudflare::AccountId,
+    credentials::{
+        bundle::{Bundle, HandedIn, Scope},
+        refusal::Refusal,
+        secret_source::{CredentialRequest, CredentialSource, SealedTo, SecretVersion},
+        test_keys,
+    },
+    hetzner::ServerId,
+};
+
+pub(super) const INSTANCE: InstanceId = InstanceId::from_bytes([0xaa; 16]);
+pub(super) const INSTALLATION: InstallationId = InstallationId::from_bytes([0xbb; 8]);
+pub(super) const FIRST_EPOCH: Epoch = Epoch::from_bytes([1; 8]);
+pub(super) const SECOND_EPOCH: Epoch = Epoch::from_bytes([2; 8]);
+pub(super) const SECRET: &str = "ada-keys";
+pub(super) const TIMING: Timing =
+    Timing { report: Duration::from_mins(5), routes: Duration::from_hours(1) };
+
+/// The moment at which everything is seen, unless a test says otherwise.
+pub(super) fn now() -> Timestamp {
+    "2026-09-01T12:00:00Z".parse().unwrap()
+}
+
+pub(super) fn name(text: &str) -> CredentialName {
+    text.parse().unwrap()
+}
+
+/// Keys of an agent.
+pub(super) fn agent_keys() -> AgentKeys {
+    let public_key = AgentKey::from_seed(&Secret::from([5; 32])).public_key();
+    AgentKeys { public_key, certificate: test_keys::key(1).certificate().clone() }
+}
+
+/// A ciphertext that differs from those with other numbers and that nobody can open.
+pub(super) fn envelope(number: u8) -> Envelope {
+    let key_and_tag = [number; 256 + 16];
+    Envelope::from_bytes([&256_u16.to_be_bytes()[..], &key_and_tag].concat()).unwrap()
+}
+
+/// An instance that asks for nothing special.
+pub(super) fn wanted() -> Wanted {
+    let artifact = |what: &str| Artifact {
+        version: "1".to_owned(),
+        url: format!("https://artifacts.example/{what}"),
+        sha256: Sha256::of(what.as_bytes()),
+        size: 1,
+    };
+    let artifacts = Artifacts {
+        release: "2026.9.6-1".to_owned(),
+        openclaw: artifact("openclaw"),
+        node: artifact("node"),
+        cloudflared: artifact("cloudflared"),
+        agent: artifact("agent"),
+    };
+    Wanted {
+        subject: subject(),
+        account: AccountId::parse("0123456789abcdef0123456789abcdef").unwrap(),
+        placements: vec![Placement { server_type: "cx33".to_owned(), location: "fsn1".to_owned() }],
+        image: "debian-13".to_owned(),
+        ipv4: true,
+        ssh: None,
+        config: serde_json::Map::new(),
+        release: Release { name: "2026.9.6-1".to_owned(), artifacts, integrations: Vec::new() },
+        credentials: Vec::new(),
+        credential_refusals: Vec::new(),
+        approved_pairings: std::collections::BTreeSet::new(),
+        dashboard_secret: None,
+        retry: None,
+        rebuild: None,
+    }
+}
+
+pub(super) fn subject() -> Subject {
+    Subject {
+        namespace: "tenants".to_owned(),
+        name: "ada".to_owned(),
+        uid: "u-1".to_owned(),
+        created: "2026-09-01T11:00:00Z".parse().unwrap(),
+        instance: INSTANCE,
+        installation: INSTALLATION,
+        pool: "eu-1".to_owned(),
+        hostname: "ada".to_owned(),
+        domain: "example.com".to_owned(),
+        deletion_policy: DeletionPolicy::Delete,
+    }
+}
+
+impl Wanted {
+    pub(super) fn with_credential(mut self, name: &str, kind: CredentialType) -> Self {
+        let source =
+            CredentialSource::SecretKey { secret: SECRET.to_owned(), key: name.to_owned() };
+        let sealed_to = SealedTo::Operator;
+        self.credentials.push(CredentialRequest {
+            name: name.parse().unwrap(),
+            kind,
+            source,
+            sealed_to,
+        });
+        self
+    }
+
+    /// Two credentials out of one Secret.
+    pub(super) fn with_two_credentials(self) -> Self {
+        self.with_credential("anthropic", CredentialType::AnthropicApiKey)
+            .with_credential("telegram", CredentialType::TelegramBotToken)
+    }
+
+    pub(super) fn with_rebuild_of(self, server: u64) -> Self {
+        Self { rebuild: Some(ServerId(server)), ..self }
+    }
+
+    pub(super) fn with_dashboard_secret(self) -> Self {
+        Self { dashboard_secret: Some("ada-dashboard".to_owned()), ..self }
+    }
+
+    pub(super) fn with_config(self, config: serde_json::Value) -> Self {
+        let serde_json::Value::Object(config) = config else {
+            panic!("a configuration is an object")
+        };
+        Self { config, ..self }
+    }
+}
+
+/// What is seen before anything was done.
+pub(super) fn nothing() -> Observed {
+    Observed { now: now(), fresh_epoch: Some(FIRST_EPOCH), ..Observed::default() }
+}
+
+/// What is seen after all steps that lead to ready were done.
+pub(super) fn ready(wanted: &Wanted) -> Observed {
+    walk(wanted, nothing(), |_| false)
+}
+
+/// What is seen when `stop` says of the next plan that it is far enough.
+pub(super) fn before(wanted: &Wanted, stop: impl Fn(&Step) -> bool) -> Observed {
+    walk(wanted, nothing(), stop)
+}
+
+/// Carries out what is planned, step by step, until `stop` or until nothing more happens. Then a new
+/// epoch is at hand for whoever needs one.
+pub(super) fn walk(wanted: &Wanted, seen: Observed, stop: impl Fn(&Step) -> bool) -> Observed {
+    let keys = agent_keys();
+    let mut model = Model { wanted, stand_in: &keys, seen };
+    for _ in 0..40 {
+        let plan = plan_of(wanted, &model.seen);
+        for step in &plan.steps {
+            if stop(step) {
+                return Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen };
+            }
+            model.carry_out(step);
+        }
+        if plan.steps.is_empty() && !model.write_status(&plan) && model.happen().is_none() {
+            break;
+        }
+    }
+    Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen }
+}
+
+pub(super) fn plan_of(wanted: &Wanted, seen: &Observed) -> Plan {
+    plan::plan(wanted, seen, TIMING)
+}
+
+/// The status that a pass would write without carrying anything out.
+pub(super) fn status_of(wanted: &Wanted, seen: &Observed) -> OpenClawInstanceStatus {
+    status_after(wanted, seen, None)
+}
+
+/// The status after a step that could not be done.
+pub(super) fn status_after(
+    wanted: &Wanted,
+    seen: &Observed,
+    failure: Option<super::Failure>,
+) -> OpenClawInstanceStatus {
+    let outcome = status::Outcome { verdicts: plan_of(wanted, seen).verdicts, failure };
+    status::of_pass(wanted, seen, &outcome, "key-1", Some(1))
+}
+
+/// The kinds of steps, without what is in them.
+pub(super) fn kinds(plan: &Plan) -> Vec<&'static str> {
+    plan.steps.iter().map(kind).collect()
+}
+
+pub(super) fn kind(step: &Step) -> &'static str {
+    match step {
+        Step::RecordEpoch(_) => "RecordEpoch",
+        Step::CreateTunnel => "CreateTunnel",
+        Step::BootstrapTunnel(_) => "BootstrapTunnel",
+        Step::PutRoutes(..) => "PutRoutes",
+        Step::CheckRoutes(..) => "CheckRoutes",
+        Step::EnsureRecords { .. } => "EnsureRecords",
+        Step::CreateServer => "CreateServer",
+        Step::DeleteServer(_) => "DeleteServer",
+        Step::DeliverCredential(_) => "DeliverCredential",
+        Step::DeliverGatewayToken => "DeliverGatewayToken",
+        Step::DeliverTunnelToken => "DeliverTunnelToken",
+        Step::RotateTunnel(_) => "RotateTunnel",
+        Step::PutDesired { .. } => "PutDesired",
+        Step::DeleteSecret { .. } => "DeleteSecret",
+        Step::WriteDashboardSecret(_) => "WriteDashboardSecret",
+    }
+}
+
+impl Observed {
+    /// A Secret that was made at `created` with these values in it, by credential.
+    pub(super) fn with_secret(mut self, created: &str, values: &[(&str, u8)]) -> Self {
+        let version =
+            SecretVersion { uid: format!("uid of {created}"), resource_version: "7".to_owned() };
+        let value = |(credential, number): &(&str, u8)| {
+            let handed_in = HandedIn {
+                name: name(credential),
+                kind: kind_of(credential),
+                sealed_to: SealedTo::Operator,
+                scope: Scope { namespace: "tenants".to_owned(), name: SECRET.to_owned() },
+                envelope: envelope(*number),
+                sealed_with: None,
+                sealed_by: created.parse().unwrap(),
+                place: format!("Key {credential} of Secret {SECRET}"),
+            };
+            (name(credential), Ok(handed_in))
+        };
+        let values: std::collections::BTreeMap<_, _> = values.iter().map(value).collect();
+        self.handed_in.extend(values.clone());
+        self.bundles = vec![Bundle {
+            secret: SECRET.to_owned(),
+            version: Some(version),
+            values,
+            unused: None,
+        }];
+        self
+    }
+
+    /// A Secret that is as it should be, from before everything else.
+    pub(super) fn with_both_values(self) -> Self {
+        self.with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1), ("telegram", 2)])
+    }
+
+    /// No Secret.
+    pub(super) fn without_secret(mut self, credentials: &[&str]) -> Self {
+        for credential in credentials {
+            let refusal = Refusal::NotFound { secret: SECRET.to_owned() };
+            self.handed_in.insert(name(credential), Err(refusal));
+        }
+        self.bundles.clear();
+        self
+    }
+
+    pub(super) fn with_refusal(mut self, credential: &str, refusal: &Refusal) -> Self {
+        self.handed_in.insert(name(credential), Err(refusal.clone()));
+        for bundle in &mut self.bundles {
+            bundle.values.insert(name(credential), Err(refusal.clone()));
+        }
+        self
+    }
+
+    pub(super) fn with_lost_server(self) -> Self {
+        Self { server: ServerSight::Gone, agent: AgentSight::NotAsked, ..self }
+    }
+
+    pub(super) fn without_tunnel(self) -> Self {
+        Self { tunnel: None, ..self }
+    }
+
+    pub(super) fn at(self, now: &str) -> Self {
+        Self { now: now.parse().unwrap(), ..self }
+    }
+
+    pub(super) fn view(&self) -> &AgentView {
+        self.agent.view().expect("the agent has reported")
+    }
+
+    pub(super) fn view_mut(&mut self) -> &mut AgentView {
+        match &mut self.agent {
+            AgentSight::Reported(view) => view,
+            other => panic!("the agent has not reported: {other:?}"),
+        }
+    }
+
+    pub(super) fn with_view(mut self, change: impl FnOnce(&mut AgentView)) -> Self {
+        change(self.view_mut());
+        self
+    }
+
+    /// The agent tried the document that it has, in vain.
+    pub(super) fn with_failed_config(
+        self,
+        state: ConvergenceState,
+        reason: FailureReason,
+        path: Option<&str>,
+    ) -> Self {
+        self.with_view(|view| {
+            let digest = view.report.desired.digest.expect("the agent has a document");
+            view.report.desired.state = state;
+            view.report.desired.failed.push(FailedDigest {
+                digest,
+                reason,
+                message: "must be a string".to_owned(),
+                path: path.map(str::to_owned),
+                at: now(),
+            });
+        })
+    }
+}
+
+fn kind_of(credential: &str) -> CredentialType {
+    match credential {
+        "telegram" => CredentialType::TelegramBotToken,
+        _ => CredentialType::AnthropicApiKey,
+    }
+}

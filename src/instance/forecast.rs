@@ -1,0 +1,369 @@
+//! The forecast: what a plan leads to if every step works and the server does its part. It carries
+//! the steps out in a model of the world that holds nothing but what the planner looks at, so that
+//! `moorage plan` can show the whole way, and tests can walk it.
+
+use moorage_wire::{
+    CredentialName, CredentialType, Epoch, Receipt, Report, Sha256,
+    credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
+    enrolment::AgentIdentity,
+    report::{
+        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Machine, OpenClawHealth,
+        OpenClawState,
+    },
+};
+
+use super::{
+    Observed, Plan, Step, Wanted,
+    observed::{AgentKeys, AgentSight, AgentView, DashboardSight, OwnTokens, ServerSight},
+    plan::{self, Timing},
+    routes, status,
+};
+use crate::{
+    api::{OpenClawInstanceStatus, instance::ServerStatus},
+    cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
+    credentials::secret_source::CredentialSource,
+    hetzner::{Named, Protection, PublicNet, Server, ServerId, ServerStatus as Power},
+    names,
+};
+
+/// More than any way from nothing to ready takes; a way that is longer goes in circles.
+const MAX_ROUNDS: usize = 40;
+
+/// The id that a tunnel has here until it is made.
+pub(super) const NEW_TUNNEL: &str = "00000000-0000-0000-0000-000000000000";
+
+/// One thing that is going to happen.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Happening {
+    /// The operator does a step.
+    Step(Step),
+    /// The server boots and its agent is enrolled.
+    AgentEnrols,
+    /// The server installs what it was told and OpenClaw runs with it.
+    ServerConverges,
+}
+
+/// The way from what is seen to where nothing more happens.
+#[derive(Debug)]
+pub struct Forecast {
+    /// What can be done now.
+    pub now: Vec<Step>,
+    /// What follows.
+    pub then: Vec<Happening>,
+    /// The plan at the end of the way: its verdicts say what stands in the way of `Ready`, if anything.
+    pub last: Plan,
+    /// What is seen at the end of the way.
+    pub seen: Observed,
+}
+
+/// Walks the way. `stand_in` are the keys that a server which is not made yet is given here, to stand
+/// in for those that it is going to make; nothing is encrypted or verified with them.
+pub fn forecast(wanted: &Wanted, seen: Observed, timing: Timing, stand_in: &AgentKeys) -> Forecast {
+    let mut model = Model { wanted, stand_in, seen };
+    let mut now = None;
+    let mut then = Vec::new();
+    let mut last = Plan::default();
+    for _ in 0..MAX_ROUNDS {
+        last = plan::plan(wanted, &model.seen, timing);
+        let steps = std::mem::take(&mut last.steps);
+        for step in &steps {
+            model.carry_out(step);
+        }
+        let settled = steps.is_empty();
+        match &now {
+            None => now = Some(steps),
+            Some(_) => then.extend(steps.into_iter().map(Happening::Step)),
+        }
+        if settled && !model.write_status(&last) {
+            match model.happen() {
+                Some(happening) => then.push(happening),
+                None => break,
+            }
+        }
+    }
+    Forecast { now: now.unwrap_or_default(), then, last, seen: model.seen }
+}
+
+/// What the planner looks at, and the rules by which it changes.
+pub(super) struct Model<'a> {
+    pub(super) wanted: &'a Wanted,
+    pub(super) stand_in: &'a AgentKeys,
+    pub(super) seen: Observed,
+}
+
+impl Model<'_> {
+    /// The effect of one step that works.
+    pub(super) fn carry_out(&mut self, step: &Step) {
+        let seen = &mut self.seen;
+        match step {
+            Step::RecordEpoch(epoch) => self.record_epoch(*epoch),
+            Step::CreateTunnel => {
+                seen.tunnel = Some(new_tunnel(self.wanted));
+                seen.tunnel_memory.bootstrapped = seen.epoch;
+                seen.tunnel_memory.rules = None;
+            }
+            Step::BootstrapTunnel(_) => seen.tunnel_memory.bootstrapped = seen.epoch,
+            Step::PutRoutes(_, rules) | Step::CheckRoutes(_, rules) => {
+                seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+            }
+            Step::EnsureRecords { posts, patches } => {
+                seen.records.extend(posts.iter().map(new_record));
+                for patch in patches {
+                    correct(&mut seen.records, patch);
+                }
+            }
+            Step::CreateServer => {
+                let server = new_server(self.wanted, seen.epoch);
+                seen.server = ServerSight::Present(Box::new(server));
+                seen.agent = AgentSight::NotAsked;
+            }
+            Step::DeleteServer(_) => {
+                seen.server = ServerSight::Gone;
+                seen.agent = AgentSight::NotAsked;
+            }
+            Step::DeliverCredential(name) => {
+                if let Some(Ok(value)) = seen.handed_in.get(name) {
+                    let (kind, source) = (value.kind, value.envelope.sha256());
+                    self.store(name.clone(), kind, source);
+                }
+            }
+            Step::DeliverGatewayToken => {
+                self.store_own(GATEWAY_TOKEN, CredentialType::GatewayToken, |own| own.gateway);
+            }
+            Step::DeliverTunnelToken => {
+                self.store_own(TUNNEL_TOKEN, CredentialType::TunnelToken, |own| own.tunnel);
+            }
+            Step::RotateTunnel(_) => self.rotate(),
+            Step::PutDesired { document, .. } => {
+                if let AgentSight::Reported(view) = &mut seen.agent {
+                    view.report.desired.digest = Some(document.digest());
+                    view.report.desired.state = ConvergenceState::Converging;
+                }
+            }
+            Step::DeleteSecret { name, recreated, .. } => self.delete_secret(name, recreated),
+            Step::WriteDashboardSecret(_) => seen.dashboard_secret = DashboardSight::Current,
+        }
+    }
+
+    /// What the server does by itself, if it is its turn.
+    pub(super) fn happen(&mut self) -> Option<Happening> {
+        let seen = &mut self.seen;
+        let epoch = seen.epoch?;
+        let running = seen.server.present().is_some_and(|server| server.status == Power::Running);
+        if !running || seen.tunnel.is_none() {
+            return None;
+        }
+        let AgentSight::Reported(view) = &mut seen.agent else {
+            // An agent that was known and is silent may stay so: that is for a person to look at.
+            let awaited = seen.status.agent.is_none();
+            seen.agent = awaited.then(|| enrolled(self.wanted, epoch, self.stand_in, seen.now))?;
+            return Some(Happening::AgentEnrols);
+        };
+        let progress = &mut view.report.desired;
+        if progress.state != ConvergenceState::Converging {
+            return None;
+        }
+        progress.state = ConvergenceState::Converged;
+        view.report.openclaw.state = OpenClawState::Ready;
+        Some(Happening::ServerConverges)
+    }
+
+    /// Writes the status that the pass would write; tells whether it says anything new.
+    pub(super) fn write_status(&mut self, plan: &Plan) -> bool {
+        let outcome = status::Outcome { verdicts: plan.verdicts.clone(), failure: None };
+        let seen = &self.seen;
+        let key = seen
+            .status
+            .server
+            .as_ref()
+            .and_then(|server| server.master_key_id.clone())
+            .unwrap_or_default();
+        let written =
+            status::of_pass(self.wanted, seen, &outcome, &key, seen.status.observed_generation);
+        let changed = written != seen.status;
+        self.seen.status = written;
+        changed
+    }
+
+    fn record_epoch(&mut self, epoch: Epoch) {
+        let seen = &mut self.seen;
+        let server = ServerStatus { epoch: epoch.to_string(), ..ServerStatus::default() };
+        let status = std::mem::take(&mut seen.status);
+        seen.status = OpenClawInstanceStatus { server: Some(server), agent: None, ..status };
+        seen.epoch = Some(epoch);
+        seen.server = ServerSight::None;
+        seen.agent = AgentSight::NotAsked;
+        seen.tunnel_memory.rotated = None;
+        seen.own_tokens = Some(stand_in_tokens(epoch));
+    }
+
+    fn store(&mut self, credential: CredentialName, kind: CredentialType, source: Sha256) {
+        let AgentSight::Reported(view) = &mut self.seen.agent else { return };
+        let identity = &view.report.identity;
+        let receipt = receipt(
+            (identity.instance_id, identity.epoch),
+            credential.clone(),
+            kind,
+            source,
+            self.seen.now,
+        );
+        view.report.receipts.retain(|known| known.credential != credential);
+        view.report.receipts.push(receipt);
+        view.report.consumed.push(Consumed { credential, source_sha256: source });
+    }
+
+    fn store_own(&mut self, name: &str, kind: CredentialType, which: fn(OwnTokens) -> Sha256) {
+        if let (Some(own), Ok(name)) = (self.seen.own_tokens, name.parse()) {
+            self.store(name, kind, which(own));
+        }
+    }
+
+    fn rotate(&mut self) {
+        self.seen.tunnel_memory.rotated = Some(self.seen.now);
+        if let (Some(own), AgentSight::Reported(view)) =
+            (self.seen.own_tokens, &mut self.seen.agent)
+        {
+            view.report.cloudflared = CloudflaredHealth {
+                connected: true,
+                active_token_sha256: Some(own.tunnel),
+                token_sha256: vec![own.tunnel],
+            };
+        }
+    }
+
+    fn delete_secret(&mut self, name: &str, recreated: &[CredentialName]) {
+        let from_it = |credential: &CredentialName| {
+            self.wanted.credentials.iter().any(|request| {
+                request.name == *credential
+                    && matches!(&request.source, CredentialSource::SecretKey { secret, .. } if secret == name)
+            })
+        };
+        let seen = &mut self.seen;
+        seen.bundles.retain(|bundle| bundle.secret != name);
+        seen.handed_in.retain(|credential, _| !from_it(credential));
+        for known in &mut seen.status.credentials {
+            known.recreated +=
+                u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
+        }
+    }
+}
+
+/// Digests that stand for tokens which only the operator can derive.
+pub fn stand_in_tokens(epoch: Epoch) -> OwnTokens {
+    let of = |what: &str| Sha256::of(format!("{what} {epoch}").as_bytes());
+    OwnTokens { gateway: of("gateway"), tunnel: of("tunnel") }
+}
+
+/// A receipt as the planner sees it: its signature was checked, or never will be, so it has none.
+pub fn receipt(
+    (instance_id, epoch): (moorage_wire::InstanceId, Epoch),
+    credential: CredentialName,
+    kind: CredentialType,
+    source_sha256: Sha256,
+    stored_at: jiff::Timestamp,
+) -> Receipt {
+    Receipt {
+        instance_id,
+        epoch,
+        credential,
+        r#type: kind,
+        source_sha256,
+        stored_at,
+        signature: String::new(),
+    }
+}
+
+/// An agent that was just enrolled and has nothing yet.
+pub fn enrolled(
+    wanted: &Wanted,
+    epoch: Epoch,
+    keys: &AgentKeys,
+    at: jiff::Timestamp,
+) -> AgentSight {
+    let identity = AgentIdentity {
+        instance_id: wanted.subject.instance,
+        epoch,
+        public_key: keys.public_key,
+        sealing_certificate: keys.certificate.pem().to_owned(),
+        proof: Sha256::of(&[]),
+    };
+    let first = Sha256::of(b"the token of user-data");
+    let report = Report {
+        identity,
+        agent_version: wanted.release.artifacts.agent.version.clone(),
+        desired: DesiredProgress {
+            digest: None,
+            state: ConvergenceState::Waiting,
+            failed: Vec::new(),
+        },
+        receipts: Vec::new(),
+        consumed: Vec::new(),
+        openclaw: OpenClawHealth { state: OpenClawState::Stopped, version: None, message: None },
+        cloudflared: CloudflaredHealth {
+            connected: true,
+            active_token_sha256: Some(first),
+            token_sha256: vec![first],
+        },
+        machine: Machine { disk_free_bytes: 0, memory_available_bytes: 0, reboot_pending: false },
+    };
+    AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
+}
+
+/// A server of this life at the first placement.
+pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
+    let place = wanted.placements.first();
+    let subject = &wanted.subject;
+    Server {
+        id: ServerId(u64::MAX),
+        name: names::server(&subject.hostname, subject.instance),
+        status: Power::Running,
+        created: subject.created,
+        labels: epoch.map(|epoch| subject.server_identity(epoch).labels()).unwrap_or_default(),
+        server_type: Named {
+            name: place.map(|place| place.server_type.clone()).unwrap_or_default(),
+        },
+        location: place.map(|place| Named { name: place.location.clone() }),
+        public_net: PublicNet::default(),
+        locked: false,
+        protection: Protection::default(),
+    }
+}
+
+/// A tunnel with the right name. Its id is not known before it is made.
+///
+/// # Panics
+/// Never: the id that stands in for it is one.
+pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
+    let subject = &wanted.subject;
+    Tunnel {
+        id: TunnelId::parse(NEW_TUNNEL).expect("the nil UUID is a UUID"),
+        name: names::tunnel(subject.installation, subject.instance),
+        status: None,
+        created_at: None,
+        deleted_at: None,
+    }
+}
+
+/// The record that a new one becomes.
+///
+/// # Panics
+/// If the name is not a host name.
+pub fn new_record(post: &NewDnsRecord) -> DnsRecord {
+    let id: String =
+        post.name.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(64).collect();
+    DnsRecord {
+        id: RecordId::parse(id).expect("a host name without dots is letters, digits and -"),
+        name: post.name.clone(),
+        record_type: post.record_type.clone(),
+        content: Some(post.content.clone()),
+        proxied: Some(post.proxied),
+        comment: Some(post.comment.clone()),
+    }
+}
+
+fn correct(records: &mut [DnsRecord], patch: &DnsPatch) {
+    for record in records.iter_mut().filter(|record| record.id == patch.id) {
+        record.content = patch.content.clone().or_else(|| record.content.take());
+        record.proxied = patch.proxied.or(record.proxied);
+    }
+}

@@ -1,0 +1,224 @@
+//! Refer and validate, as far as it needs no other instance: an instance with its pool and release
+//! becomes what is [`Wanted`], or is refused with the field and the remedy.
+
+use jiff::Timestamp;
+use kube::ResourceExt as _;
+use moorage_wire::{
+    InstallationId, InstanceId,
+    desired::{Artifact, Artifacts, Integration, IntegrationKind as WireKind},
+};
+
+use super::{
+    Wanted,
+    wanted::{Refused, Release, Subject, narrow, placements},
+};
+use crate::{
+    api::{
+        HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
+        conditions::reason,
+        instance::{CredentialSpec, IntegrationRef, SealedTo},
+        release::{IntegrationKind, PinnedArtifact},
+    },
+    cloudflare::AccountId,
+    credentials::secret_source::{CredentialEntry, parse_entries},
+    hetzner::ServerId,
+    openclaw,
+};
+
+/// A pool by its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Pool<'a> {
+    /// The name of the `HostingPool`.
+    pub name: &'a str,
+    /// What it says.
+    pub spec: &'a HostingPoolSpec,
+}
+
+/// Who an instance is.
+pub fn subject(
+    instance: &OpenClawInstance,
+    id: InstanceId,
+    installation: InstallationId,
+    pool: Pool<'_>,
+) -> Subject {
+    Subject {
+        namespace: instance.namespace().unwrap_or_default(),
+        name: instance.name_any(),
+        uid: instance.uid().unwrap_or_default(),
+        created: instance.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+        instance: id,
+        installation,
+        pool: pool.name.to_owned(),
+        hostname: instance.spec.hostname.clone(),
+        domain: pool.spec.cloudflare.domain.clone(),
+        deletion_policy: instance.spec.deletion_policy,
+    }
+}
+
+/// The name of the release that an instance asks for, or that its pool gives it.
+///
+/// # Errors
+/// When neither names one.
+pub fn release_name<'a>(
+    instance: &'a OpenClawInstance,
+    pool: Pool<'a>,
+) -> Result<&'a str, Refused> {
+    let named = instance.spec.release.as_ref().or(pool.spec.default_release.as_ref());
+    named.map(String::as_str).ok_or_else(|| {
+        let message = format!(
+            "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
+            pool.name
+        );
+        Refused::terminal(reason::RELEASE_NOT_FOUND, message)
+    })
+}
+
+/// What an instance should be.
+///
+/// # Errors
+/// When the pool does not take it or something in its spec cannot be.
+pub fn wanted(
+    instance: &OpenClawInstance,
+    subject: Subject,
+    pool: Pool<'_>,
+    (release_name, release): (&str, &OpenClawReleaseSpec),
+) -> Result<Wanted, Refused> {
+    check_place(&subject, pool)?;
+    let spec = &instance.spec;
+    let account = AccountId::parse(pool.spec.cloudflare.account_id.clone()).map_err(|error| {
+        let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
+        Refused::waiting(reason::POOL_NOT_READY, message)
+    })?;
+    let config = spec.config.to_value();
+    openclaw::check(&config).map_err(|refusals| {
+        let first = refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
+        let messages: Vec<_> = refusals.iter().map(ToString::to_string).collect();
+        Refused::terminal(first, messages.join("; "))
+    })?;
+    let release = Release {
+        name: release_name.to_owned(),
+        artifacts: artifacts(release_name, release)?,
+        integrations: integrations(&spec.integrations, release_name, release)?,
+    };
+    let entries: Vec<_> = spec.credentials.iter().map(entry).collect();
+    let (credentials, credential_refusals) = parse_entries(&entries);
+    let offers = &pool.spec.hetzner;
+    let offered = |field: &str, offered: &[String], wishes: &[String]| {
+        narrow(offered, wishes).map_err(|unknown| {
+            let message = format!(
+                "spec.server.{field}: HostingPool {} does not offer {}",
+                pool.name,
+                unknown.join(", ")
+            );
+            Refused::terminal(reason::INVALID_SPEC, message)
+        })
+    };
+    let types = offered("serverTypes", &offers.server_types, &spec.server.server_types)?;
+    let locations = offered("locations", &offers.locations, &spec.server.locations)?;
+    let annotations = instance.annotations();
+    Ok(Wanted {
+        subject,
+        account,
+        placements: placements(&types, &locations),
+        image: offers.image.clone(),
+        ipv4: spec.server.ipv4.unwrap_or(true),
+        ssh: offers.ssh.clone(),
+        config,
+        release,
+        credentials,
+        credential_refusals,
+        approved_pairings: spec.access.approved_pairings.iter().cloned().collect(),
+        dashboard_secret: spec.access.dashboard_secret_name.clone(),
+        retry: annotations.get(annotation::RETRY).cloned(),
+        rebuild: annotations.get(annotation::REBUILD).and_then(|id| id.parse().ok()).map(ServerId),
+    })
+}
+
+/// Namespace and host name, as the pool has a say in them.
+fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
+    let (namespace, hostname) = (&subject.namespace, &subject.hostname);
+    if !pool.spec.allowed_namespaces.iter().any(|allowed| allowed == "*" || allowed == namespace) {
+        let message = format!(
+            "HostingPool {} does not take instances of namespace {namespace}; add it to spec.allowedNamespaces of the pool",
+            pool.name
+        );
+        return Err(Refused::terminal(reason::NAMESPACE_NOT_ALLOWED, message));
+    }
+    if !is_hostname(hostname) {
+        let message = "spec.hostname must be one DNS label of at most 58 characters that does not end in -mgmt";
+        return Err(Refused::terminal(reason::INVALID_SPEC, message));
+    }
+    if pool.spec.reserved_hostnames.contains(hostname) {
+        let message = format!(
+            "spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another",
+            pool.name
+        );
+        return Err(Refused::terminal(reason::HOSTNAME_RESERVED, message));
+    }
+    Ok(())
+}
+
+fn is_hostname(text: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=58).contains(&text.len())
+        && text.bytes().all(allowed)
+        && !text.starts_with('-')
+        && !text.ends_with('-')
+        && !text.ends_with("-mgmt")
+}
+
+fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {
+    CredentialEntry {
+        name: &credential.name,
+        r#type: &credential.r#type,
+        secret_ref: credential
+            .secret_ref
+            .as_ref()
+            .map(|secret| (secret.name.as_str(), secret.key.as_str())),
+        sealed: credential.sealed.as_deref(),
+        sealed_to_agent: credential.sealed_to == SealedTo::Agent,
+    }
+}
+
+fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Refused> {
+    let artifact = |what: &str, pinned: &PinnedArtifact| {
+        let sha256 = pinned.sha256.parse().map_err(|error| {
+            let message = format!("OpenClawRelease {name}: spec.artifacts.{what}.sha256: {error}");
+            Refused::terminal(reason::INVALID_SPEC, message)
+        })?;
+        Ok(Artifact {
+            version: pinned.version.clone(),
+            url: pinned.url.clone(),
+            sha256,
+            size: pinned.size,
+        })
+    };
+    let pinned = &release.artifacts;
+    Ok(Artifacts {
+        release: name.to_owned(),
+        openclaw: artifact("openclaw", &pinned.openclaw)?,
+        node: artifact("node", &pinned.node)?,
+        cloudflared: artifact("cloudflared", &pinned.cloudflared)?,
+        agent: artifact("agent", &pinned.agent)?,
+    })
+}
+
+fn integrations(
+    asked: &[IntegrationRef],
+    name: &str,
+    release: &OpenClawReleaseSpec,
+) -> Result<Vec<Integration>, Refused> {
+    let approved = |asked: &IntegrationRef| {
+        let approved = release.integrations.iter().find(|known| known.name == asked.name);
+        let approved = approved.ok_or_else(|| {
+            let message = format!("spec.integrations: OpenClawRelease {name} does not approve {}; remove it, or use a release that does", asked.name);
+            Refused::terminal(reason::INTEGRATION_NOT_APPROVED, message)
+        })?;
+        let kind = match approved.kind {
+            IntegrationKind::Plugin => WireKind::Plugin,
+            IntegrationKind::Skill => WireKind::Skill,
+        };
+        Ok(Integration { kind, name: approved.name.clone(), version: approved.version.clone() })
+    };
+    asked.iter().map(approved).collect()
+}

@@ -1,0 +1,10 @@
+//! Tests of the planner and of the status, by topic.
+
+mod bring_up;
+mod credentials;
+mod deletion;
+mod desired_state;
+mod loss;
+mod properties;
+mod status;
+mod tunnel;

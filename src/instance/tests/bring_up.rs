@@ -1,0 +1,176 @@
+//! From nothing to ready, and the rest that follows.
+
+use rstest::rstest;
+
+use crate::{
+    agent::AgentError,
+    api::{conditions::reason, instance::Phase},
+    hetzner::ServerStatus,
+    instance::{
+        Observed, Step, Wanted,
+        fixtures::{
+            self, FIRST_EPOCH, TIMING, agent_keys, before, kind, kinds, nothing, plan_of, ready,
+            status_of, wanted,
+        },
+        forecast::{Happening, forecast},
+        observed::{AgentSight, DashboardSight, ServerSight},
+    },
+};
+
+fn way(wanted: &Wanted, seen: Observed) -> Vec<&'static str> {
+    let forecast = forecast(wanted, seen, TIMING, &agent_keys());
+    let then = forecast.then.iter().map(|happening| match happening {
+        Happening::Step(step) => kind(step),
+        Happening::AgentEnrols => "(agent enrols)",
+        Happening::ServerConverges => "(server converges)",
+    });
+    forecast.now.iter().map(kind).chain(then).collect()
+}
+
+#[test]
+fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected() {
+    let wanted = wanted().with_two_credentials().with_dashboard_secret();
+    let seen =
+        Observed { dashboard_secret: DashboardSight::Absent, ..nothing().with_both_values() };
+    insta::assert_snapshot!(way(&wanted, seen).join("\n"), @r"
+    RecordEpoch
+    CreateTunnel
+    PutRoutes
+    EnsureRecords
+    CreateServer
+    (agent enrols)
+    DeliverGatewayToken
+    DeliverCredential
+    DeliverCredential
+    PutDesired
+    DeliverTunnelToken
+    WriteDashboardSecret
+    RotateTunnel
+    DeleteSecret
+    (server converges)
+    ");
+}
+
+#[test]
+fn nothing_is_made_before_the_epoch_stands_in_the_status() {
+    let plan = plan_of(&wanted(), &nothing());
+    assert_eq!(plan.steps, [Step::RecordEpoch(FIRST_EPOCH)]);
+}
+
+#[rstest]
+#[case::plain(wanted())]
+#[case::with_credentials(wanted().with_two_credentials())]
+#[case::with_a_dashboard_secret(wanted().with_dashboard_secret())]
+fn where_nothing_is_to_do_there_are_no_steps_and_the_instance_is_ready(#[case] wanted: Wanted) {
+    let seen = fixtures::walk(&wanted, nothing().with_both_values(), |_| false);
+    let seen = Observed { dashboard_secret: DashboardSight::Current, ..seen };
+    let plan = plan_of(&wanted, &seen);
+    assert_eq!(plan.steps, []);
+    assert_eq!(plan.look, None);
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_crash_between_any_two_steps_leads_to_the_same_end() {
+    let wanted = wanted().with_two_credentials();
+    for stop in [
+        "CreateTunnel",
+        "PutRoutes",
+        "EnsureRecords",
+        "CreateServer",
+        "DeliverTunnelToken",
+        "RotateTunnel",
+    ] {
+        let mut seen =
+            fixtures::walk(&wanted, nothing().with_both_values(), |step| kind(step) == stop);
+        // A new process remembers nothing.
+        seen.tunnel_memory = crate::instance::observed::TunnelMemory::default();
+        let end = fixtures::walk(&wanted, seen, |_| false);
+        assert_eq!(
+            status_of(&wanted, &end).phase,
+            Some(Phase::Ready),
+            "after a crash before {stop}"
+        );
+        assert_eq!(end.epoch, Some(FIRST_EPOCH), "after a crash before {stop}");
+    }
+}
+
+#[test]
+fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
+    let wanted = wanted();
+    let mut seen = before(&wanted, |step| *step == Step::CreateServer);
+    seen.tunnel_memory = crate::instance::observed::TunnelMemory::default();
+    // The rest waits: user-data with a token that the tunnel does not take would never come up.
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["BootstrapTunnel"]);
+}
+
+#[rstest]
+#[case::boots(AgentError::Unreachable("refused".into()), reason::PROGRESSING)]
+#[case::makes_its_keys(AgentError::NotReady, reason::PROGRESSING)]
+#[case::is_behind_a_closed_door(AgentError::AccessDenied, reason::AGENT_UNREACHABLE)]
+#[case::is_another(AgentError::NotAuthentic("proof".into()), reason::ENROLMENT_REFUSED)]
+fn before_an_agent_has_enrolled_it_is_asked_again_soon(
+    #[case] error: AgentError,
+    #[case] expected: &str,
+) {
+    let wanted = wanted();
+    let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    seen.status.agent = None;
+    seen.agent = AgentSight::Silent(error);
+    let plan = plan_of(&wanted, &seen);
+    assert_eq!(plan.steps, []);
+    let status = status_of(&wanted, &seen);
+    let condition = status.conditions.iter().find(|known| known.type_ == "AgentReady").unwrap();
+    assert_eq!(condition.reason, expected);
+    assert!(plan.look.unwrap() < TIMING.report, "{:?}", plan.look);
+}
+
+#[test]
+fn an_agent_that_falls_silent_is_asked_again_long_before_the_next_report_is_due() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.agent = AgentSight::Silent(AgentError::Unreachable("timed out".into()));
+    let plan = plan_of(&wanted, &seen);
+    assert_eq!(plan.steps, []);
+    assert!(plan.look.is_some_and(|look| look < TIMING.report), "{:?}", plan.look);
+}
+
+#[test]
+fn a_server_that_is_off_is_left_off_and_says_so() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    let ServerSight::Present(server) = &mut seen.server else { panic!("there is a server") };
+    server.status = ServerStatus::Off;
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+}
+
+#[test]
+fn a_server_that_the_spec_would_not_make_today_is_reported_and_kept() {
+    let mut wanted = wanted();
+    let seen = ready(&wanted);
+    wanted.placements[0].server_type = "cx43".to_owned();
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let status = status_of(&wanted, &seen);
+    let condition = status.conditions.iter().find(|known| known.type_ == "UpToDate").unwrap();
+    assert_eq!(condition.reason, reason::SERVER_MISMATCH);
+    assert_eq!(status.phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_dashboard_secret_of_somebody_else_is_left_alone() {
+    let wanted = wanted().with_dashboard_secret();
+    let seen = Observed { dashboard_secret: DashboardSight::Foreign, ..ready(&wanted) };
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let status = status_of(&wanted, &seen);
+    assert_eq!(status.phase, Some(Phase::Stalled));
+    let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
+    assert_eq!(ready.reason, reason::FOREIGN_SECRET);
+}
+
+#[test]
+fn a_stale_dashboard_secret_of_ours_is_written_again() {
+    let wanted = wanted().with_dashboard_secret();
+    let seen = Observed { dashboard_secret: DashboardSight::Stale, ..ready(&wanted) };
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["WriteDashboardSecret"]);
+}

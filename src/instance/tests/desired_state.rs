@@ -1,0 +1,172 @@
+//! The one document that the agent converges to.
+
+use moorage_wire::report::{ConvergenceState, FailureReason, OpenClawState};
+use rstest::rstest;
+use serde_json::json;
+
+use crate::{
+    api::{conditions::reason, instance::Phase},
+    instance::{
+        Observed, Step, Wanted,
+        fixtures::{kinds, name, nothing, plan_of, ready, status_of, walk, wanted},
+    },
+};
+
+fn condition(wanted: &Wanted, seen: &Observed) -> (String, String, String) {
+    let status = status_of(wanted, seen);
+    let found = status.conditions.into_iter().find(|known| known.type_ == "ConfigApplied").unwrap();
+    (found.status, found.reason, found.message)
+}
+
+fn is_put(step: &Step) -> bool {
+    matches!(step, Step::PutDesired { .. })
+}
+
+#[test]
+fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
+    let wanted = wanted();
+    let first = walk(&wanted, nothing(), is_put);
+    let plan = plan_of(&wanted, &first);
+    assert!(
+        plan.steps.iter().any(|step| matches!(step, Step::PutDesired { replaces: None, .. })),
+        "{plan:?}"
+    );
+
+    let seen = ready(&wanted);
+    let has = seen.view().report.desired.digest;
+    let changed = wanted.with_config(json!({"agents": {"defaults": {"workspace": "~/work"}}}));
+    let plan = plan_of(&changed, &seen);
+    let [Step::PutDesired { document, replaces }] = &plan.steps[..] else { panic!("{plan:?}") };
+    assert!(has.is_some());
+    assert_eq!(*replaces, has);
+    assert_eq!(document.config.pointer("/agents/defaults/workspace"), Some(&json!("~/work")));
+}
+
+#[test]
+fn a_document_refers_only_to_values_that_are_stored() {
+    let wanted = wanted().with_two_credentials();
+    let seen = nothing()
+        .with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1)])
+        .without_secret(&["telegram"]);
+    let at_sending = walk(&wanted, seen, is_put);
+    let plan = plan_of(&wanted, &at_sending);
+    let document = plan.steps.iter().find_map(|step| match step {
+        Step::PutDesired { document, .. } => Some(document),
+        _ => None,
+    });
+    let document = document.unwrap();
+    assert_eq!(
+        document.config.pointer("/models/providers/anthropic/apiKey/id"),
+        Some(&json!("/anthropic"))
+    );
+    assert_eq!(document.config.pointer("/channels/telegram"), None);
+    assert!(
+        document.credentials.contains(&name("telegram")),
+        "a value that comes later is not erased"
+    );
+}
+
+#[test]
+fn openclaw_starts_once_with_all_values_that_were_handed_in() {
+    let wanted = wanted().with_two_credentials();
+    let seen = nothing().with_both_values();
+    let keys = crate::instance::fixtures::agent_keys();
+    let timing = crate::instance::fixtures::TIMING;
+    let way = crate::instance::forecast::forecast(&wanted, seen, timing, &keys);
+    let sent = way.then.iter().filter(|happening| {
+        matches!(happening, crate::instance::forecast::Happening::Step(step) if is_put(step))
+    });
+    assert_eq!(sent.count(), 1);
+}
+
+#[rstest]
+#[case::invalid(
+    ConvergenceState::RolledBack,
+    FailureReason::InvalidConfig,
+    reason::CONFIG_REJECTED,
+    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; the last good state is back"
+)]
+#[case::never_worked(
+    ConvergenceState::Failed,
+    FailureReason::InvalidConfig,
+    reason::CONFIG_REJECTED,
+    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; correct"
+)]
+#[case::unhealthy(
+    ConvergenceState::RolledBack,
+    FailureReason::Unhealthy,
+    reason::ROLLED_BACK,
+    "did not become healthy"
+)]
+#[case::of_a_newer_agent(
+    ConvergenceState::Failed,
+    FailureReason::Unknown,
+    reason::ROLLED_BACK,
+    "could not be reached"
+)]
+fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
+    #[case] state: ConvergenceState,
+    #[case] failure: FailureReason,
+    #[case] expected: &str,
+    #[case] words: &str,
+) {
+    let wanted = wanted();
+    let seen =
+        ready(&wanted).with_failed_config(state, failure, Some("channels.telegram.botToken"));
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let (status, reason, message) = condition(&wanted, &seen);
+    assert_eq!((status.as_str(), reason.as_str()), ("False", expected));
+    assert!(message.contains(words), "{message}");
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+}
+
+#[test]
+fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
+    let plain = wanted();
+    let failed = || {
+        ready(&plain).with_failed_config(
+            ConvergenceState::RolledBack,
+            FailureReason::InvalidConfig,
+            None,
+        )
+    };
+    let corrected = plain.clone().with_config(json!({"agents": {}}));
+    assert_eq!(kinds(&plan_of(&corrected, &failed())), ["PutDesired"]);
+    let retried = Wanted { retry: Some("1".to_owned()), ..plain.clone() };
+    assert_eq!(kinds(&plan_of(&retried, &failed())), ["PutDesired"]);
+}
+
+#[test]
+fn an_older_failure_does_not_speak_of_the_present_document() {
+    let plain = wanted();
+    let seen = ready(&plain).with_failed_config(
+        ConvergenceState::Converged,
+        FailureReason::InvalidConfig,
+        None,
+    );
+    assert_eq!(status_of(&plain, &seen).phase, Some(Phase::Ready));
+}
+
+#[rstest]
+#[case::ready(OpenClawState::Ready, "True", Phase::Ready)]
+#[case::degraded(OpenClawState::Degraded, "True", Phase::Degraded)]
+#[case::starting(OpenClawState::Starting, "False", Phase::Updating)]
+#[case::stopped(OpenClawState::Stopped, "False", Phase::Updating)]
+#[case::of_a_newer_agent(OpenClawState::Unknown, "False", Phase::Updating)]
+fn a_converged_server_is_as_openclaw_says(
+    #[case] state: OpenClawState,
+    #[case] expected: &str,
+    #[case] phase: Phase,
+) {
+    let wanted = wanted();
+    let seen = ready(&wanted).with_view(|view| view.report.openclaw.state = state);
+    assert_eq!(condition(&wanted, &seen).0, expected);
+    assert_eq!(status_of(&wanted, &seen).phase, Some(phase));
+}
+
+#[test]
+fn the_tunnel_is_rotated_while_openclaw_starts() {
+    let wanted = wanted();
+    let seen = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
+    assert_eq!(seen.view().report.desired.state, ConvergenceState::Converging);
+}

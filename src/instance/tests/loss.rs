@@ -1,0 +1,138 @@
+//! Servers that are gone: by accident, many at once, or on purpose.
+
+use rstest::rstest;
+
+use crate::{
+    api::{conditions::reason, instance::Phase},
+    instance::{
+        Observed, Step,
+        fixtures::{SECOND_EPOCH, kinds, plan_of, ready, status_of, walk, wanted},
+        forecast,
+        observed::{Disappearance, ServerSight},
+    },
+};
+
+#[test]
+fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
+    let wanted = wanted();
+    let seen = ready(&wanted).with_lost_server();
+    assert_eq!(plan_of(&wanted, &seen).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
+
+    let at_creation = walk(&wanted, seen, |step| *step == Step::CreateServer);
+    assert_eq!(at_creation.epoch, Some(SECOND_EPOCH));
+    assert_eq!(
+        at_creation.tunnel_memory.bootstrapped,
+        Some(SECOND_EPOCH),
+        "the tunnel takes the token of user-data"
+    );
+    let end = walk(&wanted, at_creation, |_| false);
+    assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_new_server_says_which_keys_have_to_be_sealed_again() {
+    let wanted = wanted().with_two_credentials();
+    let seen = walk(&wanted, crate::instance::fixtures::nothing().with_both_values(), |_| false);
+    let seen = seen.with_lost_server().without_secret(&["anthropic", "telegram"]);
+    let end = walk(&wanted, seen, |_| false);
+    let status = status_of(&wanted, &end);
+    let condition =
+        status.conditions.iter().find(|known| known.type_ == "CredentialsDelivered").unwrap();
+    assert_eq!(condition.reason, reason::REDELIVERY_REQUIRED);
+    assert!(condition.message.contains("anthropic, telegram"), "{}", condition.message);
+    assert_eq!(status.phase, Some(Phase::Stalled));
+}
+
+#[rstest]
+#[case::one(1, 5, false)]
+#[case::three_of_three(3, 3, false)]
+#[case::four_of_four(4, 4, true)]
+#[case::four_of_thirty_nine(4, 39, true)]
+#[case::exactly_a_tenth(4, 40, false)]
+#[case::more_than_a_tenth(5, 40, true)]
+#[case::all_of_many(1000, 1000, true)]
+fn many_at_once_are_more_than_three_and_more_than_a_tenth(
+    #[case] missing: usize,
+    #[case] total: usize,
+    #[case] mass: bool,
+) {
+    assert_eq!(Disappearance { missing, total }.is_mass(), mass);
+}
+
+#[test]
+fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() {
+    let wanted = wanted();
+    let disappearance = Disappearance { missing: 8, total: 10 };
+    let seen = Observed { disappearance, ..ready(&wanted).with_lost_server() };
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let status = status_of(&wanted, &seen);
+    assert_eq!(status.phase, Some(Phase::Stalled));
+    let condition = status.conditions.iter().find(|known| known.type_ == "ServerReady").unwrap();
+    assert_eq!(condition.reason, reason::MASS_DISAPPEARANCE);
+    assert!(
+        condition.message.contains("moorage.dev/accept-missing-servers=8"),
+        "{}",
+        condition.message
+    );
+    assert_eq!(
+        status.server.and_then(|server| server.id),
+        Some(u64::MAX),
+        "the lost server still counts as missing"
+    );
+
+    let accepted = Observed { accepted_loss: true, ..seen };
+    assert_eq!(plan_of(&wanted, &accepted).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
+}
+
+#[test]
+fn a_mass_disappearance_does_not_disturb_a_server_that_is_there() {
+    let wanted = wanted();
+    let seen =
+        Observed { disappearance: Disappearance { missing: 8, total: 10 }, ..ready(&wanted) };
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_rebuild_deletes_the_named_server_and_nothing_else() {
+    let plain = wanted();
+    let seen = ready(&plain);
+    let id = seen.server.present().unwrap().id;
+    let steps = plan_of(&plain.clone().with_rebuild_of(id.0), &seen).steps;
+    assert_eq!(steps, [Step::DeleteServer(id)]);
+    let other = plain.with_rebuild_of(id.0 - 1);
+    assert_eq!(plan_of(&other, &seen).steps, []);
+}
+
+#[test]
+fn a_rebuild_ends_when_the_named_server_is_gone() {
+    let plain = wanted();
+    let mut seen = ready(&plain);
+    let mut old = forecast::new_server(&plain, seen.epoch);
+    old.id = crate::hetzner::ServerId(4711);
+    seen.server = ServerSight::Present(Box::new(old));
+    let wanted = plain.with_rebuild_of(4711);
+    let end = walk(&wanted, seen, |_| false);
+    assert_eq!(end.epoch, Some(SECOND_EPOCH));
+    assert_eq!(
+        status_of(&wanted, &end).phase,
+        Some(Phase::Ready),
+        "the annotation that still stands does nothing"
+    );
+}
+
+#[test]
+fn a_server_without_an_epoch_is_not_touched() {
+    let wanted = wanted();
+    let seen = Observed { epoch: None, ..ready(&wanted) };
+    let seen = Observed { status: crate::api::OpenClawInstanceStatus::default(), ..seen };
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+}
+
+#[test]
+fn without_randomness_no_server_is_made() {
+    let wanted = wanted();
+    let seen = Observed { fresh_epoch: None, ..ready(&wanted).with_lost_server() };
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), <[&str; 0]>::default());
+}

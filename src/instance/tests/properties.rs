@@ -1,0 +1,199 @@
+//! What holds of every plan, wherever the world stands.
+
+use moorage_wire::CredentialName;
+use proptest::prelude::*;
+
+use crate::{
+    api::instance::Phase,
+    instance::{
+        Observed, Step, Wanted,
+        credentials::{Delivery, delivery},
+        fixtures::{SECOND_EPOCH, agent_keys, nothing, plan_of, status_of, walk, wanted},
+        forecast::Model,
+        observed::{AgentSight, Disappearance, ServerSight, TunnelMemory},
+    },
+};
+
+/// A place on the way to ready, and what befell the world there.
+#[derive(Debug, Clone)]
+#[expect(clippy::struct_excessive_bools, reason = "each may befall the world or not")]
+struct Start {
+    steps: usize,
+    forgetful: bool,
+    server_lost: bool,
+    tunnel_lost: bool,
+    records_lost: usize,
+    status_lost: bool,
+    receipts_lost: bool,
+    agent_silent: bool,
+    secret_back: bool,
+    mass: bool,
+    accepted: bool,
+}
+
+prop_compose! {
+    fn start()(
+        steps in 0_usize..16,
+        (forgetful, server_lost, tunnel_lost, status_lost, receipts_lost) in any::<(bool, bool, bool, bool, bool)>(),
+        (agent_silent, secret_back, mass, accepted) in any::<(bool, bool, bool, bool)>(),
+        records_lost in 0_usize..=2,
+    ) -> Start {
+        Start { steps, forgetful, server_lost, tunnel_lost, records_lost, status_lost, receipts_lost, agent_silent, secret_back, mass, accepted }
+    }
+}
+
+fn asking() -> Wanted {
+    wanted().with_two_credentials()
+}
+
+impl Start {
+    fn world(&self, wanted: &Wanted) -> Observed {
+        let keys = agent_keys();
+        let mut model = Model { wanted, stand_in: &keys, seen: nothing().with_both_values() };
+        let mut left = self.steps;
+        'way: for _ in 0..40 {
+            let plan = plan_of(wanted, &model.seen);
+            for step in &plan.steps {
+                if left == 0 {
+                    break 'way;
+                }
+                left -= 1;
+                model.carry_out(step);
+            }
+            if plan.steps.is_empty() && !model.write_status(&plan) && model.happen().is_none() {
+                break;
+            }
+        }
+        self.befall(Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen })
+    }
+
+    fn befall(&self, mut seen: Observed) -> Observed {
+        if self.forgetful {
+            seen.tunnel_memory = TunnelMemory::default();
+        }
+        if self.server_lost && seen.server.present().is_some() {
+            seen = seen.with_lost_server();
+        }
+        if self.tunnel_lost && seen.server.present().is_none() {
+            seen.tunnel = None;
+        }
+        seen.records.truncate(2 - self.records_lost);
+        if self.status_lost {
+            seen.status.credentials.clear();
+        }
+        if let AgentSight::Reported(view) = &mut seen.agent {
+            if self.receipts_lost {
+                view.report.receipts.clear();
+                view.report.consumed.clear();
+            }
+            if self.agent_silent {
+                // It starts over, so whatever was rotated was so for another.
+                seen.agent = AgentSight::NotAsked;
+                seen.status.agent = None;
+                seen.tunnel_memory.rotated = None;
+            }
+        }
+        if self.secret_back {
+            seen = seen.with_both_values();
+        }
+        if self.mass {
+            seen.disappearance = Disappearance { missing: 9, total: 10 };
+        }
+        Observed { accepted_loss: self.accepted, ..seen }
+    }
+}
+
+fn is_recorded(seen: &Observed, name: &CredentialName) -> bool {
+    let epoch = seen.epoch.map(|epoch| epoch.to_string());
+    seen.status
+        .credentials
+        .iter()
+        .any(|known| known.name == name.as_str() && Some(&known.epoch) == epoch.as_ref())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 192, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_same_is_planned_for_the_same(start in start()) {
+        let wanted = asking();
+        let (first, second) = (start.world(&wanted), start.world(&wanted));
+        let (first, second) = (plan_of(&wanted, &first), plan_of(&wanted, &second));
+        prop_assert_eq!(first.steps, second.steps);
+        prop_assert_eq!(first.verdicts, second.verdicts);
+        prop_assert_eq!(first.look, second.look);
+    }
+
+    #[test]
+    fn a_server_is_made_only_where_none_is_and_only_for_a_recorded_epoch(start in start()) {
+        let wanted = asking();
+        let seen = start.world(&wanted);
+        if plan_of(&wanted, &seen).steps.contains(&Step::CreateServer) {
+            prop_assert_eq!(&seen.server, &ServerSight::None);
+            let recorded = seen.status.server.as_ref().map(|server| server.epoch.clone());
+            prop_assert_eq!(recorded, seen.epoch.map(|epoch| epoch.to_string()));
+            prop_assert!(seen.tunnel.is_some());
+            prop_assert_eq!(seen.tunnel_memory.bootstrapped, seen.epoch);
+        }
+    }
+
+    #[test]
+    fn no_server_is_deleted_that_no_person_named(start in start()) {
+        let wanted = asking();
+        let plan = plan_of(&wanted, &start.world(&wanted));
+        prop_assert!(!plan.steps.iter().any(|step| matches!(step, Step::DeleteServer(_))));
+    }
+
+    #[test]
+    fn nothing_is_made_while_too_much_is_gone(start in start()) {
+        let wanted = asking();
+        let seen = start.world(&wanted);
+        if seen.server == ServerSight::Gone && seen.disappearance.is_mass() && !seen.accepted_loss {
+            prop_assert_eq!(plan_of(&wanted, &seen).steps, vec![]);
+        }
+    }
+
+    #[test]
+    fn a_secret_is_deleted_only_with_a_recorded_receipt_for_each_of_its_values(start in start()) {
+        let wanted = asking();
+        let seen = start.world(&wanted);
+        let plan = plan_of(&wanted, &seen);
+        for step in &plan.steps {
+            let Step::DeleteSecret { name, .. } = step else { continue };
+            let bundle = seen.bundles.iter().find(|bundle| bundle.secret == *name).unwrap();
+            for credential in bundle.values.keys() {
+                prop_assert!(is_recorded(&seen, credential), "{credential} of {name} has no receipt");
+                let request = wanted.credentials.iter().find(|request| request.name == *credential).unwrap();
+                prop_assert_eq!(delivery(request, &seen, seen.view()), Delivery::Delivered);
+            }
+        }
+    }
+
+    #[test]
+    fn the_agent_is_spoken_to_only_after_it_has_reported(start in start()) {
+        let wanted = asking();
+        let seen = start.world(&wanted);
+        let spoken = plan_of(&wanted, &seen).steps.iter().any(Step::needs_agent);
+        prop_assert!(!spoken || seen.agent.view().is_some());
+    }
+
+    #[test]
+    fn the_steps_lead_to_ready_from_everywhere(start in start()) {
+        let wanted = asking();
+        // What only a person can undo is not part of this, nor is what cannot be sealed again.
+        let start = Start { mass: false, secret_back: true, ..start };
+        let end = walk(&wanted, start.world(&wanted), |_| false);
+        prop_assert_eq!(plan_of(&wanted, &end).steps, vec![]);
+        prop_assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready), "{:?}", end.status.conditions);
+        prop_assert!(end.bundles.is_empty(), "no Secret is left behind");
+        prop_assert!(wanted.credential_names().all(|name| is_recorded(&end, name)));
+    }
+
+    #[test]
+    fn exactly_one_of_the_three_words_of_kstatus_holds(start in start()) {
+        let wanted = asking();
+        let status = status_of(&wanted, &start.world(&wanted));
+        let holds = |kind: &&&str| status.conditions.iter().any(|known| known.type_ == **kind && known.status == "True");
+        prop_assert_eq!(["Ready", "Reconciling", "Stalled"].iter().filter(holds).count(), 1);
+    }
+}

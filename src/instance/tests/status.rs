@@ -1,0 +1,177 @@
+//! What the status says: kstatus, times, and that the same is the same.
+
+use rstest::rstest;
+
+use crate::{
+    agent::AgentError,
+    api::{
+        OpenClawInstanceStatus,
+        conditions::{ConditionType, reason},
+        instance::Phase,
+    },
+    instance::{
+        Failure, Observed, Step,
+        failure::Retry,
+        fixtures::{before, nothing, ready, status_after, status_of, wanted},
+        observed::AgentSight,
+        status,
+        wanted::Refused,
+    },
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+fn find<'a>(status: &'a OpenClawInstanceStatus, kind: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|known| known.type_ == kind)
+}
+
+fn holds(status: &OpenClawInstanceStatus, kind: &str) -> bool {
+    find(status, kind).is_some_and(|known| known.status == "True")
+}
+
+fn failure(retry: Retry) -> Failure {
+    Failure {
+        part: ConditionType::RoutesReady,
+        reason: reason::CLOUD_REJECTED,
+        message: "no".to_owned(),
+        retry,
+    }
+}
+
+#[rstest]
+#[case::nothing_yet(nothing(), None, "Reconciling", Phase::Provisioning)]
+#[case::half_way(before(&wanted(), |step| *step == Step::CreateServer), None, "Reconciling", Phase::Provisioning)]
+#[case::ready(ready(&wanted()), None, "Ready", Phase::Ready)]
+#[case::a_passing_failure(ready(&wanted()), Some(failure(Retry::BackOff)), "Reconciling", Phase::Updating)]
+#[case::a_terminal_failure(ready(&wanted()), Some(failure(Retry::Changed)), "Stalled", Phase::Stalled)]
+#[case::a_lost_tunnel(ready(&wanted()).without_tunnel(), None, "Stalled", Phase::Stalled)]
+fn exactly_one_of_ready_reconciling_and_stalled_holds(
+    #[case] seen: Observed,
+    #[case] failure: Option<Failure>,
+    #[case] which: &str,
+    #[case] phase: Phase,
+) {
+    let status = status_after(&wanted(), &seen, failure);
+    let holding: Vec<_> = ["Ready", "Reconciling", "Stalled"]
+        .into_iter()
+        .filter(|kind| holds(&status, kind))
+        .collect();
+    assert_eq!(holding, [which]);
+    assert!(find(&status, "Ready").is_some(), "Ready is always stated");
+    assert_eq!(status.phase, Some(phase));
+}
+
+#[test]
+fn the_same_twice_is_the_same_status() {
+    let wanted = wanted().with_two_credentials();
+    let seen = || Observed { status: status_of(&wanted, &ready(&wanted)), ..ready(&wanted) };
+    let first = status_of(&wanted, &seen());
+    let later = status_of(&wanted, &seen().at("2026-09-01T12:04:00Z"));
+    assert_eq!(first, later, "a pass at which nothing happened writes nothing");
+}
+
+#[test]
+fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
+    let status = status_after(&wanted(), &ready(&wanted()), Some(failure(Retry::BackOff)));
+    for kind in ["RoutesReady", "Ready", "Reconciling"] {
+        let condition = find(&status, kind).unwrap();
+        assert_eq!(
+            (condition.reason.as_str(), condition.message.as_str()),
+            (reason::CLOUD_REJECTED, "no"),
+            "{kind}"
+        );
+    }
+    assert!(!holds(&status, "RoutesReady"));
+    assert!(holds(&status, "ServerReady"));
+}
+
+#[test]
+fn what_failed_says_more_than_what_waits_before_it() {
+    let seen = nothing();
+    let status = status_after(&wanted(), &seen, Some(failure(Retry::BackOff)));
+    assert_eq!(find(&status, "Ready").unwrap().reason, reason::CLOUD_REJECTED);
+}
+
+#[test]
+fn a_transition_time_stays_while_only_words_change() {
+    let wanted = wanted();
+    let first = status_after(&wanted, &ready(&wanted), Some(failure(Retry::BackOff)));
+    let mut other = failure(Retry::BackOff);
+    other.message = "still no".to_owned();
+    let seen = Observed { status: first.clone(), ..ready(&wanted) }.at("2026-09-01T13:00:00Z");
+    let second = status_after(&wanted, &seen, Some(other));
+    for kind in ["Ready", "RoutesReady", "ServerReady"] {
+        let time = |status| find(status, kind).unwrap().last_transition_time.clone();
+        assert_eq!(time(&first), time(&second), "{kind}");
+    }
+    assert_eq!(find(&second, "RoutesReady").unwrap().message, "still no");
+}
+
+#[test]
+fn the_ids_of_a_server_that_cannot_be_seen_stay() {
+    let wanted = wanted();
+    let old = status_of(&wanted, &ready(&wanted));
+    let mut seen = Observed { status: old.clone(), ..ready(&wanted) };
+    seen.agent = AgentSight::Silent(AgentError::Unreachable("timed out".into()));
+    let status = status_of(&wanted, &seen);
+    assert_eq!(status.server, old.server);
+    assert_eq!(status.agent, old.agent);
+    assert_eq!(status.tunnel, old.tunnel);
+}
+
+#[test]
+fn the_master_key_of_a_server_is_recorded_once() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.status.server.as_mut().unwrap().master_key_id = Some("key-0".to_owned());
+    assert_eq!(status_of(&wanted, &seen).server.unwrap().master_key_id.as_deref(), Some("key-0"));
+}
+
+#[rstest]
+#[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::terminal(reason::INVALID_SPEC, "no"), Some(2), later()), Phase::Stalled)]
+#[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::waiting(reason::POOL_NOT_READY, "no"), Some(2), later()), Phase::Pending)]
+#[case::suspended(|old: &OpenClawInstanceStatus| status::of_suspension(old, Some(2), later()), Phase::Suspended)]
+fn where_nothing_can_be_done_all_that_is_known_of_the_parts_stays(
+    #[case] write: fn(&OpenClawInstanceStatus) -> OpenClawInstanceStatus,
+    #[case] phase: Phase,
+) {
+    let old = status_of(&wanted(), &ready(&wanted()));
+    let status = write(&old);
+    assert_eq!(status.phase, Some(phase));
+    assert!(!holds(&status, "Ready"));
+    assert_eq!((&status.server, &status.agent, &status.urls), (&old.server, &old.agent, &old.urls));
+    for kind in [
+        "AgentReady",
+        "ConfigApplied",
+        "CredentialsDelivered",
+        "RoutesReady",
+        "ServerReady",
+        "TunnelReady",
+        "UpToDate",
+    ] {
+        assert_eq!(find(&status, kind), find(&old, kind), "{kind}");
+        assert!(find(&status, kind).is_some(), "{kind}");
+    }
+    let names: Vec<_> = status.conditions.iter().map(|known| known.type_.as_str()).collect();
+    assert!(names.is_sorted(), "{names:?}");
+    assert_eq!(write(&status), status);
+}
+
+#[test]
+fn a_suspended_instance_neither_reconciles_nor_stalls() {
+    let status = status::of_suspension(&status_of(&wanted(), &nothing()), Some(1), later());
+    assert_eq!((find(&status, "Reconciling"), find(&status, "Stalled")), (None, None));
+}
+
+#[test]
+fn an_instance_that_is_being_deleted_says_nothing_of_parts_that_go() {
+    let old = status_of(&wanted(), &ready(&wanted()));
+    let status = status::of_deletion(&old, None, Some(2), later());
+    let names: Vec<_> = status.conditions.iter().map(|known| known.type_.as_str()).collect();
+    assert_eq!(names, ["Ready", "Reconciling"]);
+    let stuck = status::of_deletion(&old, Some(&failure(Retry::Changed)), Some(2), later());
+    assert!(holds(&stuck, "Stalled") && !holds(&stuck, "Reconciling"));
+}
+
+fn later() -> jiff::Timestamp {
+    "2026-09-01T14:00:00Z".parse().unwrap()
+}

@@ -1,0 +1,152 @@
+//! Tunnel, routes, DNS records, and the rotation of the tunnel's token.
+
+use std::time::Duration;
+
+use crate::{
+    api::conditions::reason,
+    api::instance::Phase,
+    instance::{
+        Step,
+        fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
+        observed::TunnelMemory,
+        rotation::PATIENCE,
+        routes,
+    },
+};
+
+#[test]
+fn a_deleted_tunnel_under_a_live_server_is_lost_and_nothing_is_made() {
+    let wanted = wanted();
+    let seen = ready(&wanted).without_tunnel();
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let status = status_of(&wanted, &seen);
+    let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
+    assert_eq!(condition.reason, reason::TUNNEL_LOST);
+    assert!(condition.message.contains("moorage.dev/rebuild="), "{}", condition.message);
+    assert_eq!(status.phase, Some(Phase::Stalled));
+}
+
+#[test]
+fn a_rebuild_heals_a_lost_tunnel() {
+    let wanted = wanted();
+    let seen = ready(&wanted).without_tunnel();
+    let id = seen.server.present().unwrap().id;
+    let rebuilding = wanted.clone().with_rebuild_of(id.0);
+    assert_eq!(kinds(&plan_of(&rebuilding, &seen)), ["DeleteServer"]);
+    let gone = seen.with_lost_server();
+    let end = walk(&wanted, gone, |_| false);
+    assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn the_agent_holds_the_new_token_before_cloudflare_takes_it() {
+    let wanted = wanted();
+    let seen = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    let tunnel_token = seen.own_tokens.unwrap().tunnel;
+    let held = seen.view().receipt(&crate::instance::fixtures::name("moorage-tunnel")).unwrap();
+    assert_eq!(held.source_sha256, tunnel_token);
+    assert_ne!(seen.view().report.cloudflared.active_token_sha256, Some(tunnel_token));
+}
+
+#[test]
+fn a_rotation_is_given_time_and_then_repeated() {
+    let wanted = wanted();
+    let mut seen = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    seen.tunnel_memory.rotated = Some(now());
+    assert!(!kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
+    seen.now = now() + PATIENCE;
+    assert!(kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
+}
+
+#[test]
+fn a_rotation_ends_when_the_old_token_is_erased() {
+    let wanted = wanted();
+    let old = moorage_wire::Sha256::of(b"the token of user-data");
+    let seen = ready(&wanted).with_view(|view| view.report.cloudflared.token_sha256.push(old));
+    let plan = plan_of(&wanted, &seen);
+    assert_eq!(plan.steps, []);
+    assert!(plan.look.is_some_and(|look| look < Duration::from_mins(1)));
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Updating));
+}
+
+#[test]
+fn the_rules_come_before_the_records() {
+    let wanted = wanted();
+    let seen = before(&wanted, |step| matches!(step, Step::PutRoutes(..)));
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["PutRoutes", "EnsureRecords", "CreateServer"]);
+}
+
+#[test]
+fn there_are_two_routes_and_everything_else_is_not_found() {
+    let rules = routes::configuration(&wanted().subject).ingress;
+    let rules: Vec<_> =
+        rules.iter().map(|rule| (rule.hostname.as_deref(), rule.service.as_str())).collect();
+    assert_eq!(
+        rules,
+        [
+            (Some("ada.example.com"), "http://127.0.0.1:18789"),
+            (Some("ada-mgmt.example.com"), "unix:/run/moorage/agent.sock"),
+            (None, "http_status:404"),
+        ]
+    );
+}
+
+#[test]
+fn settled_routes_are_compared_once_in_a_while() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    seen.now = now() + TIMING.routes;
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["CheckRoutes"]);
+}
+
+#[test]
+fn a_process_that_remembers_nothing_compares_the_routes_of_a_running_server() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.tunnel_memory = TunnelMemory::default();
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["CheckRoutes"]);
+}
+
+#[test]
+fn a_missing_record_is_made_and_a_bent_one_corrected() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.records.remove(0);
+    seen.records[0].content = Some("elsewhere.cfargotunnel.com".to_owned());
+    let plan = plan_of(&wanted, &seen);
+    let [Step::EnsureRecords { posts, patches }] = &plan.steps[..] else {
+        panic!("{:?}", plan.steps)
+    };
+    let tunnel = &seen.tunnel.as_ref().unwrap().id;
+    assert_eq!(
+        posts.iter().map(|post| post.name.as_str()).collect::<Vec<_>>(),
+        ["ada.example.com"]
+    );
+    assert_eq!(
+        patches.iter().map(|patch| patch.content.clone()).collect::<Vec<_>>(),
+        [Some(tunnel.dns_target())]
+    );
+    let end = walk(&wanted, seen, |_| false);
+    assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_record_that_is_not_proxied_is_corrected() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.records[1].proxied = Some(false);
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["EnsureRecords"]);
+}
+
+#[test]
+fn the_tunnel_is_not_ready_before_its_first_token_was_replaced() {
+    let wanted = wanted();
+    let seen = walk(&wanted, nothing(), |step| *step == Step::DeliverGatewayToken);
+    let status = status_of(&wanted, &seen);
+    let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
+    assert_eq!(
+        (condition.status.as_str(), condition.reason.as_str()),
+        ("Unknown", reason::WAITING)
+    );
+}

@@ -1,0 +1,184 @@
+//! Tests of sweeps and of what is noted between them.
+
+use super::{fakes::Fakes, *};
+use crate::{
+    cloudflare::{NewDnsRecord, TunnelId},
+    hetzner::Labels,
+    instance::forecast::new_record,
+};
+
+const OURS: InstallationId = InstallationId::from_bytes([1; 8]);
+const ADA: InstanceId = InstanceId::from_bytes([2; 16]);
+const BOB: InstanceId = InstanceId::from_bytes([3; 16]);
+const HOSTS: [&str; 2] = ["ada.example.com", "ada-mgmt.example.com"];
+
+fn server(id: u64, owner: InstanceId, installation: InstallationId) -> Server {
+    let labels = Labels::from([
+        (label::INSTALLATION.to_owned(), installation.to_string()),
+        (label::INSTANCE.to_owned(), owner.to_string()),
+    ]);
+    let document = serde_json::json!({
+        "id": id, "name": format!("server-{id}"), "status": "running", "created": "2026-01-01T00:00:00Z",
+        "labels": labels, "server_type": {"name": "cx33"},
+    });
+    serde_json::from_value(document).unwrap()
+}
+
+fn tunnel_id() -> TunnelId {
+    TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap()
+}
+
+fn tunnel(owner: InstanceId) -> Tunnel {
+    let name = names::tunnel(OURS, owner);
+    Tunnel { id: tunnel_id(), name, status: None, created_at: None, deleted_at: None }
+}
+
+fn record(host: &str, owner: Option<InstanceId>) -> DnsRecord {
+    let comment = owner.map(|owner| names::record_comment(OURS, owner, "tenants", "x"));
+    new_record(&NewDnsRecord::tunnel_cname(host, &tunnel_id(), comment.unwrap_or_default()))
+}
+
+fn inventory(clouds: &Arc<Fakes>) -> Inventory {
+    let zone = ZoneId::parse("zone").unwrap();
+    Inventory::new(clouds.clone(), clouds.clone(), zone, OURS)
+}
+
+async fn swept(clouds: &Arc<Fakes>) -> Inventory {
+    let inventory = inventory(clouds);
+    inventory.sweep().await.unwrap();
+    inventory.take_changed();
+    inventory
+}
+
+#[tokio::test]
+async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
+    let (clouds, _questions) = Fakes::new();
+    {
+        let mut state = clouds.state();
+        state.servers = vec![server(1, ADA, OURS), server(2, BOB, OURS)];
+        state.tunnels = vec![tunnel(ADA)];
+        state.records = vec![
+            record("ada.example.com", None),
+            record("moved.example.com", Some(ADA)),
+            record("bob.example.com", Some(BOB)),
+            record("www.example.com", None),
+        ];
+    }
+    let inventory = inventory(&clouds);
+    let before = inventory.view(ADA, HOSTS);
+    assert!(
+        !before.swept && before.servers.is_empty(),
+        "before the first sweep nothing can be called missing"
+    );
+    assert_eq!(inventory.swept(), None);
+
+    inventory.sweep().await.unwrap();
+    let view = inventory.view(ADA, HOSTS);
+    assert!(view.swept);
+    assert_eq!(view.servers.iter().map(|server| server.id.0).collect::<Vec<_>>(), [1]);
+    assert_eq!(view.tunnels.len(), 1);
+    let mut names: Vec<_> = view.records.iter().map(|record| record.name.as_str()).collect();
+    names.sort_unstable();
+    assert_eq!(names, ["ada.example.com", "moved.example.com"]);
+    assert_eq!(inventory.take_changed(), BTreeSet::from([ADA, BOB]));
+    assert_eq!(inventory.take_changed(), BTreeSet::new());
+    assert!(
+        clouds.state().selectors[0].contains(&OURS.to_string()),
+        "{:?}",
+        clouds.state().selectors
+    );
+}
+
+#[tokio::test]
+async fn a_server_of_another_installation_is_nobodys() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().servers = vec![server(1, ADA, InstallationId::from_bytes([9; 8]))];
+    let inventory = inventory(&clouds);
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.view(ADA, HOSTS).servers, []);
+    assert_eq!(inventory.take_changed(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn only_those_of_which_something_changed_are_told() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().servers = vec![server(1, ADA, OURS), server(2, BOB, OURS)];
+    let inventory = swept(&clouds).await;
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.take_changed(), BTreeSet::new(), "nothing changed");
+    clouds.state().servers.retain(|server| server.id.0 == 2);
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.take_changed(), BTreeSet::from([ADA]), "a server went");
+    clouds.state().records = vec![record("bob.example.com", Some(BOB))];
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.take_changed(), BTreeSet::from([BOB]), "a record came");
+}
+
+#[tokio::test]
+async fn what_was_made_or_confirmed_gone_during_a_sweep_is_newer_than_it() {
+    let (clouds, mut questions) = Fakes::with_answers(1);
+    {
+        let mut state = clouds.state();
+        state.servers = vec![server(1, ADA, OURS)];
+        state.tunnels = vec![tunnel(ADA)];
+        state.records = vec![record("ada.example.com", Some(ADA))];
+    }
+    let inventory = swept(&clouds).await;
+    questions.recv().await.unwrap();
+
+    let (swept, ()) = tokio::join!(inventory.sweep(), async {
+        questions.recv().await.unwrap();
+        inventory.forget_server(ServerId(1));
+        inventory.note_server(server(7, BOB, OURS));
+        inventory.forget_tunnel(&tunnel_id());
+        inventory.forget_record(&record("ada.example.com", None).id);
+        inventory.note_record(record("bob.example.com", Some(BOB)));
+        clouds.answers.add_permits(1);
+    });
+    swept.unwrap();
+    let ada = inventory.view(ADA, HOSTS);
+    assert_eq!((ada.servers.len(), ada.tunnels.len(), ada.records.len()), (0, 0, 0));
+    let bob = inventory.view(BOB, ["bob.example.com", "bob-mgmt.example.com"]);
+    assert_eq!((bob.servers.len(), bob.records.len()), (1, 1));
+
+    clouds.answers.add_permits(1);
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.view(ADA, HOSTS).servers.len(), 1, "the next sweep is believed again");
+    assert_eq!(inventory.view(BOB, HOSTS).servers.len(), 0);
+}
+
+#[tokio::test]
+async fn a_sweep_that_fails_changes_nothing() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().servers = vec![server(1, ADA, OURS)];
+    let inventory = swept(&clouds).await;
+    let at = inventory.swept();
+    {
+        let mut state = clouds.state();
+        state.down = true;
+        state.servers.clear();
+    }
+    inventory.sweep().await.unwrap_err();
+    assert_eq!(inventory.view(ADA, HOSTS).servers.len(), 1);
+    assert_eq!(inventory.swept(), at);
+    assert_eq!(inventory.take_changed(), BTreeSet::new());
+}
+
+#[tokio::test]
+async fn missing_servers_are_counted() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().servers = vec![server(1, ADA, OURS)];
+    let inventory = swept(&clouds).await;
+    assert_eq!(inventory.missing_servers([ServerId(1), ServerId(2), ServerId(3)].iter()), 2);
+}
+
+#[tokio::test]
+async fn the_anchor_is_a_record_of_ours_if_there_is_one() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().records = vec![record("aaa.example.com", None)];
+    let inventory = swept(&clouds).await;
+    assert_eq!(inventory.anchor(), None, "somebody else's record may lead anywhere");
+    inventory.note_record(record("bob.example.com", Some(BOB)));
+    inventory.note_record(record("ada.example.com", Some(ADA)));
+    assert_eq!(inventory.anchor().as_deref(), Some("ada.example.com"));
+}
