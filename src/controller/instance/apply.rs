@@ -19,7 +19,7 @@ use crate::{
         key_ring::KeyRing,
     },
     dns::DnsChange,
-    hetzner::{CreateServer, CreatedServer, Server},
+    hetzner::{AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId},
     instance::{
         Failure, Observed, Step, Wanted,
         observed::{AgentSight, AgentView, ServerSight},
@@ -72,7 +72,10 @@ impl From<ClusterError> for Trouble {
 
 /// Turns a cloud's error into the failure of a part.
 fn failed(part: ConditionType) -> impl Fn(CloudError) -> Trouble {
-    move |error| Failure::of_cloud(part, &error).into()
+    move |error| {
+        tracing::warn!(%error, "a call to a cloud failed");
+        Failure::of_cloud(part, &error).into()
+    }
 }
 
 impl Hands<'_> {
@@ -116,6 +119,7 @@ impl Hands<'_> {
                 Ok(())
             }
             Step::CreateServer => self.create_server(seen).await,
+            Step::AttachFirewall(firewall, id) => self.attach_firewall(firewall, id, seen).await,
             Step::DeleteServer(id) => {
                 self.pool
                     .hetzner
@@ -370,6 +374,23 @@ impl Hands<'_> {
             },
             failed(part),
         ))
+    }
+
+    async fn attach_firewall(
+        &self,
+        firewall: FirewallId,
+        id: ServerId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
+        let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
+        applied.map_err(failed(ConditionType::ServerReady))?;
+        if let ServerSight::Present(server) = &mut seen.server {
+            let status = FirewallStatus::Pending;
+            server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
+            self.pool.inventory.note_server(server.as_ref().clone());
+        }
+        Ok(())
     }
 
     fn server_request(

@@ -62,11 +62,12 @@ impl Controller {
         let pool = self.pool(&spec.pool)?;
         let subject = self.subject(instance, id, &pool);
         self.check_place(instance, &subject, &pool)?;
-        if let Err(blocked) = &pool.facilities {
+        let facilities = pool.facilities.as_ref().map_err(|blocked| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
-            return Err(Refused::waiting(reason::POOL_NOT_READY, message));
-        }
+            Refused::waiting(reason::POOL_NOT_READY, message)
+        })?;
+        let firewall = facilities.firewall;
         let config = spec.config.to_value();
         openclaw::check(&config).map_err(|refusals| {
             let kinds =
@@ -96,6 +97,7 @@ impl Controller {
             subject,
             account: pool.account.clone(),
             placements: placements(&types, &locations),
+            firewall,
             image: offers.image.clone(),
             ipv4: wishes.ipv4.unwrap_or(true),
             ssh: offers.ssh.clone(),
