@@ -7,9 +7,12 @@
 
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
+mod drift;
+mod faults;
 mod lifecycle;
 mod stage;
 mod tenant;
+mod trouble;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -33,6 +36,28 @@ fn scenarios() -> Vec<Scenario> {
     vec![
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
+        scenario!(drift::a_server_that_vanishes_is_made_anew_and_its_keys_are_asked_for),
+        scenario!(drift::dns_records_that_somebody_changes_are_set_again),
+        scenario!(drift::ingress_rules_that_somebody_changes_are_set_again),
+        scenario!(drift::a_tunnel_that_somebody_deletes_is_told_and_a_rebuild_heals_it),
+        scenario!(drift::a_token_of_another_project_stops_everything_until_it_is_swapped_back),
+        scenario!(drift::a_firewall_that_somebody_deletes_stops_the_pool_until_a_person_says_so),
+        scenario!(drift::servers_that_vanish_all_at_once_are_made_anew_only_when_a_person_says_so),
+        scenario!(drift::a_status_that_was_lost_is_rebuilt_without_touching_the_clouds),
+        scenario!(drift::a_foreign_dns_record_is_left_alone_and_its_removal_heals),
+        scenario!(drift::a_foreign_server_of_the_same_name_is_left_alone),
+        scenario!(faults::a_refused_server_is_told_with_its_remedy_and_not_tried_in_a_loop),
+        scenario!(faults::messages_that_differ_each_time_cause_no_hot_loop),
+        scenario!(faults::what_is_out_of_stock_falls_back_to_the_next_place_and_type),
+        scenario!(faults::answers_that_are_lost_lead_to_exactly_one_of_each),
+        scenario!(faults::answers_that_cannot_be_read_lead_to_exactly_one_of_each),
+        scenario!(faults::a_cloud_that_hangs_leads_to_exactly_one_server),
+        scenario!(faults::a_token_that_cloudflare_refuses_stops_one_pool_and_no_other),
+        scenario!(faults::an_expired_token_heals_when_its_secret_is_replaced),
+        scenario!(faults::a_missing_token_secret_is_named_and_heals),
+        scenario!(faults::a_deletion_that_is_refused_keeps_the_finalizer_and_heals),
+        scenario!(faults::an_instance_goes_while_its_server_is_being_deleted_by_somebody),
+        scenario!(faults::words_that_nobody_knows_are_tolerated),
     ]
 }
 
