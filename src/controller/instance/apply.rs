@@ -12,7 +12,7 @@ use crate::{
         instance::ServerStatus,
     },
     cloud::{CloudError, Conflict, ErrorKind, Priority},
-    cloudflare::{CreateTunnel, Tunnel, TunnelConfiguration, TunnelId},
+    cloudflare::{CreateTunnel, DnsRecord, Tunnel, TunnelConfiguration, TunnelId},
     cluster::{ClusterError, DashboardAccess},
     credentials::{
         courier::{OwnCredential, Parcel, Recipient, prepare, prepare_own},
@@ -104,13 +104,23 @@ impl Hands<'_> {
             Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, seen).await,
             Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, seen).await,
             Step::EnsureRecords { posts, patches } => {
-                let change = DnsChange::Ensure { posts, patches };
-                let records = self
+                let records = match self
                     .pool
                     .dns
-                    .apply(change)
+                    .apply(DnsChange::Ensure { posts, patches })
                     .await
-                    .map_err(failed(ConditionType::RoutesReady))?;
+                {
+                    // Made before, and the answer was lost: no need to wait for the next sweep.
+                    Err(error)
+                        if matches!(
+                            error.kind,
+                            ErrorKind::Conflict(Conflict::RecordExists | Conflict::HostExists)
+                        ) =>
+                    {
+                        self.find_records(error, seen).await?
+                    }
+                    records => records.map_err(failed(ConditionType::RoutesReady))?,
+                };
                 for record in records {
                     self.pool.inventory.note_record(record.clone());
                     seen.records.retain(|known| known.name != record.name);
@@ -220,6 +230,31 @@ impl Hands<'_> {
         seen.own_tokens =
             Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
         Ok(())
+    }
+
+    /// The instance's records at its host names that were not seen yet; without any the conflict is
+    /// with somebody else's, which the next sweep shows.
+    async fn find_records(
+        &self,
+        conflict: CloudError,
+        seen: &Observed,
+    ) -> Result<Vec<DnsRecord>, Trouble> {
+        let subject = &self.wanted.subject;
+        let comment = names::record_comment(subject.installation, subject.instance, "", "");
+        let comment = comment.trim_end_matches('/');
+        let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
+        let found = cloudflare.list_dns_records(Priority::Normal, zone, comment).await;
+        let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let hosts = subject.hosts();
+        found.retain(|record| {
+            record.owner(subject.installation) == Some(subject.instance)
+                && hosts.contains(&record.name)
+                && !seen.records.iter().any(|known| known.id == record.id)
+        });
+        if found.is_empty() {
+            return Err(failed(ConditionType::RoutesReady)(conflict));
+        }
+        Ok(found)
     }
 
     fn tunnel_secret(
