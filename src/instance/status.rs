@@ -151,9 +151,12 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
             .iter()
             .find(|verdict| verdict.kind == kind && verdict.status != ConditionStatus::True)
     };
-    // What failed says more than what waits for it.
+    // What failed, or is not so, says more than what waits for it.
     let failed = failure.map(|failure| failure.part);
-    let worst = failed.and_then(bad).or_else(|| in_order.into_iter().find_map(bad)).cloned();
+    let wrong = |kind| bad(kind).filter(|verdict| verdict.status == ConditionStatus::False);
+    let first =
+        || in_order.into_iter().find_map(wrong).or_else(|| in_order.into_iter().find_map(bad));
+    let worst = failed.and_then(bad).or_else(first).cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
     let Some(worst) = worst else {
         verdicts.push(Verdict::yes(
