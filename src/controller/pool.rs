@@ -286,7 +286,8 @@ impl Controller {
         {
             return Ok(last.outcome.clone());
         }
-        let same = last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
+        let same =
+            last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
         let glances = same.map_or(0, |last| (last.glances + 1) % LOOKS_PER_THOROUGH);
         let clouds = Clouds { hetzner: &*session.hetzner, cloudflare: &*session.cloudflare };
         if last.is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {

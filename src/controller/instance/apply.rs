@@ -19,7 +19,9 @@ use crate::{
         key_ring::KeyRing,
     },
     dns::DnsChange,
-    hetzner::{AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId},
+    hetzner::{
+        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId,
+    },
     instance::{
         Failure, Observed, Step, Wanted,
         observed::{AgentSight, AgentView, ServerSight},
@@ -104,11 +106,7 @@ impl Hands<'_> {
             Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, seen).await,
             Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, seen).await,
             Step::EnsureRecords { posts, patches } => {
-                let records = match self
-                    .pool
-                    .dns
-                    .apply(DnsChange::Ensure { posts, patches })
-                    .await
+                let records = match self.pool.dns.apply(DnsChange::Ensure { posts, patches }).await
                 {
                     // Made before, and the answer was lost: no need to wait for the next sweep.
                     Err(error)

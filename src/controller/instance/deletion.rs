@@ -3,7 +3,10 @@
 
 use super::{Controller, Look, recorded_id};
 use crate::{
-    api::{FINALIZER, OpenClawInstance, conditions::{ConditionType, reason}},
+    api::{
+        FINALIZER, OpenClawInstance,
+        conditions::{ConditionType, reason},
+    },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, RecordId, TunnelId},
     cluster::{ClusterError, InstanceKey},

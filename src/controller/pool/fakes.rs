@@ -208,11 +208,7 @@ impl HetznerApi for Fakes {
         fate.answer(Vec::new())
     }
 
-    async fn apply_firewall(
-        &self,
-        _: FirewallId,
-        _: ServerId,
-    ) -> Result<Vec<Action>, CloudError> {
+    async fn apply_firewall(&self, _: FirewallId, _: ServerId) -> Result<Vec<Action>, CloudError> {
         unreachable!("a pool does not touch servers")
     }
 
