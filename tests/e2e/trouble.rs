@@ -101,7 +101,11 @@ impl Tenant {
     }
 
     /// Waits until the clouds are as asked.
-    pub(crate) async fn clouds_until(&self, what: &str, wanted: impl Fn(&Clouds) -> bool) -> Clouds {
+    pub(crate) async fn clouds_until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&Clouds) -> bool,
+    ) -> Clouds {
         let seen = wait_until(what, PATIENCE, || async {
             let (servers, tunnels, records) = self.cloud_objects().await;
             let clouds = Clouds { servers, tunnels, records };
