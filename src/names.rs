@@ -29,6 +29,11 @@ pub fn server(hostname: &str, instance: InstanceId) -> String {
     format!("{}-{}", &hostname[..hostname.len().min(room)], &id[..8])
 }
 
+/// The host names of an instance: dashboard, then management API.
+pub fn hosts(hostname: &str, domain: &str) -> [String; 2] {
+    [format!("{hostname}.{domain}"), format!("{hostname}-mgmt.{domain}")]
+}
+
 /// The comment on an instance's DNS records, within Cloudflare's 100 characters. The ids come first;
 /// namespace and name are for people and may be cut.
 pub fn record_comment(

@@ -15,6 +15,7 @@ use moorage_wire::{
 use thiserror::Error;
 
 use super::cluster_reader::{ClusterReader, ReadError};
+use crate::hetzner::FirewallId;
 use crate::{
     api::{FINALIZER, HostingPool, OpenClawInstance, annotation},
     credentials::{
@@ -242,6 +243,8 @@ async fn wanted(
     cluster: &dyn ClusterReader,
 ) -> Result<Result<Wanted, Refused>, PlanError> {
     let name = pool.name_any();
+    let firewall =
+        FirewallId(pool.status.as_ref().and_then(|status| status.firewall_id).unwrap_or_default());
     let pool = Pool { name: &name, spec: &pool.spec };
     let release = match refer::release_name(instance, pool) {
         Ok(release) => release,
@@ -255,7 +258,7 @@ async fn wanted(
     // Neither id shows in a step, so that one which is not known yet can be any.
     let id = id.unwrap_or(InstanceId::from_bytes([0; 16]));
     let subject = refer::subject(instance, id, InstallationId::from_bytes([0; 8]), pool);
-    Ok(refer::wanted(instance, subject, pool, (release, &found.spec)))
+    Ok(refer::wanted(instance, subject, pool, firewall, (release, &found.spec)))
 }
 
 /// The agent's keys; those of an agent that is not there yet are stood in for.

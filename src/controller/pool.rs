@@ -67,7 +67,7 @@ const SWEEPS_PER_LOOK: u32 = 5;
 /// Every so many looks one reads everything, also what only an administrator could have changed.
 const LOOKS_PER_THOROUGH: u32 = 24;
 /// Between two tries where nothing in the cluster tells that a person has helped.
-const SLOWLY: Duration = Duration::from_mins(5);
+pub(super) const SLOWLY: Duration = Duration::from_mins(5);
 
 /// What the controller is started with.
 pub struct PoolSettings {
@@ -286,9 +286,13 @@ impl Controller {
         {
             return Ok(last.outcome.clone());
         }
-        let same = last.filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
+        let same =
+            last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
         let glances = same.map_or(0, |last| (last.glances + 1) % LOOKS_PER_THOROUGH);
         let clouds = Clouds { hetzner: &*session.hetzner, cloudflare: &*session.cloudflare };
+        if last.is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
+            session.sweep_now();
+        }
         let outcome = if inputs.deleting {
             let place = |error: &CloudError| token_secret(&pool.spec, namespace, error.cloud);
             let (identity, token_secret) = (&identity, &place);
@@ -358,7 +362,7 @@ impl Controller {
         let unswept = match &sweep {
             SweepState::Done => None,
             SweepState::Failed { swept_before: true, .. } => {
-                swept.as_ref().filter(|trouble| trouble.again == Again::OnChange)
+                swept.as_ref().filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED)
             }
             SweepState::Pending | SweepState::Failed { .. } => swept.as_ref(),
         };

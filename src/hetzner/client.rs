@@ -244,6 +244,20 @@ impl HetznerApi for HetznerClient {
         Ok(document.actions.into_iter().map(|action| self.redacted(action)).collect())
     }
 
+    async fn apply_firewall(
+        &self,
+        id: FirewallId,
+        server: ServerId,
+    ) -> Result<Vec<Action>, CloudError> {
+        let path: [&dyn fmt::Display; 4] = [&"firewalls", &id, &"actions", &"apply_to_resources"];
+        let target = serde_json::json!({"type": "server", "server": {"id": server.0}});
+        let body = serde_json::json!({"apply_to": [target]});
+        let request =
+            Request::new("apply_firewall", Method::POST, path, Priority::Normal).json(&body);
+        let document: ActionsDocument = self.write(request).await?;
+        Ok(document.actions.into_iter().map(|action| self.redacted(action)).collect())
+    }
+
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError> {
         self.delete(Request::new(
             "delete_firewall",

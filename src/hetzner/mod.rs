@@ -96,6 +96,13 @@ pub trait HetznerApi: Send + Sync {
         rules: &[FirewallRule],
     ) -> Result<Vec<Action>, CloudError>;
 
+    /// Puts a firewall in front of a server.
+    async fn apply_firewall(
+        &self,
+        id: FirewallId,
+        server: ServerId,
+    ) -> Result<Vec<Action>, CloudError>;
+
     /// Deletes a firewall; [`ResourceInUse`](crate::cloud::ErrorKind::ResourceInUse) can last a
     /// while after its last server has gone.
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError>;

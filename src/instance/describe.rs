@@ -9,6 +9,9 @@ use crate::cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId};
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::AttachFirewall(_, server) => {
+                write!(formatter, "put the pool's firewall back in front of server {server}")
+            }
             Self::RecordEpoch(_) => {
                 formatter.write_str("record the epoch of a new server in the status")
             }

@@ -83,9 +83,15 @@ impl Failure {
             (_, Classification::Terminal) => Retry::Changed,
             (_, Classification::Retry | Classification::Confirm) => Retry::BackOff,
         };
-        let said = error.message();
-        let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
-        let message = format!("{cloud} refused {operation}: {}{said}; {remedy}", error.reason());
+        let message = if matches!(reason, reason::CLOUD_UNAVAILABLE | reason::RATE_LIMITED) {
+            // A cloud in trouble words it differently each time, with the id of the request in it;
+            // a status that changed each time would wake its own instance up. The words are logged.
+            format!("{cloud} gives no usable answer to {operation}; {remedy}")
+        } else {
+            let said = error.message();
+            let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
+            format!("{cloud} refused {operation}: {}{said}; {remedy}", error.reason())
+        };
         Self { part, reason, message, retry }
     }
 

@@ -80,6 +80,7 @@ pub(super) fn wanted() -> Wanted {
         subject: subject(),
         account: AccountId::parse("0123456789abcdef0123456789abcdef").unwrap(),
         placements: vec![Placement { server_type: "cx33".to_owned(), location: "fsn1".to_owned() }],
+        firewall: crate::hetzner::FirewallId(5),
         image: "debian-13".to_owned(),
         ipv4: true,
         ssh: None,

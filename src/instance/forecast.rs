@@ -22,7 +22,10 @@ use crate::{
     api::{OpenClawInstanceStatus, instance::ServerStatus},
     cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
     credentials::secret_source::CredentialSource,
-    hetzner::{Named, Protection, PublicNet, Server, ServerId, ServerStatus as Power},
+    hetzner::{
+        AppliedFirewall, FirewallId, FirewallStatus, Named, Protection, PublicNet, Server,
+        ServerId, ServerStatus as Power,
+    },
     names,
 };
 
@@ -116,6 +119,11 @@ impl Model<'_> {
                 let server = new_server(self.wanted, seen.epoch);
                 seen.server = ServerSight::Present(Box::new(server));
                 seen.agent = AgentSight::NotAsked;
+            }
+            Step::AttachFirewall(firewall, _) => {
+                if let ServerSight::Present(server) = &mut seen.server {
+                    server.public_net.firewalls.push(applied(*firewall));
+                }
             }
             Step::DeleteServer(_) => {
                 seen.server = ServerSight::Gone;
@@ -309,6 +317,10 @@ pub fn enrolled(
     AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
 }
 
+fn applied(id: FirewallId) -> AppliedFirewall {
+    AppliedFirewall { id, status: FirewallStatus::Applied }
+}
+
 /// A server of this life at the first placement.
 pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
     let place = wanted.placements.first();
@@ -323,7 +335,7 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
             name: place.map(|place| place.server_type.clone()).unwrap_or_default(),
         },
         location: place.map(|place| Named { name: place.location.clone() }),
-        public_net: PublicNet::default(),
+        public_net: PublicNet { firewalls: vec![applied(wanted.firewall)], ..PublicNet::default() },
         locked: false,
         protection: Protection::default(),
     }

@@ -13,7 +13,7 @@ use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
     cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId},
     credentials::secret_source::SecretVersion,
-    hetzner::ServerId,
+    hetzner::{FirewallId, ServerId},
 };
 
 /// One thing to do. Each can be repeated.
@@ -38,6 +38,8 @@ pub enum Step {
     },
     /// Make the server.
     CreateServer,
+    /// Put the pool's firewall in front of the server.
+    AttachFirewall(FirewallId, ServerId),
     /// Delete the server that a person asked to have replaced.
     DeleteServer(ServerId),
     /// Hand a customer's value to the agent.

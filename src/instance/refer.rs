@@ -21,7 +21,7 @@ use crate::{
     },
     cloudflare::AccountId,
     credentials::secret_source::{CredentialEntry, parse_entries},
-    hetzner::ServerId,
+    hetzner::{FirewallId, ServerId},
     openclaw,
 };
 
@@ -81,6 +81,7 @@ pub fn wanted(
     instance: &OpenClawInstance,
     subject: Subject,
     pool: Pool<'_>,
+    firewall: FirewallId,
     (release_name, release): (&str, &OpenClawReleaseSpec),
 ) -> Result<Wanted, Refused> {
     check_place(&subject, pool)?;
@@ -120,6 +121,7 @@ pub fn wanted(
         subject,
         account,
         placements: placements(&types, &locations),
+        firewall,
         image: offers.image.clone(),
         ipv4: spec.server.ipv4.unwrap_or(true),
         ssh: offers.ssh.clone(),

@@ -66,11 +66,22 @@ fn forbidden(seen: &Observed) -> bool {
 }
 
 /// The server exists and runs.
-pub fn plan(_: &Wanted, seen: &Observed, timing: Timing) -> Part {
+pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
     let Some(server) = seen.server.present() else {
         let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "The server is being made");
         return Part { look: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
     };
+    if server.status != ServerStatus::Deleting
+        && !server.public_net.firewalls.iter().any(|applied| applied.id == wanted.firewall)
+    {
+        // Taken off by somebody, or deleted and made anew with the pool's consent.
+        let verdict = Verdict::no(
+            ServerReady,
+            reason::PROGRESSING,
+            "The server stands without the pool's firewall, which is being put in front of it again",
+        );
+        return Part::todo(Step::AttachFirewall(wanted.firewall, server.id), verdict);
+    }
     match &server.status {
         ServerStatus::Off | ServerStatus::Stopping => Part::wait(
             Verdict::no(

@@ -14,8 +14,8 @@ use crate::{
     api::{instance::DeletionPolicy, pool::SshSpec},
     cloudflare::AccountId,
     credentials::{refusal::Refusal, secret_source::CredentialRequest},
-    hetzner::ServerId,
-    names::ServerIdentity,
+    hetzner::{FirewallId, ServerId},
+    names::{self, ServerIdentity},
 };
 
 /// What one instance should be.
@@ -27,6 +27,8 @@ pub struct Wanted {
     pub account: AccountId,
     /// Server type and location, in the order in which they are tried; never empty.
     pub placements: Vec<Placement>,
+    /// The pool's firewall, which stands before the server all its life.
+    pub firewall: FirewallId,
     /// The image that the server boots.
     pub image: String,
     /// Whether it gets a public IPv4 address.
@@ -79,17 +81,19 @@ pub struct Subject {
 impl Subject {
     /// The host name of the dashboard.
     pub fn dashboard_host(&self) -> String {
-        format!("{}.{}", self.hostname, self.domain)
+        let [dashboard, _] = self.hosts();
+        dashboard
     }
 
     /// The host name of the management API.
     pub fn management_host(&self) -> String {
-        format!("{}-mgmt.{}", self.hostname, self.domain)
+        let [_, management] = self.hosts();
+        management
     }
 
     /// Both host names.
     pub fn hosts(&self) -> [String; 2] {
-        [self.dashboard_host(), self.management_host()]
+        names::hosts(&self.hostname, &self.domain)
     }
 
     /// The labels of its server in the life called `epoch`.

@@ -84,6 +84,9 @@ impl HetznerApi for Fakes {
         self.state().selectors.push(format!("{selector:?}"));
         self.list(|state| &state.servers)
     }
+    async fn apply_firewall(&self, _: FirewallId, _: ServerId) -> Result<Vec<Action>, CloudError> {
+        unasked()
+    }
     async fn get_server(&self, _: Priority, _: ServerId) -> Result<Option<Server>, CloudError> {
         unasked()
     }

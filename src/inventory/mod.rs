@@ -43,7 +43,28 @@ struct Seen {
     tunnels: Table<TunnelId, Tunnel>,
     records: Table<RecordId, DnsRecord>,
     swept: Option<Timestamp>,
-    changed: BTreeSet<InstanceId>,
+    changed: Changed,
+}
+
+/// What came, went or became different.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Changed {
+    /// Whose things.
+    pub instances: BTreeSet<InstanceId>,
+    /// Names of DNS records that are nobody's here: some instance may have waited for such a name.
+    pub foreign_hosts: BTreeSet<String>,
+}
+
+impl Changed {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.instances.is_empty() && self.foreign_hosts.is_empty()
+    }
+
+    fn append(&mut self, mut other: Self) {
+        self.instances.append(&mut other.instances);
+        self.foreign_hosts.append(&mut other.foreign_hosts);
+    }
 }
 
 /// What an inventory knows of one instance.
@@ -84,8 +105,8 @@ impl Inventory {
         )?;
         let mut seen = self.lock();
         let installation = self.installation;
-        let mut changed = BTreeSet::new();
-        let mut note = |owner: Option<InstanceId>| changed.extend(owner);
+        let mut changed = Changed::default();
+        let mut note = |owner: Option<InstanceId>| changed.instances.extend(owner);
         seen.servers.replace(servers, |server| server.id, mark, |s| note(s.owner(installation)));
         seen.tunnels.replace(
             tunnels,
@@ -97,15 +118,18 @@ impl Inventory {
             records,
             |record| record.id.clone(),
             mark,
-            |r| note(r.owner(installation)),
+            |record| match record.owner(installation) {
+                Some(owner) => drop(changed.instances.insert(owner)),
+                None => drop(changed.foreign_hosts.insert(record.name.clone())),
+            },
         );
         seen.swept = Some(Timestamp::now());
-        seen.changed.append(&mut changed);
+        seen.changed.append(changed);
         Ok(())
     }
 
-    /// The instances of which something came, went or changed since this was asked last.
-    pub fn take_changed(&self) -> BTreeSet<InstanceId> {
+    /// What came, went or changed since this was asked last.
+    pub fn take_changed(&self) -> Changed {
         std::mem::take(&mut self.lock().changed)
     }
 

@@ -80,8 +80,8 @@ async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
     let mut names: Vec<_> = view.records.iter().map(|record| record.name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["ada.example.com", "moved.example.com"]);
-    assert_eq!(inventory.take_changed(), BTreeSet::from([ADA, BOB]));
-    assert_eq!(inventory.take_changed(), BTreeSet::new());
+    assert_eq!(inventory.take_changed().instances, BTreeSet::from([ADA, BOB]));
+    assert_eq!(inventory.take_changed().instances, BTreeSet::new());
     assert!(
         clouds.state().selectors[0].contains(&OURS.to_string()),
         "{:?}",
@@ -96,7 +96,7 @@ async fn a_server_of_another_installation_is_nobodys() {
     let inventory = inventory(&clouds);
     inventory.sweep().await.unwrap();
     assert_eq!(inventory.view(ADA, HOSTS).servers, []);
-    assert_eq!(inventory.take_changed(), BTreeSet::new());
+    assert_eq!(inventory.take_changed().instances, BTreeSet::new());
 }
 
 #[tokio::test]
@@ -105,13 +105,13 @@ async fn only_those_of_which_something_changed_are_told() {
     clouds.state().servers = vec![server(1, ADA, OURS), server(2, BOB, OURS)];
     let inventory = swept(&clouds).await;
     inventory.sweep().await.unwrap();
-    assert_eq!(inventory.take_changed(), BTreeSet::new(), "nothing changed");
+    assert_eq!(inventory.take_changed().instances, BTreeSet::new(), "nothing changed");
     clouds.state().servers.retain(|server| server.id.0 == 2);
     inventory.sweep().await.unwrap();
-    assert_eq!(inventory.take_changed(), BTreeSet::from([ADA]), "a server went");
+    assert_eq!(inventory.take_changed().instances, BTreeSet::from([ADA]), "a server went");
     clouds.state().records = vec![record("bob.example.com", Some(BOB))];
     inventory.sweep().await.unwrap();
-    assert_eq!(inventory.take_changed(), BTreeSet::from([BOB]), "a record came");
+    assert_eq!(inventory.take_changed().instances, BTreeSet::from([BOB]), "a record came");
 }
 
 #[tokio::test]
@@ -161,7 +161,7 @@ async fn a_sweep_that_fails_changes_nothing() {
     inventory.sweep().await.unwrap_err();
     assert_eq!(inventory.view(ADA, HOSTS).servers.len(), 1);
     assert_eq!(inventory.swept(), at);
-    assert_eq!(inventory.take_changed(), BTreeSet::new());
+    assert_eq!(inventory.take_changed().instances, BTreeSet::new());
 }
 
 #[tokio::test]

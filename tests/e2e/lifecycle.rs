@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::tenant::{ANTHROPIC_KEY, Tenant};
 
-fn writes(requests: &[Value]) -> Vec<String> {
+pub(crate) fn writes(requests: &[Value]) -> Vec<String> {
     let line = |request: &Value| {
         let (method, path) = (request["method"].as_str()?, request["path"].as_str()?);
         (method != "GET").then(|| format!("{method} {path}"))
@@ -14,7 +14,7 @@ fn writes(requests: &[Value]) -> Vec<String> {
     requests.iter().filter_map(line).collect()
 }
 
-async fn make_ada(tenant: &Tenant) -> Value {
+pub(crate) async fn make_ada(tenant: &Tenant) -> Value {
     let sealed = tenant.seal("ada-keys", ANTHROPIC_KEY).await;
     tenant.apply_secret("ada-keys", "ada", &[("anthropic", &sealed)]).await;
     let reference = json!({"name": "ada-keys", "key": "anthropic"});

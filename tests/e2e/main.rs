@@ -8,10 +8,12 @@
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
 mod credentials;
+mod drift;
+mod faults;
 mod lifecycle;
-mod recovery;
 mod stage;
 mod tenant;
+mod trouble;
 mod updates;
 
 use std::{process::ExitCode, sync::Arc};
@@ -44,14 +46,6 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(credentials::a_deleted_instance_takes_its_undelivered_secrets_with_it),
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
-        scenario!(recovery::a_server_that_somebody_deleted_is_made_anew),
-        scenario!(recovery::a_deleted_or_bent_dns_record_is_put_right_by_the_sweep),
-        scenario!(recovery::edited_ingress_rules_are_put_right),
-        scenario!(recovery::a_deleted_tunnel_leaves_the_server_alone_until_a_person_asks),
-        scenario!(recovery::a_lost_status_is_found_again_without_a_new_object),
-        scenario!(recovery::many_servers_that_vanish_at_once_are_not_made_anew_unasked),
-        scenario!(recovery::a_token_of_another_project_neither_makes_nor_forgets_servers),
-        scenario!(recovery::what_is_somebody_elses_is_left_untouched),
         scenario!(
             updates::a_configuration_that_openclaw_rejects_is_rolled_back_and_a_right_one_heals
         ),
@@ -64,6 +58,28 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(
             updates::the_dashboards_secret_opens_the_dashboard_and_a_foreign_one_is_left_alone
         ),
+        scenario!(drift::a_server_that_vanishes_is_made_anew_and_its_keys_are_asked_for),
+        scenario!(drift::dns_records_that_somebody_changes_are_set_again),
+        scenario!(drift::ingress_rules_that_somebody_changes_are_set_again),
+        scenario!(drift::a_tunnel_that_somebody_deletes_is_told_and_a_rebuild_heals_it),
+        scenario!(drift::a_token_of_another_project_stops_everything_until_it_is_swapped_back),
+        scenario!(drift::a_firewall_that_somebody_deletes_stops_the_pool_until_a_person_says_so),
+        scenario!(drift::servers_that_vanish_all_at_once_are_made_anew_only_when_a_person_says_so),
+        scenario!(drift::a_status_that_was_lost_is_rebuilt_without_touching_the_clouds),
+        scenario!(drift::a_foreign_dns_record_is_left_alone_and_its_removal_heals),
+        scenario!(drift::a_foreign_server_of_the_same_name_is_left_alone),
+        scenario!(faults::a_refused_server_is_told_with_its_remedy_and_not_tried_in_a_loop),
+        scenario!(faults::messages_that_differ_each_time_cause_no_hot_loop),
+        scenario!(faults::what_is_out_of_stock_falls_back_to_the_next_place_and_type),
+        scenario!(faults::answers_that_are_lost_lead_to_exactly_one_of_each),
+        scenario!(faults::answers_that_cannot_be_read_lead_to_exactly_one_of_each),
+        scenario!(faults::a_cloud_that_hangs_leads_to_exactly_one_server),
+        scenario!(faults::a_token_that_cloudflare_refuses_stops_one_pool_and_no_other),
+        scenario!(faults::an_expired_token_heals_when_its_secret_is_replaced),
+        scenario!(faults::a_missing_token_secret_is_named_and_heals),
+        scenario!(faults::a_deletion_that_is_refused_keeps_the_finalizer_and_heals),
+        scenario!(faults::an_instance_goes_while_its_server_is_being_deleted_by_somebody),
+        scenario!(faults::words_that_nobody_knows_are_tolerated),
     ]
 }
 

@@ -60,6 +60,11 @@ pub struct RequestCount {
     pub count: u64,
 }
 
+#[derive(Deserialize)]
+struct Fault {
+    id: u64,
+}
+
 /// A running simulator. Dropping it ends it, its servers and their files.
 #[derive(Debug)]
 pub struct Simulator {
@@ -174,10 +179,22 @@ impl Simulator {
         self.put(&format!("/admin/cloudflare/accounts/{id}"), account).await
     }
 
-    /// Adds a fault.
-    pub async fn add_fault(&self, fault: &Value) -> Result<(), SimulatorError> {
+    /// Adds a fault, and gives its id.
+    pub async fn add_fault(&self, fault: &Value) -> Result<u64, SimulatorError> {
         let request = self.http.post(self.admin("/admin/faults")).json(fault);
-        answer("POST /admin/faults", request).await.map(drop)
+        let fault: Fault = answer("POST /admin/faults", request).await?.json().await?;
+        Ok(fault.id)
+    }
+
+    /// Takes one fault away; one that has struck as often as it should is gone already.
+    pub async fn remove_fault(&self, id: u64) -> Result<(), SimulatorError> {
+        let request = self.http.delete(self.admin(&format!("/admin/faults/{id}")));
+        match request.send().await?.error_for_status_ref() {
+            Err(error) if error.status() != Some(reqwest::StatusCode::NOT_FOUND) => {
+                Err(error.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes all faults away.

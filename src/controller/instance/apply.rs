@@ -12,14 +12,17 @@ use crate::{
         instance::ServerStatus,
     },
     cloud::{CloudError, Conflict, ErrorKind, Priority},
-    cloudflare::{CreateTunnel, Tunnel, TunnelConfiguration, TunnelId},
+    cloudflare::{CreateTunnel, DnsRecord, Tunnel, TunnelConfiguration, TunnelId},
     cluster::{ClusterError, DashboardAccess},
     credentials::{
         courier::{OwnCredential, Parcel, Recipient, prepare, prepare_own},
         key_ring::KeyRing,
+        secret_source::SecretVersion,
     },
     dns::DnsChange,
-    hetzner::{CreateServer, CreatedServer, Server},
+    hetzner::{
+        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId,
+    },
     instance::{
         Failure, Observed, Step, Wanted,
         observed::{AgentSight, AgentView, ServerSight},
@@ -72,7 +75,10 @@ impl From<ClusterError> for Trouble {
 
 /// Turns a cloud's error into the failure of a part.
 fn failed(part: ConditionType) -> impl Fn(CloudError) -> Trouble {
-    move |error| Failure::of_cloud(part, &error).into()
+    move |error| {
+        tracing::warn!(%error, "a call to a cloud failed");
+        Failure::of_cloud(part, &error).into()
+    }
 }
 
 impl Hands<'_> {
@@ -101,13 +107,19 @@ impl Hands<'_> {
             Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, seen).await,
             Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, seen).await,
             Step::EnsureRecords { posts, patches } => {
-                let change = DnsChange::Ensure { posts, patches };
-                let records = self
-                    .pool
-                    .dns
-                    .apply(change)
-                    .await
-                    .map_err(failed(ConditionType::RoutesReady))?;
+                let records = match self.pool.dns.apply(DnsChange::Ensure { posts, patches }).await
+                {
+                    // Made before, and the answer was lost: no need to wait for the next sweep.
+                    Err(error)
+                        if matches!(
+                            error.kind,
+                            ErrorKind::Conflict(Conflict::RecordExists | Conflict::HostExists)
+                        ) =>
+                    {
+                        self.find_records(error, seen).await?
+                    }
+                    records => records.map_err(failed(ConditionType::RoutesReady))?,
+                };
                 for record in records {
                     self.pool.inventory.note_record(record.clone());
                     seen.records.retain(|known| known.name != record.name);
@@ -116,6 +128,7 @@ impl Hands<'_> {
                 Ok(())
             }
             Step::CreateServer => self.create_server(seen).await,
+            Step::AttachFirewall(firewall, id) => self.attach_firewall(firewall, id, seen).await,
             Step::DeleteServer(id) => {
                 self.pool
                     .hetzner
@@ -159,17 +172,7 @@ impl Hands<'_> {
                 }
             }
             Step::DeleteSecret { name, version, recreated } => {
-                let namespace = &self.wanted.subject.namespace;
-                self.controller.cluster.delete_secret(namespace, &name, Some(&version)).await?;
-                tracing::info!(secret = name, "deleted a Secret whose values are all receipted");
-                seen.bundles.retain(|bundle| bundle.secret != name);
-                seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
-                for known in &mut seen.status.credentials {
-                    let again =
-                        recreated.iter().any(|credential| credential.as_str() == known.name);
-                    known.recreated += u32::from(again);
-                }
-                Ok(())
+                self.delete_secret(name, &version, &recreated, seen).await
             }
             Step::WriteDashboardSecret(name) => {
                 let subject = &self.wanted.subject;
@@ -188,6 +191,26 @@ impl Hands<'_> {
                 Ok(())
             }
         }
+    }
+
+    async fn delete_secret(
+        &self,
+        name: String,
+        version: &SecretVersion,
+        recreated: &[CredentialName],
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let namespace = &self.wanted.subject.namespace;
+        self.controller.cluster.delete_secret(namespace, &name, Some(version)).await?;
+        tracing::info!(secret = name, "deleted a Secret whose values are all receipted");
+        seen.bundles.retain(|bundle| bundle.secret != name);
+        seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
+        for known in &mut seen.status.credentials {
+            let again =
+                recreated.iter().any(|credential| credential.as_str() == known.name);
+            known.recreated += u32::from(again);
+        }
+        Ok(())
     }
 
     fn comes_from(&self, credential: &CredentialName, secret: &str) -> bool {
@@ -216,6 +239,31 @@ impl Hands<'_> {
         seen.own_tokens =
             Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
         Ok(())
+    }
+
+    /// The instance's records at its host names that were not seen yet; without any the conflict is
+    /// with somebody else's, which the next sweep shows.
+    async fn find_records(
+        &self,
+        conflict: CloudError,
+        seen: &Observed,
+    ) -> Result<Vec<DnsRecord>, Trouble> {
+        let subject = &self.wanted.subject;
+        let comment = names::record_comment(subject.installation, subject.instance, "", "");
+        let comment = comment.trim_end_matches('/');
+        let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
+        let found = cloudflare.list_dns_records(Priority::Normal, zone, comment).await;
+        let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let hosts = subject.hosts();
+        found.retain(|record| {
+            record.owner(subject.installation) == Some(subject.instance)
+                && hosts.contains(&record.name)
+                && !seen.records.iter().any(|known| known.id == record.id)
+        });
+        if found.is_empty() {
+            return Err(failed(ConditionType::RoutesReady)(conflict));
+        }
+        Ok(found)
     }
 
     fn tunnel_secret(
@@ -370,6 +418,23 @@ impl Hands<'_> {
             },
             failed(part),
         ))
+    }
+
+    async fn attach_firewall(
+        &self,
+        firewall: FirewallId,
+        id: ServerId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
+        let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
+        applied.map_err(failed(ConditionType::ServerReady))?;
+        if let ServerSight::Present(server) = &mut seen.server {
+            let status = FirewallStatus::Pending;
+            server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
+            self.pool.inventory.note_server(server.as_ref().clone());
+        }
+        Ok(())
     }
 
     fn server_request(

@@ -3,7 +3,10 @@
 
 use super::{Controller, Look, recorded_id};
 use crate::{
-    api::{FINALIZER, OpenClawInstance, conditions::ConditionType},
+    api::{
+        FINALIZER, OpenClawInstance,
+        conditions::{ConditionType, reason},
+    },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, RecordId, TunnelId},
     cluster::{ClusterError, InstanceKey},
@@ -39,6 +42,14 @@ impl Controller {
                 return self.deletion_failed(instance, &failure).await;
             }
         };
+        // In another project everything looks gone, and what is not seen must not be forgotten.
+        if let Err(blocked) = &pool.facilities
+            && blocked.reason == reason::PROJECT_CHANGED
+        {
+            let message = format!("HostingPool {} cannot be used: {}", pool.name, blocked.message);
+            let failure = Failure::passing(ConditionType::Ready, reason::POOL_NOT_READY, message);
+            return self.deletion_failed(instance, &failure).await;
+        }
         let subject = self.subject(instance, id, &pool);
         let old = instance.status.clone().unwrap_or_default();
         let status = status::of_deletion(&old, None, instance.metadata.generation, self.now());

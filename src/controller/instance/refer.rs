@@ -58,11 +58,12 @@ impl Controller {
         id: InstanceId,
     ) -> Result<Referred, Refused> {
         let pool = self.pool(&instance.spec.pool)?;
-        if let Err(blocked) = &pool.facilities {
+        let facilities = pool.facilities.as_ref().map_err(|blocked| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
-            return Err(Refused::waiting(reason::POOL_NOT_READY, message));
-        }
+            Refused::waiting(reason::POOL_NOT_READY, message)
+        })?;
+        let firewall = facilities.firewall;
         let name = refer::release_name(instance, of(&pool))?;
         let named = |release: &OpenClawRelease| release.name_any() == name;
         let found = self.releases.find(|release| release.0.as_ref().is_ok_and(named));
@@ -74,7 +75,7 @@ impl Controller {
                 Refused::waiting(reason::RELEASE_NOT_FOUND, message)
             })?;
         let subject = self.subject(instance, id, &pool);
-        let wanted = refer::wanted(instance, subject, of(&pool), (name, &release.spec))?;
+        let wanted = refer::wanted(instance, subject, of(&pool), firewall, (name, &release.spec))?;
         self.check_others(instance, &wanted.subject, &pool)?;
         self.check_records(&wanted.subject, &pool)?;
         self.check_master_key(instance)?;

@@ -14,7 +14,6 @@ use kube::{
         watcher,
     },
 };
-use moorage_wire::InstanceId;
 use serde::de::DeserializeOwned;
 
 use super::{GuardedInstance, recorded_id};
@@ -25,6 +24,7 @@ use crate::{
         queue::{self, Trigger},
         references::WATCH_TIMEOUT_SECONDS,
     },
+    names,
     pool::PoolState,
 };
 
@@ -135,12 +135,22 @@ pub(super) fn sweeps(
 
 fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<GuardedInstance>> {
     let running = ctx.pools.all().into_iter().filter_map(|state| match state {
-        PoolState::Running(pool) => Some(pool.inventory.take_changed()),
+        PoolState::Running(pool) => Some(pool),
         PoolState::Blocked(_) => None,
     });
-    let ids: std::collections::BTreeSet<InstanceId> = running.flatten().collect();
-    if ids.is_empty() {
-        return Vec::new();
-    }
-    matching(instances, |instance| recorded_id(instance).is_some_and(|id| ids.contains(&id)))
+    let concerned = running.flat_map(|pool| {
+        let changed = pool.inventory.take_changed();
+        if changed.is_empty() {
+            return Vec::new();
+        }
+        let domain = &pool.spec.cloudflare.domain;
+        matching(instances, |instance| {
+            recorded_id(instance).is_some_and(|id| changed.instances.contains(&id))
+                || instance.spec.pool == pool.name
+                    && names::hosts(&instance.spec.hostname, domain)
+                        .iter()
+                        .any(|host| changed.foreign_hosts.contains(host))
+        })
+    });
+    concerned.collect()
 }

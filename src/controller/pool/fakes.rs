@@ -208,6 +208,10 @@ impl HetznerApi for Fakes {
         fate.answer(Vec::new())
     }
 
+    async fn apply_firewall(&self, _: FirewallId, _: ServerId) -> Result<Vec<Action>, CloudError> {
+        unreachable!("a pool does not touch servers")
+    }
+
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError> {
         let (mut state, fate) = self.write(H, "delete_firewall")?;
         let gone = removed(&mut state.firewalls, |each| each.id == id);

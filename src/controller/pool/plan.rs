@@ -107,7 +107,7 @@ impl Trouble {
             ErrorKind::Unauthorized => (
                 reason::UNAUTHORIZED,
                 format!(
-                    "{cloud} does not accept the API token of {token_secret}. Put a valid one into it; nothing is tried until it changes."
+                    "{cloud} does not accept the API token of {token_secret}. Put a valid one into it; it is tried again when the Secret changes, and every few minutes."
                 ),
             ),
             ErrorKind::Forbidden { .. } => (
@@ -152,7 +152,6 @@ impl Trouble {
             ),
         };
         let again = match error.classify() {
-            Classification::Terminal if error.kind == ErrorKind::Unauthorized => Again::OnChange,
             Classification::Terminal => Again::Slowly,
             Classification::RetryAfter(pause) => Again::After(pause),
             Classification::Retry | Classification::Confirm => Again::Backoff,
@@ -354,7 +353,7 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(7);
 
     #[rstest]
-    #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::OnChange)]
+    #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::Slowly)]
     #[case(ErrorKind::Forbidden { read_only: true }, reason::FORBIDDEN, Again::Slowly)]
     #[case(ErrorKind::RateLimited { retry_after: PAUSE }, reason::RATE_LIMITED, Again::After(PAUSE))]
     #[case(ErrorKind::Conflict(Conflict::NameTaken), reason::CLOUD_REJECTED, Again::Backoff)]

@@ -10,7 +10,10 @@ use std::{
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 use moorage_wire::InstallationId;
-use tokio::{sync::watch, time::Instant};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
@@ -25,7 +28,7 @@ use crate::{
 };
 
 use super::{
-    PoolSettings,
+    PoolSettings, SLOWLY,
     apply::Outcome,
     plan::{Again, ParsedSpec, SweepState, Trouble},
 };
@@ -134,6 +137,7 @@ pub(super) struct Session {
     pub(super) inventory: Arc<Inventory>,
     pub(super) dns: Arc<DnsQueue>,
     sweep: watch::Receiver<SweepState>,
+    now: Arc<Notify>,
     remembered: Mutex<Option<Remembered>>,
     /// Ends the sweeping task.
     _sweeping: DropGuard,
@@ -142,6 +146,11 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn sweep(&self) -> SweepState {
         self.sweep.borrow().clone()
+    }
+
+    /// Sweeps without waiting for the end of a pause.
+    pub(super) fn sweep_now(&self) {
+        self.now.notify_one();
     }
 
     pub(super) fn remembered(&self) -> Option<Remembered> {
@@ -253,12 +262,14 @@ impl Sessions {
         let dns = Arc::new(DnsQueue::new(Arc::clone(&cloudflare), zone));
         let (news, sweep) = watch::channel(SweepState::Pending);
         let stop = self.shutdown.child_token();
+        let now = Arc::new(Notify::new());
         let sweeper = Sweeper {
             pool: pool.to_owned(),
             inventory: Arc::clone(&inventory),
             interval: self.sweep_interval,
             news,
             wake: Arc::clone(&self.wake),
+            now: Arc::clone(&now),
         };
         let stopped = stop.clone();
         tokio::spawn(async move { stopped.run_until_cancelled(sweeper.run()).await });
@@ -269,6 +280,7 @@ impl Sessions {
             inventory,
             dns,
             sweep,
+            now,
             remembered: Mutex::default(),
             _sweeping: stop.drop_guard(),
         }
@@ -282,6 +294,7 @@ struct Sweeper {
     interval: Duration,
     news: watch::Sender<SweepState>,
     wake: Arc<dyn Fn(&str) + Send + Sync>,
+    now: Arc<Notify>,
 }
 
 impl Sweeper {
@@ -293,16 +306,17 @@ impl Sweeper {
             let pause = match &state {
                 SweepState::Failed { error, .. } => {
                     tracing::warn!(pool = self.pool, %error, "a sweep failed");
-                    match Trouble::cloud(error, "").again {
-                        // The token is refused: asking on would spend the budget for nothing.
-                        Again::OnChange => None,
-                        Again::After(pause) => Some(pause.max(backoff.next(&(), random()))),
-                        Again::Backoff | Again::Slowly => Some(backoff.next(&(), random())),
+                    let trouble = Trouble::cloud(error, "");
+                    match trouble.again {
+                        // A refused token: it may be mended at the cloud, of which nothing tells here.
+                        _ if trouble.blocked.reason == reason::UNAUTHORIZED => SLOWLY,
+                        Again::After(pause) => pause.max(backoff.next(&(), random())),
+                        _ => backoff.next(&(), random()),
                     }
                 }
                 SweepState::Done | SweepState::Pending => {
                     backoff.reset(&());
-                    Some(self.interval)
+                    self.interval
                 }
             };
             let changed = self.news.send_if_modified(|old| {
@@ -313,8 +327,8 @@ impl Sweeper {
             if changed {
                 (self.wake)(&self.pool);
             }
-            let Some(pause) = pause else { return };
-            tokio::time::sleep(pause).await;
+            // A person who asks does not wait for a pause to end.
+            let _ = tokio::time::timeout(pause, self.now.notified()).await;
         }
     }
 }

@@ -56,6 +56,7 @@ const TYPES: &[TypeRow] = &[
     shared(45, "cax11", (2, 4.0, 40), "arm", EU),
     shared(93, "cax21", (4, 8.0, 80), "arm", EU),
     shared(108, "cpx22", (2, 4.0, 80), "x86", EVERYWHERE),
+    shared(109, "cpx32", (4, 8.0, 160), "x86", EVERYWHERE),
     shared(114, "cx23", (2, 4.0, 40), "x86", EU),
     shared(115, "cx33", (4, 8.0, 80), "x86", EU),
     shared(116, "cx43", (8, 16.0, 160), "x86", EU),

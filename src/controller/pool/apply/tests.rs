@@ -312,7 +312,7 @@ async fn a_refused_token_stalls_the_pool_and_names_the_secret() {
     world.fakes.state().refuse = Some((Cloud::Cloudflare, ErrorKind::Unauthorized));
     let (outcome, _) = world.pass(true).await;
     let trouble = outcome.trouble.unwrap();
-    assert_eq!((trouble.blocked.reason, trouble.again), (reason::UNAUTHORIZED, Again::OnChange));
+    assert_eq!((trouble.blocked.reason, trouble.again), (reason::UNAUTHORIZED, Again::Slowly));
     assert!(trouble.blocked.message.contains("Secret moorage-system/cloudflare (key token)"));
     assert!(world.status.conditions.iter().any(|condition| condition.type_ == "Stalled"));
 }
