@@ -187,30 +187,6 @@ pub(crate) async fn a_missing_token_secret_is_named_and_heals(tenant: Tenant) {
     tenant.until_ready("ada").await;
 }
 
-pub(crate) async fn a_deletion_that_is_refused_keeps_the_finalizer_and_heals(tenant: Tenant) {
-    tenant.make("ada").await;
-    let refuses = json!({
-        "kind": "status", "status": 401, "code": "unauthorized", "times": null, "method": "DELETE",
-    });
-    let refuses = tenant.fault("hetzner", refuses).await;
-    tenant.delete_instance("ada").await;
-    let said = tenant.until_reason("ada", "Ready", "Unauthorized").await;
-    assert!(said.contains("delete_server") && said.contains("token Secret"), "{said}");
-    let tries = async || {
-        let requests = tenant.requests("hetzner").await;
-        requests.iter().filter(|request| request["method"] == "DELETE").count()
-    };
-    let before = tries().await;
-    tenant.stays("ada", Duration::from_secs(4)).await;
-    let more = tries().await - before;
-    assert!(more <= 2, "{more} more tries after it was told");
-    assert_eq!(tenant.cloud_objects().await.0.len(), 1);
-    tenant.lift(refuses).await;
-    tenant.look_now("ada").await;
-    tenant.until_gone("ada").await;
-    tenant.clouds_until("nothing", |now| now.counts() == (0, 0, 0)).await;
-}
-
 pub(crate) async fn an_instance_goes_while_its_server_is_being_deleted_by_somebody(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     tenant.hetzner("DELETE", &format!("/servers/{}", server_id(&ada)), None).await;

@@ -77,7 +77,6 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(faults::a_token_that_cloudflare_refuses_stops_one_pool_and_no_other),
         scenario!(faults::an_expired_token_heals_when_its_secret_is_replaced),
         scenario!(faults::a_missing_token_secret_is_named_and_heals),
-        scenario!(faults::a_deletion_that_is_refused_keeps_the_finalizer_and_heals),
         scenario!(faults::an_instance_goes_while_its_server_is_being_deleted_by_somebody),
         scenario!(faults::words_that_nobody_knows_are_tolerated),
     ]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::api::{DeleteParams, Patch, PatchParams};
 use moorage::api::HostingPool;
-use moorage_testbed::{conditions, wait_until};
+use moorage_testbed::wait_until;
 use serde_json::{Value, json};
 
 use crate::{
@@ -124,16 +124,6 @@ impl Tenant {
         let new = self.until_ready(name).await;
         assert_ne!(new["status"]["server"]["epoch"], old["status"]["server"]["epoch"]);
         new
-    }
-
-    /// Shows that an instance's object stays as it is for a while.
-    pub(crate) async fn stays(&self, name: &str, span: Duration) {
-        let before = self.get(name).await.unwrap();
-        tokio::time::sleep(span).await;
-        let after = self.get(name).await.unwrap();
-        let version = |instance: &Value| instance["metadata"]["resourceVersion"].clone();
-        let (old, new) = (conditions(&before), conditions(&after));
-        assert_eq!(version(&before), version(&after), "{old} became {new}");
     }
 }
 
