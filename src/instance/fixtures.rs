@@ -214,6 +214,7 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::CheckRoutes(..) => "CheckRoutes",
         Step::EnsureRecords { .. } => "EnsureRecords",
         Step::CreateServer => "CreateServer",
+        Step::AttachFirewall(..) => "AttachFirewall",
         Step::DeleteServer(_) => "DeleteServer",
         Step::DeliverCredential(_) => "DeliverCredential",
         Step::DeliverGatewayToken => "DeliverGatewayToken",

@@ -206,8 +206,7 @@ impl Hands<'_> {
         seen.bundles.retain(|bundle| bundle.secret != name);
         seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
         for known in &mut seen.status.credentials {
-            let again =
-                recreated.iter().any(|credential| credential.as_str() == known.name);
+            let again = recreated.iter().any(|credential| credential.as_str() == known.name);
             known.recreated += u32::from(again);
         }
         Ok(())
