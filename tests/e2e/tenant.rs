@@ -428,13 +428,6 @@ impl Tenant {
         (list(&hetzner["servers"]), list(&tunnels["result"]), list(&records["result"]))
     }
 
-    /// The servers of the project that a token opens.
-    pub(crate) async fn servers_of(&self, token: &str) -> Vec<Value> {
-        let base = &self.stage.simulator.endpoints().hetzner;
-        let answer = call("GET", &format!("{base}/servers"), token, None).await;
-        answer["servers"].as_array().cloned().unwrap()
-    }
-
     /// Calls Hetzner's API as somebody with the project's token.
     pub(crate) async fn hetzner(&self, method: &str, path: &str, body: Option<Value>) -> Value {
         let base = &self.stage.simulator.endpoints().hetzner;
