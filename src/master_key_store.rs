@@ -1,5 +1,5 @@
 //! Where the master key comes from: a file (so a KMS or CSI volume), or a Secret that the first
-//! leader makes. It is made once, and only while there is no instance: a second key would lock the
+//! leader makes. It is made once, and only while no instance was claimed: a second key would lock the
 //! operator out of every server that runs. What derives from it is in `master_key`.
 
 use std::{
@@ -47,8 +47,10 @@ pub enum MasterKeySource {
 /// Tells whether anything depends on a master key already.
 #[async_trait]
 pub trait InstanceCensus: Send + Sync {
-    /// Whether any `OpenClawInstance` exists in any namespace, one that is being deleted included.
-    async fn any_instance_exists(&self) -> Result<bool, kube::Error>;
+    /// Whether any `OpenClawInstance` in any namespace was ever claimed, that is, has the finalizer
+    /// or an instance id; one that is being deleted included. Nothing depends on a key for the others,
+    /// which somebody may have applied before the operator first ran.
+    async fn any_instance_is_claimed(&self) -> Result<bool, kube::Error>;
 }
 
 /// Why there is no master key.
@@ -155,7 +157,7 @@ impl MasterKeyStore {
         }
     }
 
-    /// Reads the key, or makes it while no instance exists. Only the leader may call this.
+    /// Reads the key, or makes it while no instance was claimed. Only the leader may call this.
     pub async fn load_or_create(
         &self,
         census: &dyn InstanceCensus,
@@ -163,7 +165,7 @@ impl MasterKeyStore {
         if let Some(key) = self.load().await? {
             return Ok(key);
         }
-        let counted = census.any_instance_exists().await;
+        let counted = census.any_instance_is_claimed().await;
         if counted.map_err(failed("listing OpenClawInstances"))? {
             return Err(self.missing());
         }

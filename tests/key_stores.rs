@@ -28,12 +28,12 @@ use moorage_testbed::{Components, ControlPlane, Tool, Tools};
 use moorage_wire::{InstallationId, Secret, sealing::KeyStrength};
 use serde_json::json;
 
-/// As many instances as it says.
+/// Whether there are claimed instances.
 struct Instances(bool);
 
 #[async_trait]
 impl InstanceCensus for Instances {
-    async fn any_instance_exists(&self) -> Result<bool, kube::Error> {
+    async fn any_instance_is_claimed(&self) -> Result<bool, kube::Error> {
         Ok(self.0)
     }
 }

@@ -13,16 +13,24 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Namespace},
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Secret},
+        events::v1::Event,
+    },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Config,
-    api::PostParams,
+    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use moorage::api::OpenClawInstance;
 use moorage::leader::{Candidate, LEASE_NAME, LeaderError, LeaseTiming};
-use moorage_testbed::{Components, ControlPlane, Tool, Tools};
+use moorage_testbed::{
+    Components, ControlPlane, Tool, Tools, install_chart, service_account_kubeconfig,
+};
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 const NAMESPACE: &str = "moorage-system";
@@ -103,10 +111,15 @@ struct Operator {
 
 impl Operator {
     fn start(kubeconfig: &Path) -> Self {
+        Self::start_in(kubeconfig, &[])
+    }
+
+    fn start_in(kubeconfig: &Path, arguments: &[&str]) -> Self {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let address = format!("127.0.0.1:{port}");
         let process = Command::new(env!("CARGO_BIN_EXE_moorage"))
             .args(["run", "--http-listen", &address, "--namespace", NAMESPACE])
+            .args(arguments)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .kill_on_drop(true)
@@ -174,4 +187,136 @@ async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
     assert!(free.elapsed() < LeaseTiming::default().lasts / 2, "{:?}", free.elapsed());
     second.terminate().await;
     assert_eq!(holder(&client).await, None, "the lease is given up");
+}
+
+/// What an older version wrote, or somebody who edited the definitions: this version cannot read it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_object_in_etcd_that_cannot_be_read_is_told_and_nobody_else_notices() {
+    let Some(server) = control_plane().await else { return };
+    let client = server.client().await.unwrap();
+    make_namespace(&client).await;
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    let all = moorage::api::custom_resource_definitions();
+    for definition in &all {
+        definitions.create(&PostParams::default(), &anything_goes(definition)).await.unwrap();
+    }
+    let instances = instances(&client, NAMESPACE);
+    let spec = |hostname: Value, suspend: Value| json!({"pool": "nowhere", "hostname": hostname, "suspend": suspend});
+    let create = async |name: &str, spec: Value| {
+        let object = instance(name, &spec);
+        let created = || async { instances.create(&PostParams::default(), &object).await.ok() };
+        eventually("the definition is served", created).await;
+    };
+    create("broken", spec(json!("broken"), json!("yes"))).await;
+    // Not even its status can be written: a rule on the host name cannot be evaluated.
+    create("hopeless", spec(json!(5), json!(false))).await;
+    create("whole", spec(json!("whole"), json!(false))).await;
+    for definition in &all {
+        let name = definition.metadata.name.as_deref().unwrap();
+        let patch = Patch::Merge(json!({"spec": {"versions": definition.spec.versions}}));
+        definitions.patch(name, &PatchParams::default(), &patch).await.unwrap();
+    }
+
+    let operator = Operator::start(&server.kubeconfig());
+    let told = until_reason(&instances, "broken", "Malformed").await;
+    assert!(told.contains("spec.suspend: "), "{told}");
+    until_reason(&instances, "whole", "PoolNotFound").await;
+    let events = Api::<Event>::namespaced(client.clone(), NAMESPACE);
+    for (name, path) in [("broken", "spec.suspend: "), ("hopeless", "spec.hostname: ")] {
+        let note = eventually("an Event says so as well", || async {
+            let events = events.list(&ListParams::default()).await.unwrap();
+            events.into_iter().find_map(|event| {
+                let about = event.regarding?.name? == name;
+                event.note.filter(|_| about && event.reason.as_deref() == Some("Malformed"))
+            })
+        })
+        .await;
+        assert!(note.contains(path), "{note}");
+    }
+
+    let corrected = Patch::Merge(json!({"spec": {"suspend": false}}));
+    instances.patch("broken", &PatchParams::default(), &corrected).await.unwrap();
+    until_reason(&instances, "broken", "PoolNotFound").await;
+    operator.terminate().await;
+}
+
+fn instances(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    let resource = ApiResource::erase::<OpenClawInstance>(&());
+    Api::namespaced_with(client.clone(), namespace, &resource)
+}
+
+fn instance(name: &str, spec: &Value) -> DynamicObject {
+    let resource = ApiResource::erase::<OpenClawInstance>(&());
+    DynamicObject::new(name, &resource).data(json!({"spec": spec}))
+}
+
+/// Waits until the condition `Ready` has this reason, and gives its message.
+async fn until_reason(instances: &Api<DynamicObject>, name: &str, reason: &str) -> String {
+    eventually(reason, || async {
+        let object = instances.get(name).await.unwrap();
+        let conditions = object.data["status"]["conditions"].as_array()?;
+        let ready = conditions.iter().find(|condition| condition["type"] == "Ready")?;
+        let message = ready["message"].as_str()?.to_owned();
+        (ready["reason"] == reason).then_some(message)
+    })
+    .await
+}
+
+/// The definition without any rule for what an object holds.
+fn anything_goes(definition: &CustomResourceDefinition) -> CustomResourceDefinition {
+    let mut definition = definition.clone();
+    let anything = json!({"openAPIV3Schema": {
+        "type": "object", "x-kubernetes-preserve-unknown-fields": true,
+    }});
+    for version in &mut definition.spec.versions {
+        version.schema = serde_json::from_value(anything.clone()).unwrap();
+    }
+    definition
+}
+
+/// With `watchNamespaces` the operator may touch nothing elsewhere, and works all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn only_watched_namespaces_are_worked_in() {
+    let Some(tools) = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver, Tool::Helm]) else {
+        return;
+    };
+    let server = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
+    let client = server.client().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["watched", "other"] {
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.to_owned());
+        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+    }
+    let values = ["watchNamespaces={watched}"];
+    install_chart(tools, &server, NAMESPACE, &values, folder.path()).unwrap();
+    let kubeconfig = folder.path().join("kubeconfig");
+    service_account_kubeconfig(&server, client.clone(), NAMESPACE, "moorage", &kubeconfig)
+        .await
+        .unwrap();
+    let (watched, other) = (instances(&client, "watched"), instances(&client, "other"));
+    // Applied before the operator first ran, as a GitOps tool may.
+    for (api, hostname) in [(&watched, "watched"), (&other, "other")] {
+        let ada = instance("ada", &json!({"pool": "nowhere", "hostname": hostname}));
+        api.create(&PostParams::default(), &ada).await.unwrap();
+    }
+    let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
+    until_reason(&watched, "ada", "PoolNotFound").await;
+    let other = other.get("ada").await.unwrap();
+    assert!(other.data.get("status").is_none() && other.metadata.finalizers.is_none(), "{other:?}");
+
+    // The key is lost: the instances say so, and nothing is made in its place.
+    operator.terminate().await;
+    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
+    let key = secrets.get("moorage-master-key").await.unwrap();
+    secrets.delete("moorage-master-key", &DeleteParams::default()).await.unwrap();
+    let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
+    let said = until_reason(&watched, "ada", "MasterKeyMissing").await;
+    assert!(said.contains("restore it from a backup"), "{said}");
+    assert!(secrets.get_opt("moorage-master-key").await.unwrap().is_none());
+    let mut restored = Secret { data: key.data, type_: key.type_, ..Secret::default() };
+    restored.metadata.name = Some("moorage-master-key".to_owned());
+    secrets.create(&PostParams::default(), &restored).await.unwrap();
+    until_reason(&watched, "ada", "PoolNotFound").await;
+    operator.terminate().await;
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments of options are their help")]
 
+mod census;
 mod operator;
 mod standby;
 

@@ -5,7 +5,6 @@
 mod apply;
 mod census;
 mod deletion;
-mod events;
 mod memory;
 mod observe;
 mod refer;
@@ -30,7 +29,7 @@ use tracing::Instrument as _;
 use super::{
     backoff::{Backoff, jittered, random},
     context::Context,
-    guard, queue,
+    events, guard, queue,
 };
 use crate::{
     api::{OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, annotation},
@@ -119,15 +118,9 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
         match &instance.0 {
             Ok(instance) => controller.pass(instance).await,
             Err(invalid) => {
-                let (ctx, now) = (&controller.ctx, controller.ctx.clock.now());
-                guard::report_malformed::<OpenClawInstance>(
-                    &ctx.client,
-                    invalid,
-                    &ctx.metrics,
-                    now,
-                )
-                .await
-                .map_err(ClusterError::from)?;
+                guard::report_malformed::<OpenClawInstance>(&controller.ctx, invalid)
+                    .await
+                    .map_err(ClusterError::from)?;
                 Ok(Look::OnChange)
             }
         }
@@ -347,7 +340,9 @@ impl Controller {
     ) -> Result<bool, ClusterError> {
         let written = self.cluster.write_status(instance, current, status).await?;
         if written {
-            events::publish(&self.ctx, instance, current, status).await;
+            let old = current.map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let about = instance.object_ref(&());
+            events::publish(&self.ctx, &about, old, &status.conditions).await;
         }
         Ok(written)
     }

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod context;
+mod events;
 pub mod guard;
 pub mod instance;
 pub mod pool;

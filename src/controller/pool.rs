@@ -39,7 +39,7 @@ use url::Url;
 use super::{
     backoff::{Backoff, jittered, random},
     context::Context,
-    guard, queue,
+    events, guard, queue,
     references::{self, References, WATCH_TIMEOUT_SECONDS},
     status,
 };
@@ -196,12 +196,10 @@ impl Controller {
     }
 
     async fn guarded_pass(&self, name: &str, pool: &GuardedPool) -> Result<Action, kube::Error> {
-        let (client, metrics) = (&self.ctx.client, &self.ctx.metrics);
         match &pool.0 {
             Ok(pool) => self.pass(name, pool).await,
             Err(invalid) => {
-                let now = self.ctx.clock.now();
-                guard::report_malformed::<HostingPool>(client, invalid, metrics, now).await?;
+                guard::report_malformed::<HostingPool>(&self.ctx, invalid).await?;
                 Ok(Action::await_change())
             }
         }
@@ -400,7 +398,10 @@ impl Controller {
         let old = pool.status.as_ref();
         let now = self.ctx.clock.now();
         let wanted = plan::status(old.unwrap_or(&HostingPoolStatus::default()), &findings, now);
-        status::write(api, pool, old, &wanted, &self.ctx.metrics).await?;
+        if status::write(api, pool, old, &wanted, &self.ctx.metrics).await? {
+            let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+            events::publish(&self.ctx, &pool.object_ref(&()), old, &wanted.conditions).await;
+        }
         Ok(())
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     backoff::{Backoff, random},
     context::Context,
-    guard, queue,
+    events, guard, queue,
     references::{self, Reference, References, WATCH_TIMEOUT_SECONDS},
     status,
 };
@@ -108,8 +108,7 @@ impl Controller {
         let release = match &release.0 {
             Ok(release) => release,
             Err(invalid) => {
-                return guard::report_malformed::<OpenClawRelease>(client, invalid, metrics, now)
-                    .await;
+                return guard::report_malformed::<OpenClawRelease>(&self.ctx, invalid).await;
             }
         };
         self.references.complete().await;
@@ -132,7 +131,10 @@ impl Controller {
             conditions: merge(&old.conditions, &verdicts, release.metadata.generation, now),
             instances: usage.instances,
         };
-        status::write(&api, release, release.status.as_ref(), &wanted, metrics).await?;
+        if status::write(&api, release, release.status.as_ref(), &wanted, metrics).await? {
+            let about = release.object_ref(&());
+            events::publish(&self.ctx, &about, &old.conditions, &wanted.conditions).await;
+        }
         Ok(())
     }
 

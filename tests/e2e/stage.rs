@@ -1,11 +1,11 @@
 //! What all scenarios share: control plane, clouds, the installed chart and the operator.
 
-use std::{path::Path, process::Command, sync::Mutex};
+use std::{path::Path, sync::Mutex};
 
 use kube::Client;
 use moorage_testbed::{
     Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorOptions, Tool, Tools,
-    service_account_kubeconfig,
+    install_chart, service_account_kubeconfig,
 };
 use tempfile::TempDir;
 
@@ -40,7 +40,7 @@ impl Stage {
             tokio::join!(ControlPlane::start(tools, Components::All), Simulator::start(&simulator));
         let (plane, simulator) = (plane.unwrap(), simulator.unwrap());
         let client = plane.client().await.unwrap();
-        install_chart(tools, &plane, folder.path());
+        install_chart(tools, &plane, SYSTEM, &[], folder.path()).unwrap();
         let kubeconfig = folder.path().join("operator.kubeconfig");
         service_account_kubeconfig(&plane, client.clone(), SYSTEM, "moorage", &kubeconfig)
             .await
@@ -76,21 +76,4 @@ impl Stage {
         let operator = self.operator.lock().unwrap().process().log_tail(80);
         format!("{operator}{}{}", self.simulator.process().log_tail(20), self.plane.log_tails(5))
     }
-}
-
-fn install_chart(tools: Tools, plane: &ControlPlane, folder: &Path) {
-    let chart = Path::new(env!("CARGO_MANIFEST_DIR")).join("charts/moorage");
-    // The image cannot run without a kubelet, so its Deployment has no replica.
-    let installed = Command::new(tools.path(Tool::Helm).unwrap())
-        .args(["install", "moorage"])
-        .arg(chart)
-        .args(["-n", SYSTEM, "--create-namespace", "--set", "replicas=0"])
-        .env("KUBECONFIG", plane.kubeconfig())
-        .envs(
-            ["CACHE", "CONFIG", "DATA"]
-                .map(|kind| (format!("HELM_{kind}_HOME"), folder.join("helm"))),
-        )
-        .output()
-        .unwrap();
-    assert!(installed.status.success(), "{}", String::from_utf8_lossy(&installed.stderr));
 }

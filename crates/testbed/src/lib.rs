@@ -4,6 +4,7 @@
 //! Nothing outlives its owner: processes end on drop, and when this process dies in any other way
 //! the kernel kills them.
 
+mod chart;
 mod control_plane;
 mod describe;
 mod operator;
@@ -12,6 +13,7 @@ mod simulator;
 mod tools;
 mod wait;
 
+pub use chart::install_chart;
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};

@@ -3,19 +3,17 @@
 
 use std::{fmt::Display, sync::Arc, time::Duration};
 
-use async_trait::async_trait;
 use aws_lc_rs::rand;
-use kube::{Api, Client, Config, api::ListParams, runtime::events::Recorder};
+use kube::{Client, Config, runtime::events::Recorder};
 use tokio::{
     sync::RwLock,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{RunError, Settings, standby};
+use super::{RunError, Settings, census::ClusterCensus, standby};
 use crate::{
     agent::{AgentApi, client::EdgeAgentClient},
-    api::OpenClawInstance,
     controller::{
         self,
         context::{Clock as _, Context, SystemClock, reporter},
@@ -27,7 +25,7 @@ use crate::{
     http::{Readiness, Shown},
     leader::{Candidate, LeaseTiming},
     master_key::MasterKey,
-    master_key_store::{InstanceCensus, MasterKeyStore, MasterKeyStoreError},
+    master_key_store::{MasterKeyStore, MasterKeyStoreError},
     pool::Pools,
 };
 
@@ -136,9 +134,18 @@ async fn prepare(
 ) -> Context {
     let store =
         MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
-    let census = ClusterCensus(client.clone());
+    let census = ClusterCensus::new(client.clone());
     let master_key = persist("master key", &shown.readiness, || async {
-        store.load_or_create(&census).await.map_err(|error| explain(&error))
+        let error = match store.load_or_create(&census).await {
+            Ok(key) => return Ok(key),
+            Err(error) => error,
+        };
+        if matches!(error, MasterKeyStoreError::MasterKeyMissing { .. })
+            && let Err(error) = census.tell_that_the_key_is_missing(&error.to_string()).await
+        {
+            tracing::warn!(%error, "the instances could not be told that the master key is missing");
+        }
+        Err(explain(&error))
     })
     .await;
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
@@ -216,18 +223,6 @@ where
         readiness.not_ready(format!("{what}: {error}"));
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_RETRY);
-    }
-}
-
-/// Counts instances in the cluster, without reading them.
-struct ClusterCensus(Client);
-
-#[async_trait]
-impl InstanceCensus for ClusterCensus {
-    async fn any_instance_exists(&self) -> Result<bool, kube::Error> {
-        let instances = Api::<OpenClawInstance>::all(self.0.clone());
-        let one = ListParams::default().limit(1);
-        Ok(!instances.list_metadata(&one).await?.items.is_empty())
     }
 }
 

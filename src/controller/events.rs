@@ -1,34 +1,26 @@
 //! Events: one when a condition turns, for people who watch. A condition that merely makes progress
 //! is worth none.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{
-    Resource as _,
-    runtime::events::{Event, EventType},
-};
+use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
+use kube::runtime::events::{Event, EventType};
 
+use super::context::Context;
 use crate::{
-    api::{
-        OpenClawInstance, OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
-    },
-    controller::context::Context,
+    api::conditions::{ConditionType, reason},
     metrics::WriteKind,
 };
 
 /// The notes of Events hold at most 1,024 bytes.
 const MAX_NOTE: usize = 1000;
 
-/// Publishes what changed between two statuses. An Event that is lost is no reason to fail.
+/// Publishes what changed between two statuses of `about`. An Event that is lost is no reason to fail.
 pub(super) async fn publish(
     ctx: &Context,
-    instance: &OpenClawInstance,
-    old: Option<&OpenClawInstanceStatus>,
-    new: &OpenClawInstanceStatus,
+    about: &ObjectReference,
+    old: &[Condition],
+    new: &[Condition],
 ) {
-    let none = Vec::new();
-    let old = old.map_or(&none, |status| &status.conditions);
-    for condition in new.conditions.iter().filter(|condition| is_news(old, condition)) {
+    for condition in new.iter().filter(|condition| is_news(old, condition)) {
         let event = Event {
             type_: if condition.status == "True" && condition.type_ != "Stalled" {
                 EventType::Normal
@@ -40,7 +32,7 @@ pub(super) async fn publish(
             action: condition.type_.clone(),
             secondary: None,
         };
-        match ctx.events.publish(&event, &instance.object_ref(&())).await {
+        match ctx.events.publish(&event, about).await {
             Ok(()) => ctx.metrics.api_write(WriteKind::Event),
             Err(error) => tracing::warn!(%error, "an Event could not be published"),
         }

@@ -1,0 +1,35 @@
+//! Installs the chart of this repository with the real helm.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{ControlPlane, Tool, Tools};
+
+/// Installs the chart as release `moorage` into a new namespace, with `values` as of `--set`. `scratch`
+/// takes helm's own files. The image cannot run without a kubelet, so its Deployment has no replica.
+pub fn install_chart(
+    tools: Tools,
+    plane: &ControlPlane,
+    namespace: &str,
+    values: &[&str],
+    scratch: &Path,
+) -> io::Result<()> {
+    let helm = tools.path(Tool::Helm).map_err(io::Error::other)?;
+    let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../charts/moorage");
+    let homes = ["CACHE", "CONFIG", "DATA"];
+    let output = Command::new(helm)
+        .args(["install", "moorage"])
+        .arg(chart)
+        .args(["-n", namespace, "--create-namespace", "--set", "replicas=0"])
+        .args(values.iter().flat_map(|value| ["--set", value]))
+        .env("KUBECONFIG", plane.kubeconfig())
+        .envs(homes.map(|kind| (format!("HELM_{kind}_HOME"), scratch.join("helm"))))
+        .output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(format!("helm install: {}", String::from_utf8_lossy(&output.stderr))))
+}

@@ -1,0 +1,94 @@
+//! Which instances depend on a master key, asked before there is one; and telling them that it is
+//! missing, since no controller runs that could.
+
+use async_trait::async_trait;
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ApiResource, DynamicObject, ListParams},
+};
+
+use crate::{
+    api::{FINALIZER, OpenClawInstance, annotation, conditions::reason},
+    controller::{
+        context::{Clock as _, SystemClock},
+        guard,
+    },
+    master_key_store::InstanceCensus,
+};
+
+/// Objects per list.
+const PAGE_SIZE: u32 = 500;
+
+/// All instances of the cluster.
+pub(super) struct ClusterCensus {
+    resource: ApiResource,
+    instances: Api<DynamicObject>,
+    client: Client,
+}
+
+impl ClusterCensus {
+    pub(super) fn new(client: Client) -> Self {
+        let resource = ApiResource::erase::<OpenClawInstance>(&());
+        let instances = Api::all_with(client.clone(), &resource);
+        Self { resource, instances, client }
+    }
+
+    /// Writes `Stalled`/`MasterKeyMissing` onto all that were claimed. The controllers replace it as
+    /// soon as they run.
+    pub(super) async fn tell_that_the_key_is_missing(
+        &self,
+        message: &str,
+    ) -> Result<(), kube::Error> {
+        let mut page = Page::First;
+        while let Some(claimed) = self.next_claimed(&mut page).await? {
+            for instance in &claimed {
+                let (now, why) = (SystemClock.now(), (reason::MASTER_KEY_MISSING, message));
+                guard::stall(&self.client, &self.resource, instance, why, now).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The claimed instances of the next page; `None` after the last.
+    async fn next_claimed(
+        &self,
+        page: &mut Page,
+    ) -> Result<Option<Vec<DynamicObject>>, kube::Error> {
+        let parameters = ListParams::default().limit(PAGE_SIZE);
+        let parameters = match std::mem::replace(page, Page::End) {
+            Page::First => parameters,
+            Page::After(token) => parameters.continue_token(&token),
+            Page::End => return Ok(None),
+        };
+        let mut list = self.instances.list(&parameters).await?;
+        let token = list.metadata.continue_.filter(|token| !token.is_empty());
+        *page = token.map_or(Page::End, Page::After);
+        list.items.retain(is_claimed);
+        Ok(Some(list.items))
+    }
+}
+
+/// Where in the list.
+enum Page {
+    First,
+    After(String),
+    End,
+}
+
+fn is_claimed(instance: &DynamicObject) -> bool {
+    instance.finalizers().iter().any(|held| held == FINALIZER)
+        || instance.annotations().contains_key(annotation::INSTANCE_ID)
+}
+
+#[async_trait]
+impl InstanceCensus for ClusterCensus {
+    async fn any_instance_is_claimed(&self) -> Result<bool, kube::Error> {
+        let mut page = Page::First;
+        while let Some(claimed) = self.next_claimed(&mut page).await? {
+            if !claimed.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
