@@ -73,8 +73,17 @@ impl SealingKey {
         let private = PrivateDecryptingKey::generate(size).map_err(failed)?;
         let der: Pkcs8V1Der<'_> = private.as_der().map_err(failed)?;
         let pkcs8 = Secret::new(der.as_ref().to_vec());
-        let certificate = self_sign(&pkcs8, common_name, from, lifetime)?;
-        Ok((Self::from_parts(&pkcs8, &certificate)?, pkcs8))
+        Ok((Self::self_signed(&pkcs8, common_name, from, lifetime)?, pkcs8))
+    }
+
+    /// Takes a key in its PKCS#8 form and makes a self-signed certificate for it.
+    pub fn self_signed(
+        pkcs8: &Secret,
+        common_name: &str,
+        from: Timestamp,
+        lifetime: Duration,
+    ) -> Result<Self, SealingKeyError> {
+        Self::from_parts(pkcs8, &self_sign(pkcs8, common_name, from, lifetime)?)
     }
 
     /// Loads a key from its PKCS#8 form and the PEM of its certificate.

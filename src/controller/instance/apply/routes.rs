@@ -1,0 +1,95 @@
+//! The routes: the tunnel's ingress rules, and the DNS records that lead to it.
+
+use super::{Hands, Trouble, failed};
+use crate::{
+    api::conditions::ConditionType,
+    cloud::{CloudError, Conflict, ErrorKind, Priority},
+    cloudflare::{DnsRecord, TunnelConfiguration, TunnelId},
+    dns::DnsChange,
+    instance::{Observed, routes},
+    names::{self, OwnedName as _},
+};
+
+impl Hands<'_> {
+    pub(super) async fn put_routes(
+        &self,
+        id: &TunnelId,
+        rules: &TunnelConfiguration,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        self.pool
+            .cloudflare
+            .put_tunnel_configuration(id, rules)
+            .await
+            .map_err(failed(ConditionType::RoutesReady))?;
+        seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+        Ok(())
+    }
+
+    pub(super) async fn check_routes(
+        &self,
+        id: &TunnelId,
+        rules: &TunnelConfiguration,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let found = self.pool.cloudflare.get_tunnel_configuration(Priority::Sweep, id).await;
+        let found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let same = found
+            .and_then(|found| found.config)
+            .is_some_and(|found| found.ingress == rules.ingress);
+        if !same {
+            tracing::info!(
+                "the tunnel's ingress rules were changed by somebody; setting them again"
+            );
+            return self.put_routes(id, rules, seen).await;
+        }
+        seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+        Ok(())
+    }
+
+    pub(super) async fn ensure_records(&self, change: DnsChange, seen: &mut Observed) -> Result<(), Trouble> {
+        let records = match self.pool.dns.apply(change).await {
+            // Made before, and the answer was lost: no need to wait for the next sweep.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ErrorKind::Conflict(Conflict::RecordExists | Conflict::HostExists)
+                ) =>
+            {
+                self.find_records(error, seen).await?
+            }
+            records => records.map_err(failed(ConditionType::RoutesReady))?,
+        };
+        for record in records {
+            self.pool.inventory.note_record(record.clone());
+            seen.records.retain(|known| known.name != record.name);
+            seen.records.push(record);
+        }
+        Ok(())
+    }
+
+    /// The instance's records at its host names that were not seen yet; without any the conflict is
+    /// with somebody else's, which the next sweep shows.
+    async fn find_records(
+        &self,
+        conflict: CloudError,
+        seen: &Observed,
+    ) -> Result<Vec<DnsRecord>, Trouble> {
+        let subject = &self.wanted.subject;
+        let comment = names::record_comment(subject.installation, subject.instance, "", "");
+        let comment = comment.trim_end_matches('/');
+        let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
+        let found = cloudflare.list_dns_records(Priority::Normal, zone, comment).await;
+        let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let hosts = subject.hosts();
+        found.retain(|record| {
+            record.owner(subject.installation) == Some(subject.instance)
+                && hosts.contains(&record.name)
+                && !seen.records.iter().any(|known| known.id == record.id)
+        });
+        if found.is_empty() {
+            return Err(failed(ConditionType::RoutesReady)(conflict));
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,190 @@
+//! The server: its epoch, its making in the first place that has one, its firewall, its end.
+
+use moorage_wire::{Epoch, bootstrap::Bootstrap};
+
+use super::{Hands, Trouble, failed, no_epoch};
+use crate::{
+    agent::ServerKeys,
+    api::{
+        OpenClawInstanceStatus,
+        conditions::{ConditionType, reason},
+        instance::ServerStatus,
+    },
+    cloud::{Conflict, ErrorKind, Priority},
+    cloudflare::Tunnel,
+    hetzner::{
+        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId,
+    },
+    instance::{
+        Failure, Observed,
+        observed::{AgentSight, ServerSight},
+        wanted::Placement,
+    },
+    master_key::TunnelGeneration,
+    names::{self, OwnedName as _},
+    pool::Facilities,
+    user_data::{self, UserDataInput},
+};
+
+impl Hands<'_> {
+    /// The epoch stands in the status before anything is made for it: whatever dies now, the next
+    /// pass knows which server to look for.
+    pub(super) async fn record_epoch(&mut self, epoch: Epoch, seen: &mut Observed) -> Result<(), Trouble> {
+        let master_key_id = Some(self.controller.ctx.master_key.id().to_string());
+        let server =
+            ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
+        let status =
+            OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
+        self.controller.write(self.instance, self.persisted.as_ref(), &status).await?;
+        *self.persisted = Some(status.clone());
+        seen.status = status;
+        seen.epoch = Some(epoch);
+        seen.server = ServerSight::None;
+        seen.agent = AgentSight::NotAsked;
+        seen.tunnel_memory.rotated = None;
+        seen.own_tokens =
+            Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
+        Ok(())
+    }
+
+    /// Tries each type and location in order; only what is out of stock leads to the next.
+    pub(super) async fn create_server(&self, seen: &mut Observed) -> Result<(), Trouble> {
+        let part = ConditionType::ServerReady;
+        let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
+        let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
+        let facilities =
+            self.pool.facilities.as_ref().map_err(|blocked| {
+                Failure::passing(part, blocked.reason, blocked.message.clone())
+            })?;
+        let mut out_of_stock = None;
+        for place in &self.wanted.placements {
+            let request = self.server_request(epoch, tunnel, facilities, place)?;
+            match self.pool.hetzner.create_server(&request).await {
+                Ok(CreatedServer { server, .. }) => {
+                    tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
+                    self.take_server(server, seen);
+                    return Ok(());
+                }
+                Err(error) if error.kind == ErrorKind::OutOfStock => out_of_stock = Some(error),
+                // Made before, and the answer was lost.
+                Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
+                    return self.adopt_server(&request.name, epoch, seen).await;
+                }
+                Err(error) => return Err(failed(part)(error)),
+            }
+        }
+        Err(out_of_stock.map_or_else(
+            || {
+                Failure::terminal(
+                    part,
+                    reason::INVALID_SPEC,
+                    "There is no server type and location to choose from",
+                )
+                .into()
+            },
+            failed(part),
+        ))
+    }
+
+    fn server_request(
+        &self,
+        epoch: Epoch,
+        tunnel: &Tunnel,
+        facilities: &Facilities,
+        place: &Placement,
+    ) -> Result<CreateServer, Failure> {
+        let (subject, ctx) = (&self.wanted.subject, &self.controller.ctx);
+        let keys = ServerKeys::derive(&ctx.master_key, subject.instance, epoch);
+        let bootstrap = Bootstrap {
+            instance_id: subject.instance,
+            epoch,
+            operator_key: keys.operator.public_key(),
+            bearer_sha256: keys.bearer.sha256(),
+            enrolment_key: keys.enrolment.to_text(),
+        };
+        let secret =
+            ctx.master_key.tunnel_secret(subject.instance, epoch, TunnelGeneration::BOOTSTRAP);
+        let token = secret.run_token(self.wanted.account.as_str(), tunnel.id.as_str());
+        let input = UserDataInput {
+            bootstrap: &bootstrap,
+            tunnel_token: token.secret(),
+            artifacts: &self.wanted.release.artifacts,
+            ssh: self.wanted.ssh.as_ref(),
+        };
+        let user_data = user_data::render(&input).map_err(|error| {
+            Failure::terminal(ConditionType::ServerReady, reason::INVALID_SPEC, error.to_string())
+        })?;
+        Ok(CreateServer {
+            name: names::server(&subject.hostname, subject.instance),
+            server_type: place.server_type.clone(),
+            image: self.wanted.image.clone(),
+            location: Some(place.location.clone()),
+            labels: subject.server_identity(epoch).labels(),
+            ssh_keys: facilities.ssh_keys.clone(),
+            user_data,
+            firewalls: vec![facilities.firewall],
+            enable_ipv4: self.wanted.ipv4,
+            enable_ipv6: true,
+        })
+    }
+
+    async fn adopt_server(
+        &self,
+        name: &str,
+        epoch: Epoch,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let part = ConditionType::ServerReady;
+        let found = self
+            .pool
+            .hetzner
+            .find_server_by_name(Priority::Normal, name)
+            .await
+            .map_err(failed(part))?;
+        let subject = &self.wanted.subject;
+        let ours = |server: &Server| {
+            server.owner(subject.installation) == Some(subject.instance)
+                && names::epoch(server) == Some(epoch)
+        };
+        match found {
+            Some(server) if ours(&server) => {
+                self.take_server(server, seen);
+                Ok(())
+            }
+            Some(server) => {
+                let message = format!("Server {} has the name {name} but not this instance's labels; it is left untouched: rename or delete it", server.id);
+                Err(Failure::terminal(part, reason::FOREIGN_SERVER, message).into())
+            }
+            None => Err(Failure::passing(part, reason::CLOUD_UNAVAILABLE, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
+        }
+    }
+
+    fn take_server(&self, server: Server, seen: &mut Observed) {
+        self.pool.inventory.note_server(server.clone());
+        seen.server = ServerSight::Present(Box::new(server));
+    }
+
+    pub(super) async fn attach_firewall(
+        &self,
+        firewall: FirewallId,
+        id: ServerId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
+        let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
+        applied.map_err(failed(ConditionType::ServerReady))?;
+        if let ServerSight::Present(server) = &mut seen.server {
+            let status = FirewallStatus::Pending;
+            server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
+            self.pool.inventory.note_server(server.as_ref().clone());
+        }
+        Ok(())
+    }
+
+    pub(super) async fn delete_server(&self, id: ServerId) -> Result<(), Trouble> {
+        let deleted = self.pool.hetzner.delete_server(id).await;
+        deleted.map_err(failed(ConditionType::ServerReady))?;
+        self.pool.inventory.forget_server(id);
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The tunnel: made, found again, and given another secret.
+
+use super::{Hands, Trouble, failed, no_epoch};
+use crate::{
+    api::conditions::{ConditionType, reason},
+    cloud::{Conflict, ErrorKind, Priority},
+    cloudflare::{CreateTunnel, Tunnel, TunnelId},
+    instance::{Failure, Observed},
+    master_key::{TunnelGeneration, TunnelSecret},
+    names,
+};
+
+impl Hands<'_> {
+    pub(super) async fn create_tunnel(&self, seen: &mut Observed) -> Result<(), Trouble> {
+        let subject = &self.wanted.subject;
+        let name = names::tunnel(subject.installation, subject.instance);
+        let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
+        let created = self
+            .pool
+            .cloudflare
+            .create_tunnel(&CreateTunnel { name: &name, secret: &secret })
+            .await;
+        let tunnel = match created {
+            Ok(tunnel) => {
+                seen.tunnel_memory.bootstrapped = seen.epoch;
+                tunnel
+            }
+            // Made before, and the answer was lost: the name holds our random ids, so it is ours. Its
+            // secret may be of an earlier try, so it is set again before a server is made.
+            Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
+                self.find_tunnel(&name).await?
+            }
+            Err(error) => return Err(failed(ConditionType::TunnelReady)(error)),
+        };
+        self.pool.inventory.note_tunnel(tunnel.clone());
+        seen.tunnel_memory.rules = None;
+        seen.own_tokens =
+            seen.epoch.map(|epoch| self.controller.own_tokens(self.wanted, Some(&tunnel), epoch));
+        seen.tunnel = Some(tunnel);
+        Ok(())
+    }
+
+    async fn find_tunnel(&self, name: &str) -> Result<Tunnel, Trouble> {
+        let found = self.pool.cloudflare.find_tunnel_by_name(Priority::Normal, name).await;
+        found.map_err(failed(ConditionType::TunnelReady))?.ok_or_else(|| {
+            let message = "Cloudflare says that the tunnel's name is taken but does not show it; it is tried again";
+            Failure::passing(ConditionType::TunnelReady, reason::CLOUD_UNAVAILABLE, message).into()
+        })
+    }
+
+    pub(super) async fn bootstrap_tunnel(&self, id: &TunnelId, seen: &mut Observed) -> Result<(), Trouble> {
+        let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
+        self.set_tunnel_secret(id, &secret).await?;
+        seen.tunnel_memory.bootstrapped = seen.epoch;
+        Ok(())
+    }
+
+    pub(super) async fn rotate(&self, id: &TunnelId, seen: &mut Observed) -> Result<(), Trouble> {
+        let secret = self.tunnel_secret(seen, TunnelGeneration::FIRST_ROTATED)?;
+        self.set_tunnel_secret(id, &secret).await?;
+        seen.tunnel_memory.rotated = Some(seen.now);
+        Ok(())
+    }
+
+    /// Only new connections are held to a new secret, so the old ones are cut.
+    async fn set_tunnel_secret(
+        &self,
+        id: &TunnelId,
+        secret: &TunnelSecret,
+    ) -> Result<(), Trouble> {
+        let cloudflare = &self.pool.cloudflare;
+        cloudflare
+            .rotate_tunnel_secret(id, secret)
+            .await
+            .map_err(failed(ConditionType::TunnelReady))?;
+        cloudflare
+            .delete_tunnel_connections(id)
+            .await
+            .map_err(failed(ConditionType::TunnelReady))?;
+        Ok(())
+    }
+
+    fn tunnel_secret(
+        &self,
+        seen: &Observed,
+        generation: TunnelGeneration,
+    ) -> Result<TunnelSecret, Failure> {
+        let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
+        let master = &self.controller.ctx.master_key;
+        Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))
+    }
+}
