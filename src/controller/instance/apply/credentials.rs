@@ -18,7 +18,11 @@ use crate::{
 };
 
 impl Hands<'_> {
-    pub(super) async fn deliver(&self, name: &CredentialName, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn deliver(
+        &self,
+        name: &CredentialName,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let Some(Ok(value)) = seen.handed_in.get(name).cloned() else { return Ok(()) };
         let part = ConditionType::CredentialsDelivered;
         let parcel = {
@@ -98,10 +102,7 @@ impl Hands<'_> {
             }
             Err(AgentError::Refused(problem)) if problem.code == ProblemCode::AlreadyConsumed => {
                 ctx.metrics.delivery(DeliveryOutcome::AlreadyDelivered);
-                let consumed = Consumed {
-                    credential: parcel.name,
-                    source_sha256: source,
-                };
+                let consumed = Consumed { credential: parcel.name, source_sha256: source };
                 view.report.consumed.push(consumed);
                 Ok(())
             }
@@ -162,8 +163,7 @@ impl Hands<'_> {
     }
 
     fn gateway_token(&self) -> GatewayToken {
-        let (master, instance) =
-            (&self.controller.ctx.master_key, self.wanted.subject.instance);
+        let (master, instance) = (&self.controller.ctx.master_key, self.wanted.subject.instance);
         master.gateway_token(instance, GatewayGeneration(0))
     }
 }

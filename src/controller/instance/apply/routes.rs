@@ -47,7 +47,11 @@ impl Hands<'_> {
         Ok(())
     }
 
-    pub(super) async fn ensure_records(&self, change: DnsChange, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn ensure_records(
+        &self,
+        change: DnsChange,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let records = match self.pool.dns.apply(change).await {
             // Made before, and the answer was lost: no need to wait for the next sweep.
             Err(error)

@@ -29,7 +29,11 @@ use crate::{
 impl Hands<'_> {
     /// The epoch stands in the status before anything is made for it: whatever dies now, the next
     /// pass knows which server to look for.
-    pub(super) async fn record_epoch(&mut self, epoch: Epoch, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn record_epoch(
+        &mut self,
+        epoch: Epoch,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let master_key_id = Some(self.controller.ctx.master_key.id().to_string());
         let server =
             ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };

@@ -48,7 +48,11 @@ impl Hands<'_> {
         })
     }
 
-    pub(super) async fn bootstrap_tunnel(&self, id: &TunnelId, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn bootstrap_tunnel(
+        &self,
+        id: &TunnelId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
         self.set_tunnel_secret(id, &secret).await?;
         seen.tunnel_memory.bootstrapped = seen.epoch;
@@ -63,11 +67,7 @@ impl Hands<'_> {
     }
 
     /// Only new connections are held to a new secret, so the old ones are cut.
-    async fn set_tunnel_secret(
-        &self,
-        id: &TunnelId,
-        secret: &TunnelSecret,
-    ) -> Result<(), Trouble> {
+    async fn set_tunnel_secret(&self, id: &TunnelId, secret: &TunnelSecret) -> Result<(), Trouble> {
         let cloudflare = &self.pool.cloudflare;
         cloudflare
             .rotate_tunnel_secret(id, secret)
