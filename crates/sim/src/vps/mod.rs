@@ -46,6 +46,8 @@ pub struct ProcessOptions {
     pub agent_bin: PathBuf,
     /// Where the edge listens for connectors.
     pub connector_edge: SocketAddr,
+    /// PEM file with the authority of the edge.
+    pub edge_ca: PathBuf,
     /// How long a server takes from power to its first unit.
     pub boot_delay: Duration,
 }
@@ -100,6 +102,9 @@ impl ProcessBackend {
             *path = executable(path)
                 .ok_or_else(|| ProcessBackendError::Program { what, path: path.clone() })?;
         }
+        // The units have working directories of their own.
+        options.edge_ca = std::path::absolute(&options.edge_ca)
+            .map_err(|source| ProcessBackendError::StateDir { path: options.edge_ca, source })?;
         let given = options.state_dir.clone();
         options.state_dir = std::fs::create_dir_all(given.join("servers"))
             .and_then(|()| given.canonicalize())
