@@ -191,7 +191,8 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
                 sim_bin,
                 agent_bin: options.agent_bin.unwrap_or(beside),
                 connector_edge: edge.connectors(),
-                edge_ca: edge.ca_file().to_owned(),
+                edge_ca: std::path::absolute(edge.ca_file())
+                    .context("cannot find the authority of the edge")?,
                 boot_delay: Duration::from_millis(options.boot_delay_ms),
             })?)
         }

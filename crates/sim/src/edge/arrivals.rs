@@ -25,9 +25,6 @@ use crate::registration::{self, Refusal, Registered, Registrar, Registration};
 
 /// How long a connector may take for TLS, and then for saying who it is.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long a connector may take to apply its first rules. It waits 5 s for the answer to its
-/// registration, which comes after that.
-const RULES_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long what runs in a connection may go on after the connector has unregistered it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often the edge asks a silent connector whether it lives, and how long it waits for the answer.
@@ -240,14 +237,7 @@ impl Registrar for Desk {
                 return Err(refusal);
             }
         };
-        let opened = self.seat.live.open(&connection, self.requests.clone());
-        let opened = tokio::time::timeout(RULES_TIMEOUT, opened).await;
-        if let Err(error) = opened.map_err(Into::into).and_then(|opened| opened) {
-            // Without its rules a connection only answers 503.
-            tracing::info!(tunnel, version, peer = %self.peer, %error, "rules did not arrive");
-            self.seat.leave();
-            return Err(refusal(format!("the rules did not arrive: {error}")));
-        }
+        self.seat.live.open(&connection, self.requests.clone()).await;
         let connection_id = &connection.id;
         let index = asked.index;
         let attempts = asked.previous_attempts;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
@@ -19,6 +20,9 @@ use crate::body::{BodyError, ProxyBody, full};
 use crate::cloudflare::{RegisterError, TunnelEvent};
 use crate::ids::lock;
 
+/// How long the answer to a registration waits for the connector to apply its first rules; connectors wait
+/// 5 s for it.
+const RULES_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest answer to a push of rules, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
@@ -91,22 +95,21 @@ impl LiveConnections {
     }
 
     /// Gives a registered connection its rules, then lets visitors come.
-    pub(super) async fn open(
-        &self,
-        connection: &Connection,
-        requests: SendRequest<ProxyBody>,
-    ) -> Result<(), BodyError> {
+    pub(super) async fn open(&self, connection: &Connection, requests: SendRequest<ProxyBody>) {
         let rules = self.current_rules(&connection.tunnel);
         let sent = rules.as_ref().map(|push| push.version);
         if let Some(rules) = rules {
-            push(&connection.tunnel, rules, requests.clone()).await?;
+            // Not given up when it takes long: a connector without rules only answers 503.
+            let pushing = tokio::spawn(push(connection.tunnel.clone(), rules, requests.clone()));
+            if tokio::time::timeout(RULES_TIMEOUT, pushing).await.is_err() {
+                tracing::warn!(tunnel = connection.tunnel, "the first rules take long");
+            }
         }
         *lock(&connection.requests) = Some(requests);
         // Rules that changed before the line above found nobody to push to.
         if self.current_rules(&connection.tunnel).map(|push| push.version) != sent {
             push_rules(self, connection).await;
         }
-        Ok(())
     }
 
     /// Takes a connection out: no visitor comes any more, what runs in it may end.
@@ -183,29 +186,28 @@ fn push_to(live: &Arc<LiveConnections>, tunnel: &str, pushes: &mut JoinSet<()>) 
 async fn push_rules(live: &LiveConnections, connection: &Connection) {
     let Some(rules) = live.current_rules(&connection.tunnel) else { return };
     let Some(requests) = connection.ready().await else { return };
-    if let Err(error) = push(&connection.tunnel, rules, requests).await {
-        tracing::debug!(tunnel = connection.tunnel, %error, "rules did not arrive");
-    }
+    push(connection.tunnel.clone(), rules, requests).await;
 }
 
-/// Sends rules. That the connector refuses them is no error: it goes on with those it has.
-async fn push(
-    tunnel: &str,
-    rules: ConfigurationPush,
-    mut requests: SendRequest<ProxyBody>,
-) -> Result<(), BodyError> {
+/// Sends rules. A connector that refuses them goes on with those it has.
+async fn push(tunnel: String, rules: ConfigurationPush, mut requests: SendRequest<ProxyBody>) {
     let request = Request::builder()
         .method(Method::PUT)
         .uri("http://localhost/")
         .header(streams::STREAM_TYPE, streams::UPDATE_CONFIGURATION)
         .body(full(serde_json::to_vec(&rules).expect("rules always serialize")))
         .expect("the parts are constants");
-    let response = requests.send_request(request).await?;
-    let limited = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT);
-    let body = limited.collect().await?.to_bytes();
-    let applied: ConfigurationApplied = serde_json::from_slice(&body)?;
-    if applied.err.is_some() {
-        tracing::warn!(tunnel, version = rules.version, "the connector refused the rules");
+    let answer = async {
+        let response = requests.send_request(request).await?;
+        let limited = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT);
+        let body = limited.collect().await?.to_bytes();
+        Ok::<ConfigurationApplied, BodyError>(serde_json::from_slice(&body)?)
+    };
+    match answer.await {
+        Ok(ConfigurationApplied { err: None, .. }) => {}
+        Ok(ConfigurationApplied { err: Some(_), .. }) => {
+            tracing::warn!(tunnel, version = rules.version, "the connector refused the rules");
+        }
+        Err(error) => tracing::warn!(tunnel, %error, "rules did not arrive"),
     }
-    Ok(())
 }

@@ -46,7 +46,7 @@ pub struct ProcessOptions {
     pub agent_bin: PathBuf,
     /// Where the edge listens for connectors.
     pub connector_edge: SocketAddr,
-    /// PEM file with the authority of the edge.
+    /// PEM file with the authority of the edge; absolute, as the units have folders of their own.
     pub edge_ca: PathBuf,
     /// How long a server takes from power to its first unit.
     pub boot_delay: Duration,
@@ -102,9 +102,6 @@ impl ProcessBackend {
             *path = executable(path)
                 .ok_or_else(|| ProcessBackendError::Program { what, path: path.clone() })?;
         }
-        // The units have working directories of their own.
-        options.edge_ca = std::path::absolute(&options.edge_ca)
-            .map_err(|source| ProcessBackendError::StateDir { path: options.edge_ca, source })?;
         let given = options.state_dir.clone();
         options.state_dir = std::fs::create_dir_all(given.join("servers"))
             .and_then(|()| given.canonicalize())

@@ -53,7 +53,10 @@ impl Lab {
     pub(crate) fn client(&self, names: &[&str]) -> reqwest::Client {
         let pem = std::fs::read(self.edge.ca_file()).unwrap();
         let authority = reqwest::Certificate::from_pem(&pem).unwrap();
-        let mut builder = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        let mut builder = reqwest::Client::builder()
+            .tls_certs_only([authority])
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
         for name in names {
             builder = builder.resolve(name, self.edge.visitors());
         }

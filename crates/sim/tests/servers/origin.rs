@@ -1,17 +1,16 @@
 //! An origin behind a tunnel, which the tests watch and hold.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::State;
 use axum::extract::ws::WebSocketUpgrade;
+use axum::extract::{Path, State};
 use axum::response::{AppendHeaders, IntoResponse};
 use axum::routing::{any, get, post};
 use futures::StreamExt as _;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use tokio::sync::Notify;
 
 /// What a test holds of an origin.
@@ -49,7 +48,7 @@ impl Origin {
 }
 
 /// Serves the same on a Unix socket, and gives its service.
-pub(crate) fn on_socket(path: &Path) -> String {
+pub(crate) fn on_socket(path: &std::path::Path) -> String {
     let listener = tokio::net::UnixListener::bind(path).unwrap();
     let router = router(Arc::default()).layer(axum::middleware::map_response(
         async |mut response: axum::response::Response| {
@@ -66,6 +65,7 @@ fn router(gate: Arc<Gate>) -> Router {
         .route("/headers", get(headers))
         .route("/body", post(async |body: Bytes| body))
         .route("/ws", any(echo))
+        .route("/status/{status}", any(with_status))
         .route("/held", get(held))
         .route("/events", get(events))
         .layer(axum::extract::DefaultBodyLimit::max(16 << 20))
@@ -78,6 +78,18 @@ async fn headers(headers: HeaderMap) -> impl IntoResponse {
     };
     let body: String = headers.iter().map(text).collect();
     ([("set-cookie", "a=1"), ("x-origin", "yes")], AppendHeaders([("set-cookie", "b=2")]), body)
+}
+
+/// Answers with the status that the path names, the method, and how long the body was.
+async fn with_status(
+    method: Method,
+    Path(status): Path<u16>,
+    body: Bytes,
+) -> (StatusCode, HeaderMap, String) {
+    let mut headers = HeaderMap::new();
+    headers.insert("x-method", method.as_str().parse().unwrap());
+    headers.insert("location", HeaderValue::from_static("/elsewhere"));
+    (StatusCode::from_u16(status).unwrap(), headers, format!("{} bytes", body.len()))
 }
 
 async fn echo(upgrade: WebSocketUpgrade) -> impl IntoResponse {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt as _, StreamExt as _};
+use http::Method;
 use rstest::rstest;
 use rustls::pki_types::{CertificateDer, ServerName, pem::PemObject as _};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -114,6 +115,40 @@ async fn a_large_body_passes_both_ways(#[case] kind: Kind) {
         client.post("https://ada.example.com/body").body(body.clone()).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert!(response.bytes().await.unwrap() == body, "the body came back changed");
+}
+
+#[rstest]
+#[case::cloudflared(Kind::Cloudflared)]
+#[case::stand_in(Kind::StandIn)]
+#[tokio::test]
+async fn methods_statuses_and_missing_bodies_arrive_as_they_are(#[case] kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
+    let origin = Origin::start().await;
+    let (lab, _connector) = Lab::tunnelled(kind, &origin.service()).await;
+    let client = lab.client(&["ada.example.com"]);
+    let cases = [
+        (Method::GET, 404, "", "0 bytes"),
+        (Method::POST, 201, "abc", "3 bytes"),
+        (Method::PUT, 500, "", "0 bytes"),
+        (Method::PATCH, 302, "ab", "2 bytes"),
+        (Method::DELETE, 204, "", ""),
+        (Method::HEAD, 200, "", ""),
+        (Method::GET, 304, "", ""),
+    ];
+    for (method, status, sent, expected) in cases {
+        let url = format!("https://ada.example.com/status/{status}");
+        let response = client.request(method.clone(), url).body(sent).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), status, "{method}");
+        let headers = response.headers();
+        assert_eq!(headers["x-method"], method.as_str());
+        assert_eq!(headers["location"], "/elsewhere");
+        if method == Method::HEAD {
+            assert_eq!(headers["content-length"], "7");
+        }
+        assert_eq!(response.text().await.unwrap(), expected, "{method} {status}");
+    }
 }
 
 #[rstest]
