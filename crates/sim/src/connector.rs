@@ -1,6 +1,6 @@
 //! `moorage-sim connector`: stands in for cloudflared on a server of the process backend. It speaks
 //! cloudflared's protocol: dials the edge by TLS, serves HTTP/2 on that connection, registers by
-//! [`crate::registration`] and carries each stream to the origin that the ingress rules name. It has one
+//! `registration` and carries each stream to the origin that the ingress rules name. It has one
 //! connection, and knows fewer kinds of rules and services.
 
 mod connection;

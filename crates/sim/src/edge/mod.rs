@@ -3,7 +3,7 @@
 //! `visitors` accepts and routes, `forward` carries one request through a tunnel, `arrivals` lets
 //! connectors in, `connectors` holds the live connections. The protocol is cloudflared's over HTTP/2: TLS
 //! with the edge as server, HTTP/2 with the edge as client, the control stream of
-//! [`crate::registration`], the stream types and headers of `streams`, the rules of `ingress`.
+//! `registration`, the stream types and headers of `streams`, the rules of `ingress`.
 
 mod arrivals;
 mod connectors;
@@ -95,7 +95,7 @@ impl Edge {
         let ca_file = state_dir.join("ca.pem");
         std::fs::write(&ca_file, authority.pem())
             .map_err(|source| EdgeError::Write { path: ca_file.clone(), source })?;
-        let (visitor_tls, connector_tls) = authority.into_server_configs();
+        let tls = authority.into_server_configs();
 
         let (visitor_listener, visitors) = bind(addresses.visitors).await?;
         let (connector_listener, connectors) = bind(addresses.connectors).await?;
@@ -104,10 +104,10 @@ impl Edge {
         let mut tasks = JoinSet::new();
         // Subscribed before the first connector can register, so that no event is missed.
         tasks.spawn(connectors::follow_events(live.clone(), registry.subscribe(), stop.clone()));
-        let arrivals = Arrivals::new(live.clone(), connector_tls);
+        let arrivals = Arrivals::new(live.clone(), tls.connectors);
         tasks.spawn(arrivals.accept(connector_listener, stop.clone()));
         let visits =
-            visitors::accept(visitor_listener, visitor_tls, registry, live.clone(), stop.clone());
+            visitors::accept(visitor_listener, tls.visitors, registry, live.clone(), stop.clone());
         tasks.spawn(visits);
         Ok(Self { visitors, connectors, ca_file, live, stop, tasks })
     }

@@ -57,11 +57,8 @@ impl CertificateAuthority {
         &self.pem
     }
 
-    /// TLS configurations that make leaves on demand: for visitors, who choose between HTTP/2 and
-    /// HTTP/1.1, and for connectors, who offer no choice.
-    pub(super) fn into_server_configs(
-        self,
-    ) -> (Arc<rustls::ServerConfig>, Arc<rustls::ServerConfig>) {
+    /// TLS configurations that make leaves on demand.
+    pub(super) fn into_server_configs(self) -> ServerConfigs {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let leaves = Leaves { authority: self, made: Mutex::default() };
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -71,7 +68,7 @@ impl CertificateAuthority {
             .with_cert_resolver(Arc::new(leaves));
         let connectors = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        (Arc::new(config), connectors)
+        ServerConfigs { visitors: Arc::new(config), connectors }
     }
 
     fn leaf(&self, zone: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
@@ -85,6 +82,14 @@ impl CertificateAuthority {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(CertifiedKey::new(vec![certificate.der().clone()], any_ecdsa_type(&key)?))
     }
+}
+
+/// How the edge ends TLS.
+pub(super) struct ServerConfigs {
+    /// For visitors, who choose between HTTP/2 and HTTP/1.1.
+    pub(super) visitors: Arc<rustls::ServerConfig>,
+    /// For connectors, who offer no choice.
+    pub(super) connectors: Arc<rustls::ServerConfig>,
 }
 
 struct Leaves {

@@ -15,7 +15,8 @@ use crate::connector::{Connector, Kind};
 pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
 pub(crate) const ACCOUNT: &str = "acc";
 pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long something may take that has to come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `probe` gives something.
 pub(crate) async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T

@@ -9,10 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::common::{SIM, eventually, free_address, plain_client};
-
-/// How long a connector may take to end.
-const END: Duration = Duration::from_secs(30);
+use crate::common::{PATIENCE, SIM, eventually, free_address, plain_client};
 
 /// Which program connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +126,7 @@ impl Connector {
     pub(crate) async fn stop(mut self) -> Duration {
         let since = Instant::now();
         self.signal(Signal::TERM);
-        let status = tokio::time::timeout(END, self.child.wait()).await.expect("it goes on");
+        let status = tokio::time::timeout(PATIENCE, self.child.wait()).await.expect("it goes on");
         assert!(status.unwrap().success());
         since.elapsed()
     }

@@ -1,5 +1,8 @@
 //! What visitors get from the edge alone, and what strangers on the connectors' port do.
 
+use std::os::unix::fs::PermissionsExt as _;
+
+use moorage_sim::edge::{Edge, EdgeAddresses};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{Lab, TUNNEL};
@@ -27,6 +30,28 @@ async fn the_name_of_cloudflareds_own_management_leads_nowhere() {
     let client = lab.client(&[name]);
     let response = client.get(format!("https://{name}/")).send().await.unwrap();
     assert_eq!(response.status().as_u16(), 530);
+}
+
+#[tokio::test]
+async fn the_authoritys_key_is_for_its_owner_alone() {
+    let lab = Lab::start().await;
+    let key = std::fs::metadata(lab.folder.path().join("ca-key.pem")).unwrap();
+    assert_eq!(key.permissions().mode() & 0o777, 0o600);
+    let certificate = std::fs::read_to_string(lab.edge.ca_file()).unwrap();
+    assert!(!certificate.contains("PRIVATE KEY"));
+}
+
+#[tokio::test]
+async fn an_authority_that_cannot_be_read_is_replaced() {
+    let lab = Lab::start().await;
+    let key = lab.folder.path().join("ca-key.pem");
+    let before = std::fs::read(lab.edge.ca_file()).unwrap();
+    lab.edge.shutdown().await;
+    std::fs::write(&key, "no key").unwrap();
+    let addresses = EdgeAddresses::default();
+    let edge = Edge::start(lab.registry, addresses, lab.folder.path()).await.unwrap();
+    assert_ne!(std::fs::read(edge.ca_file()).unwrap(), before);
+    assert!(std::fs::read_to_string(&key).unwrap().contains("PRIVATE KEY"));
 }
 
 #[tokio::test]

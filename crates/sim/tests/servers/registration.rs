@@ -1,13 +1,13 @@
 //! Who is let in by the edge, and how connections come, go and come back, with each kind of connector.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use moorage_sim::connector::VERSION;
 use moorage_sim::edge::{Edge, EdgeAddresses};
 use rstest::rstest;
 use rustix::process::Signal;
 
-use crate::common::{ACCOUNT, Lab, TUNNEL, eventually};
+use crate::common::{ACCOUNT, Lab, PATIENCE, TUNNEL, eventually, rules};
 use crate::connector::{Connector, Kind};
 use crate::origin::Origin;
 
@@ -38,6 +38,30 @@ async fn a_connector_says_who_it_is(#[case] kind: Kind) {
     // Nobody shall take the stand-in for the real one.
     assert_eq!(known[0].version == VERSION, kind == Kind::StandIn, "{known:?}");
     assert_eq!(known[0].features.is_empty(), kind == Kind::StandIn, "{known:?}");
+}
+
+#[rstest]
+#[case::cloudflared(Kind::Cloudflared)]
+#[case::stand_in(Kind::StandIn)]
+#[tokio::test]
+async fn no_visitor_meets_a_connector_without_rules(#[case] kind: Kind) {
+    if !kind.is_here() {
+        return;
+    }
+    let origin = Origin::start().await;
+    let lab = Lab::start().await;
+    lab.registry.set_rules(TUNNEL, rules(&[("ada.example.com", &origin.service())]));
+    lab.registry.add_route("ada.example.com", TUNNEL);
+    let client = lab.client(&["ada.example.com"]);
+    let _connector = lab.connector(kind, &lab.token("token", b"first"));
+    let begin = Instant::now();
+    let mut status = 530;
+    while status == 530 {
+        assert!(begin.elapsed() < PATIENCE, "the tunnel does not come up");
+        let response = client.get("https://ada.example.com/headers").send().await.unwrap();
+        status = response.status().as_u16();
+    }
+    assert_eq!(status, 200);
 }
 
 #[rstest]
