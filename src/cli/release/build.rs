@@ -28,9 +28,6 @@ use crate::{
     },
 };
 
-/// The manifest among the files.
-const MANIFEST: &str = "release.yaml";
-
 /// Make OpenClaw's and Node.js's archives only, in the cache
 ///
 /// Prints the folder with openclaw.tar.gz, node.tar.gz, sbom.cdx.json and bundle.json (versions,
@@ -45,9 +42,9 @@ pub(super) struct BundleArgs {
 
 /// Make all files of a release and print its manifest
 ///
-/// Writes the archives of OpenClaw and Node.js, cloudflared, the agent, a bill of materials (CycloneDX)
-/// and the manifest (release.yaml) into a folder, and the manifest to standard output. Serve the folder
-/// at --base-url, then apply the manifest. The same pins give the same bytes.
+/// Writes the archives of OpenClaw and Node.js, cloudflared, the agent, a CycloneDX bill of materials
+/// (NAME.cdx.json) and the manifest (NAME.yaml) into a folder, and the manifest to standard output. Serve
+/// the folder at --base-url, then apply the manifest. The same pins give the same bytes.
 ///
 /// A SOURCE is a file, or URL#sha256=<64 hexadecimal characters>, which is fetched and checked.
 #[derive(Args)]
@@ -172,9 +169,10 @@ impl BuildArgs {
             )?,
             agent: put("agent", &agent.version, &agent.path, agent.digest)?,
         };
-        source::copy(&bundle.join(SBOM), &self.output.join(SBOM))?;
+        let name = &release.name;
+        source::copy(&bundle.join(SBOM), &self.output.join(format!("{name}.cdx.json")))?;
         let manifest = release.manifest(&artifacts)?;
-        let path = self.output.join(MANIFEST);
+        let path = self.output.join(format!("{name}.yaml"));
         fs::write(&path, &manifest).map_err(ReleaseError::writing(&path))?;
         progress(&format!("done: serve {} at {}", self.output.display(), release.base_url));
         Ok(manifest)

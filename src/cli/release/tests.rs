@@ -104,8 +104,8 @@ async fn a_build_writes_each_file_under_the_name_that_its_manifest_pins() {
     let more = ["--cloudflared", &program, "--cloudflared-version", "2026.8.2"];
     let more = [&more[..], &BASE, &["--integrations", &integrations]].concat();
     let text = bench.build(&more).await.unwrap();
-    assert_eq!(text, fs::read_to_string(bench.path("out/release.yaml")).unwrap());
-    assert!(Path::new(&bench.path("out")).join(SBOM).exists());
+    assert_eq!(text, fs::read_to_string(bench.path("out/2026.9.6-1.yaml")).unwrap());
+    assert!(Path::new(&bench.path("out/2026.9.6-1.cdx.json")).exists());
     let release: OpenClawRelease = serde_saphyr::from_str(&text).unwrap();
     assert_eq!(release.metadata.name.as_deref(), Some("2026.9.6-1"));
     assert_eq!(release.spec.version, "2026.9.6");
