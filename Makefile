@@ -25,6 +25,10 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	hack/tools/test.sh
 	@$(tools); hack/test-chart.sh
 
+.PHONY: bundle
+bundle: build ## The archives of OpenClaw and Node.js that the lab installs (cached); prints their folder
+	@MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh
+
 .PHONY: generate
 generate: build ## CRDs from the Rust types, the Kustomize base from the chart
 	@$(tools); MOORAGE_BIN="$(target)/debug/moorage" hack/generate.sh

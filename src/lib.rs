@@ -22,5 +22,6 @@ pub mod metrics;
 pub mod names;
 pub mod openclaw;
 pub mod pool;
+pub mod release;
 pub mod telemetry;
 pub mod user_data;

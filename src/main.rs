@@ -11,7 +11,7 @@ use clap::Parser as _;
 use moorage::{
     cli::{
         Cli, Command, cluster_certificates::ClusterCertificates, cluster_reader::KubeReader, crds,
-        plan, run, seal, status,
+        plan, release, run, seal, status,
     },
     telemetry,
 };
@@ -61,6 +61,11 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
         Command::Plan(args) => {
             let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
             io::stdout().write_all(plan::run(*args, &cluster).await?.as_bytes())?;
+        }
+        Command::Release(args) => {
+            let progress = |line: &str| eprintln!("release: {line}");
+            let text = Box::pin(release::run(*args, &progress)).await?;
+            io::stdout().write_all(text.as_bytes())?;
         }
         Command::Status(args) => {
             let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;

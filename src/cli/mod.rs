@@ -6,6 +6,7 @@ pub mod cluster_certificates;
 pub mod cluster_reader;
 pub mod crds;
 pub mod plan;
+pub mod release;
 pub mod run;
 pub mod seal;
 pub mod status;
@@ -32,6 +33,7 @@ pub enum Command {
     Crds(crds::CrdsArgs),
     Seal(Box<seal::SealArgs>),
     Plan(Box<plan::PlanArgs>),
+    Release(Box<release::ReleaseArgs>),
     Status(Box<status::StatusArgs>),
 }
 

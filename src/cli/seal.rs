@@ -251,7 +251,7 @@ fn check_names(args: &SealArgs) -> Result<(), SealError> {
 }
 
 /// RFC 1123 as Kubernetes checks it, but for the length.
-fn is_dns_subdomain(text: &str) -> bool {
+pub(super) fn is_dns_subdomain(text: &str) -> bool {
     text.split('.').all(is_dns_label)
 }
 

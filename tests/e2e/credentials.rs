@@ -157,7 +157,8 @@ pub(crate) async fn what_is_handed_in_wrongly_is_refused_kept_and_healed(tenant:
     for (bound_to, value, reason) in cases {
         tenant.apply_secret("keys", bound_to, &[("anthropic", value)]).await;
         let message = tenant.until_reason("ada", "CredentialsDelivered", reason).await;
-        assert!(!message.contains("sk-ant"), "{message}");
+        // What a key looks like may be said, never what was in one.
+        assert!(!message.contains("opens-nothing") && !message.contains("admin01"), "{message}");
         assert!(tenant.secret("keys").await.is_some(), "{reason}: nothing is deleted");
     }
     tenant.apply_secret("keys", "ada", &[("wrong-key", &right)]).await;

@@ -99,7 +99,7 @@ pub(crate) async fn what_is_out_of_stock_falls_back_to_the_next_place_and_type(t
 
     let everywhere = tenant.fault("hetzner", sold_out(json!({"serverType": "cx33"}))).await;
     let bob = tenant.make("bob").await;
-    assert_eq!(bob["status"]["server"]["type"], "cpx32");
+    assert_eq!(bob["status"]["server"]["type"], "cx43");
     assert_eq!(bob["status"]["server"]["location"], "fsn1");
     tenant.lift(here).await;
     tenant.lift(everywhere).await;

@@ -13,7 +13,7 @@ pub struct IdError {
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
 /// Lower-case hexadecimal of `bytes`.
-pub(crate) fn hex(bytes: &[u8]) -> String {
+pub fn hex(bytes: &[u8]) -> String {
     let digits =
         bytes.iter().flat_map(|byte| [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     digits.map(char::from).collect()
