@@ -2,4 +2,6 @@
 //! with fixed verbs. The agent is its only client.
 
 pub mod client;
+pub mod confirmation;
+pub mod order;
 pub mod protocol;

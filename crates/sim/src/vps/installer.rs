@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorage_agent::installer::protocol::{Answer, Request, Unit};
+use moorage_agent::installer::protocol::{Answer, Reason, Request, Unit};
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -97,7 +97,7 @@ async fn converse(stream: UnixStream, units: Arc<Units>, token_file: Arc<Path>) 
     }
     drop(stream);
     if let Some(request) = afterwards
-        && let Answer::Failed { message } = perform(request, &units, &token_file).await
+        && let Answer::Failed { message, .. } = perform(request, &units, &token_file).await
     {
         tracing::warn!(message, "the agent's own request failed");
     }
@@ -120,6 +120,15 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
         Request::Stop { unit } => units.get(unit).stop().await,
         Request::Restart { unit } => units.get(unit).restart().await,
         Request::WriteTunnelToken { token } => write_token(token_file, &token),
+        Request::Install { .. }
+        | Request::Activate { .. }
+        | Request::Installed
+        | Request::UpdateAgent { .. }
+        | Request::ConfirmAgent
+        | Request::PowerOff
+        | Request::Reboot => {
+            return Answer::failed(Reason::Refused, "not on this backend: programs are external");
+        }
     };
     match done {
         Ok(()) => Answer::Done,
@@ -128,7 +137,7 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
 }
 
 fn failed(message: &str) -> Answer {
-    Answer::Failed { message: message.to_owned() }
+    Answer::failed(Reason::System, message)
 }
 
 /// Replaces the token atomically, mode 0600.
