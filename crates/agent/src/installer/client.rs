@@ -73,7 +73,7 @@ impl InstallerError {
 pub struct UnitStatus {
     /// Whether its process runs.
     pub running: bool,
-    /// How often it was started since boot.
+    /// Grows with every start since boot.
     pub starts: u32,
 }
 

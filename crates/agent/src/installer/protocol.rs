@@ -149,7 +149,8 @@ pub enum Answer {
     Status {
         /// Whether its process runs.
         running: bool,
-        /// How often it was started since boot; tells a restart from a long run.
+        /// Grows with every start since boot; tells a restart from a long run. Some backends count
+        /// the starts, systemd's tells hundredths of a second from boot to start.
         starts: u32,
     },
     /// Answer to [`Request::Installed`].
