@@ -4,6 +4,9 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
+# A folder of its own: other flags would build everything in the usual one again.
+agent_target := $(shell rustc -vV | sed -n 's/^host: //p')
+agent_binary := $(target)/agent/$(agent_target)/agent/moorage-agent
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
 
@@ -28,6 +31,12 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 .PHONY: bundle
 bundle: build ## The archives of OpenClaw and Node.js that the lab installs (cached); prints their folder
 	@MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh
+
+.PHONY: agent
+agent: ## The agent as it goes to servers: static, small, at most 10 MB; prints where it is and its size
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build -p moorage-agent --profile agent \
+		--target "$(agent_target)" --target-dir "$(target)/agent"
+	@hack/check-agent.sh "$(agent_binary)"
 
 .PHONY: generate
 generate: build ## CRDs from the Rust types, the Kustomize base from the chart

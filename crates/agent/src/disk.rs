@@ -5,7 +5,7 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 const TEMPORARY_SUFFIX: &str = ".moorage-tmp";
 const OWNER_ONLY_FILE: u32 = 0o600;
+const GROUP_READS_FILE: u32 = 0o640;
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
 /// The steps of a change at which a crash leaves something different behind.
@@ -76,7 +77,8 @@ impl Disk {
         Self { failpoint: Some(failpoint) }
     }
 
-    fn step(&self, step: Step, path: &Path) -> io::Result<()> {
+    /// Announces a step of a change that is not made by this type.
+    pub(crate) fn step(&self, step: Step, path: &Path) -> io::Result<()> {
         self.failpoint.as_ref().map_or(Ok(()), |failpoint| failpoint(step, path))
     }
 
@@ -94,10 +96,15 @@ impl Disk {
 
     /// Replaces the file at `path` by `bytes`, atomically and durably.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        self.replace(path, bytes).map_err(|source| failed("write", path, source))
+        self.replace(path, bytes, None).map_err(|source| failed("write", path, source))
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    /// As [`Self::write`], but a group may read the file as well: mode 0640.
+    pub fn write_for_group(&self, path: &Path, bytes: &[u8], group: u32) -> Result<(), DiskError> {
+        self.replace(path, bytes, Some(group)).map_err(|source| failed("write", path, source))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], group: Option<u32>) -> io::Result<()> {
         let temporary = temporary_of(path)?;
         self.step(Step::Create, path)?;
         remove_if_there(&temporary)?;
@@ -110,6 +117,10 @@ impl Disk {
         file.write_all(first)?;
         self.step(Step::Write, path)?;
         file.write_all(second)?;
+        if let Some(group) = group {
+            fchown(&file, None, Some(group))?;
+            file.set_permissions(Permissions::from_mode(GROUP_READS_FILE))?;
+        }
         self.step(Step::Sync, path)?;
         file.sync_all()?;
         self.step(Step::Rename, path)?;

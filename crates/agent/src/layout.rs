@@ -11,6 +11,8 @@ use moorage_wire::bootstrap::{
 use crate::installer::protocol::INSTALLER_SOCKET_PATH;
 
 const STATE_FOLDER: &str = "/var/lib/moorage";
+const INSTALLER_STATE_FOLDER: &str = "/var/lib/moorage-installer";
+const PROGRAMS_FOLDER: &str = "/opt/moorage";
 const OPENCLAW_PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
 
 /// The paths of one server.
@@ -88,6 +90,26 @@ impl Layout {
     /// The tunnel's tokens.
     pub fn tunnel_state(&self) -> PathBuf {
         self.state().join("tunnel.json")
+    }
+
+    /// Where artifacts are fetched to; the installer takes them over from here only.
+    pub fn downloads(&self) -> PathBuf {
+        self.state().join("downloads")
+    }
+
+    /// Installed artifacts, root's: a folder per kind, in it a folder per version.
+    pub fn programs(&self) -> PathBuf {
+        self.under_root(PROGRAMS_FOLDER)
+    }
+
+    /// The installer's own state, root's, mode 0700.
+    pub fn installer_state(&self) -> PathBuf {
+        self.under_root(INSTALLER_STATE_FOLDER)
+    }
+
+    /// How far an update of the agent is, and which ones failed.
+    pub fn agent_updates(&self) -> PathBuf {
+        self.installer_state().join("agent-updates.json")
     }
 
     /// The home of the `openclaw` user.

@@ -3,6 +3,7 @@
 
 pub mod agent;
 mod api;
+pub mod artifacts;
 mod connector;
 mod converge;
 mod core;

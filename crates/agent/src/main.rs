@@ -1,5 +1,7 @@
 //! The command line of the agent.
 
+mod commands;
+
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
@@ -21,6 +23,21 @@ struct Cli {
 enum Command {
     /// Answer the operator and converge the server until told to stop.
     Serve(Serve),
+    /// Do for the agent what only root may do: install verified artifacts, control the server's
+    /// units, write the tunnel's token, replace the agent itself. Run by systemd as root.
+    Installer(commands::installer::Install),
+    /// Take an update of the agent back whose installer does not start. Run by systemd as root.
+    RollBack(commands::installer::Machine),
+}
+
+impl Command {
+    fn log(&self) -> &str {
+        match self {
+            Self::Serve(serve) => &serve.log,
+            Self::Installer(install) => &install.machine.log,
+            Self::RollBack(machine) => &machine.log,
+        }
+    }
 }
 
 #[derive(Args)]
@@ -75,10 +92,20 @@ impl Serve {
     }
 }
 
+impl Serve {
+    async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let agent = Agent::start(self.settings(), Disk::default()).await?;
+        agent.run_until(shutdown).await.context("the agent cannot go on")
+    }
+}
+
+/// For work that blocks a thread and does not matter any more.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
+
 fn main() -> anyhow::Result<()> {
-    let Command::Serve(serve) = Cli::parse().command;
-    let filter = EnvFilter::try_new(&serve.log)
-        .with_context(|| format!("--log {:?} is not a filter", serve.log))?;
+    let command = Cli::parse().command;
+    let filter = EnvFilter::try_new(command.log())
+        .with_context(|| format!("--log {:?} is not a filter", command.log()))?;
     // The journal has its own clock, and no use for colours.
     tracing_subscriber::fmt()
         .with_env_filter(filter)
@@ -91,10 +118,9 @@ fn main() -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let agent = Agent::start(serve.settings(), Disk::default()).await?;
         let shutdown = async move {
             tokio::select! {
                 _ = terminate.recv() => {}
@@ -102,6 +128,12 @@ fn main() -> anyhow::Result<()> {
             }
             tracing::info!("stopping");
         };
-        agent.run_until(shutdown).await.context("the agent cannot go on")
-    })
+        match command {
+            Command::Serve(serve) => serve.run(shutdown).await,
+            Command::Installer(install) => install.run(shutdown).await,
+            Command::RollBack(machine) => machine.roll_back().await,
+        }
+    });
+    runtime.shutdown_timeout(LAST_PATIENCE);
+    outcome
 }

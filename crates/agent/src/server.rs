@@ -41,8 +41,8 @@ impl Listener {
     pub(crate) async fn open(listen: &Listen) -> io::Result<Self> {
         match listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
-            Listen::Unix(path) => bind_unix(path).map(Self::Unix),
-            Listen::Systemd => from_systemd(),
+            Listen::Unix(path) => bind_unix(path, SOCKET_MODE).map(Self::Unix),
+            Listen::Systemd => passed_by_systemd().map(Self::Unix),
         }
     }
 
@@ -55,7 +55,9 @@ impl Listener {
     }
 }
 
-fn bind_unix(path: &Path) -> io::Result<UnixListener> {
+/// Makes a socket. Whoever calls this knows that nobody else listens there: a socket file that is
+/// already there is a leftover.
+pub(crate) fn bind_unix(path: &Path, mode: u32) -> io::Result<UnixListener> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
@@ -63,16 +65,17 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
         fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
+    fs::set_permissions(path, fs::Permissions::from_mode(mode))?;
     Ok(listener)
 }
 
-fn from_systemd() -> io::Result<Listener> {
-    let missing = "systemd passed no Unix socket (LISTEN_FDS); is moorage-agent.socket active?";
+/// The socket of the unit that this process is started by.
+pub(crate) fn passed_by_systemd() -> io::Result<UnixListener> {
+    let missing = "systemd passed no Unix socket (LISTEN_FDS); is the unit's .socket active?";
     let passed = listenfd::ListenFd::from_env().take_unix_listener(0)?;
     let listener = passed.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, missing))?;
     listener.set_nonblocking(true)?;
-    UnixListener::from_std(listener).map(Listener::Unix)
+    UnixListener::from_std(listener)
 }
 
 /// Answers until `stop`, then lets the requests under way end.

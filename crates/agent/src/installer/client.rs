@@ -1,7 +1,11 @@
 //! The agent's side of the installer's socket.
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
+use moorage_wire::Sha256;
 use thiserror::Error;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -10,12 +14,15 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::protocol::{Answer, Request, Unit};
+use super::protocol::{
+    Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedOrder, Unit,
+};
 
 /// A stop waits for the unit's own `TimeoutStopSec`, which is 330 s for OpenClaw.
 const PATIENCE: Duration = Duration::from_secs(400);
 const STATUS_PATIENCE: Duration = Duration::from_secs(5);
-const LONGEST_ANSWER: u64 = 64 * 1024;
+/// To hash, unpack and make durable hundreds of megabytes in tens of thousands of files.
+const INSTALL_PATIENCE: Duration = Duration::from_secs(1200);
 
 /// Why the installer did not do what it was asked for.
 #[derive(Debug, Error)]
@@ -32,8 +39,33 @@ pub enum InstallerError {
     #[error("the installer did not answer in time")]
     Timeout,
     /// It refused or failed.
-    #[error("the installer failed: {0}")]
-    Failed(String),
+    #[error("the installer failed: {message}")]
+    Failed {
+        /// What to make of it.
+        reason: Reason,
+        /// For people.
+        message: String,
+    },
+}
+
+impl InstallerError {
+    /// Why it refused or failed, if it answered at all.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Failed { reason, .. } => Some(*reason),
+            Self::Absent { .. } | Self::Timeout => None,
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_transient(&self) -> bool {
+        matches!(self.reason(), None | Some(Reason::Busy | Reason::DiskFull | Reason::System))
+    }
+
+    fn unexpected() -> Self {
+        let message = "its answer is to another question".to_owned();
+        Self::Failed { reason: Reason::System, message }
+    }
 }
 
 /// Whether a unit runs.
@@ -41,7 +73,7 @@ pub enum InstallerError {
 pub struct UnitStatus {
     /// Whether its process runs.
     pub running: bool,
-    /// How often it was started since boot.
+    /// Grows with every start since boot.
     pub starts: u32,
 }
 
@@ -61,22 +93,68 @@ impl InstallerClient {
     pub async fn status(&self, unit: Unit) -> Result<UnitStatus, InstallerError> {
         match self.call(&Request::Status { unit }, STATUS_PATIENCE).await? {
             Answer::Status { running, starts } => Ok(UnitStatus { running, starts }),
-            Answer::Failed { message } => Err(InstallerError::Failed(message)),
-            Answer::Done => Err(InstallerError::Failed("it gave no status".to_owned())),
+            _ => Err(InstallerError::unexpected()),
         }
     }
 
-    /// Has something done.
+    /// Asks what is installed, and what became of agent updates.
+    pub async fn inventory(&self) -> Result<Inventory, InstallerError> {
+        match self.call(&Request::Installed, STATUS_PATIENCE).await? {
+            Answer::Installed(inventory) => Ok(inventory),
+            _ => Err(InstallerError::unexpected()),
+        }
+    }
+
+    /// Has the artifact that `order` pins for `kind` installed from `file`. Cheap if it is there.
+    pub async fn install(
+        &self,
+        order: &SignedOrder,
+        kind: ArtifactKind,
+        file: &Path,
+    ) -> Result<(), InstallerError> {
+        let (order, file) = (order.clone(), file.to_owned());
+        self.done(&Request::Install { order, kind, file }, INSTALL_PATIENCE).await
+    }
+
+    /// Makes an installed version the current one.
+    pub async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), InstallerError> {
+        self.done(&Request::Activate { kind, sha256 }, INSTALL_PATIENCE).await
+    }
+
+    /// Has this agent replaced by the one that `order` pins. After `Ok` this process is about to be
+    /// stopped.
+    pub async fn update_agent(
+        &self,
+        order: &SignedOrder,
+        file: &Path,
+    ) -> Result<(), InstallerError> {
+        let (order, file) = (order.clone(), file.to_owned());
+        self.done(&Request::UpdateAgent { order, file }, PATIENCE).await
+    }
+
+    /// Says that the operator reached this agent; see [`super::confirmation`].
+    pub async fn confirm_agent(&self) -> Result<(), InstallerError> {
+        self.done(&Request::ConfirmAgent, PATIENCE).await
+    }
+
+    /// Has something done that has no more to answer than that.
     pub async fn perform(&self, request: &Request) -> Result<(), InstallerError> {
-        match self.call(request, PATIENCE).await? {
-            Answer::Failed { message } => Err(InstallerError::Failed(message)),
-            Answer::Done | Answer::Status { .. } => Ok(()),
+        self.done(request, PATIENCE).await
+    }
+
+    async fn done(&self, request: &Request, patience: Duration) -> Result<(), InstallerError> {
+        match self.call(request, patience).await? {
+            Answer::Done => Ok(()),
+            _ => Err(InstallerError::unexpected()),
         }
     }
 
     async fn call(&self, request: &Request, patience: Duration) -> Result<Answer, InstallerError> {
         let absent = |source| InstallerError::Absent { socket: self.socket.clone(), source };
         match timeout(patience, self.exchange(request)).await {
+            Ok(Ok(Answer::Failed { reason, message })) => {
+                Err(InstallerError::Failed { reason, message })
+            }
             Ok(answer) => answer.map_err(absent),
             Err(_) => Err(InstallerError::Timeout),
         }

@@ -1,10 +1,20 @@
 //! What the agent may ask of the installer: one JSON line in, one JSON line out, one request per
 //! connection, on a Unix socket that only the agent can open. There is no verb that takes a command.
 
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts};
 use serde::{Deserialize, Serialize};
+
+pub use super::order::SignedOrder;
 
 /// Where the installer listens.
 pub const INSTALLER_SOCKET_PATH: &str = "/run/moorage/installer.sock";
+/// Longest request, in bytes: a desired state of 1 MiB in base64, and what goes with it.
+pub const LONGEST_REQUEST: u64 = 1536 * 1024;
+/// Longest answer, in bytes.
+pub const LONGEST_ANSWER: u64 = 64 * 1024;
 
 /// The units that the agent may control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -16,6 +26,45 @@ pub enum Unit {
     Cloudflared,
     /// The agent itself.
     Agent,
+}
+
+/// The four programs of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtifactKind {
+    /// OpenClaw with its dependency tree, a `.tar.gz`.
+    Openclaw,
+    /// The Node.js runtime, a `.tar.gz`.
+    Node,
+    /// The tunnel connector, a bare executable.
+    Cloudflared,
+    /// The agent itself, a bare executable.
+    Agent,
+}
+
+impl ArtifactKind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Openclaw, Self::Node, Self::Cloudflared, Self::Agent];
+
+    /// The name of its folder below `/opt/moorage`.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Self::Openclaw => "openclaw",
+            Self::Node => "node",
+            Self::Cloudflared => "cloudflared",
+            Self::Agent => "agent",
+        }
+    }
+
+    /// What a release pins for it.
+    pub fn of(self, artifacts: &Artifacts) -> &Artifact {
+        match self {
+            Self::Openclaw => &artifacts.openclaw,
+            Self::Node => &artifacts.node,
+            Self::Cloudflared => &artifacts.cloudflared,
+            Self::Agent => &artifacts.agent,
+        }
+    }
 }
 
 /// A request.
@@ -37,23 +86,57 @@ pub enum Request {
         /// Which unit.
         unit: Unit,
     },
-    /// Stop the unit if it runs.
+    /// Stop the unit if it runs. The agent's own stop is answered before it happens.
     Stop {
         /// Which unit.
         unit: Unit,
     },
-    /// Stop and start the unit.
+    /// Stop and start the unit. The agent's own restart is answered before it happens.
     Restart {
         /// Which unit.
         unit: Unit,
     },
     /// Replace the token that cloudflared runs with (the file that user-data wrote first,
-    /// `moorage_wire::bootstrap::TUNNEL_TOKEN_PATH`), atomically, mode 0600. Takes effect at its next
-    /// start.
+    /// `moorage_wire::bootstrap::TUNNEL_TOKEN_PATH`), atomically. Takes effect at its next start.
     WriteTunnelToken {
         /// The run token, one line of base64.
         token: String,
     },
+    /// Verify and unpack what the order pins for `kind` (all but the agent, which has
+    /// [`Request::UpdateAgent`]). What is installed already is left as it is.
+    Install {
+        /// The operator's signed word for it.
+        order: SignedOrder,
+        /// Which artifact of the order.
+        kind: ArtifactKind,
+        /// The fetched file; it may be removed after the answer.
+        file: PathBuf,
+    },
+    /// Make an installed artifact the current one (all but the agent). Takes effect at the next start
+    /// of what uses it. Versions but this one and the one before are removed.
+    Activate {
+        /// Which artifact.
+        kind: ArtifactKind,
+        /// Which version of it.
+        sha256: Sha256,
+    },
+    /// What is installed, and what became of agent updates? Answered by [`Answer::Installed`].
+    Installed,
+    /// Verify and try the agent that the order pins, make it the current one, answer, and then
+    /// restart the agent. Without [`Request::ConfirmAgent`] from the new one the old one comes back.
+    UpdateAgent {
+        /// The operator's signed word for it.
+        order: SignedOrder,
+        /// The fetched file; it may be removed after the answer.
+        file: PathBuf,
+    },
+    /// The agent that asks was reached by a signed call of the operator: it stays. Harmless when no
+    /// update is under way.
+    ConfirmAgent,
+    /// Turn the machine off. Answered before it happens.
+    PowerOff,
+    /// Restart the machine. Answered before it happens.
+    Reboot,
 }
 
 /// An answer.
@@ -66,12 +149,182 @@ pub enum Answer {
     Status {
         /// Whether its process runs.
         running: bool,
-        /// How often it was started since boot; tells a restart from a long run.
+        /// Grows with every start since boot; tells a restart from a long run. Some backends count
+        /// the starts, systemd's tells hundredths of a second from boot to start.
         starts: u32,
     },
+    /// Answer to [`Request::Installed`].
+    Installed(Inventory),
     /// Refused or failed.
     Failed {
-        /// For the journal.
+        /// What to make of it.
+        #[serde(default)]
+        reason: Reason,
+        /// For the journal and the report; never holds a value.
         message: String,
     },
+}
+
+impl Answer {
+    /// A failure.
+    pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
+        Self::Failed { reason, message: message.into() }
+    }
+}
+
+/// Why the installer refused or failed, as far as it matters what to do next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reason {
+    /// The request is not understood or not allowed. Repeating it does not help.
+    Refused,
+    /// The order is not the operator's for this server and epoch.
+    BadOrder,
+    /// The file is not what the order pins: fetch it again.
+    WrongBytes,
+    /// The bytes are the pinned ones, but they are no usable artifact: an archive that leaves its
+    /// folder, a program that does not start. Another release is needed.
+    BadArtifact,
+    /// This agent was tried before and rolled back; `retry` of the desired state lets it be tried again.
+    FailedBefore,
+    /// Not installed, so it cannot be activated.
+    NotInstalled,
+    /// Something else is under way, such as an agent update that is not confirmed yet: try later.
+    Busy,
+    /// No room on the disk. Nothing half-made is left.
+    DiskFull,
+    /// The operating system or systemd failed; try again.
+    #[default]
+    #[serde(other)]
+    System,
+}
+
+/// What is installed, and what became of agent updates.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Inventory {
+    /// Every installed version of every artifact.
+    pub artifacts: Vec<InstalledArtifact>,
+    /// The agent update that is under way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_update: Option<Sha256>,
+    /// Agents that were tried and rolled back.
+    #[serde(default)]
+    pub failed_agents: Vec<FailedAgent>,
+}
+
+impl Inventory {
+    /// The current version of an artifact.
+    pub fn active(&self, kind: ArtifactKind) -> Option<Sha256> {
+        let mut all = self.artifacts.iter();
+        all.find(|one| one.kind == kind && one.active).map(|one| one.sha256)
+    }
+
+    /// Whether a version is installed.
+    pub fn has(&self, kind: ArtifactKind, sha256: Sha256) -> bool {
+        self.artifacts.iter().any(|one| one.kind == kind && one.sha256 == sha256)
+    }
+}
+
+/// One installed version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct InstalledArtifact {
+    /// Of what.
+    pub kind: ArtifactKind,
+    /// The digest of the file that it was installed from.
+    pub sha256: Sha256,
+    /// Whether it is the current one.
+    pub active: bool,
+}
+
+/// An agent that was tried and rolled back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailedAgent {
+    /// Which one.
+    pub sha256: Sha256,
+    /// Why.
+    pub reason: AgentFailure,
+    /// The `retry` of the desired state under which it failed; it is tried again under another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<String>,
+    /// When, by the server's clock.
+    pub at: Timestamp,
+}
+
+/// What was wrong with an agent that was tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AgentFailure {
+    /// It did not say its version when tried, before anything was switched.
+    Trial,
+    /// It was not on its socket in time.
+    NoSocket,
+    /// No signed call of the operator reached it in time.
+    NotConfirmed,
+    /// The installer of the same binary did not start.
+    Installer,
+    /// A reason of a newer installer.
+    #[serde(other)]
+    Unknown,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_one_object_with_its_verb() {
+        let activate =
+            Request::Activate { kind: ArtifactKind::Node, sha256: Sha256::from_bytes([1; 32]) };
+        let text = serde_json::to_string(&activate).unwrap();
+        let digest = "01".repeat(32);
+        assert_eq!(text, format!(r#"{{"verb":"activate","kind":"node","sha256":"{digest}"}}"#));
+        assert_eq!(serde_json::from_str::<Request>(&text).unwrap(), activate);
+        let text = r#"{"verb":"installed"}"#;
+        assert_eq!(serde_json::from_str::<Request>(text).unwrap(), Request::Installed);
+    }
+
+    #[test]
+    fn unknown_verbs_and_fields_are_refused() {
+        for text in [
+            r#"{"verb":"run","command":"id"}"#,
+            r#"{"verb":"status","unit":"ssh"}"#,
+            r#"{"verb":"status","unit":"openclaw","as":"root"}"#,
+        ] {
+            assert!(serde_json::from_str::<Request>(text).is_err(), "{text} was taken");
+        }
+    }
+
+    #[test]
+    fn an_answer_of_a_newer_installer_is_understood_as_far_as_possible() {
+        let text = r#"{"result":"failed","reason":"on-strike","message":"no"}"#;
+        let answer: Answer = serde_json::from_str(text).unwrap();
+        assert_eq!(answer, Answer::failed(Reason::System, "no"));
+        let text = r#"{"result":"failed","message":"no"}"#;
+        assert_eq!(serde_json::from_str::<Answer>(text).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_inventory_survives_its_journey() {
+        let sha256 = Sha256::from_bytes([7; 32]);
+        let inventory = Inventory {
+            artifacts: vec![InstalledArtifact { kind: ArtifactKind::Agent, sha256, active: true }],
+            agent_update: Some(sha256),
+            failed_agents: vec![FailedAgent {
+                sha256,
+                reason: AgentFailure::NoSocket,
+                retry: None,
+                at: Timestamp::UNIX_EPOCH,
+            }],
+        };
+        let text = serde_json::to_string(&Answer::Installed(inventory.clone())).unwrap();
+        assert_eq!(
+            serde_json::from_str::<Answer>(&text).unwrap(),
+            Answer::Installed(inventory.clone())
+        );
+        assert_eq!(inventory.active(ArtifactKind::Agent), Some(sha256));
+        assert!(!inventory.has(ArtifactKind::Node, sha256));
+    }
 }

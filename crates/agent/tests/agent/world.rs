@@ -12,7 +12,7 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use moorage_agent::{
     Agent, Disk, Layout, Listen, Settings, Timing,
-    installer::protocol::{Answer, Request, Unit},
+    installer::protocol::{Answer, Reason, Request, Unit},
 };
 use moorage_wire::bootstrap::Bootstrap;
 use serde_json::Value;
@@ -232,6 +232,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             }
         }
         Request::WriteTunnelToken { token } => machine.token_file = token,
+        other => return Answer::failed(Reason::Refused, format!("not played here: {other:?}")),
     }
     Answer::Done
 }

@@ -1,12 +1,14 @@
 //! Plays the installer of a server: its protocol on its socket, its verbs on the supervised units.
 
-use std::io::{self, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorage_agent::installer::protocol::{Answer, Request, Unit};
+use moorage_agent::Disk;
+use moorage_agent::installer::protocol::{Answer, Reason, Request, Unit};
+use moorage_agent::installer::token;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
@@ -17,8 +19,6 @@ use super::unit::SupervisedUnit;
 const REQUEST_LIMIT: u64 = 16 * 1024;
 /// How long a client may take to send its request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest tunnel token, in bytes.
-const TOKEN_LIMIT: usize = 4096;
 
 /// The units of a server.
 #[derive(Debug)]
@@ -97,7 +97,7 @@ async fn converse(stream: UnixStream, units: Arc<Units>, token_file: Arc<Path>) 
     }
     drop(stream);
     if let Some(request) = afterwards
-        && let Answer::Failed { message } = perform(request, &units, &token_file).await
+        && let Answer::Failed { message, .. } = perform(request, &units, &token_file).await
     {
         tracing::warn!(message, "the agent's own request failed");
     }
@@ -119,7 +119,18 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
         Request::Start { unit } => units.get(unit).start().await,
         Request::Stop { unit } => units.get(unit).stop().await,
         Request::Restart { unit } => units.get(unit).restart().await,
-        Request::WriteTunnelToken { token } => write_token(token_file, &token),
+        Request::WriteTunnelToken { token } => {
+            token::write(&Disk::default(), token_file, &token, None).map_err(io::Error::other)
+        }
+        Request::Install { .. }
+        | Request::Activate { .. }
+        | Request::Installed
+        | Request::UpdateAgent { .. }
+        | Request::ConfirmAgent
+        | Request::PowerOff
+        | Request::Reboot => {
+            return Answer::failed(Reason::Refused, "not on this backend: programs are external");
+        }
     };
     match done {
         Ok(()) => Answer::Done,
@@ -128,27 +139,5 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
 }
 
 fn failed(message: &str) -> Answer {
-    Answer::Failed { message: message.to_owned() }
-}
-
-/// Replaces the token atomically, mode 0600.
-fn write_token(path: &Path, token: &str) -> io::Result<()> {
-    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=".contains(&byte);
-    if token.is_empty() || token.len() > TOKEN_LIMIT || !token.bytes().all(base64) {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "the token is not one line of base64",
-        ));
-    }
-    let staged = path.with_extension("staged");
-    let mut file = std::fs::OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&staged)?;
-    file.write_all(token.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    std::fs::rename(staged, path)
+    Answer::failed(Reason::System, message)
 }

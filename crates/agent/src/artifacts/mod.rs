@@ -1,0 +1,88 @@
+//! Pinned artifacts on a server: fetching them (the agent's part), and verifying, unpacking, keeping
+//! and switching them below `/opt/moorage` (the installer's part). Who may ask for what is not known
+//! here.
+
+mod elf;
+pub mod fetch;
+mod intake;
+pub mod store;
+mod unpack;
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use thiserror::Error;
+
+pub use self::{elf::Executable, store::Store, unpack::UnpackError};
+
+/// Why an artifact is not installed, or not made the current one.
+#[derive(Debug, Error)]
+pub enum ArtifactError {
+    /// The file is not in the folder that artifacts are fetched into, or no regular file.
+    #[error("{} is no file that was fetched: {why}", file.display())]
+    NotAFile {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// The file is not the pinned one.
+    #[error("{} is not what the release pins: {what} differs", file.display())]
+    WrongBytes {
+        /// Which file.
+        file: PathBuf,
+        /// Size or SHA-256.
+        what: &'static str,
+    },
+    /// The pinned size is larger than an artifact of this kind may be.
+    #[error("an artifact of {size} bytes is too large: at most {limit} are taken")]
+    TooLarge {
+        /// As pinned.
+        size: u64,
+        /// For this kind.
+        limit: u64,
+    },
+    /// The archive is not one that can be unpacked safely.
+    #[error("the archive is not taken: {0}")]
+    Archive(UnpackError),
+    /// What was unpacked lacks its program, or it is not for this machine.
+    #[error("the artifact has no program for this machine at {path}: {why}")]
+    NoProgram {
+        /// Relative to the artifact's folder.
+        path: &'static str,
+        /// What is wrong with it.
+        why: &'static str,
+    },
+    /// It is not installed.
+    #[error("this version is not installed")]
+    NotInstalled,
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// On which file.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+impl ArtifactError {
+    /// Whether there is no room on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Io { source, .. } | Self::Archive(UnpackError::Write { source, .. }) => {
+                matches!(source.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// For `map_err`.
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ArtifactError {
+    move |source| ArtifactError::Io { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,229 @@
+//! The installer's listener: who may talk to it, how long a request may be and take, and what is
+//! written down about it. What is done is in [`super::verbs`].
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{UnixListener, UnixStream, unix::UCred},
+    sync::Semaphore,
+    task::JoinSet,
+    time::{sleep, timeout},
+};
+use zeroize::Zeroizing;
+
+use super::{
+    accounts::User,
+    protocol::{Answer, LONGEST_REQUEST, Reason, Request},
+    units::Units,
+    update::{Surroundings, UpdateTiming, Updates},
+    verbs::{Done, Verbs},
+};
+use crate::{
+    artifacts::{ArtifactError, Store},
+    disk::{Disk, DiskError},
+    layout::Layout,
+    server::{bind_unix, passed_by_systemd},
+};
+
+/// A client that does not send its request, or does not take its answer, in time is left.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(10);
+/// Waiting for something that takes long is done by few; all others are asked to come again.
+const MOST_CONNECTIONS: usize = 16;
+/// Only the agent's user opens it.
+const SOCKET_MODE: u32 = 0o600;
+
+/// What an installer is started with.
+#[derive(Debug, Clone)]
+pub struct InstallerSettings {
+    /// Where things lie.
+    pub layout: Layout,
+    /// The socket to make; `None` for the one that systemd passes.
+    pub socket: Option<PathBuf>,
+    /// Who may talk to it, besides root.
+    pub client: u32,
+    /// Who may read the tunnel's token, besides root.
+    pub token_group: Option<u32>,
+    /// Who tries new agents; `None` for the installer's own user.
+    pub trial_user: Option<User>,
+    /// The version of this very process, if it is an installed one.
+    pub running: Option<moorage_wire::Sha256>,
+    /// How patient updates are.
+    pub timing: UpdateTiming,
+}
+
+/// Why an installer cannot run.
+#[derive(Debug, Error)]
+pub enum InstallerStartError {
+    /// It cannot listen.
+    #[error("cannot listen: {0}")]
+    Listen(#[from] io::Error),
+    /// `/opt/moorage` cannot be used.
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    /// Its state cannot be used.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+}
+
+/// A running installer. Dropping it stops everything at once, as a crash would.
+pub struct Installer {
+    tasks: JoinSet<()>,
+}
+
+impl Installer {
+    /// Cleans up what was interrupted, listens, and goes on with an update that is under way. To be
+    /// called in a runtime.
+    pub fn start<U: Units>(
+        settings: &InstallerSettings,
+        disk: Disk,
+        units: U,
+    ) -> Result<Self, InstallerStartError> {
+        let units = Arc::new(units);
+        let store = Store::open(&disk, &settings.layout)?;
+        let socket = settings.socket.clone();
+        let around = Surroundings {
+            layout: settings.layout.clone(),
+            trial_user: settings.trial_user,
+            running: settings.running,
+            socket: socket.clone().unwrap_or_else(|| settings.layout.installer_socket()),
+            timing: settings.timing.clone(),
+        };
+        let updates = Updates::open(disk.clone(), store.clone(), Arc::clone(&units), around)?;
+        let updates = Arc::new(updates);
+        let listener = match &socket {
+            Some(path) => bind_unix(path, SOCKET_MODE)?,
+            None => passed_by_systemd()?,
+        };
+        let verbs = Verbs::new(settings, disk, store, units, Arc::clone(&updates));
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, Arc::new(verbs), settings.client));
+        tasks.spawn(async move { updates.drive().await });
+        tracing::info!(running = ?settings.running, "the installer listens");
+        Ok(Self { tasks })
+    }
+
+    /// Runs until `shutdown`. What is under way is cut off there, which is fine at any point.
+    pub async fn run_until(mut self, shutdown: impl Future<Output = ()>) {
+        tokio::select! {
+            () = shutdown => {}
+            // They end only by a panic.
+            Some(Err(error)) = self.tasks.join_next() => {
+                if let Ok(panic) = error.try_into_panic() {
+                    std::panic::resume_unwind(panic);
+                }
+            }
+        }
+    }
+}
+
+async fn serve<U: Units>(listener: UnixListener, verbs: Arc<Verbs<U>>, client: u32) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut conversations = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            Some(_) = conversations.join_next() => continue,
+        };
+        let stream = match accepted {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                // Out of file descriptors, for example: others have to end first.
+                tracing::warn!(%error, "cannot accept a connection");
+                sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let (verbs, slot) = (Arc::clone(&verbs), Arc::clone(&slots).try_acquire_owned());
+        conversations.spawn(async move {
+            let Ok(_slot) = slot else {
+                return refuse(stream, Reason::Busy, "too many requests at a time").await;
+            };
+            match stream.peer_cred() {
+                Ok(peer) if peer.uid() == 0 || peer.uid() == client => {
+                    converse(stream, &verbs, peer).await;
+                }
+                Ok(peer) => {
+                    tracing::warn!(target: "audit", uid = peer.uid(), pid = peer.pid(), "refused a stranger");
+                    refuse(stream, Reason::Refused, "not for you").await;
+                }
+                Err(error) => tracing::warn!(%error, "a client of unknown user"),
+            }
+        });
+    }
+}
+
+async fn refuse(mut stream: UnixStream, reason: Reason, message: &str) {
+    send(&mut stream, &Answer::failed(reason, message)).await;
+}
+
+async fn converse<U: Units>(mut stream: UnixStream, verbs: &Verbs<U>, peer: UCred) {
+    let request = match timeout(TRANSFER_PATIENCE, read_request(&mut stream)).await {
+        Ok(Ok(Some(request))) => request,
+        Ok(Ok(None) | Err(_)) => return,
+        Err(_) => {
+            return refuse(stream, Reason::Refused, "the request did not arrive in time").await;
+        }
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(why) => return refuse(stream, Reason::Refused, why).await,
+    };
+    let description = request.describe();
+    let Done { answer, afterwards } = verbs.perform(request).await;
+    audit(&description, &answer, peer);
+    send(&mut stream, &answer).await;
+    drop(stream);
+    if let Some(afterwards) = afterwards {
+        verbs.afterwards(afterwards).await;
+    }
+}
+
+/// Reads one line. `None`: the client left without a word. The text of a request may hold a token, so
+/// that no error repeats it.
+async fn read_request(
+    stream: &mut UnixStream,
+) -> io::Result<Option<Result<Request, &'static str>>> {
+    let mut line = Zeroizing::new(Vec::new());
+    let mut reader = BufReader::with_capacity(16 * 1024, stream.take(LONGEST_REQUEST + 1));
+    let count = reader.read_until(b'\n', &mut line).await?;
+    Ok(match count as u64 {
+        0 => None,
+        count if count > LONGEST_REQUEST => Some(Err("the request is too long")),
+        _ if line.last() != Some(&b'\n') => Some(Err("the request is cut off")),
+        _ => Some(serde_json::from_slice(&line).map_err(|_| "the request is not understood")),
+    })
+}
+
+async fn send(stream: &mut UnixStream, answer: &Answer) {
+    let Ok(mut line) = serde_json::to_vec(answer) else { return };
+    line.push(b'\n');
+    let sent = async {
+        stream.write_all(&line).await?;
+        stream.shutdown().await
+    };
+    if !matches!(timeout(TRANSFER_PATIENCE, sent).await, Ok(Ok(()))) {
+        tracing::debug!("a client left before its answer");
+    }
+}
+
+/// One line per request that could have changed something.
+fn audit(description: &Description, answer: &Answer, peer: UCred) {
+    let Description { verb, subject, mutating } = description;
+    let (uid, pid) = (peer.uid(), peer.pid());
+    match answer {
+        Answer::Failed { reason, message } => {
+            tracing::warn!(target: "audit", verb, subject, uid, pid, ?reason, message, "failed");
+        }
+        _ if *mutating => tracing::info!(target: "audit", verb, subject, uid, pid, "done"),
+        _ => {}
+    }
+}
+
+/// A request as it may stand in the journal.
+pub(super) struct Description {
+    pub(super) verb: &'static str,
+    pub(super) subject: String,
+    pub(super) mutating: bool,
+}

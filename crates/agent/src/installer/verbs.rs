@@ -1,0 +1,277 @@
+//! The verbs, carried out.
+
+use std::sync::Arc;
+
+use moorage_wire::{Sha256, bootstrap::Bootstrap};
+use thiserror::Error;
+use tokio::sync::Mutex;
+use zeroize::Zeroizing;
+
+use super::{
+    order::{OrderError, SignedOrder, VerifiedOrder},
+    protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
+    server::{Description, InstallerSettings},
+    token::{self, TokenError},
+    units::{Down, Service, UnitError, Units},
+    update::{UpdateError, Updates, blocking, trial::TrialError},
+};
+use crate::{
+    artifacts::{ArtifactError, Store},
+    disk::{Disk, DiskError},
+    layout::Layout,
+};
+
+/// What is done once the answer is sent, since it ends who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Afterwards {
+    Stop,
+    Restart,
+    GoDown(Down),
+    /// The update goes on.
+    Update,
+}
+
+/// What a request led to.
+pub(super) struct Done {
+    pub(super) answer: Answer,
+    pub(super) afterwards: Option<Afterwards>,
+}
+
+impl From<Answer> for Done {
+    fn from(answer: Answer) -> Self {
+        Self { answer, afterwards: None }
+    }
+}
+
+/// Why a verb failed.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error(transparent)]
+    Order(#[from] OrderError),
+    #[error(transparent)]
+    Artifact(#[from] ArtifactError),
+    #[error(transparent)]
+    Update(#[from] UpdateError),
+    #[error(transparent)]
+    Unit(#[from] UnitError),
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error("there is no bootstrap document to check orders with")]
+    NoBootstrap,
+    #[error("the agent has a verb of its own: update-agent")]
+    NotThisWay,
+}
+
+impl Failure {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Order(_) => Reason::BadOrder,
+            Self::Artifact(error) | Self::Update(UpdateError::Artifact(error)) => {
+                artifact_reason(error)
+            }
+            Self::Update(UpdateError::Busy) => Reason::Busy,
+            Self::Update(UpdateError::FailedBefore(_)) => Reason::FailedBefore,
+            Self::Update(UpdateError::Trial(TrialError::Program(_))) => Reason::BadArtifact,
+            Self::Update(UpdateError::Disk(error))
+            | Self::Token(TokenError::Disk(error))
+            | Self::Disk(error) => disk_reason(error),
+            Self::Token(TokenError::Form) | Self::NotThisWay => Reason::Refused,
+            Self::Update(UpdateError::NoCurrent | UpdateError::Trial(TrialError::Machine(_)))
+            | Self::Unit(_)
+            | Self::NoBootstrap => Reason::System,
+        }
+    }
+}
+
+fn artifact_reason(error: &ArtifactError) -> Reason {
+    match error {
+        _ if error.is_disk_full() => Reason::DiskFull,
+        ArtifactError::NotAFile { .. } => Reason::Refused,
+        ArtifactError::WrongBytes { .. } => Reason::WrongBytes,
+        ArtifactError::TooLarge { .. }
+        | ArtifactError::Archive(_)
+        | ArtifactError::NoProgram { .. } => Reason::BadArtifact,
+        ArtifactError::NotInstalled => Reason::NotInstalled,
+        ArtifactError::Io { .. } => Reason::System,
+    }
+}
+
+fn disk_reason(error: &DiskError) -> Reason {
+    match error {
+        DiskError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
+            Reason::DiskFull
+        }
+        _ => Reason::System,
+    }
+}
+
+impl Request {
+    /// As it may stand in the journal: names and digests, never a value.
+    pub(super) fn describe(&self) -> Description {
+        let unit = |unit: &Unit| Service::from(*unit).unit().to_owned();
+        let document =
+            |order: &SignedOrder| order.document().map_or("garbled".into(), |it| it.to_string());
+        let (verb, subject, mutating) = match self {
+            Self::Status { unit: of } => ("status", unit(of), false),
+            Self::Start { unit: of } => ("start", unit(of), true),
+            Self::Stop { unit: of } => ("stop", unit(of), true),
+            Self::Restart { unit: of } => ("restart", unit(of), true),
+            Self::WriteTunnelToken { .. } => ("write-tunnel-token", String::new(), true),
+            Self::Install { order, kind, .. } => {
+                ("install", format!("{} of {}", kind.folder(), document(order)), true)
+            }
+            Self::Activate { kind, sha256 } => {
+                ("activate", format!("{} {sha256}", kind.folder()), true)
+            }
+            Self::Installed => ("installed", String::new(), false),
+            Self::UpdateAgent { order, .. } => ("update-agent", document(order), true),
+            Self::ConfirmAgent => ("confirm-agent", String::new(), true),
+            Self::PowerOff => ("power-off", String::new(), true),
+            Self::Reboot => ("reboot", String::new(), true),
+        };
+        Description { verb, subject, mutating }
+    }
+}
+
+/// The verbs of one server.
+pub(super) struct Verbs<U> {
+    layout: Layout,
+    token_group: Option<u32>,
+    disk: Disk,
+    store: Store,
+    units: Arc<U>,
+    updates: Arc<Updates<U>>,
+    /// One change at a time for each kind of artifact.
+    changing: [Mutex<()>; ArtifactKind::ALL.len()],
+}
+
+impl<U: Units> Verbs<U> {
+    pub(super) fn new(
+        settings: &InstallerSettings,
+        disk: Disk,
+        store: Store,
+        units: Arc<U>,
+        updates: Arc<Updates<U>>,
+    ) -> Self {
+        let (layout, token_group) = (settings.layout.clone(), settings.token_group);
+        Self { layout, token_group, disk, store, units, updates, changing: Default::default() }
+    }
+
+    /// Does what is asked for.
+    pub(super) async fn perform(&self, request: Request) -> Done {
+        match self.attempt(request).await {
+            Ok(done) => done,
+            Err(failure) => Answer::failed(failure.reason(), failure.to_string()).into(),
+        }
+    }
+
+    async fn attempt(&self, request: Request) -> Result<Done, Failure> {
+        let after = |afterwards| Ok(Done { answer: Answer::Done, afterwards: Some(afterwards) });
+        match request {
+            Request::Status { unit } => {
+                let status = self.units.status(unit.into()).await?;
+                let (running, starts) = (status.running, status.starts);
+                return Ok(Answer::Status { running, starts }.into());
+            }
+            Request::Installed => return Ok(Answer::Installed(self.inventory().await?).into()),
+            Request::Stop { unit: Unit::Agent } => return after(Afterwards::Stop),
+            Request::Restart { unit: Unit::Agent } => return after(Afterwards::Restart),
+            Request::PowerOff => return after(Afterwards::GoDown(Down::PowerOff)),
+            Request::Reboot => return after(Afterwards::GoDown(Down::Reboot)),
+            Request::UpdateAgent { order, file } => {
+                let order = self.verify(&order)?;
+                let _only_one = self.changing(ArtifactKind::Agent).lock().await;
+                let begun = self.updates.begin(&order, &file).await;
+                // Begun or half begun: the record knows.
+                return match begun {
+                    Ok(()) => after(Afterwards::Update),
+                    Err(error) => {
+                        self.updates.wake();
+                        Err(error.into())
+                    }
+                };
+            }
+            Request::Start { unit } => self.units.start(unit.into()).await?,
+            Request::Stop { unit } => self.units.stop(unit.into()).await?,
+            Request::Restart { unit } => self.units.restart(unit.into()).await?,
+            Request::WriteTunnelToken { token } => self.write_token(Zeroizing::new(token)).await?,
+            Request::Install { order, kind, file } => {
+                let order = self.verify(&order)?;
+                self.install(order, kind, file).await?;
+            }
+            Request::Activate { kind, sha256 } => self.activate(kind, sha256).await?,
+            Request::ConfirmAgent => self.updates.confirm().await?,
+        }
+        Ok(Answer::Done.into())
+    }
+
+    /// Does what ends who asked.
+    pub(super) async fn afterwards(&self, afterwards: Afterwards) {
+        let done = match afterwards {
+            Afterwards::Stop => self.units.stop(Service::Agent).await,
+            Afterwards::Restart => self.units.restart(Service::Agent).await,
+            Afterwards::GoDown(how) => self.units.down(how).await,
+            Afterwards::Update => {
+                self.updates.wake();
+                Ok(())
+            }
+        };
+        if let Err(error) = done {
+            tracing::error!(%error, ?afterwards, "it was announced, but failed");
+        }
+    }
+
+    /// What user-data left says whose orders are followed. Read anew each time: it is small.
+    fn verify(&self, order: &SignedOrder) -> Result<VerifiedOrder, Failure> {
+        let bootstrap: Option<Bootstrap> = self.disk.read_json(&self.layout.bootstrap())?;
+        Ok(order.verify(&bootstrap.ok_or(Failure::NoBootstrap)?)?)
+    }
+
+    async fn inventory(&self) -> Result<Inventory, Failure> {
+        let mut inventory = Inventory { artifacts: self.store.list()?, ..Inventory::default() };
+        self.updates.describe(&mut inventory).await;
+        Ok(inventory)
+    }
+
+    async fn write_token(&self, token: Zeroizing<String>) -> Result<(), Failure> {
+        let (disk, path, group) = (self.disk.clone(), self.layout.tunnel_token(), self.token_group);
+        Ok(blocking(move || token::write(&disk, &path, &token, group)).await?)
+    }
+
+    async fn install(
+        &self,
+        order: VerifiedOrder,
+        kind: ArtifactKind,
+        file: std::path::PathBuf,
+    ) -> Result<(), Failure> {
+        if kind == ArtifactKind::Agent {
+            return Err(Failure::NotThisWay);
+        }
+        let _only_one = self.changing(kind).lock().await;
+        let store = self.store.clone();
+        Ok(blocking(move || store.install(kind, kind.of(&order.artifacts), &file)).await?)
+    }
+
+    async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), Failure> {
+        if kind == ArtifactKind::Agent {
+            return Err(Failure::NotThisWay);
+        }
+        let _only_one = self.changing(kind).lock().await;
+        let store = self.store.clone();
+        let activated = blocking(move || {
+            store.activate(kind, sha256)?;
+            // What is in use matters; what is left over goes next time.
+            if let Err(error) = store.prune(kind) {
+                tracing::warn!(%error, "old versions stay");
+            }
+            Ok::<_, ArtifactError>(())
+        });
+        Ok(activated.await?)
+    }
+
+    fn changing(&self, kind: ArtifactKind) -> &Mutex<()> {
+        &self.changing[kind as usize]
+    }
+}

@@ -1,0 +1,256 @@
+//! systemd's side of the bus, played on a private `dbus-daemon`: jobs that end well, end badly, and
+//! are announced among those of others.
+// A method of an interface has a receiver, needed or not.
+#![allow(clippy::unused_self)]
+
+use std::{collections::HashMap, path::Path, process::Stdio, sync::Arc};
+
+use moorage_agent::installer::{
+    systemd::Systemd,
+    units::{Down, Service, UnitError, Units as _},
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::{Child, Command},
+    sync::Mutex,
+};
+use zbus::{
+    Connection, fdo, interface,
+    object_server::SignalEmitter,
+    zvariant::{ObjectPath, OwnedObjectPath, OwnedValue, Value},
+};
+
+const DAEMON: &str = "/usr/bin/dbus-daemon";
+
+/// A bus that ends with the test.
+struct Bus {
+    address: String,
+    _daemon: Child,
+    _folder: TempDir,
+}
+
+async fn bus() -> Option<Bus> {
+    if !Path::new(DAEMON).exists() {
+        let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+        assert!(!required, "MOORAGE_REQUIRE_ALL=1, but there is no {DAEMON}");
+        eprintln!("skipped: there is no {DAEMON}");
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let address = format!("unix:path={}/bus", folder.path().display());
+    let config = folder.path().join("bus.conf");
+    let text = format!(
+        "<busconfig><type>session</type><listen>{address}</listen><auth>EXTERNAL</auth>\
+         <policy context='default'><allow send_destination='*' eavesdrop='true'/>\
+         <allow eavesdrop='true'/><allow own='*'/></policy></busconfig>"
+    );
+    std::fs::write(&config, text).unwrap();
+    let mut daemon = Command::new(DAEMON)
+        .arg(format!("--config-file={}", config.display()))
+        .args(["--nofork", "--print-address=1"])
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(daemon.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
+    Some(Bus { address, _daemon: daemon, _folder: folder })
+}
+
+#[derive(Default)]
+struct Seen {
+    calls: Vec<String>,
+    jobs: u32,
+}
+
+/// systemd, as far as the installer knows it.
+struct Manager(Arc<Mutex<Seen>>);
+
+impl Manager {
+    async fn job(
+        &self,
+        verb: &str,
+        unit: &str,
+        mode: &str,
+        emitter: &SignalEmitter<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        let mut seen = self.0.lock().await;
+        seen.calls.push(format!("{verb} {unit} {mode}"));
+        if unit == "cloudflared.service" && verb == "start" {
+            return Err(fdo::Error::Failed("Unit cloudflared.service not found.".to_owned()));
+        }
+        seen.jobs += 1;
+        let number = seen.jobs;
+        let path = ObjectPath::try_from(format!("/org/freedesktop/systemd1/job/{number}")).unwrap();
+        let result =
+            if unit == "openclaw.service" && verb == "restart" { "failed" } else { "done" };
+        // Somebody else's job ends first. Both may be announced before the call is answered.
+        let other = ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/job/9999");
+        Self::job_removed(emitter, 9999, other.into(), "ssh.service", "failed").await?;
+        Self::job_removed(emitter, number, path.clone().into(), unit, result).await?;
+        Ok(path.into())
+    }
+}
+
+#[interface(name = "org.freedesktop.systemd1.Manager")]
+impl Manager {
+    async fn start_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        self.job("start", name, mode, &emitter).await
+    }
+
+    async fn stop_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        self.job("stop", name, mode, &emitter).await
+    }
+
+    async fn restart_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        self.job("restart", name, mode, &emitter).await
+    }
+
+    async fn try_restart_unit(
+        &self,
+        name: &str,
+        mode: &str,
+        #[zbus(signal_emitter)] emitter: SignalEmitter<'_>,
+    ) -> fdo::Result<OwnedObjectPath> {
+        self.job("try-restart", name, mode, &emitter).await
+    }
+
+    async fn reset_failed_unit(&self, name: &str) -> fdo::Result<()> {
+        self.0.lock().await.calls.push(format!("reset-failed {name}"));
+        Err(fdo::Error::Failed(format!("Unit {name} not loaded.")))
+    }
+
+    fn load_unit(&self, name: &str) -> OwnedObjectPath {
+        assert_eq!(name, "openclaw.service");
+        ObjectPath::from_static_str_unchecked("/org/freedesktop/systemd1/unit/one").into()
+    }
+
+    fn subscribe(&self) {}
+
+    #[zbus(signal)]
+    async fn job_removed(
+        emitter: &SignalEmitter<'_>,
+        id: u32,
+        job: OwnedObjectPath,
+        unit: &str,
+        result: &str,
+    ) -> zbus::Result<()>;
+}
+
+/// The properties of a unit's service.
+struct Service1;
+
+#[interface(name = "org.freedesktop.systemd1.Service")]
+impl Service1 {
+    #[zbus(property, name = "MainPID")]
+    fn main_pid(&self) -> u32 {
+        4711
+    }
+
+    #[zbus(property)]
+    fn exec_main_start_timestamp_monotonic(&self) -> u64 {
+        12_345_678
+    }
+}
+
+async fn play_systemd(bus: &Bus) -> (Connection, Arc<Mutex<Seen>>) {
+    let seen = Arc::new(Mutex::new(Seen::default()));
+    let connection = zbus::connection::Builder::address(bus.address.as_str())
+        .unwrap()
+        .serve_at("/org/freedesktop/systemd1", Manager(Arc::clone(&seen)))
+        .unwrap()
+        .serve_at("/org/freedesktop/systemd1/unit/one", Service1)
+        .unwrap()
+        .name("org.freedesktop.systemd1")
+        .unwrap()
+        .build()
+        .await
+        .unwrap();
+    (connection, seen)
+}
+
+#[tokio::test]
+async fn jobs_are_waited_for_and_their_results_told_apart() {
+    let Some(bus) = bus().await else { return };
+    let (_systemd, seen) = play_systemd(&bus).await;
+    let units = Systemd::new(Some(bus.address.clone()));
+    units.stop(Service::Openclaw).await.unwrap();
+    units.refresh(Service::Worker).await.unwrap();
+    let failed = units.restart(Service::Openclaw).await.unwrap_err();
+    assert!(matches!(&failed, UnitError::Job { result, .. } if result == "failed"), "{failed}");
+    let unknown = units.start(Service::Cloudflared).await.unwrap_err();
+    assert!(matches!(&unknown, UnitError::Bus { cause, .. } if cause.contains("not found")));
+    units.down(Down::Reboot).await.unwrap();
+    assert_eq!(
+        seen.lock().await.calls,
+        [
+            "stop openclaw.service replace",
+            "try-restart moorage-worker.service replace",
+            "reset-failed openclaw.service",
+            "restart openclaw.service replace",
+            "reset-failed cloudflared.service",
+            "start cloudflared.service replace",
+            "start reboot.target replace-irreversibly",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn an_agent_that_failed_is_forgiven_together_with_its_socket() {
+    let Some(bus) = bus().await else { return };
+    let (_systemd, seen) = play_systemd(&bus).await;
+    Systemd::new(Some(bus.address.clone())).restart(Service::Agent).await.unwrap();
+    assert_eq!(
+        seen.lock().await.calls,
+        [
+            "reset-failed moorage-agent.service",
+            "reset-failed moorage-agent.socket",
+            "start moorage-agent.socket replace",
+            "restart moorage-agent.service replace",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_status_is_read_from_the_services_properties() {
+    let Some(bus) = bus().await else { return };
+    let (_systemd, _seen) = play_systemd(&bus).await;
+    let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
+    assert!(status.running);
+    assert_eq!(status.starts, 1234);
+}
+
+#[tokio::test]
+async fn a_bus_that_is_not_there_is_said_clearly() {
+    let nowhere = "unix:path=/nonexistent/bus".to_owned();
+    let error = Systemd::new(Some(nowhere)).stop(Service::Cloudflared).await.unwrap_err();
+    let text = error.to_string();
+    assert!(text.starts_with("systemd cannot be asked to stop cloudflared.service"), "{text}");
+}
+
+/// The types of systemd's answers, so that a change of the library is noticed.
+#[test]
+fn numbers_are_read_as_systemd_sends_them() {
+    let sent: HashMap<&str, OwnedValue> = HashMap::from([
+        ("MainPID", Value::from(7u32).try_into().unwrap()),
+        ("ExecMainStartTimestampMonotonic", Value::from(7u64).try_into().unwrap()),
+    ]);
+    assert_eq!(u32::try_from(&sent["MainPID"]).unwrap(), 7);
+    assert_eq!(u64::try_from(&sent["ExecMainStartTimestampMonotonic"]).unwrap(), 7);
+}
