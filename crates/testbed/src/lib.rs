@@ -6,6 +6,7 @@
 
 mod control_plane;
 mod describe;
+mod lab;
 mod operator;
 mod process;
 mod simulator;
@@ -14,6 +15,9 @@ mod wait;
 
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
+pub use lab::{
+    CloudInit, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press, Probed,
+};
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use process::{Ending, Process};
 pub use simulator::{
