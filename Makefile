@@ -6,6 +6,8 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
+# The same for the lab, where this machine can run it (root on Linux).
+lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
 
 .PHONY: help
 help: ## This list
@@ -20,6 +22,7 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	@$(tools); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
+	@$(lab); cargo test -p moorage-sim --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
 	hack/tools/test.sh

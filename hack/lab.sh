@@ -18,7 +18,7 @@ export PATH=$PATH:/usr/sbin:/sbin
 
 usage() {
   cat <<'END'
-Usage: hack/lab.sh [--env] [--check] [--rebuild]
+Usage: hack/lab.sh [--env] [--optional] [--check] [--rebuild]
 
 Prepares this machine for the lab: installs what booting containers needs
 (systemd-container, mmdebstrap, …), builds the root filesystem that servers of
@@ -32,6 +32,8 @@ Stdout has one line per thing:
 
   --env      export MOORAGE_ROOTFS=… and CLOUDFLARED_BIN=… instead, for a shell:
              env=$(hack/lab.sh --env) && eval "$env"
+  --optional where the machine cannot run the lab at all (not root, not Linux),
+             says why and succeeds; not with MOORAGE_REQUIRE_ALL=1
   --check    installs and builds nothing: exit status 1 and the reason if
              something is missing
   --rebuild  builds the root filesystem anew, with today's packages
@@ -53,6 +55,15 @@ die() {
   exit 1
 }
 
+# What no installation can change.
+impossible() {
+  if ((optional)) && [[ ${MOORAGE_REQUIRE_ALL:-} != 1 ]]; then
+    say "skipped: $*"
+    exit 0
+  fi
+  die "$*"
+}
+
 # --- The machine ------------------------------------------------------------
 
 missing_packages() {
@@ -64,9 +75,9 @@ missing_packages() {
 
 prepare_host() {
   local missing
-  [[ $(uname -s) == Linux ]] || die "the lab needs Linux"
-  ((EUID == 0)) || die "the lab needs root (containers, network namespaces, mounts)"
-  [[ -e /dev/loop-control ]] || die "the lab needs loop devices (/dev/loop-control)"
+  [[ $(uname -s) == Linux ]] || impossible "the lab needs Linux"
+  ((EUID == 0)) || impossible "the lab needs root (containers, network namespaces, mounts)"
+  [[ -e /dev/loop-control ]] || impossible "the lab needs loop devices (/dev/loop-control)"
   mapfile -t missing < <(missing_packages)
   ((${#missing[@]})) || return 0
   if ((check)); then die "missing packages: ${missing[*]}"; fi
@@ -241,10 +252,11 @@ find_cloudflared() {
   cloudflared=''
 }
 
-env=0 check=0 rebuild=0
+env=0 optional=0 check=0 rebuild=0
 for argument in "$@"; do
   case $argument in
     --env) env=1 ;;
+    --optional) optional=1 ;;
     --check) check=1 ;;
     --rebuild) rebuild=1 ;;
     -h | --help)

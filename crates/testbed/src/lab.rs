@@ -325,13 +325,19 @@ impl LabServer {
         Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
     }
 
-    /// Fills the disk until `left` bytes are free, by one file, which it names.
-    pub async fn fill_disk(&self, left: u64) -> Result<&'static str, LabError> {
+    /// Fills the disk to the last block, by one file, which it names.
+    pub async fn fill_disk(&self) -> Result<&'static str, LabError> {
         const FILLER: &str = "/var/tmp/filler";
+        // What the file system needs to note where the file is.
+        const MARGIN: u64 = 16 << 20;
         let free = self.exec(&["df", "--output=avail", "--block-size=1", "/"]).await?;
         let free: u64 = free.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
-        let size = free.saturating_sub(left).to_string();
-        self.exec(&["fallocate", "--length", &size, FILLER]).await?;
+        let most = free.saturating_sub(MARGIN).max(1).to_string();
+        self.exec(&["fallocate", "--length", &most, FILLER]).await?;
+        // Ends by an error when nothing more fits.
+        let target = format!("of={FILLER}");
+        let rest = ["dd", "if=/dev/zero", &target, "bs=4096", "oflag=append", "conv=notrunc"];
+        self.run(&rest).await?;
         Ok(FILLER)
     }
 
@@ -373,7 +379,8 @@ impl LabServer {
         let ended = self.wait("the end of cloud-init", at_most, |state| {
             state.power && state.starts >= start && state.cloud_init != CloudInit::Unfinished
         });
-        Ok((begin.elapsed(), ended.await?.cloud_init))
+        let end = ended.await?.cloud_init;
+        Ok((begin.elapsed(), end))
     }
 
     /// Waits until the power is off.

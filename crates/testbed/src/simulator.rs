@@ -149,6 +149,11 @@ impl Simulator {
         Ok(Self { process, endpoints, http, state })
     }
 
+    /// Ends it with no chance to put anything in order, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Where it listens.
     pub fn endpoints(&self) -> &SimulatorEndpoints {
         &self.endpoints

@@ -151,8 +151,13 @@ impl Machine {
     /// Starts a life unless there is one.
     pub(super) async fn power_on(self: &Arc<Self>) -> io::Result<()> {
         let mut power = self.power.lock().await;
-        if power.as_ref().is_some_and(|life| !life.task.is_finished()) {
-            return Ok(());
+        if let Some(life) = power.take() {
+            if self.process.load(Ordering::Acquire) != 0 {
+                *power = Some(life);
+                return Ok(());
+            }
+            // It is off already, and still putting its things in order.
+            self.end(life).await;
         }
         let child = self.start().await?;
         let (buttons, pressed) = mpsc::unbounded_channel();
@@ -167,9 +172,13 @@ impl Machine {
         if let Some(life) = power.take() {
             // A life that has ended by itself listens no longer.
             let _ = life.buttons.send(Button::Cut);
-            if let Err(error) = life.task.await {
-                tracing::error!(server = self.id, %error, "a server's supervisor failed");
-            }
+            self.end(life).await;
+        }
+    }
+
+    async fn end(&self, life: Life) {
+        if let Err(error) = life.task.await {
+            tracing::error!(server = self.id, %error, "a server's supervisor failed");
         }
     }
 
