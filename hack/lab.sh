@@ -92,12 +92,12 @@ find_mirror() {
   local uri
   mirror=http://deb.debian.org/debian proxy=''
   type -P apt-get >/dev/null || return 0
+  # shellcheck disable=SC2016 # apt's own variable
   while read -r uri; do
     if [[ $uri == http*://*/debian/ ]]; then
       mirror=${uri%/}
       break
     fi
-  # shellcheck disable=SC2016 # apt's own variable
   done < <(apt-get indextargets --format '$(REPO_URI)' 2>/dev/null)
   proxy=$(apt-config dump --format '%v%n' Acquire::http::Proxy 2>/dev/null | head -n 1)
 }

@@ -9,6 +9,7 @@ mod describe;
 mod lab;
 mod operator;
 mod process;
+mod release;
 mod simulator;
 mod tools;
 mod wait;
@@ -20,6 +21,7 @@ pub use lab::{
 };
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use process::{Ending, Process};
+pub use release::ReleaseFolder;
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };
