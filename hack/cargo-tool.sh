@@ -3,13 +3,15 @@
 #   PATH="$(hack/cargo-tool.sh cargo-nextest):$PATH" cargo nextest run
 set -euo pipefail
 
+program=${1:-}
 case ${1:-} in
   cargo-nextest) version=0.9.151 arguments=(--no-default-features --features default-no-update) ;;
   cargo-deny) version=0.20.2 arguments=() ;;
-  *) echo "usage: hack/cargo-tool.sh cargo-nextest|cargo-deny" >&2 && exit 2 ;;
+  capnpc) version=0.27.0 arguments=() program=capnpc-rust ;;
+  *) echo "usage: hack/cargo-tool.sh cargo-nextest|cargo-deny|capnpc" >&2 && exit 2 ;;
 esac
 root=${XDG_CACHE_HOME:-$HOME/.cache}/moorage/cargo-tools/$1-$version
-if [[ ! -x $root/bin/$1 ]]; then
+if [[ ! -x $root/bin/$program ]]; then
   echo "installing $1 $version (minutes, once)" >&2
   # Not into the target folder of whoever calls: its lock would be held all the time.
   scratch=$(mktemp -d)

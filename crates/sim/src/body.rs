@@ -1,15 +1,18 @@
-//! The body type that edge and connector pass on, and the pump between a WebSocket and a stream.
+//! The body type that edge and connector pass on, bodies as streams of bytes, and the pump between a
+//! WebSocket and a stream.
 
 use std::io;
 
 use bytes::Bytes;
+use futures::{AsyncRead, TryStreamExt as _};
 use http_body_util::channel::{Channel, Sender};
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full};
-use hyper::body::Incoming;
+use http_body_util::{BodyExt as _, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio_util::io::ReaderStream;
 
 /// What goes wrong while a body is read.
 pub(crate) type BodyError = Box<dyn std::error::Error + Send + Sync>;
@@ -18,7 +21,7 @@ pub(crate) type ProxyBody = UnsyncBoxBody<Bytes, BodyError>;
 /// The writing end of [`channel`].
 pub(crate) type BodySender = Sender<Bytes, BodyError>;
 
-/// How much is read from a WebSocket at once, in bytes.
+/// How much is read at once, and how much waits in a body that is written, in bytes.
 const CHUNK: usize = 16 * 1024;
 
 /// A body that is known as a whole.
@@ -35,6 +38,18 @@ pub(crate) fn passing(incoming: Incoming) -> ProxyBody {
 pub(crate) fn channel() -> (BodySender, ProxyBody) {
     let (sender, body) = Channel::new(4);
     (sender, body.boxed_unsync())
+}
+
+/// A body that is written as a stream of bytes. It ends when the writer is dropped.
+pub(crate) fn written() -> (DuplexStream, ProxyBody) {
+    let (near, far) = tokio::io::duplex(CHUNK);
+    let frames = ReaderStream::new(far).map_ok(Frame::data).map_err(Into::into);
+    (near, StreamBody::new(frames).boxed_unsync())
+}
+
+/// A body, read as a stream of bytes.
+pub(crate) fn reading(incoming: Incoming) -> impl AsyncRead + Send + Unpin + 'static {
+    incoming.into_data_stream().map_err(io::Error::other).into_async_read()
 }
 
 /// Carries bytes between an upgraded connection and the two bodies of a stream until both directions

@@ -1,32 +1,35 @@
-//! `moorage-sim connector`: stands in for cloudflared on a server of the process backend. It dials the
-//! edge, registers by [`crate::edge::handshake`], then serves HTTP/2 on that connection and carries
-//! each stream to the origin that the ingress rules name.
+//! `moorage-sim connector`: stands in for cloudflared on a server of the process backend. It speaks
+//! cloudflared's protocol: dials the edge by TLS, serves HTTP/2 on that connection, registers by
+//! `registration` and carries each stream to the origin that the ingress rules name. It has one
+//! connection, and knows fewer kinds of rules and services.
 
+mod connection;
 mod metrics;
 mod origin;
 mod rules;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::io::BufReader;
-use tokio::net::TcpStream;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_rustls::TlsConnector;
+use tokio_util::task::LocalPoolHandle;
+use uuid::Uuid;
 
+use self::connection::{Dialler, Ended};
 pub use self::origin::{AddressMap, Mapping};
 use self::rules::Rules;
-use crate::edge::handshake::{Hello, RunToken, RunTokenError, Welcome, read_line, write_line};
-use crate::ids::{random_bytes, uuid};
+use crate::edge::token::{RunToken, RunTokenError};
+use crate::ids::{random_bytes, random_uuid};
+use crate::registration::{Client, Registration};
 
-/// How long dialling and registering may take together.
-const REGISTER_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long streams may go on after a request to stop.
-const GRACE: Duration = Duration::from_secs(5);
+/// The version that the connector reports: nobody shall take it for cloudflared.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+moorage-sim-stand-in");
+
 /// The back-off grows no further than the base times two to this power.
 const MAX_EXPONENT: u32 = 5;
 /// A connection that lasted this long starts the back-off anew.
@@ -41,6 +44,9 @@ pub struct ConnectorOptions {
     /// Where the edge listens for connectors
     #[arg(long)]
     pub edge: SocketAddr,
+    /// PEM file with the authority of the edge; no other is trusted
+    #[arg(long)]
+    pub cacert: PathBuf,
     /// Where to serve /ready, /healthcheck and /config
     #[arg(long)]
     pub metrics: SocketAddr,
@@ -71,6 +77,20 @@ pub enum ConnectorError {
         /// Why not.
         source: RunTokenError,
     },
+    /// The token names no tunnel.
+    #[error("{path} holds a tunnel token whose tunnel is no UUID")]
+    TunnelId {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The authority of the edge could not be read.
+    #[error("cannot use the certificate authority {path}: {reason}")]
+    Authority {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        reason: String,
+    },
     /// The metrics listener could not be bound.
     #[error("cannot serve metrics on {address}")]
     Metrics {
@@ -89,7 +109,7 @@ pub enum ConnectorError {
 
 /// What all connections of a connector share.
 struct Shared {
-    id: String,
+    client: Client,
     rules: Rules,
     map: AddressMap,
     ready: std::sync::atomic::AtomicUsize,
@@ -106,9 +126,20 @@ pub async fn run(options: ConnectorOptions) -> Result<(), ConnectorError> {
         Ok(token) => token,
         Err(source) => return Err(ConnectorError::Token { path, source }),
     };
+    let Ok(tunnel) = token.tunnel.parse::<Uuid>() else {
+        return Err(ConnectorError::TunnelId { path });
+    };
+    let tls = tls(&options.cacert)
+        .map_err(|reason| ConnectorError::Authority { path: options.cacert.clone(), reason })?;
+    tracing::info!(version = VERSION, "this is the simulator's stand-in for cloudflared");
     let mut signals = Signals::new().map_err(ConnectorError::Signals)?;
     let shared = Arc::new(Shared {
-        id: uuid(),
+        client: Client {
+            id: random_uuid(),
+            features: Vec::new(),
+            version: VERSION.to_owned(),
+            arch: platform(),
+        },
         rules: Rules::default(),
         map: AddressMap::new(options.map),
         ready: 0.into(),
@@ -116,53 +147,53 @@ pub async fn run(options: ConnectorOptions) -> Result<(), ConnectorError> {
     let metrics = metrics::serve(options.metrics, shared.clone())
         .await
         .map_err(|source| ConnectorError::Metrics { address: options.metrics, source })?;
-    let retry_base = Duration::from_millis(options.retry_base_ms);
-    let result = keep_connected(options.edge, token, &shared, retry_base, &mut signals).await;
+    let dialler = Dialler { edge: options.edge, tls, control: LocalPoolHandle::new(1) };
+    let backoff = Backoff { base: Duration::from_millis(options.retry_base_ms), exponent: 0 };
+    let result = keep_connected(&dialler, &token, tunnel, &shared, backoff, &mut signals).await;
     metrics.abort();
     result
 }
 
 async fn keep_connected(
-    edge: SocketAddr,
-    token: RunToken,
+    dialler: &Dialler,
+    token: &RunToken,
+    tunnel: Uuid,
     shared: &Arc<Shared>,
-    retry_base: Duration,
+    mut backoff: Backoff,
     signals: &mut Signals,
 ) -> Result<(), ConnectorError> {
-    let hello = Hello { token, connector: shared.id.clone() };
-    let mut backoff = Backoff { base: retry_base, exponent: 0 };
     let mut was_connected = false;
+    let mut attempts = 0_u8;
     loop {
-        let registered = tokio::select! {
-            () = signals.stop() => return Ok(()),
-            registered = tokio::time::timeout(REGISTER_TIMEOUT, register(edge, &hello)) => registered,
+        let registration = Registration {
+            account: token.account.clone(),
+            tunnel,
+            secret: token.secret.clone(),
+            index: 0,
+            previous_attempts: attempts,
+            client: shared.client.clone(),
         };
-        match registered {
-            Ok(Ok((stream, Welcome::Accepted { connection, push }))) => {
-                tracing::info!(connection, "registered tunnel connection");
-                was_connected = true;
-                if let Some(push) = push {
-                    shared.rules.apply(push);
-                }
-                let since = Instant::now();
-                if serve(stream, shared, signals).await == Ended::Stopped {
-                    return Ok(());
-                }
+        match dialler.connect(registration, shared, signals).await {
+            Ended::Stopped => return Ok(()),
+            Ended::Lost(lasted) => {
                 tracing::warn!("lost connection with the edge");
-                if since.elapsed() >= LASTING {
+                was_connected = true;
+                attempts = 0;
+                if lasted >= LASTING {
                     backoff.exponent = 0;
                 }
             }
-            Ok(Ok((_, Welcome::Refused { cause }))) => {
+            Ended::Refused(cause) => {
                 tracing::error!(cause, "register tunnel error from server side");
-                // As cloudflared: a wrong secret may become right, anything else will not.
-                if !was_connected && !cause.contains("Unauthorized") {
+                if !was_connected && is_final(&cause) {
                     return Err(ConnectorError::Refused(cause));
                 }
             }
-            Ok(Err(error)) => tracing::error!(%edge, %error, "unable to reach the edge"),
-            Err(_) => tracing::error!(%edge, "the edge does not answer"),
+            Ended::Failed(error) => {
+                tracing::error!(edge = %dialler.edge, error, "unable to connect to the edge");
+            }
         }
+        attempts = attempts.saturating_add(1);
         let wait = backoff.next();
         tracing::info!(milliseconds = wait.as_millis(), "retrying");
         tokio::select! {
@@ -172,62 +203,40 @@ async fn keep_connected(
     }
 }
 
-async fn register(
-    edge: SocketAddr,
-    hello: &Hello,
-) -> std::io::Result<(BufReader<TcpStream>, Welcome)> {
-    let stream = TcpStream::connect(edge).await?;
-    stream.set_nodelay(true)?;
-    let mut stream = BufReader::new(stream);
-    write_line(&mut stream, hello).await?;
-    let welcome = read_line(&mut stream).await?;
-    Ok((stream, welcome))
+/// Whether a first refusal ends the connector. As cloudflared: a wrong secret may become right,
+/// anything else will not.
+fn is_final(cause: &str) -> bool {
+    !cause.contains("Unauthorized")
 }
 
-#[derive(PartialEq, Eq)]
-enum Ended {
-    Lost,
-    Stopped,
+/// The platform as cloudflared names it, after Go.
+fn platform() -> String {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    format!("{}_{arch}", std::env::consts::OS)
 }
 
-/// Serves one connection as the HTTP/2 server of it.
-async fn serve(stream: BufReader<TcpStream>, shared: &Arc<Shared>, signals: &mut Signals) -> Ended {
-    use std::sync::atomic::Ordering;
-
-    let service = {
-        let shared = shared.clone();
-        service_fn(move |request| {
-            let shared = shared.clone();
-            async move {
-                Ok::<_, std::convert::Infallible>(
-                    origin::answer(&shared.rules, &shared.map, request).await,
-                )
-            }
-        })
-    };
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(connection);
-    shared.ready.fetch_add(1, Ordering::Relaxed);
-    let ended = tokio::select! {
-        result = connection.as_mut() => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "connection failed");
-            }
-            Ended::Lost
-        }
-        () = signals.stop() => Ended::Stopped,
-    };
-    shared.ready.fetch_sub(1, Ordering::Relaxed);
-    if ended == Ended::Stopped {
-        connection.as_mut().graceful_shutdown();
-        // Whatever is left after the grace period is cut by the end of the process.
-        let _ = tokio::time::timeout(GRACE, connection).await;
+/// A TLS client that trusts one authority and nobody else.
+fn tls(cacert: &Path) -> Result<TlsConnector, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(cacert).map_err(|error| error.to_string())?;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|error| error.to_string())?;
+        roots.add(certificate).map_err(|error| error.to_string())?;
     }
-    ended
+    if roots.is_empty() {
+        return Err("there is no certificate in it".to_owned());
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| error.to_string())?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
 }
 
 /// Random waits below a bound that doubles, as cloudflared's.
@@ -264,5 +273,16 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_refusal_that_may_pass_is_tried_again() {
+        assert!(!is_final("Unauthorized: Invalid tunnel secret"));
+        assert!(is_final("the account is suspended"));
     }
 }

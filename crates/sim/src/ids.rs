@@ -25,18 +25,12 @@ pub(crate) fn hex32() -> String {
 
 /// A random UUID (version 4), as Cloudflare gives to tunnels, connections and Access objects.
 pub(crate) fn uuid() -> String {
-    let mut bytes = random_bytes::<16>();
-    bytes[6] = (bytes[6] & 0x0f) | 0x40;
-    bytes[8] = (bytes[8] & 0x3f) | 0x80;
-    let digits = hex(&bytes);
-    format!(
-        "{}-{}-{}-{}-{}",
-        &digits[..8],
-        &digits[8..12],
-        &digits[12..16],
-        &digits[16..20],
-        &digits[20..]
-    )
+    random_uuid().to_string()
+}
+
+/// A random UUID (version 4).
+pub(crate) fn random_uuid() -> uuid::Uuid {
+    uuid::Builder::from_random_bytes(random_bytes()).into_uuid()
 }
 
 /// Locks `mutex`. A panic elsewhere while it was held has already failed its own request; the data

@@ -43,6 +43,7 @@ enum Command {
     /// (PUT /admin/hetzner/projects/NAME, PUT /admin/cloudflare/accounts/ID).
     Serve(Box<Serve>),
     /// Stand in for cloudflared on a simulated server
+    #[command(version = connector::VERSION)]
     Connector(ConnectorOptions),
     /// Stand in for OpenClaw on a simulated server
     #[command(name = "openclaw-stand-in")]
@@ -75,7 +76,8 @@ struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen_edge: SocketAddr,
 
-    /// Address of the edge for connectors
+    /// Address of the edge for connectors (TLS); cloudflared takes it as --edge, given twice, and the
+    /// ready file's edgeCa as --cacert
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen_connectors: SocketAddr,
 
@@ -83,7 +85,7 @@ struct Serve {
     #[arg(long, value_enum, default_value_t = Backend::None)]
     backend: Backend,
 
-    /// Where ca.pem of the edge and the servers' folders go; without it a folder in the temporary
+    /// Where ca.pem and ca-key.pem of the edge and the servers' folders go; without it a folder in the temporary
     /// directory, removed at the end
     #[arg(long, value_name = "DIR")]
     state_dir: Option<PathBuf>,
@@ -264,6 +266,8 @@ async fn backend(
                 sim_bin,
                 agent_bin: options.agent_bin.clone().unwrap_or(beside),
                 connector_edge: edge.connectors(),
+                edge_ca: std::path::absolute(edge.ca_file())
+                    .context("cannot find the authority of the edge")?,
                 boot_delay: Duration::from_millis(options.boot_delay_ms),
             })?)
         }

@@ -1,6 +1,7 @@
 //! Connections of tunnels: what the edge registers and drops, what the API lists and cuts.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use axum::extract::Path;
@@ -30,13 +31,13 @@ pub enum TunnelEvent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum RegisterError {
     /// No such tunnel in that account.
-    #[error("tunnel not found")]
+    #[error("Unauthorized: Failed to get tunnel")]
     NotFound,
     /// The secret is not the tunnel's, or not any more.
     #[error("Unauthorized: Invalid tunnel secret")]
     Unauthorized,
     /// The tunnel is deleted.
-    #[error("tunnel is deleted")]
+    #[error("Unauthorized: Failed to get tunnel")]
     Deleted,
 }
 
@@ -58,6 +59,10 @@ pub struct ConnectorInfo {
     pub version: String,
     /// Platform, such as `linux_amd64`.
     pub arch: String,
+    /// What it can do beyond the basics.
+    pub features: Vec<String>,
+    /// Where it dialled from, once it has.
+    pub origin_ip: Option<IpAddr>,
 }
 
 #[derive(Debug)]
@@ -76,7 +81,7 @@ pub(crate) struct ConnectionView {
     colo_name: &'static str,
     is_pending_reconnect: bool,
     opened_at: Timestamp,
-    origin_ip: &'static str,
+    origin_ip: Option<IpAddr>,
 }
 
 #[derive(Debug, Serialize)]
@@ -100,7 +105,7 @@ impl Connection {
             colo_name: "lab01",
             is_pending_reconnect: false,
             opened_at: self.opened_at,
-            origin_ip: "127.0.0.1",
+            origin_ip: self.connector.origin_ip,
         }
     }
 }
@@ -218,7 +223,7 @@ pub(crate) async fn list(
                     arch: connector.arch.clone(),
                     version: connector.version.clone(),
                     config_version: version,
-                    features: Vec::new(),
+                    features: connector.features.clone(),
                     run_at: connection.opened_at,
                     conns: Vec::new(),
                 });

@@ -38,7 +38,7 @@ async fn ready(State(shared): State<Arc<Shared>>) -> (StatusCode, Json<Value>) {
     let body = json!({
         "status": status.as_u16(),
         "readyConnections": connections,
-        "connectorId": shared.id,
+        "connectorId": shared.client.id.to_string(),
     });
     (status, Json(body))
 }

@@ -1,52 +1,49 @@
-//! The connections of the tunnels: accepting and registering connectors, pushing rules to them, and
-//! cutting them when the API says so.
+//! The connections of the tunnels that are up: finding them, pushing rules to them, and cutting them
+//! when the API says so. How a connection comes to be is in `arrivals`.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use hyper::client::conn::http2::SendRequest;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::handshake::{Hello, Welcome, read_line, write_line};
 use super::ingress::{ConfigurationApplied, ConfigurationPush};
 use super::registry::{ConnectionClaim, TunnelRegistry};
-use super::{next_connection, streams};
-use crate::body::{ProxyBody, full};
+use super::streams;
+use crate::body::{BodyError, ProxyBody, full};
 use crate::cloudflare::{RegisterError, TunnelEvent};
 use crate::ids::lock;
 
-/// How long a connector may take to say who it is.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often the edge asks a silent connector whether it lives, and how long it waits for the answer.
-/// Connectors never ask themselves.
-const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long the answer to a registration waits for the connector to apply its first rules; connectors wait
+/// 5 s for it.
+const RULES_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest answer to a push of rules, in bytes.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// One connection of a tunnel.
 pub(super) struct Connection {
-    id: String,
-    tunnel: String,
-    /// Set once HTTP/2 runs.
-    requests: OnceLock<SendRequest<ProxyBody>>,
+    pub(super) id: String,
+    pub(super) tunnel: String,
+    /// There while visitors may come.
+    requests: Mutex<Option<SendRequest<ProxyBody>>>,
     cut: CancellationToken,
 }
 
 impl Connection {
-    /// A handle to open streams with, unless the connection has not begun or has ended.
+    /// A handle to open streams with, unless visitors may not come yet, or not any more.
     pub(super) async fn ready(&self) -> Option<SendRequest<ProxyBody>> {
-        let mut requests = self.requests.get()?.clone();
+        let mut requests = lock(&self.requests).clone()?;
         requests.ready().await.ok().map(|()| requests)
+    }
+
+    fn is_open(&self) -> bool {
+        lock(&self.requests).as_ref().is_some_and(|requests| !requests.is_closed())
     }
 }
 
@@ -68,9 +65,7 @@ impl LiveConnections {
             .get(tunnel)
             .into_iter()
             .flatten()
-            .filter(|connection| {
-                connection.requests.get().is_some_and(|requests| !requests.is_closed())
-            })
+            .filter(|connection| connection.is_open())
             .cloned()
             .collect();
         if !connections.is_empty() {
@@ -82,24 +77,44 @@ impl LiveConnections {
     }
 
     /// Registers and notes a connection in one step, so that an event that comes after the
-    /// registration finds it.
-    fn register(
+    /// registration finds it. `cut` is cancelled when the API wants the connection to end.
+    pub(super) fn register(
         &self,
         claim: &ConnectionClaim,
-        stop: &CancellationToken,
+        cut: CancellationToken,
     ) -> Result<Arc<Connection>, RegisterError> {
         let mut by_tunnel = lock(&self.by_tunnel);
         let connection = Arc::new(Connection {
             id: self.registry.register_connection(claim)?,
             tunnel: claim.tunnel.clone(),
-            requests: OnceLock::new(),
-            cut: stop.child_token(),
+            requests: Mutex::default(),
+            cut,
         });
         by_tunnel.entry(claim.tunnel.clone()).or_default().push(connection.clone());
         Ok(connection)
     }
 
-    fn forget(&self, connection: &Connection) {
+    /// Gives a registered connection its rules, then lets visitors come.
+    pub(super) async fn open(&self, connection: &Connection, requests: SendRequest<ProxyBody>) {
+        let rules = self.current_rules(&connection.tunnel);
+        let sent = rules.as_ref().map(|push| push.version);
+        if let Some(rules) = rules {
+            // Not given up when it takes long: a connector without rules only answers 503.
+            let pushing = tokio::spawn(push(connection.tunnel.clone(), rules, requests.clone()));
+            if tokio::time::timeout(RULES_TIMEOUT, pushing).await.is_err() {
+                tracing::warn!(tunnel = connection.tunnel, "the first rules take long");
+            }
+        }
+        *lock(&connection.requests) = Some(requests);
+        // Rules that changed before the line above found nobody to push to.
+        if self.current_rules(&connection.tunnel).map(|push| push.version) != sent {
+            push_rules(self, connection).await;
+        }
+    }
+
+    /// Takes a connection out: no visitor comes any more, what runs in it may end.
+    pub(super) fn forget(&self, connection: &Connection) {
+        *lock(&connection.requests) = None;
         let mut by_tunnel = lock(&self.by_tunnel);
         if let Some(connections) = by_tunnel.get_mut(&connection.tunnel) {
             connections.retain(|held| held.id != connection.id);
@@ -169,155 +184,30 @@ fn push_to(live: &Arc<LiveConnections>, tunnel: &str, pushes: &mut JoinSet<()>) 
 
 /// Sends the newest rules to a connector, which ignores those it has.
 async fn push_rules(live: &LiveConnections, connection: &Connection) {
-    let Some(push) = live.current_rules(&connection.tunnel) else { return };
-    let Some(mut requests) = connection.ready().await else { return };
+    let Some(rules) = live.current_rules(&connection.tunnel) else { return };
+    let Some(requests) = connection.ready().await else { return };
+    push(connection.tunnel.clone(), rules, requests).await;
+}
+
+/// Sends rules. A connector that refuses them goes on with those it has.
+async fn push(tunnel: String, rules: ConfigurationPush, mut requests: SendRequest<ProxyBody>) {
     let request = Request::builder()
         .method(Method::PUT)
         .uri("http://localhost/")
         .header(streams::STREAM_TYPE, streams::UPDATE_CONFIGURATION)
-        .body(full(serde_json::to_vec(&push).expect("rules always serialize")))
+        .body(full(serde_json::to_vec(&rules).expect("rules always serialize")))
         .expect("the parts are constants");
     let answer = async {
         let response = requests.send_request(request).await?;
         let limited = http_body_util::Limited::new(response.into_body(), ANSWER_LIMIT);
         let body = limited.collect().await?.to_bytes();
-        Ok::<ConfigurationApplied, crate::body::BodyError>(serde_json::from_slice(&body)?)
+        Ok::<ConfigurationApplied, BodyError>(serde_json::from_slice(&body)?)
     };
     match answer.await {
         Ok(ConfigurationApplied { err: None, .. }) => {}
         Ok(ConfigurationApplied { err: Some(_), .. }) => {
-            tracing::warn!(
-                tunnel = connection.tunnel,
-                version = push.version,
-                "the connector refused the rules"
-            );
+            tracing::warn!(tunnel, version = rules.version, "the connector refused the rules");
         }
-        Err(error) => tracing::debug!(tunnel = connection.tunnel, %error, "rules did not arrive"),
-    }
-}
-
-/// Accepts connectors until `stop`.
-pub(super) async fn accept(
-    listener: TcpListener,
-    live: Arc<LiveConnections>,
-    stop: CancellationToken,
-) {
-    let mut conversations = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = stop.cancelled() => break,
-            Some(_) = conversations.join_next(), if !conversations.is_empty() => {}
-            (stream, peer) = next_connection(&listener) => {
-                conversations.spawn(converse(stream, peer, live.clone(), stop.clone()));
-            }
-        }
-    }
-    // They end by themselves: each holds a child of `stop`.
-    while conversations.join_next().await.is_some() {}
-}
-
-async fn converse(
-    stream: TcpStream,
-    peer: SocketAddr,
-    live: Arc<LiveConnections>,
-    stop: CancellationToken,
-) {
-    let mut stream = BufReader::new(stream);
-    let hello: Hello = tokio::select! {
-        () = stop.cancelled() => return,
-        () = tokio::time::sleep(HELLO_TIMEOUT) => return,
-        read = read_line(&mut stream) => match read {
-            Ok(hello) => hello,
-            Err(error) => {
-                tracing::debug!(%peer, %error, "not a connector");
-                return;
-            }
-        },
-    };
-    let claim = ConnectionClaim {
-        account: hello.token.account,
-        tunnel: hello.token.tunnel,
-        secret: hello.token.secret.0,
-        connector: hello.connector,
-        origin: peer.ip(),
-    };
-    match live.register(&claim, &stop) {
-        Err(refusal) => {
-            tracing::info!(tunnel = claim.tunnel, %refusal, "connector refused");
-            let refused = Welcome::Refused { cause: refusal.to_string() };
-            // The connector may be gone already; it learns the same from the closed connection.
-            let _ = write_line(&mut stream, &refused).await;
-            let _ = stream.shutdown().await;
-        }
-        Ok(connection) => {
-            tracing::info!(
-                tunnel = connection.tunnel,
-                connection = connection.id,
-                "connector registered"
-            );
-            tokio::select! {
-                () = connection.cut.cancelled() => {}
-                ended = carry(stream, &live, &connection) => if let Err(error) = ended {
-                    tracing::debug!(tunnel = connection.tunnel, %error, "connection lost");
-                }
-            }
-            // Ends the tasks of the connection, too.
-            connection.cut.cancel();
-            live.forget(&connection);
-            tracing::info!(
-                tunnel = connection.tunnel,
-                connection = connection.id,
-                "connection closed"
-            );
-        }
-    }
-}
-
-/// Accepts the connector and drives its connection to the end.
-async fn carry(
-    mut stream: BufReader<TcpStream>,
-    live: &LiveConnections,
-    connection: &Connection,
-) -> Result<(), crate::body::BodyError> {
-    let push = live.current_rules(&connection.tunnel);
-    let sent = push.as_ref().map(|push| push.version);
-    write_line(&mut stream, &Welcome::Accepted { connection: connection.id.clone(), push }).await?;
-    let (requests, driver) = http2::Builder::new(ConnectionTasks(connection.cut.clone()))
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_INTERVAL)
-        .keep_alive_while_idle(true)
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(8 << 20)
-        .handshake(TokioIo::new(stream))
-        .await?;
-    let catch_up = async {
-        // Only one task sets it.
-        let _ = connection.requests.set(requests);
-        // Rules that changed before the line above found nobody to push to.
-        if live.current_rules(&connection.tunnel).map(|push| push.version) != sent {
-            push_rules(live, connection).await;
-        }
-        std::future::pending::<()>().await;
-    };
-    tokio::select! {
-        ended = driver => ended?,
-        () = catch_up => {}
-    }
-    Ok(())
-}
-
-/// Runs the tasks of one HTTP/2 connection and drops them, and with them the socket, when it is cut.
-#[derive(Clone)]
-struct ConnectionTasks(CancellationToken);
-
-impl<F> hyper::rt::Executor<F> for ConnectionTasks
-where
-    F: Future + Send + 'static,
-    F::Output: Send + 'static,
-{
-    fn execute(&self, future: F) {
-        let cut = self.0.clone();
-        tokio::spawn(async move { cut.run_until_cancelled(future).await });
+        Err(error) => tracing::warn!(tunnel, %error, "rules did not arrive"),
     }
 }

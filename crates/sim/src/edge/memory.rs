@@ -7,7 +7,7 @@ use tokio::sync::broadcast;
 
 use super::ingress::IngressConfig;
 use super::registry::{ConnectionClaim, TunnelRegistry};
-use crate::cloudflare::{AccessDecision, RegisterError, TunnelEvent};
+use crate::cloudflare::{AccessDecision, ConnectorInfo, RegisterError, TunnelEvent};
 use crate::ids::{lock, uuid};
 
 /// A registry in memory.
@@ -21,13 +21,29 @@ struct Memory {
     tunnels: HashMap<String, MemoryTunnel>,
     routes: HashMap<String, String>,
     service_tokens: HashMap<String, (String, String)>,
+    refusals: usize,
 }
 
 struct MemoryTunnel {
     account: String,
     secret: Vec<u8>,
     rules: Option<(u64, IngressConfig)>,
-    connections: Vec<String>,
+    connections: Vec<(String, ConnectorInfo)>,
+}
+
+impl Memory {
+    fn register(&mut self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
+        let tunnel = self.tunnels.get_mut(&claim.tunnel).ok_or(RegisterError::NotFound)?;
+        if tunnel.account != claim.account {
+            return Err(RegisterError::NotFound);
+        }
+        if tunnel.secret != claim.secret.0 {
+            return Err(RegisterError::Unauthorized);
+        }
+        let id = uuid();
+        tunnel.connections.push((id.clone(), claim.connector.clone()));
+        Ok(id)
+    }
 }
 
 impl Default for MemoryRegistry {
@@ -89,6 +105,18 @@ impl MemoryRegistry {
         lock(&self.state).service_tokens.insert(hostname.to_owned(), token);
     }
 
+    /// What the connectors of a tunnel say about themselves, one entry for each connection.
+    pub fn connectors(&self, tunnel: &str) -> Vec<ConnectorInfo> {
+        let state = lock(&self.state);
+        let connections = state.tunnels.get(tunnel).map(|held| held.connections.as_slice());
+        connections.unwrap_or_default().iter().map(|(_, connector)| connector.clone()).collect()
+    }
+
+    /// How many connections were refused.
+    pub fn refusals(&self) -> usize {
+        lock(&self.state).refusals
+    }
+
     fn announce(&self, event: TunnelEvent) {
         // Nobody listening is fine.
         let _ = self.events.send(event);
@@ -98,27 +126,23 @@ impl MemoryRegistry {
 impl TunnelRegistry for MemoryRegistry {
     fn register_connection(&self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
         let mut state = lock(&self.state);
-        let tunnel = state.tunnels.get_mut(&claim.tunnel).ok_or(RegisterError::NotFound)?;
-        if tunnel.account != claim.account {
-            return Err(RegisterError::NotFound);
-        }
-        if tunnel.secret != claim.secret {
-            return Err(RegisterError::Unauthorized);
-        }
-        let id = uuid();
-        tunnel.connections.push(id.clone());
-        Ok(id)
+        let registered = state.register(claim);
+        state.refusals += usize::from(registered.is_err());
+        registered
     }
 
     fn drop_connection(&self, connection: &str) {
         for tunnel in lock(&self.state).tunnels.values_mut() {
-            tunnel.connections.retain(|id| id != connection);
+            tunnel.connections.retain(|(id, _)| id != connection);
         }
     }
 
     fn is_live(&self, connection: &str) -> bool {
         let state = lock(&self.state);
-        state.tunnels.values().any(|tunnel| tunnel.connections.iter().any(|id| id == connection))
+        state
+            .tunnels
+            .values()
+            .any(|tunnel| tunnel.connections.iter().any(|(id, _)| id == connection))
     }
 
     fn subscribe(&self) -> broadcast::Receiver<TunnelEvent> {

@@ -1,23 +1,25 @@
 //! The edge: where visitors arrive by TLS and where the connectors of the tunnels dial in.
 //!
-//! `visitors` accepts and routes, `forward` carries one request through a tunnel, `connectors`
-//! holds the live connections, `handshake` is how a connector says who it is. The handshake is a
-//! stand-in of the simulator's own; everything after it (HTTP/2 with the edge as client, the stream
-//! types and headers of `streams`, the rules of `ingress`) has the shape of cloudflared's protocol,
-//! so that the real registration can take the place of the stand-in.
+//! `visitors` accepts and routes, `forward` carries one request through a tunnel, `arrivals` lets
+//! connectors in, `connectors` holds the live connections. The protocol is cloudflared's over HTTP/2: TLS
+//! with the edge as server, HTTP/2 with the edge as client, the control stream of
+//! `registration`, the stream types and headers of `streams`, the rules of `ingress`.
 
+mod arrivals;
 mod connectors;
 mod forward;
-pub mod handshake;
 pub mod ingress;
 mod memory;
 pub mod registry;
 pub mod streams;
 mod tls;
+pub mod token;
 mod visitors;
 
-use std::io;
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -25,6 +27,7 @@ use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use self::arrivals::Arrivals;
 use self::connectors::LiveConnections;
 pub use self::memory::MemoryRegistry;
 pub use self::registry::{ConnectionClaim, TunnelRegistry};
@@ -35,7 +38,7 @@ use self::tls::CertificateAuthority;
 pub struct EdgeAddresses {
     /// TLS, for visitors.
     pub visitors: SocketAddr,
-    /// For connectors.
+    /// TLS, for connectors.
     pub connectors: SocketAddr,
 }
 
@@ -60,7 +63,7 @@ pub enum EdgeError {
     /// The certificate authority could not be made.
     #[error("cannot make the certificate authority of the edge")]
     Authority(#[from] rcgen::Error),
-    /// The certificate of the authority could not be written.
+    /// The certificate or the key of the authority could not be written.
     #[error("cannot write {path}")]
     Write {
         /// The file.
@@ -81,18 +84,18 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Makes a certificate authority, writes its certificate to `ca.pem` in `state_dir`, and listens.
+    /// Writes the certificate of the authority to `ca.pem` in `state_dir`, and listens. The authority's
+    /// key stays there, too, so that an edge that starts again in that folder is trusted as before.
     pub async fn start(
         registry: Arc<dyn TunnelRegistry>,
         addresses: EdgeAddresses,
         state_dir: &Path,
     ) -> Result<Self, EdgeError> {
-        let authority = CertificateAuthority::new()?;
+        let authority = authority(state_dir)?;
         let ca_file = state_dir.join("ca.pem");
-        std::fs::create_dir_all(state_dir)
-            .and_then(|()| std::fs::write(&ca_file, authority.pem()))
+        std::fs::write(&ca_file, authority.pem())
             .map_err(|source| EdgeError::Write { path: ca_file.clone(), source })?;
-        let tls = authority.into_server_config();
+        let tls = authority.into_server_configs();
 
         let (visitor_listener, visitors) = bind(addresses.visitors).await?;
         let (connector_listener, connectors) = bind(addresses.connectors).await?;
@@ -101,8 +104,11 @@ impl Edge {
         let mut tasks = JoinSet::new();
         // Subscribed before the first connector can register, so that no event is missed.
         tasks.spawn(connectors::follow_events(live.clone(), registry.subscribe(), stop.clone()));
-        tasks.spawn(connectors::accept(connector_listener, live.clone(), stop.clone()));
-        tasks.spawn(visitors::accept(visitor_listener, tls, registry, live.clone(), stop.clone()));
+        let arrivals = Arrivals::new(live.clone(), tls.connectors);
+        tasks.spawn(arrivals.accept(connector_listener, stop.clone()));
+        let visits =
+            visitors::accept(visitor_listener, tls.visitors, registry, live.clone(), stop.clone());
+        tasks.spawn(visits);
         Ok(Self { visitors, connectors, ca_file, live, stop, tasks })
     }
 
@@ -116,7 +122,7 @@ impl Edge {
         self.connectors
     }
 
-    /// The PEM file with the authority that visitors have to trust.
+    /// The PEM file with the authority that visitors and connectors have to trust.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
     }
@@ -131,6 +137,27 @@ impl Edge {
         self.stop.cancel();
         while self.tasks.join_next().await.is_some() {}
     }
+}
+
+/// The authority whose key is in the folder, or a new one.
+fn authority(state_dir: &Path) -> Result<CertificateAuthority, EdgeError> {
+    let path = state_dir.join("ca-key.pem");
+    match std::fs::read_to_string(&path).map(|key| CertificateAuthority::from_key_pem(&key)) {
+        Ok(Ok(authority)) => return Ok(authority),
+        Ok(Err(error)) => {
+            tracing::warn!(path = %path.display(), %error, "no usable key: making a new authority");
+        }
+        Err(_) => {}
+    }
+    let authority = CertificateAuthority::new()?;
+    let write = || {
+        std::fs::create_dir_all(state_dir)?;
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        file.write_all(authority.key_pem().as_bytes())
+    };
+    write().map_err(|source| EdgeError::Write { path: path.clone(), source })?;
+    Ok(authority)
 }
 
 async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EdgeError> {

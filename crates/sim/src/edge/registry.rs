@@ -4,23 +4,22 @@
 use tokio::sync::broadcast;
 
 use super::ingress::IngressConfig;
+use super::token::TunnelSecret;
 use crate::cloudflare::{
     AccessDecision, CloudflareState, ConnectorInfo, RegisterError, TunnelEvent,
 };
 
-/// What a connector says it is.
-#[derive(Clone, PartialEq, Eq)]
+/// A connection that asks to be let in.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionClaim {
     /// The account that the tunnel belongs to.
     pub account: String,
     /// The tunnel's id, a UUID.
     pub tunnel: String,
-    /// The tunnel's secret, decoded.
-    pub secret: Vec<u8>,
-    /// The id that the connector process chose for itself, a UUID.
-    pub connector: String,
-    /// Where it dialled from.
-    pub origin: std::net::IpAddr,
+    /// The tunnel's secret.
+    pub secret: TunnelSecret,
+    /// What the connector says about itself.
+    pub connector: ConnectorInfo,
 }
 
 /// What the edge asks.
@@ -46,18 +45,10 @@ pub trait TunnelRegistry: Send + Sync + 'static {
     ) -> AccessDecision;
 }
 
-/// The version that connectors of the simulator report to the API.
-const CONNECTOR_VERSION: &str = "2026.8.2+stand-in";
-
 impl TunnelRegistry for CloudflareState {
     fn register_connection(&self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
-        let lease = self.register_connection(&claim.account, &claim.tunnel, &claim.secret)?;
-        let connector = ConnectorInfo {
-            client_id: claim.connector.clone(),
-            version: CONNECTOR_VERSION.to_owned(),
-            arch: format!("{}_{}", std::env::consts::OS, std::env::consts::ARCH),
-        };
-        self.describe_connection(&lease, &connector);
+        let lease = self.register_connection(&claim.account, &claim.tunnel, &claim.secret.0)?;
+        self.describe_connection(&lease, &claim.connector);
         Ok(lease.id)
     }
 

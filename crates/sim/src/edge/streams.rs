@@ -10,6 +10,8 @@ pub const STREAM_TYPE: HeaderName =
     HeaderName::from_static("cf-cloudflared-proxy-connection-upgrade");
 /// The stream carries a WebSocket.
 pub const WEBSOCKET: &str = "websocket";
+/// The stream carries the registration, the first one of a connection.
+pub const CONTROL_STREAM: &str = "control-stream";
 /// The stream pushes ingress rules.
 pub const UPDATE_CONFIGURATION: &str = "update-configuration";
 /// Says who made the response: the origin or the connector itself.

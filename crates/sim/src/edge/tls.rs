@@ -1,6 +1,6 @@
-//! The certificates of the edge: an authority made at start, and one leaf per zone made when the
-//! first visitor of that zone arrives. As Cloudflare's Universal SSL, a leaf covers a domain and the
-//! names one level below it.
+//! The certificates of the edge: an authority, and one leaf per zone made when the first client asks
+//! for a name of that zone. As Cloudflare's Universal SSL, a leaf covers a domain and the names one
+//! level below it; connectors ask for a name of `cftunnel.com`.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -20,22 +20,36 @@ use crate::ids::lock;
 /// Leaves that are kept; visitors choose the names, so the number has to have an end.
 const LEAVES_KEPT: usize = 1024;
 
-/// Signs the leaves of the edge. Its key is never written anywhere.
+/// Signs the leaves of the edge.
 pub(super) struct CertificateAuthority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 impl CertificateAuthority {
-    /// A new authority.
+    /// An authority with a new key.
     pub(super) fn new() -> Result<Self, rcgen::Error> {
+        Self::with_key(KeyPair::generate()?)
+    }
+
+    /// The authority of a key that [`CertificateAuthority::key_pem`] gave: who trusts the old
+    /// certificate trusts the new leaves.
+    pub(super) fn from_key_pem(pem: &str) -> Result<Self, rcgen::Error> {
+        Self::with_key(KeyPair::from_pem(pem)?)
+    }
+
+    fn with_key(key: KeyPair) -> Result<Self, rcgen::Error> {
         let mut params = CertificateParams::new(Vec::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         params.distinguished_name.push(DnType::CommonName, "moorage-sim edge authority");
-        let key = KeyPair::generate()?;
         let pem = params.self_signed(&key)?.pem();
         Ok(Self { issuer: Issuer::new(params, key), pem })
+    }
+
+    /// The authority's key.
+    pub(super) fn key_pem(&self) -> String {
+        self.issuer.key().serialize_pem()
     }
 
     /// The authority's certificate.
@@ -43,8 +57,8 @@ impl CertificateAuthority {
         &self.pem
     }
 
-    /// A TLS configuration that makes leaves on demand and speaks HTTP/2 and HTTP/1.1.
-    pub(super) fn into_server_config(self) -> Arc<rustls::ServerConfig> {
+    /// TLS configurations that make leaves on demand.
+    pub(super) fn into_server_configs(self) -> ServerConfigs {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let leaves = Leaves { authority: self, made: Mutex::default() };
         let mut config = rustls::ServerConfig::builder_with_provider(provider)
@@ -52,8 +66,9 @@ impl CertificateAuthority {
             .expect("the provider supports the default TLS versions")
             .with_no_client_auth()
             .with_cert_resolver(Arc::new(leaves));
+        let connectors = Arc::new(config.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-        Arc::new(config)
+        ServerConfigs { visitors: Arc::new(config), connectors }
     }
 
     fn leaf(&self, zone: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
@@ -67,6 +82,14 @@ impl CertificateAuthority {
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
         Ok(CertifiedKey::new(vec![certificate.der().clone()], any_ecdsa_type(&key)?))
     }
+}
+
+/// How the edge ends TLS.
+pub(super) struct ServerConfigs {
+    /// For visitors, who choose between HTTP/2 and HTTP/1.1.
+    pub(super) visitors: Arc<rustls::ServerConfig>,
+    /// For connectors, who offer no choice.
+    pub(super) connectors: Arc<rustls::ServerConfig>,
 }
 
 struct Leaves {

@@ -28,6 +28,9 @@ pub(super) const CF_RAY: HeaderName = HeaderName::from_static("cf-ray");
 const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
 const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
 
+/// Requests for this name cloudflared answers itself: logs and diagnostics, for Cloudflare only.
+const MANAGEMENT_HOST: &str = "management.argotunnel.com";
+
 /// How long a visitor may take for the TLS handshake, and for the headers of a request.
 const VISITOR_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -106,7 +109,8 @@ async fn answer(
                 text(client_id.as_ref()),
                 text(client_secret.as_ref()),
             );
-            match (access, reception.registry.route(&host)) {
+            let route = reception.registry.route(&host).filter(|_| host != MANAGEMENT_HOST);
+            match (access, route) {
                 (AccessDecision::Denied, _) => {
                     page(StatusCode::FORBIDDEN, "Access denied: a service token is required")
                 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::io::BufReader;
 use tokio::net::{UnixListener, UnixStream};
 
-use crate::edge::handshake::{read_line, write_line};
+use crate::json_lines::{read_line, write_line};
 
 /// In the state folder. Reached by a relative name from there, for paths of sockets are short.
 const SOCKET: &str = "stand-in.sock";

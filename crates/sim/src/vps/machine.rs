@@ -244,6 +244,7 @@ impl Machine {
                 flags(&[
                     ("--token-file", layout.tunnel_token().into()),
                     ("--edge", text(self.options.connector_edge.to_string())),
+                    ("--cacert", self.options.edge_ca.clone().into()),
                     ("--metrics", text(metrics)),
                     ("--map", text(format!("127.0.0.1={address}"))),
                     ("--map", text(format!("localhost={address}"))),

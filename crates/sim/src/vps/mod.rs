@@ -2,9 +2,10 @@
 //! and a few processes: the real agent, the connector of [`crate::connector`] and the stand-in of
 //! [`crate::openclaw`]. It needs neither root nor containers.
 //!
-//! What real servers have and these do not: cloud-init's modules other than `write_files`, users (all
-//! files belong to whoever runs the simulator), packages, systemd. The supervisor in `machine` plays
-//! systemd and the installer.
+//! What real servers have and these do not: cloudflared (ingress rules name `127.0.0.1` and the agent's
+//! socket, which are at other addresses here; our connector maps them), cloud-init's modules other
+//! than `write_files`, users (all files belong to whoever runs the simulator), packages, systemd. The
+//! supervisor in `machine` plays systemd and the installer.
 
 mod address;
 pub mod agent_stand_in;
@@ -47,6 +48,8 @@ pub struct ProcessOptions {
     pub agent_bin: PathBuf,
     /// Where the edge listens for connectors.
     pub connector_edge: SocketAddr,
+    /// PEM file with the authority of the edge; absolute, as the units have folders of their own.
+    pub edge_ca: PathBuf,
     /// How long a server takes from power to its first unit.
     pub boot_delay: Duration,
 }

@@ -11,6 +11,7 @@ mod boot;
 mod ends;
 mod network;
 mod stage;
+mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,6 +47,7 @@ fn scenarios() -> Vec<Scenario> {
         scenario!(network::ports_are_probed_from_outside),
         scenario!(network::artifacts_are_resumed_and_fail_on_demand),
         scenario!(network::connectors_reach_the_edge),
+        scenario!(tunnel::cloudflared_carries_visitors_to_a_server),
         scenario!(ends::a_deleted_server_leaves_nothing),
         scenario!(ends::a_killed_simulator_leaves_no_process_and_the_next_removes_the_rest),
         scenario!(ends::a_simulator_that_ends_leaves_nothing),

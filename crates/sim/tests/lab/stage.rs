@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 /// More than any boot takes on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 const TOKEN: &str = "lab-token";
+pub(crate) const ACCOUNT: &str = "acc";
+pub(crate) const ZONE: &str = "0123456789abcdef0123456789abcdef";
 /// What the tests fetch from the artifact server, in bytes.
 pub(crate) const ARTIFACT_BYTES: usize = 1 << 20;
 
@@ -30,6 +32,9 @@ impl Stage {
         let artifacts = tempfile::tempdir().unwrap();
         std::fs::create_dir(artifacts.path().join("agent")).unwrap();
         std::fs::write(artifacts.path().join("agent/file"), artifact()).unwrap();
+        if let Some(cloudflared) = crate::tunnel::program() {
+            std::os::unix::fs::symlink(cloudflared, artifacts.path().join("cloudflared")).unwrap();
+        }
         let mut arguments = parts.simulator_arguments(Some(artifacts.path()));
         arguments.push("--action-ms=1".to_owned());
         arguments.push("--disk-mb=2048".to_owned());
@@ -38,6 +43,9 @@ impl Stage {
         let simulator = Simulator::start(&options).await.unwrap();
         let project = json!({"token": TOKEN, "serverQuota": 100});
         simulator.put_project("lab", &project).await.unwrap();
+        let zone = json!({"id": ZONE, "name": "example.com"});
+        let account = json!({"token": TOKEN, "zones": [zone]});
+        simulator.put_account(ACCOUNT, &account).await.unwrap();
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
         Self { simulator, parts, http, _artifacts: artifacts }
     }
@@ -45,6 +53,16 @@ impl Stage {
     /// Calls the Hetzner API, which must do it.
     pub(crate) async fn hetzner(&self, method: http::Method, path: &str, body: Value) -> Value {
         let url = format!("{}{path}", self.simulator.endpoints().hetzner);
+        self.call(method, url, body).await
+    }
+
+    /// Calls the Cloudflare API, which must do it.
+    pub(crate) async fn cloudflare(&self, method: http::Method, path: &str, body: Value) -> Value {
+        let url = format!("{}{path}", self.simulator.endpoints().cloudflare);
+        self.call(method, url, body).await
+    }
+
+    async fn call(&self, method: http::Method, url: String, body: Value) -> Value {
         let request = self.http.request(method, &url).bearer_auth(TOKEN).json(&body);
         let response = request.send().await.unwrap();
         let status = response.status();

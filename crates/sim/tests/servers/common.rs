@@ -2,20 +2,21 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use moorage_sim::edge::handshake::{RunToken, TunnelSecret};
 use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
+use moorage_sim::edge::token::{RunToken, TunnelSecret};
 use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
 use serde_json::json;
-use tokio::process::{Child, Command};
+
+use crate::connector::{Connector, Kind};
 
 pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
 pub(crate) const ACCOUNT: &str = "acc";
 pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long something may take that has to come.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `probe` gives something.
 pub(crate) async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
@@ -53,7 +54,10 @@ impl Lab {
     pub(crate) fn client(&self, names: &[&str]) -> reqwest::Client {
         let pem = std::fs::read(self.edge.ca_file()).unwrap();
         let authority = reqwest::Certificate::from_pem(&pem).unwrap();
-        let mut builder = reqwest::Client::builder().tls_certs_only([authority]).no_proxy();
+        let mut builder = reqwest::Client::builder()
+            .tls_certs_only([authority])
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none());
         for name in names {
             builder = builder.resolve(name, self.edge.visitors());
         }
@@ -68,8 +72,24 @@ impl Lab {
     }
 
     /// Starts a connector process.
-    pub(crate) fn connector(&self, token: &Path) -> Connector {
-        Connector::start(self.edge.connectors(), token)
+    pub(crate) fn connector(&self, kind: Kind, token: &Path) -> Connector {
+        Connector::start(kind, self.edge.connectors(), self.edge.ca_file(), token)
+    }
+
+    /// A lab whose tunnel is up and leads `ada.example.com` to `service`.
+    pub(crate) async fn tunnelled(kind: Kind, service: &str) -> (Self, Connector) {
+        let lab = Self::start().await;
+        lab.registry.set_rules(TUNNEL, rules(&[("ada.example.com", service)]));
+        lab.registry.add_route("ada.example.com", TUNNEL);
+        let connector = lab.connector(kind, &lab.token("token", b"first"));
+        lab.connections(1).await;
+        connector.ready(200).await;
+        (lab, connector)
+    }
+
+    /// Waits until so many connections were refused.
+    pub(crate) async fn refusals(&self, wanted: usize) {
+        eventually("refusals", async || (self.registry.refusals() >= wanted).then_some(())).await;
     }
 
     pub(crate) async fn connections(&self, wanted: usize) {
@@ -94,49 +114,6 @@ pub(crate) fn rules(rules: &[(&str, &str)]) -> IngressConfig {
         rules.iter().map(|(host, service)| IngressRule::host(host, service)).collect();
     ingress.push(IngressRule::catch_all("http_status:404"));
     IngressConfig { ingress, ..IngressConfig::default() }
-}
-
-/// A connector process; killed when dropped.
-pub(crate) struct Connector {
-    pub(crate) child: Child,
-    pub(crate) metrics: SocketAddr,
-}
-
-impl Connector {
-    fn start(edge: SocketAddr, token: &Path) -> Self {
-        let metrics = free_address();
-        let child = Command::new(SIM)
-            .arg("connector")
-            .arg("--token-file")
-            .arg(token)
-            .args([
-                "--edge",
-                &edge.to_string(),
-                "--metrics",
-                &metrics.to_string(),
-                "--retry-base-ms",
-                "20",
-            ])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self { child, metrics }
-    }
-
-    /// Waits until `/ready` has this status, and gives its body.
-    pub(crate) async fn ready(&self, status: u16) -> serde_json::Value {
-        let url = format!("http://{}/ready", self.metrics);
-        let client = plain_client();
-        eventually("/ready", async || {
-            let response = client.get(&url).send().await.ok()?;
-            (response.status() == status).then_some(())?;
-            response.json().await.ok()
-        })
-        .await
-    }
 }
 
 pub(crate) fn plain_client() -> reqwest::Client {

@@ -4,7 +4,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod common;
+mod connector;
 mod edge;
 mod openclaw;
+mod origin;
 mod process;
 mod program;
+mod registration;
+mod tunnel;

@@ -33,6 +33,7 @@ impl Host {
             sim_bin: crate::common::SIM.into(),
             agent_bin,
             connector_edge: lab.edge.connectors(),
+            edge_ca: lab.edge.ca_file().to_owned(),
             boot_delay: Duration::from_millis(1),
         });
         Self { lab, backend: Arc::new(backend.unwrap()) }

@@ -1,21 +1,8 @@
-//! How a connector of the simulator registers: one JSON line each way on a plain TCP connection.
-//! This is a stand-in of the simulator's own, in place of TLS and cloudflared's Cap'n Proto control
-//! stream. After the accepting line the connection is HTTP/2 with the edge as client.
-
-use std::io;
+//! The run token of a tunnel, as the API gives it and cloudflared takes it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use tokio::io::{
-    AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
-};
-
-use super::ingress::ConfigurationPush;
-
-/// Longest line that either side accepts, in bytes. Large enough for every rule document that
-/// Cloudflare takes.
-const LINE_LIMIT: u64 = 1 << 20;
 
 /// Bytes that travel as standard base64 and stay out of logs.
 #[derive(Clone, PartialEq, Eq)]
@@ -81,66 +68,6 @@ impl RunToken {
         });
         STANDARD.encode(json.to_string())
     }
-}
-
-/// The first line, from the connector.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Hello {
-    /// Who it is.
-    #[serde(flatten)]
-    pub token: RunToken,
-    /// The id of the connector process, a UUID.
-    pub connector: String,
-}
-
-/// The second line, from the edge.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "result")]
-pub enum Welcome {
-    /// HTTP/2 follows.
-    Accepted {
-        /// The id of this connection.
-        connection: String,
-        /// The rules, unless the tunnel has none yet.
-        push: Option<ConfigurationPush>,
-    },
-    /// The edge closes the connection.
-    Refused {
-        /// Begins with `Unauthorized` when the token is wrong; the connector then keeps trying.
-        cause: String,
-    },
-}
-
-/// Reads one line of JSON. The reader may have read on: go on with it, not with what is below it.
-pub async fn read_line<T, R>(reader: &mut R) -> io::Result<T>
-where
-    T: serde::de::DeserializeOwned,
-    R: AsyncBufRead + Unpin,
-{
-    let mut line = String::new();
-    let read = (&mut *reader).take(LINE_LIMIT).read_line(&mut line).await?;
-    if read == 0 {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    serde_json::from_str(&line).map_err(|error| {
-        // The category alone: the text of a parse error may quote what was sent.
-        io::Error::new(
-            io::ErrorKind::InvalidData,
-            format!("malformed line: {:?} error", error.classify()),
-        )
-    })
-}
-
-/// Writes one line of JSON.
-pub async fn write_line<T, W>(writer: &mut W, message: &T) -> io::Result<()>
-where
-    T: Serialize,
-    W: AsyncWrite + Unpin,
-{
-    let mut line = serde_json::to_vec(message)?;
-    line.push(b'\n');
-    writer.write_all(&line).await?;
-    writer.flush().await
 }
 
 #[cfg(test)]
