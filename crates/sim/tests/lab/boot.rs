@@ -131,6 +131,11 @@ pub(crate) async fn programs_run_inside_as_root_and_as_a_user(stage: Arc<Stage>)
     assert!(!refused.succeeded());
     let echoed = server.run_as(None, &["cat"], "input").await.unwrap();
     assert_eq!(echoed.text(), "input");
+    // From a terminal, by name.
+    let mut terminal = tokio::process::Command::new(env!("CARGO_BIN_EXE_moorage-sim"));
+    terminal.args(["exec", "--user", "tenant", "--state-dir"]).arg(stage.simulator.state_dir());
+    let output = terminal.args(["inside", "--", "id", "-un"]).output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "tenant\n");
     // A unit is killed and its journal read.
     let first = server.unit("ssh.service", &["MainPID"]).await.unwrap()["MainPID"].clone();
     server.kill_unit("ssh.service").await.unwrap();
