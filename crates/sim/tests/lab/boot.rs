@@ -87,9 +87,14 @@ pub(crate) async fn power_off_and_on_keep_the_disk(stage: Arc<Stage>) {
     let argv = ["journalctl", "--no-pager", "--output=cat", "--boot=-2", "--unit=poweroff.target"];
     let journal = server.exec(&argv).await.unwrap();
     assert!(journal.contains("poweroff.target"), "{journal}");
-    // A machine that powers itself off is off.
+    // A machine that powers itself off is off, which the cloud tells.
+    assert_eq!(stage.status(&server).await, "running");
     server.run(&["systemctl", "poweroff"]).await.unwrap();
     server.wait_off(PATIENCE).await.unwrap();
+    assert_eq!(stage.status(&server).await, "off");
+    stage.press(&server, "poweron", json!({})).await;
+    up(&server, starts + 1).await;
+    assert_eq!(stage.status(&server).await, "running");
     stage.delete(&server).await;
 }
 

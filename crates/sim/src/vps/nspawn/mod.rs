@@ -209,6 +209,10 @@ impl VpsBackend for NspawnBackend {
         machine.power_on().await.map_err(of_server(id))
     }
 
+    fn is_off_by_itself(&self, id: u64) -> bool {
+        self.machine(id).is_some_and(|machine| machine.is_off_by_itself())
+    }
+
     async fn shutdown(&self) {
         let machines: Vec<_> = lock(&self.machines).drain().map(|(_, machine)| machine).collect();
         let ends = machines.iter().map(|machine| async move {
