@@ -16,6 +16,10 @@ pub trait VpsBackend: Send + Sync + 'static {
     async fn power(&self, id: u64, action: PowerAction) -> Result<(), BackendError>;
     /// Wipes the disk and boots again with the given user-data.
     async fn rebuild(&self, server: ServerBoot) -> Result<(), BackendError>;
+    /// Whether a server has powered itself off since its power was last switched on.
+    fn is_off_by_itself(&self, _id: u64) -> bool {
+        false
+    }
     /// Stops everything and leaves nothing running.
     async fn shutdown(&self);
     /// What the admin API offers besides, with this backend: paths below `/admin`.

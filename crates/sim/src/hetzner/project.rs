@@ -202,6 +202,15 @@ impl Project {
         }
     }
 
+    /// Notes the running servers of which `is_off` says that they are not.
+    pub(crate) fn note_who_is_off(&mut self, now: Instant, is_off: impl Fn(u64) -> bool) {
+        for server in self.servers.values_mut() {
+            if server.timeline.at(now) == ServerStatus::Running && is_off(server.id) {
+                server.timeline = Timeline::new(now, ServerStatus::Off);
+            }
+        }
+    }
+
     /// Lets everything happen that is due at `now`.
     pub(crate) fn settle(&mut self, now: Instant) {
         let gone: Vec<u64> = self

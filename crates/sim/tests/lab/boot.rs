@@ -87,9 +87,14 @@ pub(crate) async fn power_off_and_on_keep_the_disk(stage: Arc<Stage>) {
     let argv = ["journalctl", "--no-pager", "--output=cat", "--boot=-2", "--unit=poweroff.target"];
     let journal = server.exec(&argv).await.unwrap();
     assert!(journal.contains("poweroff.target"), "{journal}");
-    // A machine that powers itself off is off.
+    // A machine that powers itself off is off, which the cloud tells.
+    assert_eq!(stage.status(&server).await, "running");
     server.run(&["systemctl", "poweroff"]).await.unwrap();
     server.wait_off(PATIENCE).await.unwrap();
+    assert_eq!(stage.status(&server).await, "off");
+    stage.press(&server, "poweron", json!({})).await;
+    up(&server, starts + 1).await;
+    assert_eq!(stage.status(&server).await, "running");
     stage.delete(&server).await;
 }
 
@@ -131,6 +136,11 @@ pub(crate) async fn programs_run_inside_as_root_and_as_a_user(stage: Arc<Stage>)
     assert!(!refused.succeeded());
     let echoed = server.run_as(None, &["cat"], "input").await.unwrap();
     assert_eq!(echoed.text(), "input");
+    // From a terminal, by name.
+    let mut terminal = tokio::process::Command::new(env!("CARGO_BIN_EXE_moorage-sim"));
+    terminal.args(["exec", "--user", "tenant", "--state-dir"]).arg(stage.simulator.state_dir());
+    let output = terminal.args(["inside", "--", "id", "-un"]).output().await.unwrap();
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "tenant\n");
     // A unit is killed and its journal read.
     let first = server.unit("ssh.service", &["MainPID"]).await.unwrap()["MainPID"].clone();
     server.kill_unit("ssh.service").await.unwrap();

@@ -91,6 +91,13 @@ impl Stage {
         self.hetzner(http::Method::POST, &path, body).await;
     }
 
+    /// The status that the Hetzner API tells.
+    pub(crate) async fn status(&self, server: &LabServer) -> String {
+        let path = format!("/servers/{}", server.id());
+        let answer = self.hetzner(http::Method::GET, &path, json!({})).await;
+        answer["server"]["status"].as_str().unwrap().to_owned()
+    }
+
     pub(crate) async fn delete(&self, server: &LabServer) {
         let path = format!("/servers/{}", server.id());
         self.hetzner(http::Method::DELETE, &path, json!({})).await;

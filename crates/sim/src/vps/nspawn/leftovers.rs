@@ -1,8 +1,10 @@
 //! What a simulator that was killed has left: namespaces, control groups, disks. Everything of one
 //! simulator bears a tag made from its state directory, and a lock that it held for its life.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write as _};
+use std::io::{self, Read as _, Write as _};
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,6 +19,22 @@ const NAME: &str = "mlab-";
 /// How long killed processes may need to be gone.
 const KILL_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// Held by whoever looks through the registry or adds to it.
+#[derive(Debug)]
+pub(super) struct Registry {
+    _lock: File,
+}
+
+impl Registry {
+    /// Waits until nobody else has it. Blocks.
+    pub(super) fn open() -> io::Result<Self> {
+        fs::create_dir_all(REGISTRY)?;
+        let lock = File::create(Path::new(REGISTRY).join(".lock"))?;
+        lock.lock()?;
+        Ok(Self { _lock: lock })
+    }
+}
+
 /// The right to use everything that bears a tag.
 #[derive(Debug)]
 pub(super) struct Tag {
@@ -27,10 +45,9 @@ pub(super) struct Tag {
 
 impl Tag {
     /// Takes the tag of a state directory (canonical path).
-    pub(super) fn take(state_dir: &Path) -> io::Result<Self> {
+    pub(super) fn take(_registry: &Registry, state_dir: &Path) -> io::Result<Self> {
         let hash = digest::digest(&digest::SHA256, state_dir.as_os_str().as_encoded_bytes());
         let tag = hex(&hash.as_ref()[..4]);
-        fs::create_dir_all(REGISTRY)?;
         let file = Path::new(REGISTRY).join(&tag);
         let mut lock = File::options().create(true).append(true).open(&file)?;
         lock.try_lock().map_err(|error| match error {
@@ -62,21 +79,33 @@ fn prefix(tag: &str) -> String {
 }
 
 /// Removes what dead simulators have left. What cannot be removed is told in the log. Blocks.
-pub(super) fn sweep() -> io::Result<()> {
-    fs::create_dir_all(REGISTRY)?;
+pub(super) fn sweep(_registry: &Registry) -> io::Result<()> {
     for entry in fs::read_dir(REGISTRY)? {
         let file = entry?.path();
-        let Some(tag) = file.file_name().and_then(|name| name.to_str()) else { continue };
-        let lock = File::open(&file)?;
+        let tag = file.file_name().and_then(|name| name.to_str());
+        let Some(tag) = tag.filter(|tag| !tag.starts_with('.')) else { continue };
+        let lock = match File::open(&file) {
+            // Its simulator has just ended in order.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            lock => lock?,
+        };
         // Held by a simulator that lives.
         if lock.try_lock().is_err() {
             continue;
         }
-        let state_dir = fs::read_to_string(&file)?;
-        tracing::info!(state_dir, "removing what a killed simulator has left");
+        let mut state_dir = Vec::new();
+        (&lock).read_to_end(&mut state_dir)?;
+        let state_dir = PathBuf::from(OsString::from_vec(state_dir));
+        tracing::info!(state_dir = %state_dir.display(), "removing what a killed simulator has left");
         clean(&prefix(tag))?;
-        remove_servers(Path::new(&state_dir))?;
-        fs::remove_file(&file)?;
+        // One that was killed before it wrote its path has made no server either.
+        if state_dir.is_absolute() {
+            remove_servers(&state_dir)?;
+        }
+        match fs::remove_file(&file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }

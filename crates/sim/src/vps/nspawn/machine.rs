@@ -5,7 +5,7 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -45,6 +45,8 @@ pub(super) struct Machine {
     /// The process that was started, 0 while the power is off.
     process: AtomicU32,
     starts: AtomicU32,
+    /// Whether its last life ended by itself.
+    off_by_itself: AtomicBool,
 }
 
 /// The time between power on and power off.
@@ -110,6 +112,7 @@ impl Machine {
             power: tokio::sync::Mutex::default(),
             process: AtomicU32::new(0),
             starts: AtomicU32::new(0),
+            off_by_itself: AtomicBool::new(false),
         });
         machine.wipe(boot).await?;
         Ok(machine)
@@ -148,8 +151,14 @@ impl Machine {
         }
     }
 
+    /// Whether it has powered itself off.
+    pub(super) fn is_off_by_itself(&self) -> bool {
+        self.off_by_itself.load(Ordering::Acquire)
+    }
+
     /// Starts a life unless there is one.
     pub(super) async fn power_on(self: &Arc<Self>) -> io::Result<()> {
+        self.off_by_itself.store(false, Ordering::Release);
         let mut power = self.power.lock().await;
         if let Some(life) = power.take() {
             if self.process.load(Ordering::Acquire) != 0 {
@@ -294,7 +303,10 @@ impl Machine {
         }
     }
 
+    /// How the container ended by itself.
     fn ended(&self, status: io::Result<ExitStatus>) -> Ended {
+        let again = matches!(&status, Ok(status) if status.code() == Some(REBOOT));
+        self.off_by_itself.store(!again, Ordering::Release);
         match status {
             Ok(status) if status.code() == Some(REBOOT) => Ended::Again,
             Ok(status) if status.success() => Ended::Off,

@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 
-use self::leftovers::Tag;
+use self::leftovers::{Registry, Tag};
 use self::machine::{Button, Host, Machine};
 use self::network::Network;
 use self::services::Services;
@@ -144,8 +144,9 @@ fn open_rootfs(options: &mut NspawnOptions) -> Result<File, NspawnError> {
 async fn prepare(options: &NspawnOptions) -> Result<Tag, NspawnError> {
     let state_dir = options.state_dir.clone();
     let work = move || {
-        leftovers::sweep()?;
-        let tag = Tag::take(&state_dir)?;
+        let registry = Registry::open()?;
+        leftovers::sweep(&registry)?;
+        let tag = Tag::take(&registry, &state_dir)?;
         leftovers::clean(tag.prefix())?;
         leftovers::remove_servers(&state_dir)?;
         Ok(tag)
@@ -206,6 +207,10 @@ impl VpsBackend for NspawnBackend {
         machine.cut().await;
         machine.wipe(server).await.map_err(of_server(id))?;
         machine.power_on().await.map_err(of_server(id))
+    }
+
+    fn is_off_by_itself(&self, id: u64) -> bool {
+        self.machine(id).is_some_and(|machine| machine.is_off_by_itself())
     }
 
     async fn shutdown(&self) {
