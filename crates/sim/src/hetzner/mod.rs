@@ -142,7 +142,9 @@ impl Call {
     /// The project as it is now: what was due has happened.
     pub(crate) fn project(&self) -> MutexGuard<'_, Project> {
         let mut project = lock(&self.project);
-        project.settle(Instant::now());
+        let now = Instant::now();
+        project.settle(now);
+        project.note_who_is_off(now, |id| self.world.backend.is_off_by_itself(id));
         project
     }
 
