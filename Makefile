@@ -6,6 +6,8 @@ SHELL := /bin/bash
 target := $(or $(CARGO_TARGET_DIR),target)
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
+# The same for the lab, where this machine can run it (root on Linux).
+lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
 
 .PHONY: help
 help: ## This list
@@ -15,11 +17,16 @@ help: ## This list
 demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits
 	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once)
 
+.PHONY: lab
+lab: build ## The same on a real Debian with real programs (root, Linux). ONCE=1: checks, deletes, exits
+	@$(tools); lab=$$(hack/lab.sh --env); eval "$$lab"; exec "$(target)/debug/moorage-demo" --lab $(if $(filter 1,$(ONCE)),--once)
+
 .PHONY: test
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
 	@$(tools); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
+	@$(lab); cargo test --workspace --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
 	hack/tools/test.sh

@@ -16,6 +16,8 @@
 //! | `GET /admin/faults`, `DELETE /admin/faults[/{id}]` | lists and removes them |
 //! | `GET /healthz` | says `ok` |
 //!
+//! A backend may add calls of its own ([`VpsBackend::admin_routes`](crate::VpsBackend::admin_routes)).
+//!
 //! Anything else that shall change behind the operator's back (a tunnel, a record, ingress rules) is
 //! changed through the cloud's own API with the tenant's token.
 
@@ -89,6 +91,7 @@ pub fn router(world: &Arc<World>) -> Router {
         .route("/admin/faults", get(list_faults).post(add_fault).delete(clear_faults))
         .route("/admin/faults/{id}", delete(remove_fault))
         .with_state(Arc::clone(world))
+        .merge(world.backend.admin_routes())
 }
 
 async fn put_project(

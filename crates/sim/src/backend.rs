@@ -1,6 +1,8 @@
 //! What stands behind a created server. The cloud half only ever calls this trait; it does not
 //! know processes, containers or agents.
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use async_trait::async_trait;
 
 /// What stands behind a created server.
@@ -16,6 +18,10 @@ pub trait VpsBackend: Send + Sync + 'static {
     async fn rebuild(&self, server: ServerBoot) -> Result<(), BackendError>;
     /// Stops everything and leaves nothing running.
     async fn shutdown(&self);
+    /// What the admin API offers besides, with this backend: paths below `/admin`.
+    fn admin_routes(&self) -> axum::Router {
+        axum::Router::new()
+    }
 }
 
 /// What a server needs to boot.
@@ -27,6 +33,10 @@ pub struct ServerBoot {
     pub name: String,
     /// The cloud-init user-data, empty when none was given.
     pub user_data: String,
+    /// The public IPv4 address, if it has one.
+    pub ipv4: Option<Ipv4Addr>,
+    /// The first address of the public IPv6 network, if it has one.
+    pub ipv6: Option<Ipv6Addr>,
 }
 
 impl std::fmt::Debug for ServerBoot {
@@ -36,6 +46,8 @@ impl std::fmt::Debug for ServerBoot {
             .field("id", &self.id)
             .field("name", &self.name)
             .field("user_data_bytes", &self.user_data.len())
+            .field("ipv4", &self.ipv4)
+            .field("ipv6", &self.ipv6)
             .finish()
     }
 }

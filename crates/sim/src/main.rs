@@ -17,6 +17,9 @@ use moorage_sim::openclaw::{self, OpenClaw};
 use moorage_sim::terminal;
 use moorage_sim::vps::agent_stand_in::{self, AgentStandIn};
 use moorage_sim::vps::guard::{self, GuardOptions};
+use moorage_sim::vps::nspawn::inside::{self, ExecOptions};
+use moorage_sim::vps::nspawn::launch::{self, LaunchOptions};
+use moorage_sim::vps::nspawn::{NspawnBackend, NspawnOptions};
 use moorage_sim::vps::{ProcessBackend, ProcessOptions, StateDir};
 use moorage_sim::{
     CloudflareState, ListenAddresses, NoBackend, Simulator, Timings, VpsBackend, World,
@@ -38,12 +41,17 @@ enum Command {
     ///
     /// It starts empty: make projects and accounts through the admin API
     /// (PUT /admin/hetzner/projects/NAME, PUT /admin/cloudflare/accounts/ID).
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Stand in for cloudflared on a simulated server
     Connector(ConnectorOptions),
     /// Stand in for OpenClaw on a simulated server
     #[command(name = "openclaw-stand-in")]
     OpenClaw(OpenClaw),
+    /// Run a program inside a server of the nspawn backend, or look around in it
+    Exec(ExecOptions),
+    /// Become the container of a server
+    #[command(hide = true)]
+    LaunchContainer(LaunchOptions),
     /// Become a program that dies with the simulator
     #[command(hide = true)]
     Guard(GuardOptions),
@@ -88,6 +96,18 @@ struct Serve {
     #[arg(long, value_name = "MS", default_value_t = 300)]
     boot_delay_ms: u64,
 
+    /// The root filesystem that servers of the nspawn backend boot from, made by hack/lab.sh
+    #[arg(long, value_name = "DIR", env = "MOORAGE_ROOTFS")]
+    rootfs: Option<PathBuf>,
+
+    /// The folder that servers of the nspawn backend see as `http://artifacts.moorage.test/`
+    #[arg(long, value_name = "DIR")]
+    artifacts: Option<PathBuf>,
+
+    /// Size of the disk of a server of the nspawn backend, in MB; its file is sparse
+    #[arg(long, value_name = "MB", default_value_t = 8192)]
+    disk_mb: u64,
+
     /// Written when everything listens: a JSON object with URLs (hetzner, cloudflare, admin),
     /// addresses (edge, connectorEdge) and the file of the edge's authority (edgeCa)
     #[arg(long, value_name = "FILE")]
@@ -112,6 +132,8 @@ enum Backend {
     None,
     /// Processes of the agent, a connector and a stand-in for OpenClaw, on an address per server
     Process,
+    /// Debian in a container, booted by its own systemd from the user-data; needs root
+    Nspawn,
 }
 
 fn positive(text: &str) -> Result<f64, String> {
@@ -131,17 +153,25 @@ fn main() -> ExitCode {
             within_runtime(report(agent_stand_in::run(AgentStandIn::parse())))
         }
         _ => match Cli::parse().command {
-            Command::Serve(options) => within_runtime(report(serve(options))),
+            Command::Serve(options) => within_runtime(report(serve(*options))),
             Command::Connector(options) => within_runtime(report(connector::run(options))),
             Command::OpenClaw(arguments) => within_runtime(openclaw::run(arguments)),
+            Command::Exec(options) => not_become("the program", &inside::run(options)),
+            Command::LaunchContainer(options) => {
+                not_become("the container", &launch::run(&options))
+            }
             Command::Guard(options) => {
                 let error = guard::run(&options);
                 let program = options.command.first().cloned().unwrap_or_default();
-                terminal::complain(&format!("cannot become {}: {error}", program.display()));
-                ExitCode::FAILURE
+                not_become(&program.to_string_lossy(), &error)
             }
         },
     }
+}
+
+fn not_become(what: &str, error: &std::io::Error) -> ExitCode {
+    terminal::complain(&format!("cannot become {what}: {error}"));
+    ExitCode::FAILURE
 }
 
 fn within_runtime(work: impl Future<Output = ExitCode>) -> ExitCode {
@@ -179,20 +209,7 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
     let edge_addresses =
         EdgeAddresses { visitors: options.listen_edge, connectors: options.listen_connectors };
     let edge = Edge::start(Arc::new(cloudflare.clone()), edge_addresses, state_dir.path()).await?;
-    let backend: Arc<dyn VpsBackend> = match options.backend {
-        Backend::None => Arc::new(NoBackend),
-        Backend::Process => {
-            let sim_bin = std::env::current_exe().context("cannot find this program's own file")?;
-            let beside = sim_bin.with_file_name("moorage-agent");
-            Arc::new(ProcessBackend::new(ProcessOptions {
-                state_dir: state_dir.path().to_owned(),
-                sim_bin,
-                agent_bin: options.agent_bin.unwrap_or(beside),
-                connector_edge: edge.connectors(),
-                boot_delay: Duration::from_millis(options.boot_delay_ms),
-            })?)
-        }
-    };
+    let backend = backend(&options, &edge, state_dir.path()).await?;
     let timings = Timings {
         action: Duration::from_millis(options.action_ms),
         firewall_release: Duration::from_millis(options.firewall_release_ms),
@@ -230,6 +247,40 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
         let _ = std::fs::remove_file(file);
     }
     Ok(())
+}
+
+async fn backend(
+    options: &Serve,
+    edge: &Edge,
+    state_dir: &Path,
+) -> anyhow::Result<Arc<dyn VpsBackend>> {
+    let sim_bin = std::env::current_exe().context("cannot find this program's own file")?;
+    Ok(match options.backend {
+        Backend::None => Arc::new(NoBackend),
+        Backend::Process => {
+            let beside = sim_bin.with_file_name("moorage-agent");
+            Arc::new(ProcessBackend::new(ProcessOptions {
+                state_dir: state_dir.to_owned(),
+                sim_bin,
+                agent_bin: options.agent_bin.clone().unwrap_or(beside),
+                connector_edge: edge.connectors(),
+                boot_delay: Duration::from_millis(options.boot_delay_ms),
+            })?)
+        }
+        Backend::Nspawn => {
+            let rootfs = options.rootfs.clone();
+            let options = NspawnOptions {
+                state_dir: state_dir.to_owned(),
+                sim_bin,
+                rootfs: rootfs.context("the nspawn backend needs --rootfs; see hack/lab.sh")?,
+                artifacts: options.artifacts.clone(),
+                connector_edge: edge.connectors(),
+                edge_ca: edge.ca_file().to_owned(),
+                disk_bytes: options.disk_mb << 20,
+            };
+            Arc::new(NspawnBackend::start(options).await?)
+        }
+    })
 }
 
 /// Writes beside the file and renames, so that a reader sees all of it or nothing.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::ConnectInfo;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -129,16 +130,17 @@ impl Simulator {
     }
 }
 
-async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+/// Serves `router` until it is told to stop. Requests carry their client's address as `ConnectInfo`.
+pub(crate) async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     let _ = stream.set_nodelay(true);
-                    connections.spawn(converse(stream, router.clone()));
+                    connections.spawn(converse(stream, peer, router.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: connections that end will free some.
@@ -153,8 +155,9 @@ async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) 
 
 /// Serves one connection. An answer that a fault takes away becomes an error of the service, which
 /// makes hyper close the connection without a byte.
-async fn converse(stream: tokio::net::TcpStream, router: Router) {
-    let service = service_fn(move |request: Request<Incoming>| {
+async fn converse(stream: tokio::net::TcpStream, peer: SocketAddr, router: Router) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
         let router = router.clone();
         async move {
             let response: Result<Response<axum::body::Body>, Infallible> =

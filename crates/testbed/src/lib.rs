@@ -6,16 +6,22 @@
 
 mod control_plane;
 mod describe;
+mod lab;
 mod operator;
 mod process;
+mod release;
 mod simulator;
 mod tools;
 mod wait;
 
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
+pub use lab::{
+    CloudInit, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press, Probed,
+};
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use process::{Ending, Process};
+pub use release::ReleaseFolder;
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };

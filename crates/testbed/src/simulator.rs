@@ -149,6 +149,11 @@ impl Simulator {
         Ok(Self { process, endpoints, http, state })
     }
 
+    /// Ends it with no chance to put anything in order, as a crash would.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
     /// Where it listens.
     pub fn endpoints(&self) -> &SimulatorEndpoints {
         &self.endpoints
@@ -224,11 +229,18 @@ impl Simulator {
         self.get("/admin/state").await
     }
 
-    async fn put(&self, path: &str, body: &Value) -> Result<(), SimulatorError> {
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<(), SimulatorError> {
         answer(path, self.http.put(self.admin(path)).json(body)).await.map(drop)
     }
 
-    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, SimulatorError> {
+    pub(crate) fn http(&self) -> &reqwest::Client {
+        &self.http
+    }
+
+    pub(crate) async fn get<T: serde::de::DeserializeOwned>(
+        &self,
+        path: &str,
+    ) -> Result<T, SimulatorError> {
         Ok(answer(path, self.http.get(self.admin(path))).await?.json().await?)
     }
 
@@ -237,7 +249,7 @@ impl Simulator {
     }
 }
 
-async fn answer(
+pub(crate) async fn answer(
     call: &str,
     request: reqwest::RequestBuilder,
 ) -> Result<reqwest::Response, SimulatorError> {

@@ -2,6 +2,7 @@
 //! Nothing runs in the background: [`Project::settle`] brings a project up to a moment.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, Unit};
@@ -13,6 +14,7 @@ use super::model::{
     Action, ActionErrorBody, ActionStatus, Firewall, Image, PrimaryIp, Protection, Resource, Rule,
     Server, ServerStatus, SshKey,
 };
+use crate::backend::ServerBoot;
 use crate::ratelimit::{Bucket, BucketLimit};
 
 /// A project as the admin API makes it.
@@ -183,6 +185,21 @@ impl Project {
     pub(crate) fn change(&mut self, spec: &ProjectSpec) {
         self.server_quota = spec.server_quota;
         self.rate = Bucket::new(spec.rate_limit, Instant::now());
+    }
+
+    /// What the backend has to know to boot a server.
+    pub(crate) fn boot_of(&self, record: &ServerRecord) -> ServerBoot {
+        let ip = |id: Option<u64>| id.and_then(|id| self.primary_ips.get(&id)).map(|one| &*one.ip);
+        let first_of_network = |network: Ipv6Addr| Ipv6Addr::from_bits(network.to_bits() | 1);
+        ServerBoot {
+            id: record.id,
+            name: record.name.clone(),
+            user_data: record.user_data.clone(),
+            ipv4: ip(record.ipv4).and_then(|ip| ip.parse().ok()),
+            ipv6: ip(record.ipv6)
+                .and_then(|network| network.split('/').next()?.parse().ok())
+                .map(first_of_network),
+        }
     }
 
     /// Lets everything happen that is due at `now`.

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::body::{self, IdOrName};
 use super::labels::{self, Labels};
 use super::model::{Action, CreatedFrom, Image, ImageProtection, ServerStatus};
-use super::project::{ServerRecord, Timeline, now_in_seconds};
+use super::project::{Project, ServerRecord, Timeline, now_in_seconds};
 use super::server_create::{find_image, find_type};
 use super::servers::{not_found, of};
 use super::{ApiError, Call, catalogue, validate};
@@ -109,7 +109,7 @@ fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, B
         |command, press| Begun { command, takes: step, behind: Behind::Power(press), image: None };
     let quiet = |command, takes| Begun { command, takes, behind: Behind::Nothing, image: None };
     let begun = match command {
-        "poweron" => power_on(&mut record, now, step),
+        "poweron" => power_on(&project, &mut record, now, step),
         "poweroff" => {
             record.timeline =
                 Timeline::new(now, ServerStatus::Stopping).then(now + step, ServerStatus::Off);
@@ -128,13 +128,8 @@ fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, B
             let request: Rebuild = body::parse(bytes)?;
             let architecture =
                 catalogue::type_named(record.server_type).map_or("x86", |row| row.architecture);
-            rebuild(
-                &mut record,
-                request,
-                |wanted| find_image(&project, wanted, architecture),
-                now,
-                step,
-            )?
+            let image = find_image(&project, &request.image, architecture)?;
+            rebuild(&project, &mut record, image, request.user_data, now, step)?
         }
         "change_type" => {
             change_type(call, &mut record, &body::parse(bytes)?, now, step)?;
@@ -171,11 +166,10 @@ fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, B
     Ok((action, begun))
 }
 
-fn power_on(record: &mut ServerRecord, now: Instant, step: Duration) -> Begun {
+fn power_on(project: &Project, record: &mut ServerRecord, now: Instant, step: Duration) -> Begun {
     let behind = if !record.booted {
         record.booted = true;
-        let (name, user_data) = (record.name.clone(), record.user_data.clone());
-        Behind::Boot(ServerBoot { id: record.id, name, user_data })
+        Behind::Boot(project.boot_of(record))
     } else if record.timeline.at(now) == ServerStatus::Off {
         Behind::Power(PowerAction::On)
     } else {
@@ -190,17 +184,18 @@ fn power_on(record: &mut ServerRecord, now: Instant, step: Duration) -> Begun {
 }
 
 fn rebuild(
+    project: &Project,
     record: &mut ServerRecord,
-    request: Rebuild,
-    find: impl FnOnce(&IdOrName) -> Result<Image, ApiError>,
+    image: Image,
+    user_data: Option<String>,
     now: Instant,
     step: Duration,
 ) -> Result<Begun, ApiError> {
     if record.protection.rebuild {
         return Err(ApiError::protected("server rebuild"));
     }
-    record.image = find(&request.image)?;
-    if let Some(user_data) = request.user_data {
+    record.image = image;
+    if let Some(user_data) = user_data {
         validate::user_data(&user_data)?;
         record.user_data = user_data;
     }
@@ -208,11 +203,7 @@ fn rebuild(
     record.timeline = Timeline::new(now, ServerStatus::Rebuilding)
         .then(now + step, ServerStatus::Starting)
         .then(now + step * 2, ServerStatus::Running);
-    let boot = ServerBoot {
-        id: record.id,
-        name: record.name.clone(),
-        user_data: record.user_data.clone(),
-    };
+    let boot = project.boot_of(record);
     Ok(Begun { command: "rebuild_server", takes: step, behind: Behind::Rebuild(boot), image: None })
 }
 

@@ -121,8 +121,6 @@ fn admit(
         timeline.then(now + step, ServerStatus::Off)
     };
     let user_data = request.user_data.unwrap_or_default();
-    let boot =
-        starts.then(|| ServerBoot { id, name: request.name.clone(), user_data: user_data.clone() });
     let record = ServerRecord {
         id,
         name: request.name,
@@ -148,6 +146,7 @@ fn admit(
             firewall.servers.insert(id, now);
         }
     }
+    let boot = starts.then(|| project.boot_of(&record));
     project.servers.insert(id, record.clone());
     let action =
         project.begin(call.next_id(), "create_server", of(id), step, call.action_failure.clone());

@@ -12,6 +12,7 @@ pub mod guard;
 mod installer;
 mod layout;
 mod machine;
+pub mod nspawn;
 mod spawner;
 mod state_dir;
 mod unit;

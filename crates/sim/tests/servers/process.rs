@@ -79,7 +79,13 @@ impl Host {
 }
 
 fn boot(user_data: &str) -> ServerBoot {
-    ServerBoot { id: SERVER, name: "ada".into(), user_data: user_data.into() }
+    ServerBoot {
+        id: SERVER,
+        name: "ada".into(),
+        user_data: user_data.into(),
+        ipv4: None,
+        ipv6: None,
+    }
 }
 
 async fn healthy(address: Ipv4Addr) {

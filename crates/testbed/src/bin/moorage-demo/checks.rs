@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use moorage_testbed::{conditions, wait_until};
+use moorage_testbed::{Probed, conditions, wait_until};
 use serde_json::Value;
 
 use crate::{
@@ -25,6 +25,10 @@ pub(crate) async fn all(lab: &Lab) -> Result<()> {
     key_file(lab).await?;
     no_trace(lab)?;
     lab.shell.show_failure(&format!("kubectl get secret ada-keys -n {TENANTS}"), "NotFound")?;
+    if lab.debian.is_some() {
+        heading("From outside, the server does not answer");
+        outside(lab).await?;
+    }
     heading("What the clouds were asked");
     calls(lab).await
 }
@@ -47,6 +51,9 @@ async fn key_file(lab: &Lab) -> Result<()> {
     let instance = lab.instances().get("ada").await?;
     let id =
         instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
+    if lab.debian.is_some() {
+        return key_file_inside(lab, id).await;
+    }
     let root = lab.simulator.server_root(id);
     let holders = files_with(&root, KEY)?;
     let [file] = holders.as_slice() else {
@@ -55,6 +62,41 @@ async fn key_file(lab: &Lab) -> Result<()> {
     // On a real server the owner is openclaw; here all belongs to whoever runs the simulator.
     let output = lab.shell.show(&format!("stat -c '%a %A %U %n' {}", file.display()))?;
     ensure!(output.starts_with("600 "), "the key file's mode is not 0600");
+    Ok(())
+}
+
+/// The same on a real system, where the owner counts as well.
+async fn key_file_inside(lab: &Lab, id: u64) -> Result<()> {
+    let server = lab.simulator.lab_server(id);
+    // What is not in one of these folders is Debian's own or no disk.
+    let search = "grep --recursive --files-with-matches --fixed-strings --devices=skip \
+                  --file=/dev/stdin /etc /home /opt /root /run /srv /tmp /usr/local /var";
+    let search: Vec<&str> = search.split_ascii_whitespace().collect();
+    let found = server.run_as(None, &search, KEY).await?;
+    let holders = found.text();
+    let holders: Vec<&str> = holders.lines().collect();
+    let [file] = holders.as_slice() else {
+        bail!("one file of the server must hold the key, but these do: {holders:?}");
+    };
+    let owner = server.exec(&["stat", "--format=%a %U %n", file]).await?;
+    println!("  {owner}");
+    ensure!(owner.starts_with("600 openclaw "), "the key file is not openclaw's, mode 0600");
+    Ok(())
+}
+
+/// What the internet sees of the server: nothing.
+pub(crate) async fn outside(lab: &Lab) -> Result<()> {
+    let instance = lab.instances().get("ada").await?;
+    let id =
+        instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
+    let server = lab.simulator.lab_server(id);
+    for from in ["198.51.100.10", "2001:db8:ffff::10"] {
+        for port in [22, 80, 443, 7443, 18789] {
+            let probed = server.probe_port(from.parse()?, port).await?;
+            ensure!(probed == Probed::Dropped, "port {port} answers {from}: {probed:?}");
+        }
+    }
+    println!("  22, 80, 443, 7443, 18789: no answer, by IPv4 and IPv6");
     Ok(())
 }
 

@@ -20,7 +20,10 @@ use moorage_testbed::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::terminal::{Shell, link_programs};
+use crate::{
+    debian::Debian,
+    terminal::{Shell, link_programs},
+};
 
 /// The operator's namespace.
 pub(crate) const SYSTEM: &str = "moorage-system";
@@ -54,20 +57,21 @@ pub(crate) struct Lab {
     pub(crate) plane: ControlPlane,
     pub(crate) client: Client,
     pub(crate) shell: Shell,
+    /// What servers are made from, unless they are processes.
+    pub(crate) debian: Option<Debian>,
     folder: TempDir,
 }
 
 impl Lab {
     /// Starts everything, and waits until the operator is ready.
-    pub(crate) async fn start() -> Result<Self> {
+    pub(crate) async fn start(debian: Option<Debian>) -> Result<Self> {
         let tools = Tools::from_env(&TOOLS)?;
         let programs = env::current_exe()?.with_file_name("");
         let folder = tempfile::Builder::new().prefix("moorage-demo-").tempdir()?;
-        let simulator_options = SimulatorOptions {
-            program: programs.join("moorage-sim"),
-            agent: Some(programs.join("moorage-agent")),
-            arguments: Vec::new(),
-        };
+        let agent = debian.is_none().then(|| programs.join("moorage-agent"));
+        let arguments = debian.as_ref().map(Debian::simulator_arguments).unwrap_or_default();
+        let simulator_options =
+            SimulatorOptions { program: programs.join("moorage-sim"), agent, arguments };
         let begin = Instant::now();
         let (plane, simulator) = tokio::join!(
             ControlPlane::start(tools, Components::All),
@@ -100,7 +104,7 @@ impl Lab {
         let mut operator = Operator::start(&options, simulator.endpoints())?;
         operator.wait_until_ready().await?;
         done("the operator, as ServiceAccount moorage", begin);
-        Ok(Self { operator, simulator, plane, client, shell, folder })
+        Ok(Self { operator, simulator, plane, client, shell, debian, folder })
     }
 
     /// The tenants at both clouds, their tokens, the sample pool and release.
@@ -122,8 +126,13 @@ impl Lab {
         }
         self.shell.show(&format!("kubectl create namespace {TENANTS}"))?;
         let samples = repository().join("config/samples");
+        let release = match &self.debian {
+            Some(debian) => debian.write_release(self.folder.path())?,
+            None => samples.join("release.yaml"),
+        };
         self.shell.show(&format!(
-            "kubectl apply -f {0}/release.yaml -f {0}/pool.yaml",
+            "kubectl apply -f {} -f {}/pool.yaml",
+            release.display(),
             samples.display()
         ))?;
         let pools: Api<DynamicObject> =
@@ -202,10 +211,13 @@ impl Lab {
             clouds.admin
         );
         println!("  tail -f {}/moorage.log", self.folder.path().display());
-        println!(
-            "  ls {}/servers                             # the disks of the servers",
-            self.simulator.state_dir().display()
-        );
+        let state_dir = self.simulator.state_dir().display();
+        if self.debian.is_some() {
+            println!("  moorage-sim exec --state-dir {state_dir} ID  # a root shell on server ID");
+            println!("  curl -s {}/admin/servers                  # the servers", clouds.admin);
+        } else {
+            println!("  ls {state_dir}/servers                             # the servers' disks");
+        }
         println!("\n  docs/operations.md explains every condition.");
     }
 
@@ -250,8 +262,14 @@ fn shell(tools: Tools, programs: &Path, folder: &Path, plane: &ControlPlane) -> 
     let (kubectl, helm, kubeseal) =
         (tools.path(Tool::Kubectl)?, tools.path(Tool::Helm)?, tools.path(Tool::Kubeseal)?);
     let moorage = programs.join("moorage");
-    let links: [(&str, &Path); 4] =
-        [("kubectl", &kubectl), ("helm", &helm), ("kubeseal", &kubeseal), ("moorage", &moorage)];
+    let simulator = programs.join("moorage-sim");
+    let links: [(&str, &Path); 5] = [
+        ("kubectl", &kubectl),
+        ("helm", &helm),
+        ("kubeseal", &kubeseal),
+        ("moorage", &moorage),
+        ("moorage-sim", &simulator),
+    ];
     link_programs(&bin, links)?;
     let path = env::var("PATH").context("PATH is not set")?;
     let below = |name: &str| folder.join(name).display().to_string();

@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "its output is its purpose")]
 
 mod checks;
+mod debian;
 mod lab;
 mod progress;
 mod terminal;
@@ -25,12 +26,21 @@ struct Options {
     /// Check, delete the instance, show both clouds empty, and exit
     #[arg(long)]
     once: bool,
+
+    /// Let the server be a real Debian with real programs; needs root and what hack/lab.sh makes. Run
+    /// it through `make lab`
+    #[arg(long)]
+    lab: bool,
+
+    /// The programs of the lab's release
+    #[command(flatten)]
+    programs: debian::Programs,
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
     let options = Options::parse();
-    match until_interrupted(demo(options.once)).await {
+    match until_interrupted(demo(&options)).await {
         Some(Ok(())) => ExitCode::SUCCESS,
         Some(Err(error)) => {
             eprintln!("\nThe demo failed: {error:#}");
@@ -60,11 +70,12 @@ async fn until_interrupted<T>(work: impl Future<Output = Result<T>>) -> Option<R
     }
 }
 
-async fn demo(once: bool) -> Result<()> {
+async fn demo(options: &Options) -> Result<()> {
     let start = Instant::now();
+    let debian = if options.lab { Some(options.programs.find()?) } else { None };
     heading("A Kubernetes control plane, two simulated clouds, the operator from its chart");
-    let mut lab = Lab::start().await?;
-    let result = show(&mut lab, start, once).await;
+    let mut lab = Lab::start(debian).await?;
+    let result = show(&mut lab, start, options.once).await;
     // What it was doing when it failed is in the logs, and they go with the lab.
     result.map_err(|error| error.context(lab.logs()))
 }

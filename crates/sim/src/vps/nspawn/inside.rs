@@ -1,0 +1,193 @@
+//! Looking into a running container: programs are run inside by `nsenter`, as root or as a user.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize, Serializer};
+use tokio::io::AsyncWriteExt as _;
+
+const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// How long a program may run when its request says nothing.
+const RUN_TIMEOUT_MS: u64 = 60_000;
+
+/// A program to run inside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub(super) struct ExecRequest {
+    /// The program and its arguments.
+    argv: Vec<String>,
+    /// As whom; as root when left out. Its group must have the same name.
+    user: Option<String>,
+    /// Standard input.
+    #[serde(default)]
+    stdin: String,
+    #[serde(default = "run_timeout_ms")]
+    timeout_ms: u64,
+}
+
+fn run_timeout_ms() -> u64 {
+    RUN_TIMEOUT_MS
+}
+
+/// What a program left.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct ExecAnswer {
+    /// Its exit code; 137 when it took too long; absent when a signal ended it.
+    exit_code: Option<i32>,
+    /// Base64.
+    #[serde(serialize_with = "base64")]
+    stdout: Vec<u8>,
+    /// Base64.
+    #[serde(serialize_with = "base64")]
+    stderr: Vec<u8>,
+}
+
+fn base64<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&STANDARD.encode(bytes))
+}
+
+/// The container's first process, as this machine numbers it: the child of systemd-nspawn, which is
+/// the child of the process that the backend has started.
+pub(super) fn leader(started: u32) -> Option<i32> {
+    let nspawn = only_child(started)?;
+    let leader = only_child(nspawn)?;
+    // Before systemd runs, there is nothing to look at.
+    let name = std::fs::read_to_string(format!("/proc/{leader}/comm")).ok()?;
+    (name.trim_end() == "systemd").then(|| i32::try_from(leader).ok()).flatten()
+}
+
+pub(super) fn only_child(process: u32) -> Option<u32> {
+    let children =
+        std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).ok()?;
+    let mut children = children.split_ascii_whitespace();
+    let child = children.next()?.parse().ok()?;
+    children.next().is_none().then_some(child)
+}
+
+/// The command that runs `argv` in the container of `leader`.
+fn command(
+    leader: i32,
+    user: Option<&str>,
+    argv: impl IntoIterator<Item = OsString>,
+) -> Vec<OsString> {
+    let mut command: Vec<OsString> =
+        vec!["nsenter".into(), "--target".into(), leader.to_string().into()];
+    command.extend(
+        [
+            "--mount",
+            "--uts",
+            "--ipc",
+            "--net",
+            "--pid",
+            "--cgroup",
+            "--",
+            "env",
+            "-i",
+            SEARCH_PATH,
+            "LANG=C.UTF-8",
+        ]
+        .map(OsString::from),
+    );
+    match user {
+        None => command.push("HOME=/root".into()),
+        Some(user) => command.extend(
+            ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--reset-env", "--"]
+                .map(OsString::from),
+        ),
+    }
+    command.extend(argv);
+    command
+}
+
+/// Runs a program and waits for it.
+pub(super) async fn exec(leader: i32, request: ExecRequest) -> io::Result<ExecAnswer> {
+    let patience = Duration::from_millis(request.timeout_ms);
+    // Inside as well: killing nsenter would leave what it has started.
+    let limit =
+        ["timeout".to_owned(), "--signal=KILL".to_owned(), patience.as_secs_f64().to_string()];
+    let argv = limit.into_iter().chain(request.argv).map(OsString::from);
+    let argv = command(leader, request.user.as_deref(), argv);
+    let mut child = tokio::process::Command::new(&argv[0])
+        .args(&argv[1..])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut stdin = child.stdin.take();
+    let feed = async move {
+        if let Some(stdin) = &mut stdin {
+            // A program need not read its input.
+            let _ = stdin.write_all(request.stdin.as_bytes()).await;
+        }
+    };
+    let (output, ()) = tokio::join!(child.wait_with_output(), feed);
+    let output = output?;
+    Ok(ExecAnswer { exit_code: output.status.code(), stdout: output.stdout, stderr: output.stderr })
+}
+
+/// `moorage-sim exec`: runs a program inside a server, with this terminal.
+#[derive(Debug, Clone, clap::Args)]
+pub struct ExecOptions {
+    /// The simulator's state directory
+    #[arg(long, value_name = "DIR", env = "MOORAGE_SIM_STATE_DIR")]
+    state_dir: PathBuf,
+    /// As whom; as root when left out
+    #[arg(long)]
+    user: Option<String>,
+    /// The server's id or name
+    server: String,
+    /// The program and its arguments; a login shell when left out
+    #[arg(last = true)]
+    argv: Vec<OsString>,
+}
+
+/// What the backend writes beside a server's disk, for people and scripts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CardFile {
+    pub(super) id: u64,
+    pub(super) name: String,
+    /// The process that the backend has started, while the power is on.
+    pub(super) process: Option<u32>,
+}
+
+/// Becomes the program. Returns only when that failed.
+pub fn run(options: ExecOptions) -> io::Error {
+    use std::os::unix::process::CommandExt as _;
+    let leader = match find(&options.state_dir, &options.server) {
+        Ok(leader) => leader,
+        Err(error) => return error,
+    };
+    let argv = if options.argv.is_empty() {
+        ["bash", "--login"].map(OsString::from).into()
+    } else {
+        options.argv
+    };
+    let term = std::env::var_os("TERM").map(|term| {
+        let mut text = OsString::from("TERM=");
+        text.push(term);
+        text
+    });
+    let argv = ["env".into()].into_iter().chain(term).chain(argv);
+    let argv = command(leader, options.user.as_deref(), argv);
+    std::process::Command::new(&argv[0]).args(&argv[1..]).exec()
+}
+
+fn find(state_dir: &Path, server: &str) -> io::Result<i32> {
+    for entry in std::fs::read_dir(state_dir.join("servers"))? {
+        let Ok(text) = std::fs::read(entry?.path().join("server.json")) else { continue };
+        let card: CardFile = serde_json::from_slice(&text)?;
+        if card.name == server || card.id.to_string() == server {
+            let leader = card.process.and_then(leader);
+            return leader.ok_or_else(|| io::Error::other(format!("server {server} does not run")));
+        }
+    }
+    Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no server {server}")))
+}

@@ -1,0 +1,66 @@
+//! What is on a server's disk before its first boot: what a cloud image would find on its virtual
+//! hardware, and what the lab adds to find its own internet. User-data is passed on as it came.
+
+use serde_json::json;
+
+use super::disk::Planted;
+use super::network::{EDGE, SERVICES};
+use super::services::EDGE_PORT;
+use crate::backend::ServerBoot;
+
+/// Where the lab's own files lie on a server.
+const EDGE_AUTHORITY: &str = "/etc/moorage-lab/edge-ca.pem";
+
+/// The files of a new disk. `edge_authority` is PEM.
+pub(super) fn files(boot: &ServerBoot, edge_authority: Vec<u8>) -> Vec<Planted> {
+    // A new disk is a new instance for cloud-init, as the empty folder below /var/lib/cloud says.
+    let metadata = json!({"instance-id": boot.id.to_string(), "local-hostname": boot.name});
+    let hosts =
+        format!("127.0.0.1 localhost\n127.0.1.1 {}\n::1 localhost ip6-localhost\n", boot.name);
+    let text = |path, content: String| Planted { path, mode: 0o644, content: content.into_bytes() };
+    let seed = |path, content: String| Planted { path, mode: 0o600, content: content.into_bytes() };
+    vec![
+        seed("/var/lib/cloud/seed/nocloud/user-data", boot.user_data.clone()),
+        seed("/var/lib/cloud/seed/nocloud/meta-data", metadata.to_string()),
+        text("/etc/hostname", format!("{}\n", boot.name)),
+        text("/etc/hosts", hosts),
+        text("/etc/resolv.conf", format!("nameserver {SERVICES}\noptions timeout:1 attempts:2\n")),
+        text("/etc/systemd/system/cloudflared.service.d/50-lab.conf", cloudflared()),
+        Planted { path: EDGE_AUTHORITY, mode: 0o644, content: edge_authority },
+    ]
+}
+
+/// Leads cloudflared to the simulated edge. The address stands twice, because with a single one
+/// cloudflared retries without a pause.
+fn cloudflared() -> String {
+    format!(
+        "[Service]\n\
+         Environment=TUNNEL_EDGE={EDGE}:{EDGE_PORT},{EDGE}:{EDGE_PORT}\n\
+         Environment=TUNNEL_CACERT={EDGE_AUTHORITY}\n\
+         Environment=TUNNEL_TRANSPORT_PROTOCOL=http2\n\
+         Environment=TUNNEL_NO_PRECHECKS=true\n\
+         Environment=TUNNEL_RETRIES=0\n\
+         Environment=NO_AUTOUPDATE=true\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_data_is_planted_as_it_came() {
+        let user_data = "#cloud-config\n# \u{fc}\r\n{}\n\n".to_owned();
+        let boot = ServerBoot {
+            id: 7,
+            name: "ada".into(),
+            user_data: user_data.clone(),
+            ipv4: None,
+            ipv6: None,
+        };
+        let files = files(&boot, Vec::new());
+        let planted = files.iter().find(|file| file.path.ends_with("user-data")).unwrap();
+        assert_eq!(planted.content, user_data.as_bytes());
+        assert_eq!(planted.mode, 0o600);
+    }
+}

@@ -1,0 +1,38 @@
+//! Carries the connections of connectors to the simulated edge, which listens outside the lab's network.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+/// Serves until it is dropped, and all connections with it.
+pub(super) async fn serve(listener: TcpListener, edge: SocketAddr) {
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(carry(stream, edge));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept a connector");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            }
+        }
+    }
+}
+
+async fn carry(mut connector: TcpStream, edge: SocketAddr) {
+    let carried = async {
+        let mut edge = TcpStream::connect(edge).await?;
+        connector.set_nodelay(true)?;
+        edge.set_nodelay(true)?;
+        tokio::io::copy_bidirectional(&mut connector, &mut edge).await
+    };
+    if let Err(error) = carried.await {
+        tracing::debug!(%error, "a connector's connection ended early");
+    }
+}

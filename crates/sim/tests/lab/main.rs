@@ -1,0 +1,85 @@
+//! The nspawn backend: servers that are Debian, booted by their own systemd and cloud-init. One
+//! simulator serves all scenarios, each with a server of its own; those that kill the simulator have
+//! their own.
+//!
+//! Needs root and what `hack/lab.sh` makes; without them it says that it is skipped, and fails if
+//! `MOORAGE_REQUIRE_ALL=1`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod boot;
+mod ends;
+mod network;
+mod stage;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Trial};
+
+use crate::stage::Stage;
+
+/// One scenario: its name is a sentence about behaviour.
+type Scenario = (&'static str, fn(Arc<Stage>) -> BoxFuture<'static, ()>);
+
+/// Turns an async function into a [`Scenario`].
+macro_rules! scenario {
+    ($module:ident :: $name:ident) => {
+        (concat!(stringify!($module), "::", stringify!($name)), |stage| {
+            Box::pin($module::$name(stage))
+        })
+    };
+}
+
+fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario!(boot::a_server_boots_and_applies_its_user_data),
+        scenario!(boot::a_package_is_installed_from_the_mirror_while_it_boots),
+        scenario!(boot::a_reboot_keeps_the_disk_and_forgets_the_rules_of_the_network),
+        scenario!(boot::power_off_and_on_keep_the_disk),
+        scenario!(boot::a_rebuild_wipes_the_disk_and_applies_the_new_user_data),
+        scenario!(boot::the_disk_has_its_size_and_can_be_full),
+        scenario!(boot::programs_run_inside_as_root_and_as_a_user),
+        scenario!(network::each_server_gets_its_own_metadata),
+        scenario!(network::the_mirror_is_reached_and_nothing_else),
+        scenario!(network::ports_are_probed_from_outside),
+        scenario!(network::artifacts_are_resumed_and_fail_on_demand),
+        scenario!(network::connectors_reach_the_edge),
+        scenario!(ends::a_deleted_server_leaves_nothing),
+        scenario!(ends::a_killed_simulator_leaves_no_process_and_the_next_removes_the_rest),
+        scenario!(ends::a_simulator_that_ends_leaves_nothing),
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Booting is what is heavy.
+    arguments.test_threads = arguments.test_threads.or(Some(3));
+    // The runner of libtest-mimic lists without a stage.
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = Arc::new(runtime);
+    let Some(stage) = runtime.block_on(Stage::start()) else { return ExitCode::SUCCESS };
+    let stage = Arc::new(stage);
+    let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
+    if conclusion.has_failed() {
+        eprintln!("{}", stage.simulator.process().log_tail(50));
+    }
+    drop(stage);
+    conclusion.exit_code()
+}
+
+fn trials(on: Option<(&Arc<tokio::runtime::Runtime>, &Arc<Stage>)>) -> Vec<Trial> {
+    let trial = |(name, scenario): Scenario| {
+        let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
+        Trial::test(name, move || {
+            let (runtime, stage) = on.expect("a listed scenario is not run");
+            let work = runtime.spawn(scenario(stage));
+            runtime.block_on(work).map_err(|error| error.to_string().into())
+        })
+    };
+    scenarios().into_iter().map(trial).collect()
+}

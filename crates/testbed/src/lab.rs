@@ -1,0 +1,414 @@
+//! Servers of the simulator's nspawn backend, looked into: programs run inside, files and the journal
+//! read, ports knocked at from outside, power switched behind the cloud's back.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use crate::{NotInTime, Simulator, SimulatorError, wait_until};
+
+/// What booting servers as containers needs, made by `hack/lab.sh`.
+#[derive(Debug, Clone)]
+pub struct LabParts {
+    /// The root filesystem.
+    pub rootfs: PathBuf,
+}
+
+/// The lab cannot run here.
+#[derive(Debug, Error)]
+#[error("{0}")]
+pub struct NoLab(String);
+
+impl LabParts {
+    /// What `hack/lab.sh --env` says, for root.
+    pub fn from_env() -> Result<Self, NoLab> {
+        if !rustix::process::geteuid().is_root() {
+            return Err(NoLab("not root, which booting containers needs".to_owned()));
+        }
+        let rootfs = std::env::var_os("MOORAGE_ROOTFS").map(PathBuf::from).ok_or_else(|| {
+            let how = "env=$(hack/lab.sh --env) && eval \"$env\"";
+            NoLab(format!("MOORAGE_ROOTFS names no root filesystem: run `{how}`"))
+        })?;
+        let programs = ["systemd-nspawn", "ip", "nsenter", "mkfs.ext4"];
+        match programs.into_iter().find(|program| !is_installed(program)) {
+            Some(missing) => Err(NoLab(format!("{missing} is missing: run hack/lab.sh"))),
+            None => Ok(Self { rootfs }),
+        }
+    }
+
+    /// For tests: `None`, said loudly, where the lab cannot run.
+    ///
+    /// # Panics
+    /// If it cannot and `MOORAGE_REQUIRE_ALL=1`: then a skip is an error.
+    pub fn for_test() -> Option<Self> {
+        match Self::from_env() {
+            Ok(parts) => Some(parts),
+            Err(reason) => {
+                let required =
+                    std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+                assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {reason}");
+                eprintln!("skipped: {reason}");
+                None
+            }
+        }
+    }
+
+    /// Arguments of `moorage-sim serve`.
+    pub fn simulator_arguments(&self, artifacts: Option<&Path>) -> Vec<String> {
+        let mut arguments =
+            vec!["--backend=nspawn".to_owned(), format!("--rootfs={}", self.rootfs.display())];
+        arguments.extend(artifacts.map(|folder| format!("--artifacts={}", folder.display())));
+        arguments
+    }
+}
+
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
+}
+
+/// The power buttons.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Press {
+    /// Give power.
+    On,
+    /// Cut the power.
+    Off,
+    /// Ask the system to power off.
+    Shutdown,
+    /// Ask the system to reboot.
+    Reboot,
+    /// Cut the power and give it back.
+    Reset,
+}
+
+/// What came of a knock at a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probed {
+    /// Something accepted the connection.
+    Open,
+    /// The host said that nothing listens there.
+    Refused,
+    /// No answer.
+    Dropped,
+    /// The host or a router said that it is not allowed or not there.
+    Unreachable,
+}
+
+#[derive(Deserialize)]
+struct ProbeAnswer {
+    outcome: Probed,
+}
+
+/// How far cloud-init is in this life of the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CloudInit {
+    /// Not at its end.
+    Unfinished,
+    /// Done without errors.
+    Done,
+    /// Done with errors.
+    Failed,
+}
+
+/// A server as the backend sees it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LabServerState {
+    /// Its id at the cloud.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// Its public addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Whether the power is on.
+    #[serde(deserialize_with = "is_on")]
+    pub power: bool,
+    /// How far cloud-init is.
+    pub cloud_init: CloudInit,
+    /// How often it was started.
+    pub starts: u32,
+    /// Its folder on this machine; `console.log` is in it.
+    pub folder: PathBuf,
+}
+
+fn is_on<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(String::deserialize(deserializer)? == "on")
+}
+
+/// What a program inside left.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Executed {
+    /// Its exit code; 137 when it took too long.
+    pub exit_code: Option<i32>,
+    /// What it printed.
+    #[serde(deserialize_with = "from_base64")]
+    pub stdout: Vec<u8>,
+    /// What it complained of.
+    #[serde(deserialize_with = "from_base64")]
+    pub stderr: Vec<u8>,
+}
+
+fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    STANDARD.decode(text).map_err(serde::de::Error::custom)
+}
+
+impl Executed {
+    /// Whether it ended with 0.
+    pub fn succeeded(&self) -> bool {
+        self.exit_code == Some(0)
+    }
+
+    /// Standard output as text, without the last line's end.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
+    }
+}
+
+/// Why a server could not be looked into.
+#[derive(Debug, Error)]
+pub enum LabError {
+    /// The simulator did not do it.
+    #[error(transparent)]
+    Simulator(#[from] SimulatorError),
+    /// A program inside failed.
+    #[error("{command} ended with {code:?}: {said}")]
+    Failed {
+        /// Its command line.
+        command: String,
+        /// Its exit code.
+        code: Option<i32>,
+        /// What it said.
+        said: String,
+    },
+    /// It took too long.
+    #[error("{0}\n--- its console ---\n{1}")]
+    NotInTime(NotInTime, String),
+}
+
+/// One server of the lab.
+#[derive(Debug, Clone)]
+pub struct LabServer {
+    id: u64,
+    admin: String,
+    http: reqwest::Client,
+}
+
+impl Simulator {
+    /// A server of the nspawn backend, by the id that the cloud gave it.
+    pub fn lab_server(&self, id: u64) -> LabServer {
+        LabServer { id, admin: self.endpoints().admin.clone(), http: self.http().clone() }
+    }
+
+    /// All servers of the nspawn backend.
+    pub async fn lab_servers(&self) -> Result<Vec<LabServerState>, SimulatorError> {
+        self.get("/admin/servers").await
+    }
+
+    /// What was fetched from the artifact server: `from`, `path`, `range`, `status`.
+    pub async fn artifact_requests(&self) -> Result<Vec<Value>, SimulatorError> {
+        self.get("/admin/artifacts/requests").await
+    }
+
+    /// Replaces the faults of the artifact server: objects with `fault` (`{"kind": "down"}`,
+    /// `{"kind": "status", "status": 503}`, `{"kind": "wrong-bytes"}`,
+    /// `{"kind": "slow", "bytesPerSecond": 1000}`, `{"kind": "cut", "after": 1000}`), and if not for
+    /// all files `path`, if not for ever `times`.
+    pub async fn set_artifact_faults(&self, faults: &[Value]) -> Result<(), SimulatorError> {
+        self.put("/admin/artifacts/faults", &json!(faults)).await
+    }
+}
+
+impl LabServer {
+    /// Its id at the cloud.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// How it is.
+    pub async fn state(&self) -> Result<LabServerState, LabError> {
+        let request = self.http.get(self.url(""));
+        Ok(crate::simulator::answer("GET /admin/servers", request)
+            .await?
+            .json()
+            .await
+            .map_err(SimulatorError::from)?)
+    }
+
+    /// Runs a program inside as root, and gives what it left, whatever its exit code.
+    pub async fn run(&self, argv: &[&str]) -> Result<Executed, LabError> {
+        self.run_as(None, argv, "").await
+    }
+
+    /// Runs a program inside as `user` (whose group has the same name) with this input.
+    pub async fn run_as(
+        &self,
+        user: Option<&str>,
+        argv: &[&str],
+        stdin: &str,
+    ) -> Result<Executed, LabError> {
+        let body = json!({"argv": argv, "user": user, "stdin": stdin, "timeoutMs": 120_000});
+        let request =
+            self.http.post(self.url("/exec")).timeout(Duration::from_secs(130)).json(&body);
+        let response = crate::simulator::answer("exec", request).await?;
+        Ok(response.json().await.map_err(SimulatorError::from)?)
+    }
+
+    /// Runs a program inside as root, which has to succeed, and gives its standard output.
+    pub async fn exec(&self, argv: &[&str]) -> Result<String, LabError> {
+        let executed = self.run(argv).await?;
+        if executed.succeeded() {
+            return Ok(executed.text());
+        }
+        let said = format!("{}{}", executed.text(), String::from_utf8_lossy(&executed.stderr));
+        let said = said.trim().to_owned();
+        Err(LabError::Failed { command: argv.join(" "), code: executed.exit_code, said })
+    }
+
+    /// The bytes of a file.
+    pub async fn read(&self, path: &str) -> Result<Vec<u8>, LabError> {
+        let argv = ["cat", "--", path];
+        let executed = self.run(&argv).await?;
+        if executed.succeeded() {
+            return Ok(executed.stdout);
+        }
+        let said = String::from_utf8_lossy(&executed.stderr).trim().to_owned();
+        Err(LabError::Failed { command: argv.join(" "), code: executed.exit_code, said })
+    }
+
+    /// Puts a file there, mode 0644.
+    pub async fn write(&self, path: &str, content: &str) -> Result<(), LabError> {
+        let target = format!("of={path}");
+        let executed = self.run_as(None, &["dd", "status=none", &target], content).await?;
+        if executed.succeeded() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&executed.stderr).trim().to_owned();
+        Err(LabError::Failed { command: format!("dd {target}"), code: executed.exit_code, said })
+    }
+
+    /// The journal of this boot, of one unit or of all, as text without time stamps.
+    pub async fn journal(&self, unit: Option<&str>) -> Result<String, LabError> {
+        let mut argv = vec!["journalctl", "--boot", "--no-pager", "--output=cat"];
+        argv.extend(unit.iter().flat_map(|unit| ["--unit", unit]));
+        self.exec(&argv).await
+    }
+
+    /// Kills the main process of a unit with SIGKILL.
+    pub async fn kill_unit(&self, unit: &str) -> Result<(), LabError> {
+        let argv = ["systemctl", "kill", "--kill-whom=main", "--signal=SIGKILL", unit];
+        self.exec(&argv).await.map(drop)
+    }
+
+    /// Properties of a unit, as `systemctl show` names them.
+    pub async fn unit(
+        &self,
+        unit: &str,
+        properties: &[&str],
+    ) -> Result<BTreeMap<String, String>, LabError> {
+        let properties = format!("--property={}", properties.join(","));
+        let text = self.exec(&["systemctl", "show", &properties, unit]).await?;
+        let lines = text.lines().filter_map(|line| line.split_once('='));
+        Ok(lines.map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+    }
+
+    /// Fills the disk to the last block, by one file, which it names.
+    pub async fn fill_disk(&self) -> Result<&'static str, LabError> {
+        const FILLER: &str = "/var/tmp/filler";
+        // What the file system needs to note where the file is.
+        const MARGIN: u64 = 16 << 20;
+        let free = self.exec(&["df", "--output=avail", "--block-size=1", "/"]).await?;
+        let free: u64 = free.lines().last().and_then(|line| line.trim().parse().ok()).unwrap_or(0);
+        let most = free.saturating_sub(MARGIN).max(1).to_string();
+        self.exec(&["fallocate", "--length", &most, FILLER]).await?;
+        // Ends by an error when nothing more fits.
+        let target = format!("of={FILLER}");
+        let rest = ["dd", "if=/dev/zero", &target, "bs=4096", "oflag=append", "conv=notrunc"];
+        self.run(&rest).await?;
+        Ok(FILLER)
+    }
+
+    /// Presses a power button behind the cloud's back. Shutdown and reboot are only asked for.
+    pub async fn power(&self, press: Press) -> Result<(), LabError> {
+        let press = match press {
+            Press::On => "on",
+            Press::Off => "off",
+            Press::Shutdown => "shutdown",
+            Press::Reboot => "reboot",
+            Press::Reset => "reset",
+        };
+        let request = self.http.post(self.url("/power")).json(&json!({"press": press}));
+        crate::simulator::answer("power", request).await?;
+        Ok(())
+    }
+
+    /// Knocks at a port of its IPv4 address, or of its IPv6 address if `from` is one. Outside are
+    /// 198.51.100.0/24 and `2001:db8:ffff::/48`.
+    pub async fn probe_port(&self, from: IpAddr, port: u16) -> Result<Probed, LabError> {
+        let addresses = self.state().await?.addresses;
+        let to = addresses.into_iter().find(|address| address.is_ipv4() == from.is_ipv4());
+        let Some(to) = to else { return Ok(Probed::Unreachable) };
+        let body = json!({"from": from, "to": SocketAddr::new(to, port)});
+        let request = self.http.post(format!("{}/admin/probe", self.admin)).json(&body);
+        let answer = crate::simulator::answer("probe", request).await?;
+        let answer: ProbeAnswer = answer.json().await.map_err(SimulatorError::from)?;
+        Ok(answer.outcome)
+    }
+
+    /// Waits until cloud-init has ended in start number `start` or a later one, and says how long that
+    /// took and how it ended.
+    pub async fn wait_boot(
+        &self,
+        start: u32,
+        at_most: Duration,
+    ) -> Result<(Duration, CloudInit), LabError> {
+        let begin = Instant::now();
+        let ended = self.wait("the end of cloud-init", at_most, |state| {
+            state.power && state.starts >= start && state.cloud_init != CloudInit::Unfinished
+        });
+        let end = ended.await?.cloud_init;
+        Ok((begin.elapsed(), end))
+    }
+
+    /// Waits until the power is off.
+    pub async fn wait_off(&self, at_most: Duration) -> Result<(), LabError> {
+        self.wait("the power to be off", at_most, |state| !state.power).await.map(drop)
+    }
+
+    async fn wait(
+        &self,
+        what: &str,
+        at_most: Duration,
+        holds: impl Fn(&LabServerState) -> bool,
+    ) -> Result<LabServerState, LabError> {
+        let waited = wait_until(what, at_most, || async {
+            let state = self.state().await.map_err(|error| error.to_string())?;
+            if holds(&state) { Ok(state) } else { Err(format!("{state:?}")) }
+        });
+        match waited.await {
+            Ok(state) => Ok(state),
+            Err(late) => {
+                let console = self.state().await?.folder.join("console.log");
+                let console = std::fs::read(console).unwrap_or_default();
+                Err(LabError::NotInTime(late, String::from_utf8_lossy(&console).into_owned()))
+            }
+        }
+    }
+
+    fn url(&self, below: &str) -> String {
+        format!("{}/admin/servers/{}{below}", self.admin, self.id)
+    }
+}
