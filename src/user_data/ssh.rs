@@ -92,10 +92,11 @@ pub(super) fn constants(bundle: &mut Bundle, open: bool) {
             bundle.mask(format!("/etc/systemd/system/{unit}"));
         }
     }
-    // systemd's own sockets for sshd (AF_VSOCK and a Unix socket) are not wanted in any case.
     bundle.mask("/etc/systemd/system-generators/systemd-ssh-generator");
 }
 
+/// Sockets for sshd that systemd makes by itself, from the next boot on no more.
+pub(super) const UNWANTED_SOCKETS: &[&str] = &["sshd-vsock.socket", "sshd-unix-local.socket"];
 /// What does not run unless somebody may come in.
 pub(super) const STOPPED: &[&str] = &["ssh.service", "ssh.socket"];
 

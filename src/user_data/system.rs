@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::{
     bundle::Bundle,
     cloud_config::{WriteFile, json},
-    ssh::STOPPED,
+    ssh::{STOPPED, UNWANTED_SOCKETS},
 };
 
 /// What the first boot does to packages and units.
@@ -71,7 +71,7 @@ const SETTINGS: &[(&str, &str)] = &[
 struct Machine {
     packages: Vec<&'static str>,
     unwanted_packages: &'static [&'static str],
-    stop: &'static [&'static str],
+    stop: Vec<&'static str>,
     restart: Vec<&'static str>,
     enable: Vec<&'static str>,
 }
@@ -88,7 +88,7 @@ pub(super) fn machine(ssh: bool) -> WriteFile {
     let mut machine = Machine {
         packages: PACKAGES.to_vec(),
         unwanted_packages: UNWANTED,
-        stop: if ssh { &[] } else { STOPPED },
+        stop: UNWANTED_SOCKETS.to_vec(),
         restart: RESTARTED.to_vec(),
         enable: ENABLED.to_vec(),
     };
@@ -96,6 +96,8 @@ pub(super) fn machine(ssh: bool) -> WriteFile {
         machine.packages.extend(SSH_PACKAGES);
         machine.restart.extend(["ssh.service", "fail2ban.service"]);
         machine.enable.extend(["ssh.service", "fail2ban.service"]);
+    } else {
+        machine.stop.extend(STOPPED);
     }
     WriteFile::value(MACHINE_PATH, json(&machine))
 }
