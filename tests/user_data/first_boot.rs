@@ -175,19 +175,19 @@ fn a_run_that_was_killed_in_the_middle_is_continued() {
     let origin = Origin::new(file.clone(), vec![Answer::Stall(200_000)]);
     let root = Root::of(&origin, &file);
     let running = root.start();
-    let part = root.path("opt/moorage/agent").join(format!(".{}/moorage-agent", root.sha256));
-    let got = wait_until(|| fs::metadata(&part).ok().map(|part| part.len()).filter(|got| *got > 0));
+    let half = root.path("opt/moorage/agent").join(format!(".{}/moorage-agent", root.sha256));
+    let got = wait_until(|| fs::metadata(&half).ok().map(|half| half.len()).filter(|got| *got > 0));
     assert!(got <= 200_000);
     drop(running);
     assert!(!root.path("opt/moorage/agent/current").exists(), "half a program is not current");
-    let got = usize::try_from(fs::metadata(&part).unwrap().len()).unwrap();
+    let got = usize::try_from(fs::metadata(&half).unwrap().len()).unwrap();
     drop(origin);
     let origin = Origin::new(file.clone(), Vec::new());
-    let pinned = fs::read_to_string(root.path("etc/moorage/release.json")).unwrap();
-    let port =
+    let release = fs::read_to_string(root.path("etc/moorage/release.json")).unwrap();
+    let port_in =
         |text: &str| text.split("127.0.0.1:").nth(1).unwrap().split('/').next().unwrap().to_owned();
-    let pinned = pinned.replace(&port(&pinned), &origin.address.port().to_string());
-    fs::write(root.path("etc/moorage/release.json"), pinned).unwrap();
+    let release = release.replace(&port_in(&release), &origin.address.port().to_string());
+    fs::write(root.path("etc/moorage/release.json"), release).unwrap();
     assert!(root.run().success());
     root.assert_installed(&file);
     assert_eq!(origin.requests(), [got, 0]);

@@ -5,6 +5,7 @@
 
 mod debian;
 mod first_boot;
+mod machine;
 mod origin;
 
 use moorage::{
@@ -22,21 +23,30 @@ use serde_json::Value;
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
 
+/// A release of which every program is this one.
+fn pinned(program: &Artifact) -> Artifacts {
+    Artifacts {
+        release: "2026.9.6-1".into(),
+        openclaw: program.clone(),
+        node: program.clone(),
+        cloudflared: program.clone(),
+        agent: program.clone(),
+    }
+}
+
 /// The user-data of a server whose pool lets these networks in.
 fn user_data(allow_from: &[&str]) -> String {
-    let artifact = Artifact {
+    let program = Artifact {
         version: "1".into(),
         url: "https://example.com/program".into(),
         sha256: Sha256::of(b"program"),
         size: 7,
     };
-    let artifacts = Artifacts {
-        release: "2026.9.6-1".into(),
-        openclaw: artifact.clone(),
-        node: artifact.clone(),
-        cloudflared: artifact.clone(),
-        agent: artifact,
-    };
+    user_data_with(&pinned(&program), allow_from)
+}
+
+/// The same, with these programs.
+fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
     let bootstrap = Bootstrap {
         instance_id: InstanceId::from_bytes([1; 16]),
         epoch: Epoch::from_bytes([2; 8]),
@@ -52,7 +62,7 @@ fn user_data(allow_from: &[&str]) -> String {
     let input = UserDataInput {
         bootstrap: &bootstrap,
         tunnel_token: &Secret::from("dG9rZW4=".to_owned()),
-        artifacts: &artifacts,
+        artifacts,
         ssh: Some(&ssh),
     };
     render(&input).unwrap().expose_secret().to_owned()
