@@ -60,7 +60,9 @@ pub(super) fn environment(unit: Unit) -> Unit {
     ENVIRONMENT.iter().fold(unit, |unit, assignment| unit.set("Environment", *assignment))
 }
 
-/// The internet; and netlink, by which Node.js lists the network's interfaces.
+/// What OpenClaw and its command line need beside the sandbox: the internet; netlink, by which Node.js
+/// lists the network's interfaces; and openat2(2), by which OpenClaw opens its lock files. systemd's
+/// filter against set-user-id files cannot look into that call, and so forbids it.
 pub(super) fn reach(unit: Unit) -> Unit {
-    internet(unit).set("RestrictAddressFamilies", "AF_NETLINK")
+    internet(unit).set("RestrictAddressFamilies", "AF_NETLINK").set("RestrictSUIDSGID", "no")
 }
