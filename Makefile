@@ -26,7 +26,7 @@ lab: build ## The same on a real Debian with real programs (root, Linux). ONCE=1
 
 .PHONY: test
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
-	@$(tools); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
+	@$(tools); $(lab); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
 	@$(lab); cargo test --workspace --test lab

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod cidr;
 pub mod cli;
 pub mod cloud;
 pub mod cloudflare;

@@ -1,5 +1,6 @@
-//! The document that user-data leaves on a new server for its agent. It holds no lasting secret: a
-//! one-time enrolment key, a hash of the bearer token, and public keys.
+//! What user-data and the programs on a server must agree on: the document that it leaves for the
+//! agent, and where things lie. The document holds no lasting secret: a one-time enrolment key, a hash
+//! of the bearer token, and public keys.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +9,27 @@ use crate::{
     identity::{Epoch, InstanceId, OperatorPublicKey},
 };
 
-/// Where user-data writes the document, mode 0600.
+/// Where user-data writes the document, root:moorage 0640.
 pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
-/// Where user-data writes the first tunnel token, mode 0600, as one line of text.
+/// Where user-data writes the first tunnel token, root:cloudflared 0640, as one line of text.
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
-/// The Unix socket on which the agent answers and to which cloudflared forwards the management host.
+/// Where user-data writes which agent and cloudflared to start with, mode 0644.
+pub const RELEASE_PATH: &str = "/etc/moorage/release.json";
+/// The Unix socket on which the agent answers and to which cloudflared forwards the management host:
+/// held by systemd, `moorage:moorage-tunnel` 0660.
 pub const AGENT_SOCKET_PATH: &str = "/run/moorage/agent.sock";
+/// The worker's socket: held by systemd, `openclaw:moorage` 0660, so that only the agent opens it.
+pub const WORKER_SOCKET_PATH: &str = "/run/moorage/worker.sock";
+/// The installer's socket: held by systemd, `moorage:moorage` 0600.
+pub const INSTALLER_SOCKET_PATH: &str = "/run/moorage/installer.sock";
+/// The user of the agent.
+pub const AGENT_USER: &str = "moorage";
+/// The user of OpenClaw and of the worker.
+pub const OPENCLAW_USER: &str = "openclaw";
+/// The user of the tunnel connector.
+pub const CLOUDFLARED_USER: &str = "cloudflared";
+/// The group that opens the agent's socket: the agent and the connector.
+pub const TUNNEL_GROUP: &str = "moorage-tunnel";
 /// The home of the `openclaw` user; `.openclaw/openclaw.json` and the state are below it.
 pub const OPENCLAW_HOME: &str = "/var/lib/openclaw";
 /// The one file that holds credentials: a flat JSON object from credential name to value. A rendered

@@ -1,0 +1,155 @@
+//! The agent's three units, each with a socket that systemd holds, and the way back from an update
+//! that went wrong.
+
+use moorage_wire::bootstrap::{
+    AGENT_SOCKET_PATH, AGENT_USER, INSTALLER_SOCKET_PATH, OPENCLAW_HOME, OPENCLAW_USER,
+    TUNNEL_GROUP, WORKER_SOCKET_PATH,
+};
+
+use super::{
+    NO_JIT, NO_METADATA, PROGRAMS, internet, openclaw, ordinary_calls, powerless, sandboxed,
+    wanted_by,
+};
+use crate::user_data::unit::Unit;
+
+const AGENT: &str = "/opt/moorage/agent/current/moorage-agent";
+const PREVIOUS_AGENT: &str = "/opt/moorage/agent/previous/moorage-agent";
+
+pub(super) fn units() -> Vec<Unit> {
+    vec![
+        socket("moorage-agent.socket", AGENT_SOCKET_PATH, (AGENT_USER, TUNNEL_GROUP, "0660")),
+        agent(),
+        socket("moorage-worker.socket", WORKER_SOCKET_PATH, (OPENCLAW_USER, AGENT_USER, "0660")),
+        worker(),
+        socket("moorage-installer.socket", INSTALLER_SOCKET_PATH, (AGENT_USER, AGENT_USER, "0600")),
+        installer(),
+        roll_back(),
+    ]
+}
+
+fn socket(
+    name: &'static str,
+    path: &str,
+    (user, group, mode): (&'static str, &'static str, &'static str),
+) -> Unit {
+    let unit = Unit::new(name)
+        .section("Unit")
+        .set("Description", format!("Moorage: {path}"))
+        .section("Socket")
+        .set("ListenStream", path)
+        .set("SocketUser", user)
+        .set("SocketGroup", group)
+        .set("SocketMode", mode)
+        .set("DirectoryMode", "0755")
+        .set("RemoveOnStop", "yes");
+    wanted_by(unit, "sockets.target")
+}
+
+fn agent() -> Unit {
+    let unit = Unit::new("moorage-agent.service")
+        .section("Unit")
+        .set("Description", "Moorage agent")
+        .set("Requires", "moorage-agent.socket")
+        .words("After", ["moorage-agent.socket", "network.target"])
+        // It must come up again whatever happens to it: it is the only way in.
+        .set("StartLimitIntervalSec", "0");
+    let unit = sandboxed(unit)
+        .words("ExecStart", [AGENT, "serve", "--listen", "systemd"])
+        .set("User", AGENT_USER)
+        .set("Group", AGENT_USER)
+        .set("StateDirectory", "moorage")
+        .set("StateDirectoryMode", "0700")
+        .set("Restart", "always")
+        .set("RestartSec", "1")
+        .set("OOMScoreAdjust", "-500")
+        .set("MemoryMax", "256M")
+        .set("TasksMax", "64")
+        .all(&[NO_JIT, NO_METADATA]);
+    wanted_by(ordinary_calls(internet(powerless(unit))), "multi-user.target")
+}
+
+fn worker() -> Unit {
+    let unit = Unit::new("moorage-worker.service")
+        .section("Unit")
+        .set("Description", "Moorage worker: OpenClaw's files and command line")
+        .set("Requires", "moorage-worker.socket")
+        .words("After", ["moorage-worker.socket", "network.target"])
+        .set("StartLimitIntervalSec", "0");
+    let unit = sandboxed(unit)
+        .words("ExecStart", [AGENT, "worker"])
+        .set("User", OPENCLAW_USER)
+        .set("Group", OPENCLAW_USER)
+        .set("StateDirectory", "openclaw")
+        .set("StateDirectoryMode", "0700")
+        .set("WorkingDirectory", OPENCLAW_HOME)
+        .set("Restart", "on-failure")
+        .set("RestartSec", "1")
+        .all(&[NO_METADATA]);
+    // It runs OpenClaw's command line, so it needs what OpenClaw needs.
+    ordinary_calls(openclaw::reach(powerless(openclaw::environment(unit))))
+}
+
+/// Root, but with the capabilities alone that moving files of other users takes, without a network,
+/// and with a file system that is read-only but for what it installs.
+fn root(unit: Unit) -> Unit {
+    sandboxed(unit)
+        .set("StateDirectory", "moorage-installer")
+        .set("StateDirectoryMode", "0700")
+        .words("ReadWritePaths", [PROGRAMS, "/etc/moorage"])
+        .words(
+            "CapabilityBoundingSet",
+            ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID"],
+        )
+        .set("PrivateNetwork", "yes")
+        .set("RestrictAddressFamilies", "AF_UNIX")
+        .set("IPAddressDeny", "any")
+        .set("SystemCallFilter", "@system-service")
+        .set("SystemCallFilter", "~@resources")
+        .set("SystemCallErrorNumber", "EPERM")
+        .set("OOMScoreAdjust", "-500")
+        .all(&[NO_JIT])
+}
+
+fn installer() -> Unit {
+    let unit = Unit::new("moorage-installer.service")
+        .section("Unit")
+        .set("Description", "Moorage installer: programs and units, for the agent alone")
+        .set("Requires", "moorage-installer.socket")
+        .set("After", "moorage-installer.socket")
+        .set("OnFailure", "moorage-roll-back.service")
+        .set("StartLimitIntervalSec", "30")
+        .set("StartLimitBurst", "3");
+    // Three failures in a row, and OnFailure= has its turn.
+    root(unit)
+        .words("ExecStart", [AGENT, "installer"])
+        .set("Restart", "on-failure")
+        .set("RestartSec", "1")
+}
+
+fn roll_back() -> Unit {
+    let unit = Unit::new("moorage-roll-back.service")
+        .section("Unit")
+        .set(
+            "Description",
+            "Moorage: put the previous agent back after an installer that cannot start",
+        )
+        .set("ConditionPathExists", PREVIOUS_AGENT)
+        .set("StartLimitIntervalSec", "0");
+    root(unit)
+        .set("Type", "oneshot")
+        .words("ExecStart", [PREVIOUS_AGENT, "roll-back"])
+        // The socket failed together with its service.
+        .words(
+            "ExecStartPost",
+            [
+                "/usr/bin/systemctl",
+                "reset-failed",
+                "moorage-installer.service",
+                "moorage-installer.socket",
+            ],
+        )
+        .words(
+            "ExecStartPost",
+            ["/usr/bin/systemctl", "--no-block", "restart", "moorage-installer.socket"],
+        )
+}

@@ -1,0 +1,48 @@
+//! The tunnel's connector: the only way into the server.
+
+use moorage_wire::bootstrap::{CLOUDFLARED_USER, TUNNEL_TOKEN_PATH};
+
+use super::{NO_JIT, NO_METADATA, internet, ordinary_calls, powerless, sandboxed, wanted_by};
+use crate::user_data::unit::Unit;
+
+const PROGRAM: &str = "/opt/moorage/cloudflared/current/cloudflared";
+/// Where cloudflared answers `/ready`. The agent asks there.
+const METRICS: &str = "127.0.0.1:20241";
+
+pub(super) fn cloudflared() -> Unit {
+    let unit = Unit::new("cloudflared.service")
+        .section("Unit")
+        .set("Description", "Cloudflare Tunnel connector")
+        .set("Wants", "network-online.target")
+        .words("After", ["network-online.target", "moorage-agent.socket"])
+        .set("StartLimitIntervalSec", "0");
+    let unit = sandboxed(unit)
+        .words(
+            "ExecStart",
+            [
+                PROGRAM,
+                "tunnel",
+                "--no-autoupdate",
+                "--edge-ip-version",
+                "auto",
+                "--metrics",
+                METRICS,
+                "run",
+            ],
+        )
+        .set("Environment", format!("TUNNEL_TOKEN_FILE={TUNNEL_TOKEN_PATH}"))
+        // Absent in production; points a laboratory's connector to the laboratory's edge.
+        .set("EnvironmentFile", "-/etc/moorage/cloudflared.env")
+        .set("User", CLOUDFLARED_USER)
+        .set("Group", CLOUDFLARED_USER)
+        .set("Restart", "always")
+        .set("RestartSec", "2")
+        .set("TimeoutStopSec", "40")
+        .set("OOMScoreAdjust", "-400")
+        .set("MemoryMax", "512M")
+        .set("LimitNOFILE", "65536")
+        .set("TasksMax", "256")
+        .set("ProcSubset", "pid")
+        .all(&[NO_JIT, NO_METADATA]);
+    wanted_by(ordinary_calls(internet(powerless(unit))), "multi-user.target")
+}

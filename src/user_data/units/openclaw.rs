@@ -1,0 +1,68 @@
+//! OpenClaw's unit. The agent starts it, through the installer, when its configuration and its
+//! credentials are there; it is not enabled at boot.
+
+use moorage_wire::bootstrap::{OPENCLAW_HOME, OPENCLAW_USER};
+
+use super::{NO_METADATA, internet, ordinary_calls, powerless, sandboxed};
+use crate::user_data::unit::Unit;
+
+const NODE: &str = "/opt/moorage/node/current/bin/node";
+const PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
+
+/// What OpenClaw is told by its environment: where its files are, that something else manages its
+/// configuration and its life, and to leave updates and the local network alone.
+const ENVIRONMENT: &[&str] = &[
+    "HOME=/var/lib/openclaw",
+    "PATH=/opt/moorage/node/current/bin:/usr/bin:/bin",
+    "OPENCLAW_STATE_DIR=/var/lib/openclaw/.openclaw",
+    "OPENCLAW_CONFIG_PATH=/var/lib/openclaw/.openclaw/openclaw.json",
+    "OPENCLAW_CONFIG_READONLY=1",
+    "OPENCLAW_NO_AUTO_UPDATE=1",
+    "OPENCLAW_SERVICE_REPAIR_POLICY=external",
+    "OPENCLAW_DISABLE_BONJOUR=1",
+];
+
+pub(super) fn gateway() -> Unit {
+    let unit = Unit::new("openclaw.service")
+        .section("Unit")
+        .set("Description", "OpenClaw gateway")
+        .set("Wants", "network-online.target")
+        .set("After", "network-online.target")
+        .set("ConditionPathExists", PROGRAM)
+        .set("StartLimitIntervalSec", "300")
+        .set("StartLimitBurst", "10");
+    let unit = sandboxed(unit)
+        .words("ExecStart", [NODE, PROGRAM, "gateway"])
+        .set("User", OPENCLAW_USER)
+        .set("Group", OPENCLAW_USER)
+        .set("StateDirectory", "openclaw")
+        .set("StateDirectoryMode", "0700")
+        .set("WorkingDirectory", OPENCLAW_HOME)
+        .set("Restart", "always")
+        .set("RestartSec", "5")
+        // A configuration that a restart cannot mend.
+        .set("RestartPreventExitStatus", "78")
+        .words("SuccessExitStatus", ["0", "143"])
+        .set("TimeoutStopSec", "330")
+        .set("KillMode", "mixed")
+        .set("OOMPolicy", "continue")
+        // Memory that runs out must not take the way in with it.
+        .set("OOMScoreAdjust", "500")
+        .set("MemoryMax", "90%")
+        .set("LimitNOFILE", "65536")
+        .set("TasksMax", "1024")
+        .all(&[NO_METADATA]);
+    ordinary_calls(reach(powerless(environment(unit))))
+}
+
+/// Adds OpenClaw's environment.
+pub(super) fn environment(unit: Unit) -> Unit {
+    ENVIRONMENT.iter().fold(unit, |unit, assignment| unit.set("Environment", *assignment))
+}
+
+/// What OpenClaw and its command line need beside the sandbox: the internet; netlink, by which Node.js
+/// lists the network's interfaces; and openat2(2), by which OpenClaw opens its lock files. systemd's
+/// filter against set-user-id files cannot look into that call, and so forbids it.
+pub(super) fn reach(unit: Unit) -> Unit {
+    internet(unit).set("RestrictAddressFamilies", "AF_NETLINK").set("RestrictSUIDSGID", "no")
+}

@@ -1,0 +1,210 @@
+//! Servers of the lab that booted our user-data: each line of the hardening, seen from inside and from
+//! outside. What the programs do that it starts is tested elsewhere.
+
+use std::{collections::BTreeSet, net::IpAddr, path::Path, time::Duration};
+
+use moorage_testbed::{
+    CloudInit, LabParts, LabServer, Press, Probed, Simulator, SimulatorOptions, wait_until,
+};
+use moorage_wire::{Sha256, desired::Artifact};
+use serde_json::{Value, json};
+
+use crate::{pinned, user_data_with};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+const TOKEN: &str = "lab-token";
+const ALLOWED: &str = "198.51.100.10";
+const METADATA: &str = "http://169.254.169.254/hetzner/v1/userdata";
+
+/// A simulator with one server.
+struct Lab {
+    // Dropped in this order.
+    server: LabServer,
+    _simulator: Simulator,
+    _artifacts: tempfile::TempDir,
+}
+
+impl Lab {
+    /// A server that has begun to boot; `None`, said loudly, where the lab cannot run.
+    async fn boot(allow_from: &[&str]) -> Option<Self> {
+        let parts = LabParts::for_test()?;
+        let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
+        let artifacts = tempfile::tempdir().unwrap();
+        // Any program of this machine will do: it is fetched, verified and put in its place.
+        let content = std::fs::read("/bin/true").unwrap();
+        std::fs::write(artifacts.path().join("program"), &content).unwrap();
+        let program = Artifact {
+            version: "1".into(),
+            url: "http://artifacts.moorage.test/program".into(),
+            sha256: Sha256::of(&content),
+            size: content.len() as u64,
+        };
+        let mut arguments = parts.simulator_arguments(Some(artifacts.path()));
+        arguments.push("--action-ms=1".to_owned());
+        arguments.push("--disk-mb=2048".to_owned());
+        let program_of_simulator = moorage.with_file_name("moorage-sim");
+        let options = SimulatorOptions { program: program_of_simulator, agent: None, arguments };
+        let simulator = Simulator::start(&options).await.unwrap();
+        simulator.put_project("lab", &json!({"token": TOKEN, "serverQuota": 9})).await.unwrap();
+        let user_data = user_data_with(&pinned(&program), allow_from);
+        let wanted = json!({
+            "name": "hardened", "server_type": "cx33", "image": "debian-13", "user_data": user_data,
+        });
+        let url = format!("{}/servers", simulator.endpoints().hetzner);
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let created = http.post(url).bearer_auth(TOKEN).json(&wanted).send().await.unwrap();
+        let created: Value = created.error_for_status().unwrap().json().await.unwrap();
+        let server = simulator.lab_server(created["server"]["id"].as_u64().unwrap());
+        Some(Self { server, _simulator: simulator, _artifacts: artifacts })
+    }
+
+    /// Waits until cloud-init and both jobs of the first boot are done.
+    async fn settled(&self, start: u32) {
+        let (took, end) = self.server.wait_boot(start, PATIENCE).await.unwrap();
+        assert_eq!(end, CloudInit::Done);
+        let jobs = ["/var/lib/moorage-setup/done", "/var/lib/moorage-first-boot/done"];
+        for job in jobs {
+            self.server.exec_until(&["test", "-e", job]).await;
+        }
+        eprintln!("start {start}: cloud-init ended after {:.1} s", took.as_secs_f64());
+    }
+
+    async fn exec(&self, argv: &[&str]) -> String {
+        self.server.exec(argv).await.unwrap()
+    }
+
+    /// The exit code as `user`.
+    async fn code_as(&self, user: &str, argv: &[&str]) -> Option<i32> {
+        self.server.run_as(Some(user), argv, "").await.unwrap().exit_code
+    }
+
+    /// Ports that something listens on, except on loopback.
+    async fn public_ports(&self) -> BTreeSet<String> {
+        let listening = self.exec(&["ss", "--no-header", "-lntu"]).await;
+        let local = listening.lines().map(|line| line.split_whitespace().nth(4).unwrap());
+        let loopback = |address: &&str| address.starts_with("127.") || address.starts_with("[::1]");
+        local
+            .filter(|address| !loopback(address))
+            .map(|address| address.rsplit(':').next().unwrap().to_owned())
+            .collect()
+    }
+
+    async fn knock(&self, from: &str, port: u16) -> Probed {
+        self.server.probe_port(from.parse::<IpAddr>().unwrap(), port).await.unwrap()
+    }
+
+    async fn is_hardened(&self) {
+        let failed = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"];
+        // The stand-ins of agent and cloudflared end at once; nothing else may fail.
+        assert_eq!(self.exec(&failed).await, "");
+        assert_eq!(self.exec(&["systemctl", "is-enabled", "nftables.service"]).await, "enabled");
+        let rules = self.exec(&["nft", "list", "table", "inet", "moorage"]).await;
+        assert!(rules.contains("hook input priority filter; policy drop;"), "{rules}");
+        for (path, owner) in [
+            ("/etc/moorage/bootstrap.json", "640 root:moorage"),
+            ("/etc/moorage/tunnel-token", "640 root:cloudflared"),
+            ("/run/moorage/agent.sock", "660 moorage:moorage-tunnel"),
+            ("/run/moorage/worker.sock", "660 openclaw:moorage"),
+            ("/run/moorage/installer.sock", "600 moorage:moorage"),
+            ("/opt/moorage/agent/current/moorage-agent", "755 root:root"),
+        ] {
+            assert_eq!(
+                self.exec(&["stat", "-L", "--format=%a %U:%G", path]).await,
+                owner,
+                "{path}"
+            );
+        }
+        assert!(self.exec(&["passwd", "--status", "root"]).await.starts_with("root L"));
+        assert!(
+            !self.exec(&["ls", "/home"]).await.contains("debian"),
+            "no user that nobody asked for"
+        );
+    }
+
+    /// User-data is for root alone, wherever it can be read.
+    async fn keeps_user_data_from_users(&self) {
+        let fetch = ["curl", "-sS", "--max-time", "5", "-o", "/dev/null", METADATA];
+        assert!(self.server.run(&fetch).await.unwrap().succeeded(), "root reads the metadata");
+        for user in ["daemon", "openclaw", "moorage", "cloudflared"] {
+            assert_eq!(self.code_as(user, &fetch).await, Some(7), "{user}");
+            for path in ["/var/lib/cloud/instance/user-data.txt", "/etc/shadow"] {
+                assert_ne!(self.code_as(user, &["cat", path]).await, Some(0), "{user}: {path}");
+            }
+        }
+        for (user, path) in [
+            ("openclaw", "/etc/moorage/bootstrap.json"),
+            ("openclaw", "/etc/moorage/tunnel-token"),
+            ("moorage", "/etc/moorage/tunnel-token"),
+            ("cloudflared", "/etc/moorage/bootstrap.json"),
+        ] {
+            assert_ne!(self.code_as(user, &["cat", path]).await, Some(0), "{user}: {path}");
+        }
+    }
+}
+
+/// What `LabServer` lacks for these tests.
+trait Patient {
+    /// Runs a program until it succeeds.
+    async fn exec_until(&self, argv: &[&str]);
+}
+
+impl Patient for LabServer {
+    async fn exec_until(&self, argv: &[&str]) {
+        let wanted = argv.join(" ");
+        let outcome = wait_until(&wanted, PATIENCE, || async {
+            self.exec(argv).await.map(drop).map_err(|error| error.to_string())
+        });
+        if let Err(late) = outcome.await {
+            let journal = self.journal(None).await.unwrap_or_default();
+            panic!("{late}\n{journal}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_with_ssh_answers_to_its_networks_alone() {
+    let Some(lab) = Lab::boot(&["198.51.100.10/32"]).await else { return };
+    lab.settled(1).await;
+    lab.is_hardened().await;
+    lab.keeps_user_data_from_users().await;
+    assert_eq!(lab.public_ports().await, BTreeSet::from(["22".to_owned()]));
+    assert_eq!(lab.knock(ALLOWED, 22).await, Probed::Open);
+    assert_eq!(lab.knock(ALLOWED, 80).await, Probed::Dropped);
+    assert_eq!(lab.knock("198.51.100.11", 22).await, Probed::Dropped);
+    assert_eq!(lab.knock("2001:db8:ffff::10", 22).await, Probed::Dropped);
+    for unit in ["ssh.service", "fail2ban.service"] {
+        lab.server.exec_until(&["systemctl", "is-active", unit]).await;
+    }
+    lab.server.exec_until(&["fail2ban-client", "set", "sshd", "banip", "198.51.100.10"]).await;
+    assert_eq!(lab.knock(ALLOWED, 22).await, Probed::Dropped, "banned beside our table");
+
+    lab.server.power(Press::Reboot).await.unwrap();
+    lab.settled(2).await;
+    lab.is_hardened().await;
+    assert_eq!(lab.knock("198.51.100.11", 22).await, Probed::Dropped);
+    assert_eq!(lab.public_ports().await, BTreeSet::from(["22".to_owned()]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_ssh_runs_no_sshd_even_after_power_loss() {
+    let Some(lab) = Lab::boot(&[]).await else { return };
+    // In the middle of whatever it does by now; it has to begin again, or go on.
+    lab.server.exec_until(&["test", "-e", "/etc/moorage/release.json"]).await;
+    lab.server.power(Press::Reset).await.unwrap();
+    lab.settled(2).await;
+    lab.is_hardened().await;
+    assert_eq!(lab.public_ports().await, BTreeSet::new());
+    for address in [ALLOWED, "2001:db8:ffff::10"] {
+        assert_eq!(lab.knock(address, 22).await, Probed::Dropped);
+    }
+    let state = lab.server.run(&["systemctl", "is-enabled", "ssh.service"]).await.unwrap();
+    assert!(state.text().contains("masked"), "{state:?}");
+    assert_ne!(lab.server.run(&["pgrep", "-x", "sshd"]).await.unwrap().exit_code, Some(0));
+    // Again from the beginning, over what is there.
+    lab.exec(&["rm", "/var/lib/moorage-setup/done", "/var/lib/moorage-first-boot/done"]).await;
+    for job in ["moorage-setup.service", "moorage-first-boot.service"] {
+        lab.exec(&["systemctl", "start", job]).await;
+    }
+    lab.settled(2).await;
+    lab.is_hardened().await;
+}

@@ -1,0 +1,74 @@
+//! User-data outside of the operator: the script of the first boot against a server that misbehaves,
+//! and the rendered documents read by the programs that they are for.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod debian;
+mod first_boot;
+mod machine;
+mod origin;
+
+use moorage::{
+    api::pool::SshSpec,
+    user_data::{UserDataInput, render},
+};
+use moorage_wire::{
+    Epoch, InstanceId, OperatorPublicKey, Secret, Sha256,
+    bootstrap::Bootstrap,
+    desired::{Artifact, Artifacts},
+    enrolment::EnrolmentKey,
+};
+use serde_json::Value;
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
+
+/// A release of which every program is this one.
+fn pinned(program: &Artifact) -> Artifacts {
+    Artifacts {
+        release: "2026.9.6-1".into(),
+        openclaw: program.clone(),
+        node: program.clone(),
+        cloudflared: program.clone(),
+        agent: program.clone(),
+    }
+}
+
+/// The user-data of a server whose pool lets these networks in.
+fn user_data(allow_from: &[&str]) -> String {
+    let program = Artifact {
+        version: "1".into(),
+        url: "https://example.com/program".into(),
+        sha256: Sha256::of(b"program"),
+        size: 7,
+    };
+    user_data_with(&pinned(&program), allow_from)
+}
+
+/// The same, with these programs.
+fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
+    let bootstrap = Bootstrap {
+        instance_id: InstanceId::from_bytes([1; 16]),
+        epoch: Epoch::from_bytes([2; 8]),
+        operator_key: OperatorPublicKey::from_bytes([3; 32]),
+        bearer_sha256: Sha256::of(b"bearer"),
+        enrolment_key: EnrolmentKey::new(Secret::from([4; 32])).to_text(),
+    };
+    let ssh = SshSpec {
+        user: "ops".into(),
+        keys: vec![KEY.into()],
+        allow_from: allow_from.iter().map(ToString::to_string).collect(),
+    };
+    let input = UserDataInput {
+        bootstrap: &bootstrap,
+        tunnel_token: &Secret::from("dG9rZW4=".to_owned()),
+        artifacts,
+        ssh: Some(&ssh),
+    };
+    render(&input).unwrap().expose_secret().to_owned()
+}
+
+/// Its cloud-config.
+fn document(user_data: &str) -> Value {
+    serde_json::from_str(user_data.strip_prefix("#cloud-config\n").unwrap()).unwrap()
+}
