@@ -9,5 +9,6 @@ mod enrolment;
 mod gates;
 mod operator;
 mod process;
+mod programs;
 mod tunnel;
 mod world;

@@ -16,8 +16,7 @@ use crate::world::{World, eventually};
 
 fn serve(world: &World) -> Child {
     Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
-        .arg("serve")
-        .arg("--root")
+        .args(["serve", "--programs", "external", "--root"])
         .arg(world.root())
         .stderr(Stdio::null())
         .kill_on_drop(true)
