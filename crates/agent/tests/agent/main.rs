@@ -10,5 +10,6 @@ mod gates;
 mod operator;
 mod process;
 mod programs;
+mod real;
 mod tunnel;
 mod world;
