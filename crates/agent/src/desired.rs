@@ -88,6 +88,9 @@ pub(crate) struct Desired {
     failed: Vec<FailedDigest>,
     /// When this process learnt of the last failure.
     failed_at: Instant,
+    /// The document of which everything was seen to be as it says, the connector and this agent
+    /// included; forgotten at a restart.
+    reached: Option<Sha256>,
     /// What holds up the current document; forgotten at a restart, since it is tried again.
     trouble: Option<FailedDigest>,
 }
@@ -132,6 +135,7 @@ impl Desired {
             failed_at: Instant::now(),
             last_good: disk.read_json(&layout.last_good())?.map(Arc::new),
             failed: disk.read_json(&layout.failed())?.unwrap_or_default(),
+            reached: None,
             trouble: None,
         })
     }
@@ -222,6 +226,11 @@ impl Desired {
         Ok(())
     }
 
+    /// Everything is as the document says.
+    pub(crate) fn reached(&mut self, digest: Sha256) {
+        self.reached = Some(digest);
+    }
+
     /// Whether the current document failed for something that somebody may have repaired since, and
     /// was not tried for so long.
     pub(crate) fn is_repair_due(&self, interval: Duration) -> bool {
@@ -260,7 +269,9 @@ impl Desired {
     pub(crate) fn progress(&self) -> DesiredProgress {
         let state = match (&self.document, self.standing()) {
             (None, _) => ConvergenceState::Waiting,
-            (_, Standing::Good) if self.trouble.is_none() => ConvergenceState::Converged,
+            (_, Standing::Good) if self.trouble.is_none() && self.reached == self.digest() => {
+                ConvergenceState::Converged
+            }
             (_, Standing::Good | Standing::New) => ConvergenceState::Converging,
             (_, Standing::Failed) if self.last_good.is_some() => ConvergenceState::RolledBack,
             (_, Standing::Failed) => ConvergenceState::Failed,

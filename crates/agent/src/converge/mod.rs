@@ -206,16 +206,25 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     openclaw::learn_version(core).await;
     openclaw::approve_pairings(core, &document).await?;
     openclaw::audit(core).await;
-    let works = {
-        let desired = core.desired();
-        desired.digest() == Some(document.digest) && desired.standing() == Standing::Good
-    };
-    if works && core.settings.programs.are_managed() {
-        // What the way to this server hangs on comes last, and the agent after all else.
+    if !works(core, &document) {
+        return Ok(());
+    }
+    // What the way to this server hangs on comes last, and the agent after all else.
+    let managed = core.settings.programs.are_managed();
+    if managed {
         connector::update(core, &document).await?;
-        programs::update_agent(core, &document).await?;
+    }
+    let works = works(core, &document);
+    if works && (!managed || programs::update_agent(core, &document).await?) {
+        core.desired().reached(document.digest);
     }
     Ok(())
+}
+
+/// Whether this is the current document, and nothing of it failed so far.
+fn works(core: &Core, document: &Document) -> bool {
+    let desired = core.desired();
+    desired.digest() == Some(document.digest) && desired.standing() == Standing::Good
 }
 
 async fn try_document(

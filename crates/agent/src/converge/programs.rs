@@ -60,14 +60,17 @@ pub(super) async fn provide(
     }
 }
 
-/// Has this agent replaced if the document pins another one. When that begins, this process is about
-/// to end.
-pub(super) async fn update_agent(core: &Arc<Core>, document: &Document) -> Result<(), Trouble> {
+/// Has this agent replaced if the document pins another one; whether it is the pinned one. When a
+/// replacement begins, this process is about to end.
+pub(super) async fn update_agent(core: &Arc<Core>, document: &Document) -> Result<bool, Trouble> {
     let kind = ArtifactKind::Agent;
     let artifact = kind.of(&document.state.artifacts);
     let inventory = core.installer.inventory().await?;
-    if inventory.active(kind) == Some(artifact.sha256) || inventory.agent_update.is_some() {
-        return Ok(());
+    if inventory.agent_update.is_some() {
+        return Ok(false);
+    }
+    if inventory.active(kind) == Some(artifact.sha256) {
+        return Ok(true);
     }
     let mut failed = inventory.failed_agents.iter();
     let failed = failed
@@ -78,7 +81,10 @@ pub(super) async fn update_agent(core: &Arc<Core>, document: &Document) -> Resul
     } else {
         let file = match fetch(core, artifact).await? {
             Ok(file) => file,
-            Err(failure) => return refuse(core, document.digest, failure).await,
+            Err(failure) => {
+                refuse(core, document.digest, failure).await?;
+                return Ok(false);
+            }
         };
         let order = order_of(core, document)?;
         let version = &artifact.version;
@@ -86,11 +92,12 @@ pub(super) async fn update_agent(core: &Arc<Core>, document: &Document) -> Resul
         let updated = core.installer.update_agent(&order, &file).await;
         clean_after(core, updated.as_ref().err()).await?;
         match updated {
-            Ok(()) => return Ok(()),
+            Ok(()) => return Ok(false),
             Err(error) => blame(artifact, error)?,
         }
     };
-    refuse(core, document.digest, failure).await
+    refuse(core, document.digest, failure).await?;
+    Ok(false)
 }
 
 /// The file of an artifact, or what is wrong with the document that pins it. A new document, or a

@@ -104,6 +104,7 @@ impl World {
         fs::write(layout.tunnel_token(), format!("{FIRST_TUNNEL_TOKEN}\n")).unwrap();
         let machine = Arc::new(Mutex::new(Machine {
             running: HashMap::from([(Unit::Cloudflared, true)]),
+            token_file: FIRST_TUNNEL_TOKEN.to_owned(),
             token_running: FIRST_TUNNEL_TOKEN.to_owned(),
             token_accepted: FIRST_TUNNEL_TOKEN.to_owned(),
             ..Machine::default()
