@@ -149,12 +149,27 @@ impl Units for Machine {
 pub(crate) struct Server {
     pub(crate) layout: Layout,
     pub(crate) machine: Machine,
+    /// Who may talk to the installer.
+    pub(crate) client_user: u32,
+    pub(crate) timing: UpdateTiming,
     installer: Option<Installer>,
     installer_wanted: mpsc::UnboundedReceiver<()>,
     _folder: TempDir,
 }
 
 impl Server {
+    /// A server whose installer is short of patience where `behaviour` uses all of it up.
+    pub(crate) fn expecting(behaviour: Behaviour) -> Self {
+        let (mut server, short) = (Self::new(), Duration::from_millis(500));
+        match behaviour {
+            Behaviour::Silent => server.timing.socket = short,
+            Behaviour::Lonely => server.timing.confirmation = short,
+            Behaviour::Hanging => server.timing.trial = short,
+            _ => {}
+        }
+        server
+    }
+
     /// A server after its first boot: an agent that works is the current one. Nothing runs yet.
     pub(crate) fn new() -> Self {
         // Making things durable takes no time there.
@@ -172,7 +187,20 @@ impl Server {
         let (wanted, installer_wanted) = mpsc::unbounded_channel();
         let running = Arc::new(Mutex::new(Running::default()));
         let machine = Machine { layout: layout.clone(), running, installer_wanted: wanted };
-        let server = Self { layout, machine, installer: None, installer_wanted, _folder: folder };
+        let client_user = fs::metadata(folder.path()).unwrap().uid();
+        let server = Self {
+            layout,
+            machine,
+            client_user,
+            timing: UpdateTiming {
+                poll: Duration::from_millis(10),
+                own_end: Duration::from_secs(5),
+                ..UpdateTiming::default()
+            },
+            installer: None,
+            installer_wanted,
+            _folder: folder,
+        };
         server.put_first_agent();
         server
     }
@@ -199,17 +227,11 @@ impl Server {
         InstallerSettings {
             layout: self.layout.clone(),
             socket: Some(self.layout.installer_socket()),
-            client: own.uid(),
+            client: self.client_user,
             token_group: Some(own.gid()),
             trial_user: (own.uid() == 0).then_some(User { uid: 65534, gid: 65534 }),
             running: self.current_agent(),
-            timing: UpdateTiming {
-                trial: Duration::from_secs(2),
-                socket: Duration::from_millis(300),
-                confirmation: Duration::from_millis(600),
-                poll: Duration::from_millis(10),
-                own_end: Duration::from_secs(5),
-            },
+            timing: self.timing.clone(),
         }
     }
 

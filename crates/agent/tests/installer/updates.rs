@@ -1,6 +1,6 @@
 //! Updates of the agent, from the order to the end.
 
-use std::fs;
+use std::{fs, time::Duration};
 
 use moorage_agent::{
     Disk,
@@ -15,15 +15,15 @@ use crate::{
 
 const AGENT: ArtifactKind = ArtifactKind::Agent;
 
-async fn running_server() -> Server {
-    let mut server = Server::new();
+async fn running_server(expected: Behaviour) -> Server {
+    let mut server = Server::expecting(expected);
     server.boot(Disk::default()).await;
     server
 }
 
 #[tokio::test]
 async fn a_good_agent_replaces_the_old_one_and_the_installer_and_the_worker_follow() {
-    let mut server = running_server().await;
+    let mut server = running_server(Behaviour::Good).await;
     let old = server.current_agent().unwrap();
     let (new, order, file) = server.new_agent(Behaviour::Good);
     server.client().update_agent(&order, &file).await.unwrap();
@@ -58,7 +58,7 @@ async fn an_agent_that_does_not_prove_itself_is_rolled_back_and_not_tried_again(
     #[case] behaviour: Behaviour,
     #[case] reason: AgentFailure,
 ) {
-    let mut server = running_server().await;
+    let mut server = running_server(behaviour).await;
     let old = server.current_agent().unwrap();
     let (new, order, file) = server.new_agent(behaviour);
     server.client().update_agent(&order, &file).await.unwrap();
@@ -90,7 +90,7 @@ async fn an_agent_that_does_not_prove_itself_is_rolled_back_and_not_tried_again(
 async fn an_agent_that_does_not_say_its_version_never_becomes_the_current_one(
     #[case] behaviour: Behaviour,
 ) {
-    let mut server = running_server().await;
+    let mut server = running_server(behaviour).await;
     let old = server.current_agent().unwrap();
     let (new, order, file) = server.new_agent(behaviour);
     for expected in [Reason::BadArtifact, Reason::FailedBefore] {
@@ -106,7 +106,7 @@ async fn an_agent_that_does_not_say_its_version_never_becomes_the_current_one(
 
 #[tokio::test]
 async fn a_corrupted_or_foreign_binary_is_refused_and_not_held_against_its_digest() {
-    let mut server = running_server().await;
+    let mut server = running_server(Behaviour::Good).await;
     let (new, order, file) = server.new_agent(Behaviour::Good);
     let right = fs::read(&file).unwrap();
     let mut wrong = right.clone();
@@ -129,7 +129,9 @@ async fn a_corrupted_or_foreign_binary_is_refused_and_not_held_against_its_diges
 
 #[tokio::test]
 async fn one_update_at_a_time() {
-    let mut server = running_server().await;
+    let mut server = Server::new();
+    server.timing.confirmation = Duration::from_secs(3);
+    server.boot(Disk::default()).await;
     let (first, order, file) = server.new_agent(Behaviour::Lonely);
     server.client().update_agent(&order, &file).await.unwrap();
     server.client().update_agent(&order, &file).await.expect("it is on its way already");
@@ -148,7 +150,7 @@ async fn one_update_at_a_time() {
 
 #[tokio::test]
 async fn without_an_agent_to_go_back_to_there_is_no_update() {
-    let mut server = running_server().await;
+    let mut server = running_server(Behaviour::Good).await;
     fs::remove_file(server.layout.programs().join("agent/current")).unwrap();
     let (_, order, file) = server.new_agent(Behaviour::Good);
     let refused = server.client().update_agent(&order, &file).await.unwrap_err();

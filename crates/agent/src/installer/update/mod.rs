@@ -5,6 +5,7 @@ pub mod machine;
 pub mod trial;
 
 use std::{
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -113,7 +114,7 @@ pub struct Surroundings {
     /// The version of this very process, if it is an installed one.
     pub running: Option<Sha256>,
     /// The installer's own socket.
-    pub socket: std::path::PathBuf,
+    pub socket: PathBuf,
     /// How patient to be.
     pub timing: UpdateTiming,
 }
@@ -173,24 +174,21 @@ impl<U: Units> Updates<U> {
     }
 
     /// Verifies, installs and tries the agent that `order` pins and makes it the current one. The
-    /// rest happens after [`Self::wake`]. What is the current one, or on its way, is left alone.
-    pub async fn begin(
-        &self,
-        order: &VerifiedOrder,
-        file: &std::path::Path,
-    ) -> Result<(), UpdateError> {
+    /// rest happens after [`Self::wake`]. What is the current one, or on its way, is left alone. One
+    /// call at a time: the caller sees to that.
+    pub async fn begin(&self, order: &VerifiedOrder, file: &Path) -> Result<(), UpdateError> {
         let artifact = &order.artifacts.agent;
         let new = artifact.sha256;
-        // Held to the end: one update at a time.
-        let mut record = self.record.lock().await;
-        if record.update.as_ref().is_some_and(|update| update.current() == new) {
-            return Ok(());
+        {
+            let record = self.record.lock().await;
+            if record.update.as_ref().is_some_and(|update| update.current() == new) {
+                return Ok(());
+            }
+            record.check(new, order.retry.as_deref()).map_err(|refusal| match refusal {
+                Refusal::Busy => UpdateError::Busy,
+                Refusal::FailedBefore(failure) => UpdateError::FailedBefore(failure),
+            })?;
         }
-        let retry = order.retry.as_deref();
-        record.check(new, retry).map_err(|refusal| match refusal {
-            Refusal::Busy => UpdateError::Busy,
-            Refusal::FailedBefore(failure) => UpdateError::FailedBefore(failure),
-        })?;
         let old = self.store.current(AGENT).filter(|old| self.store.has(AGENT, *old));
         let old = old.ok_or(UpdateError::NoCurrent)?;
         if old == new {
@@ -198,24 +196,32 @@ impl<U: Units> Updates<U> {
         }
         let installing = (self.store.clone(), artifact.clone(), file.to_owned());
         blocking(move || installing.0.install(AGENT, &installing.1, &installing.2)).await?;
-        let program = self.store.version(AGENT, new).join(AGENT.program());
-        let (user, patience) = (self.around.trial_user, self.around.timing.trial);
-        let trial = trial::says_its_version(&program, &artifact.version, user, patience).await;
-        if let Err(error) = trial {
-            if matches!(error, TrialError::Program(_)) {
-                let mut failed = record.clone();
-                failed.remember(new, AgentFailure::Trial, order.retry.clone(), Timestamp::now());
-                self.save(&mut record, failed)?;
-            }
-            self.store.remove(AGENT, new)?;
-            return Err(error.into());
-        }
+        self.try_out(order).await?;
+        let mut record = self.record.lock().await;
         let begun = record.clone().begin(new, old, order.retry.clone());
         self.save(&mut record, begun)?;
         tracing::info!(%old, %new, "the agent is being updated");
         self.store.activate(AGENT, new)?;
         let switched = record.clone().after(Event::Switched, Timestamp::now());
         Ok(self.save(&mut record, switched)?)
+    }
+
+    /// Has the installed agent say its version. One that does not goes again.
+    async fn try_out(&self, order: &VerifiedOrder) -> Result<(), UpdateError> {
+        let artifact = &order.artifacts.agent;
+        let program = self.store.version(AGENT, artifact.sha256).join(AGENT.program());
+        let (user, patience) = (self.around.trial_user, self.around.timing.trial);
+        let trial = trial::says_its_version(&program, &artifact.version, user, patience).await;
+        let Err(error) = trial else { return Ok(()) };
+        if matches!(error, TrialError::Program(_)) {
+            let mut record = self.record.lock().await;
+            let (retry, now) = (order.retry.clone(), Timestamp::now());
+            let mut failed = record.clone();
+            failed.remember(artifact.sha256, AgentFailure::Trial, retry, now);
+            self.save(&mut record, failed)?;
+        }
+        self.store.remove(AGENT, artifact.sha256)?;
+        Err(error.into())
     }
 
     /// Goes on with what [`Self::begin`] began; to be called when its answer is on its way.
@@ -315,7 +321,7 @@ impl<U: Units> Updates<U> {
             }
             sleep(timing.poll).await;
         }
-        tracing::info!("the new agent is on its socket, waiting for a signed call");
+        tracing::info!("the new agent is on its socket");
         let left = timing.confirmation.saturating_sub(begin.elapsed());
         tokio::pin! { let deadline = sleep(left); }
         loop {
