@@ -26,6 +26,17 @@ const NEW: &str = "new-gateway-token-0123456789abcdef";
 /// A gateway takes about 20 s on an idle machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// What a variable of the environment says; `None`, said loudly, if it is not set.
+fn given(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok();
+    if value.is_none() {
+        let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+        assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {variable} is not set");
+        eprintln!("skipped: {variable} is not set");
+    }
+    value
+}
+
 struct Real {
     openclaw: PathBuf,
     folder: tempfile::TempDir,
@@ -37,12 +48,7 @@ struct Real {
 impl Real {
     /// `None`, said loudly, where there is no OpenClaw.
     async fn start() -> Option<Self> {
-        let Some(openclaw) = std::env::var_os("OPENCLAW_DIR").map(PathBuf::from) else {
-            let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
-            assert!(!required, "MOORAGE_REQUIRE_ALL=1, but OPENCLAW_DIR names no OpenClaw");
-            eprintln!("skipped: OPENCLAW_DIR names no OpenClaw");
-            return None;
-        };
+        let openclaw = PathBuf::from(given("OPENCLAW_DIR")?);
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path().to_owned());
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
@@ -233,12 +239,8 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
 /// Needs a registry that has the package, `OPENCLAW_PLUGIN`, such as `@openclaw/zalo@2026.9.5`.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plugin_comes_and_goes_with_the_real_openclaw() {
-    let Some(plugin) = std::env::var_os("OPENCLAW_PLUGIN") else {
-        eprintln!("skipped: OPENCLAW_PLUGIN names no package that can be fetched here");
-        return;
-    };
+    let Some(plugin) = given("OPENCLAW_PLUGIN") else { return };
     let Some(real) = Real::start().await else { return };
-    let plugin = plugin.into_string().unwrap();
     let (name, version) = plugin.rsplit_once('@').unwrap();
     let wanted = json!([{"kind": "Plugin", "name": name, "version": version}]);
     let add = json!({"verb": "add-integrations", "wanted": wanted});
