@@ -7,8 +7,8 @@ use moorage_wire::{
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     enrolment::AgentIdentity,
     report::{
-        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Machine, OpenClawHealth,
-        OpenClawState,
+        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details, Machine,
+        OpenClawHealth, OpenClawState,
     },
 };
 
@@ -313,6 +313,7 @@ pub fn enrolled(
             token_sha256: vec![first],
         },
         machine: Machine { disk_free_bytes: 0, memory_available_bytes: 0, reboot_pending: false },
+        details: Details::default(),
     };
     AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
 }

@@ -123,7 +123,12 @@ async fn prepare_and_work(core: Arc<Core>) -> Result<(), StartError> {
     let begin = Instant::now();
     blocking(&core, Core::make_keys).await?;
     tracing::info!(milliseconds = begin.elapsed().as_millis(), "keys are ready");
-    tokio::join!(converge::run(Arc::clone(&core)), connector::run(core));
+    let confirm = async {
+        if core.settings.programs.are_managed() {
+            core.confirmation.run(&core.installer).await;
+        }
+    };
+    tokio::join!(converge::run(Arc::clone(&core)), connector::run(Arc::clone(&core)), confirm);
     Ok(())
 }
 

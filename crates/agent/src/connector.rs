@@ -1,7 +1,10 @@
 //! The loop that watches cloudflared and moves it from one tunnel token to the next. When to try
 //! which token is decided by `tunnel`; here it is done.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Instant,
+};
 
 use thiserror::Error;
 use tokio::time::timeout;
@@ -36,23 +39,29 @@ pub(crate) async fn run(core: Arc<Core>) {
     let timing = core.settings.timing.clone();
     let patience =
         Patience { disconnected_for: timing.disconnected_for, grace: timing.token_grace };
-    let mut rotation = Rotation::new(patience);
+    let rotation = Arc::new(Mutex::new(Rotation::new(patience)));
     loop {
-        let trouble = look(&core, &mut rotation).await.err();
+        let trouble = look(&core, &rotation).await.err();
         let trouble = trouble.map(|error| format!("the tunnel's token cannot be changed: {error}"));
         if let Some(message) = &trouble {
             tracing::warn!("{message}");
         }
         core.notes().tunnel_trouble = trouble;
-        let rotating = core.vault().tunnel().is_rotating();
+        let rotating = blocking(&core, |core| core.vault().tunnel().is_rotating()).await;
         let pause = if rotating { timing.rotation_poll } else { timing.tunnel_poll };
         let _ = timeout(pause, core.wake_tunnel.notified()).await;
     }
 }
 
-async fn look(core: &Arc<Core>, rotation: &mut Rotation) -> Result<(), Trouble> {
+async fn look(core: &Arc<Core>, rotation: &Arc<Mutex<Rotation>>) -> Result<(), Trouble> {
     let connected = is_connected(core).await;
-    let step = core.vault().tunnel().next_step(rotation, connected, Instant::now());
+    let rotation = Arc::clone(rotation);
+    // The vault may be busy with a slow worker.
+    let step = blocking(core, move |core| {
+        let mut rotation = rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        core.vault().tunnel().next_step(&mut rotation, connected, Instant::now())
+    })
+    .await;
     match step {
         Step::Wait => Ok(()),
         Step::Promote => {

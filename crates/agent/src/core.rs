@@ -13,8 +13,10 @@ use std::{
 
 use jiff::Timestamp;
 use moorage_wire::{
+    Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
     enrolment::EnrolmentKey,
+    report::Audit,
     signature::Peers,
 };
 use tokio::sync::Notify;
@@ -23,13 +25,12 @@ use crate::{
     desired::Desired,
     disk::{Disk, DiskError},
     identity::{self, IdentityError, Keys},
-    installer::client::InstallerClient,
-    layout::Layout,
+    installer::{client::InstallerClient, confirmation::Confirmation},
     lockout::{Lockout, Verdict},
     nonces::Nonces,
-    openclaw::cli::Cli,
-    settings::Settings,
+    settings::{Programs, Settings},
     vault::Vault,
+    worker::{OpenClaw, Worker},
 };
 
 /// A running agent.
@@ -39,7 +40,9 @@ pub(crate) struct Core {
     /// As it was at the start, without the one-time key.
     pub(crate) bootstrap: Bootstrap,
     pub(crate) installer: InstallerClient,
-    pub(crate) openclaw: Cli,
+    pub(crate) openclaw: OpenClaw,
+    /// Whether the operator reached this process, for the installer.
+    pub(crate) confirmation: Confirmation,
     /// The desired state is to be looked at.
     pub(crate) wake_reconcile: Notify,
     /// The tunnel is to be looked at.
@@ -71,6 +74,13 @@ pub(crate) struct Notes {
     pub(crate) openclaw_version: Option<String>,
     /// Why its secrets could not be reloaded.
     pub(crate) reload_trouble: Option<String>,
+    /// `OpenClaw` was restarted because its gateway did not know its new token.
+    pub(crate) restarted_for_secrets: bool,
+    /// The document whose pairing approvals were passed on.
+    pub(crate) pairings_of: Option<Sha256>,
+    /// The document whose configuration was audited, and what came of it.
+    pub(crate) audited: Option<Sha256>,
+    pub(crate) audit: Option<Audit>,
     /// Why the tunnel's token could not be changed.
     pub(crate) tunnel_trouble: Option<String>,
 }
@@ -90,22 +100,19 @@ impl Core {
         lock_file: File,
     ) -> Result<Self, IdentityError> {
         let layout = &settings.layout;
-        let folders = [layout.state(), layout.openclaw_state(), layout.credentials()];
-        for folder in &folders {
-            disk.create_folder(folder)?;
-            disk.sweep(folder)?;
-        }
-        disk.remove(&layout.staged_config())?;
+        disk.create_folder(&layout.state())?;
+        disk.sweep(&layout.state())?;
+        let openclaw = openclaw_of(&settings, &disk)?;
         let mut bootstrap = identity::read_bootstrap(&disk, layout)?;
         let confirmed = identity::is_enrolled(&disk, layout)?;
         if confirmed {
-            erase_enrolment_key(&disk, layout);
+            erase_enrolment_key(&settings, &disk);
         }
         let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
         bootstrap.enrolment_key = EnrolmentKeyText::new(String::new());
         let core = Self {
             installer: InstallerClient::new(settings.installer_socket.clone()),
-            openclaw: Cli::new(settings.openclaw_bin.clone(), layout.clone()),
+            confirmation: Confirmation::default(),
             wake_reconcile: Notify::new(),
             wake_tunnel: Notify::new(),
             secrets_changed: AtomicBool::new(true),
@@ -113,9 +120,10 @@ impl Core {
             enrolment: Mutex::new(Enrolment { confirmed, key: key.map(Arc::new) }),
             nonces: Mutex::default(),
             lockout: Mutex::default(),
-            vault: Mutex::new(Vault::open(&disk, layout)?),
+            vault: Mutex::new(Vault::open(&disk, layout, openclaw.clone())?),
             desired: Mutex::new(Desired::open(&disk, layout)?),
             notes: Mutex::default(),
+            openclaw,
             bootstrap,
             disk,
             settings,
@@ -128,7 +136,7 @@ impl Core {
     pub(crate) fn make_keys(&self) -> Result<(), IdentityError> {
         let layout = &self.settings.layout;
         let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
-        let keys = Keys::load_or_make(&self.disk, layout, &bootstrap)?;
+        let keys = Keys::load_or_make(&self.disk, layout, &bootstrap, self.is_enrolled())?;
         // Set once: this is the only caller.
         let _ = self.keys.set(Arc::new(keys));
         Ok(())
@@ -159,7 +167,7 @@ impl Core {
         identity::confirm(&self.disk, layout, Timestamp::now())?;
         *enrolment = Enrolment { confirmed: true, key: None };
         tracing::info!(target: "audit", instance = %self.bootstrap.instance_id, "enrolled");
-        erase_enrolment_key(&self.disk, layout);
+        erase_enrolment_key(&self.settings, &self.disk);
         Ok(())
     }
 
@@ -209,10 +217,27 @@ impl Core {
     }
 }
 
-/// Blanks the used-up key. It is worth nothing any more, so that a folder that cannot be written does
-/// not keep the agent from its work; every start tries again.
-fn erase_enrolment_key(disk: &Disk, layout: &Layout) {
-    if let Err(error) = identity::erase_enrolment_key(disk, layout) {
+/// The way to OpenClaw's files, which are made here if they are this process's own.
+fn openclaw_of(settings: &Settings, disk: &Disk) -> Result<OpenClaw, DiskError> {
+    match &settings.programs {
+        Programs::Managed { worker_socket } => Ok(OpenClaw::Socket(worker_socket.clone())),
+        Programs::External => {
+            let (layout, program) = (settings.layout.clone(), settings.openclaw.clone());
+            let worker = Worker::new(disk.clone(), layout, program, settings.gateway);
+            worker.prepare()?;
+            Ok(OpenClaw::InProcess(Arc::new(worker)))
+        }
+    }
+}
+
+/// Blanks the used-up key where the document is the agent's own. On a real server it is root's, and
+/// that the key is used up is remembered in the agent's state: from the confirmation on it is neither
+/// read nor does it prove anything, whoever knows it. Every start tries again.
+fn erase_enrolment_key(settings: &Settings, disk: &Disk) {
+    if settings.programs.are_managed() {
+        return;
+    }
+    if let Err(error) = identity::erase_enrolment_key(disk, &settings.layout) {
         tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document");
     }
 }

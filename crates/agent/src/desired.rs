@@ -1,17 +1,24 @@
 //! The desired state as it was received, and what became of it: which document was the last good
 //! one, which failed. Durable; how to converge is not known here.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::Timestamp;
 use moorage_wire::{
     CredentialName, DesiredState, Sha256,
+    desired::{Artifacts, Integration},
     report::{ConvergenceState, DesiredProgress, FailedDigest, FailureReason},
 };
 use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{Disk, DiskError},
+    installer::protocol::SignedOrder,
     layout::Layout,
 };
 
@@ -25,6 +32,20 @@ pub(crate) struct Document {
     pub(crate) state: DesiredState,
 }
 
+/// The two programs that make up a running `OpenClaw`, by their digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct Pair {
+    pub(crate) openclaw: Sha256,
+    pub(crate) node: Sha256,
+}
+
+impl Pair {
+    pub(crate) fn of(artifacts: &Artifacts) -> Self {
+        Self { openclaw: artifacts.openclaw.sha256, node: artifacts.node.sha256 }
+    }
+}
+
 /// The last document that worked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -34,6 +55,15 @@ pub(crate) struct LastGood {
     pub(crate) config: String,
     /// What it needs: these stay while another document is being tried.
     pub(crate) credentials: BTreeSet<CredentialName>,
+    /// What it ran with, where programs are managed.
+    #[serde(default)]
+    pub(crate) programs: Option<Pair>,
+    /// The version of `OpenClaw` among them.
+    #[serde(default)]
+    pub(crate) version: String,
+    /// The integrations that it has.
+    #[serde(default)]
+    pub(crate) integrations: Vec<Integration>,
 }
 
 /// Where the current document stands.
@@ -52,8 +82,15 @@ pub(crate) struct Desired {
     disk: Disk,
     layout: Layout,
     document: Option<Arc<Document>>,
+    /// The operator's signature over it, for the installer.
+    order: Option<Arc<SignedOrder>>,
     last_good: Option<Arc<LastGood>>,
     failed: Vec<FailedDigest>,
+    /// When this process learnt of the last failure.
+    failed_at: Instant,
+    /// The document of which everything was seen to be as it says, the connector and this agent
+    /// included; forgotten at a restart.
+    reached: Option<Sha256>,
     /// What holds up the current document; forgotten at a restart, since it is tried again.
     trouble: Option<FailedDigest>,
 }
@@ -85,12 +122,20 @@ fn readable(bytes: &[u8]) -> Option<Document> {
 impl Desired {
     pub(crate) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
         let stored = disk.read(&layout.desired())?;
+        let document = stored.and_then(|bytes| readable(&bytes)).map(Arc::new);
+        let order = match &document {
+            Some(document) => disk.read_json(&layout.order(&document.digest))?,
+            None => None,
+        };
         Ok(Self {
             disk: disk.clone(),
             layout: layout.clone(),
-            document: stored.and_then(|bytes| readable(&bytes)).map(Arc::new),
+            document,
+            order: order.map(Arc::new),
+            failed_at: Instant::now(),
             last_good: disk.read_json(&layout.last_good())?.map(Arc::new),
             failed: disk.read_json(&layout.failed())?.unwrap_or_default(),
+            reached: None,
             trouble: None,
         })
     }
@@ -110,21 +155,51 @@ impl Desired {
         self.last_good.clone()
     }
 
-    /// Stores a document, exactly as it was sent.
-    pub(crate) fn replace(&mut self, document: Document, bytes: &[u8]) -> Result<(), DiskError> {
+    /// The operator's signature over the document.
+    pub(crate) fn order(&self) -> Option<Arc<SignedOrder>> {
+        self.order.clone()
+    }
+
+    /// Stores a document, exactly as it was sent, after the order that it came with: a document that
+    /// is stored always has its order.
+    pub(crate) fn replace(
+        &mut self,
+        document: Document,
+        bytes: &[u8],
+        order: Option<SignedOrder>,
+    ) -> Result<(), DiskError> {
+        let path = self.layout.order(&document.digest);
+        if let Some(order) = &order {
+            self.disk.write_json(&path, order)?;
+        }
         self.disk.write(&self.layout.desired(), bytes)?;
         self.document = Some(Arc::new(document));
+        self.order = order.map(Arc::new);
         self.trouble = None;
+        self.remove_other_orders(&path)
+    }
+
+    fn remove_other_orders(&self, keep: &std::path::Path) -> Result<(), DiskError> {
+        let folder = self.layout.state();
+        let failed = |source| DiskError::Io { action: "list", path: folder.clone(), source };
+        for entry in fs::read_dir(&folder).map_err(failed)? {
+            let path = entry.map_err(failed)?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            if name.starts_with("order-") && name.ends_with(".json") && path != keep {
+                self.disk.remove(&path)?;
+            }
+        }
         Ok(())
     }
 
     /// Where the current document stands.
     pub(crate) fn standing(&self) -> Standing {
         let digest = self.digest();
-        if self.last_good.as_ref().map(|good| good.digest) == digest {
-            Standing::Good
-        } else if self.failed.iter().any(|failed| Some(failed.digest) == digest) {
+        if self.failed.iter().any(|failed| Some(failed.digest) == digest) {
+            // Even if OpenClaw works with it: the connector or the agent may not.
             Standing::Failed
+        } else if self.last_good.as_ref().map(|good| good.digest) == digest {
+            Standing::Good
         } else {
             Standing::New
         }
@@ -146,16 +221,44 @@ impl Desired {
         all.drain(..all.len().saturating_sub(FAILED_CAPACITY));
         self.disk.write_json(&self.layout.failed(), &all)?;
         self.failed = all;
+        self.failed_at = Instant::now();
         self.trouble = None;
         Ok(())
     }
 
-    /// Notes what holds up the current document, or that nothing does any more.
-    pub(crate) fn set_trouble(&mut self, message: Option<String>, now: Timestamp) {
+    /// Everything is as the document says.
+    pub(crate) fn reached(&mut self, digest: Sha256) {
+        self.reached = Some(digest);
+    }
+
+    /// Whether the current document failed for something that somebody may have repaired since, and
+    /// was not tried for so long.
+    pub(crate) fn is_repair_due(&self, interval: Duration) -> bool {
         let digest = self.digest();
-        self.trouble = message.zip(digest).map(|(message, digest)| FailedDigest {
+        let failed = self.failed.iter().find(|failed| Some(failed.digest) == digest);
+        let repairable = [FailureReason::Artifact, FailureReason::Integration];
+        failed.is_some_and(|failed| repairable.contains(&failed.reason))
+            && self.failed_at.elapsed() >= interval
+    }
+
+    /// Lets the current document be tried again.
+    pub(crate) fn forget_failure(&mut self) -> Result<(), DiskError> {
+        let digest = self.digest();
+        let mut others = self.failed.clone();
+        others.retain(|failed| Some(failed.digest) != digest);
+        if others.len() != self.failed.len() {
+            self.disk.write_json(&self.layout.failed(), &others)?;
+            self.failed = others;
+        }
+        Ok(())
+    }
+
+    /// Notes what holds up the current document, or that nothing does any more.
+    pub(crate) fn set_trouble(&mut self, trouble: Option<(FailureReason, String)>, now: Timestamp) {
+        let digest = self.digest();
+        self.trouble = trouble.zip(digest).map(|((reason, message), digest)| FailedDigest {
             digest,
-            reason: FailureReason::System,
+            reason,
             message,
             path: None,
             at: now,
@@ -166,7 +269,9 @@ impl Desired {
     pub(crate) fn progress(&self) -> DesiredProgress {
         let state = match (&self.document, self.standing()) {
             (None, _) => ConvergenceState::Waiting,
-            (_, Standing::Good) if self.trouble.is_none() => ConvergenceState::Converged,
+            (_, Standing::Good) if self.trouble.is_none() && self.reached == self.digest() => {
+                ConvergenceState::Converged
+            }
             (_, Standing::Good | Standing::New) => ConvergenceState::Converging,
             (_, Standing::Failed) if self.last_good.is_some() => ConvergenceState::RolledBack,
             (_, Standing::Failed) => ConvergenceState::Failed,

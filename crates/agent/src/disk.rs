@@ -168,7 +168,7 @@ impl Disk {
 
     /// Replaces a file by one JSON document.
     pub fn write_json<T: Serialize>(&self, path: &Path, document: &T) -> Result<(), DiskError> {
-        self.write(path, &to_json(document))
+        self.write(path, &to_json(document, b""))
     }
 
     /// Removes what interrupted writes left in `folder`: a half-written file may hold a secret.
@@ -187,8 +187,8 @@ impl Disk {
 }
 
 /// Serializes into a buffer of the exact size, so that no reallocation leaves a copy of a secret
-/// behind, and zeroizes it in the end.
-fn to_json<T: Serialize>(document: &T) -> Zeroizing<Vec<u8>> {
+/// behind, and zeroizes it in the end. `end` is put behind the document.
+pub(crate) fn to_json<T: Serialize>(document: &T, end: &[u8]) -> Zeroizing<Vec<u8>> {
     struct Count(usize);
     impl io::Write for Count {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -202,8 +202,9 @@ fn to_json<T: Serialize>(document: &T) -> Zeroizing<Vec<u8>> {
     let representable = "the agent's documents have text keys only";
     let mut count = Count(0);
     serde_json::to_writer(&mut count, document).expect(representable);
-    let mut bytes = Zeroizing::new(Vec::with_capacity(count.0));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(count.0 + end.len()));
     serde_json::to_writer(&mut *bytes, document).expect(representable);
+    bytes.extend_from_slice(end);
     bytes
 }
 

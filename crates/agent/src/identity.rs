@@ -104,19 +104,21 @@ pub(crate) fn erase_enrolment_key(disk: &Disk, layout: &Layout) -> Result<(), Di
 
 impl Keys {
     /// Loads the keys, or makes them at the first start. Making takes up to seconds: call it off the
-    /// async threads.
+    /// async threads. Once the operator has `confirmed` keys, none are made: the one-time key is used
+    /// up, whether or not it still stands in the bootstrap document.
     pub(crate) fn load_or_make(
         disk: &Disk,
         layout: &Layout,
         bootstrap: &Bootstrap,
+        confirmed: bool,
     ) -> Result<Self, IdentityError> {
         let path = layout.identity();
         let name = path.display().to_string();
         if let Some(stored) = disk.read_json::<StoredKeys>(&path)? {
             return Self::from_stored(stored, bootstrap, &name);
         }
-        let key = EnrolmentKey::from_text(&bootstrap.enrolment_key)
-            .map_err(|_| IdentityError::Lost(name.clone()))?;
+        let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
+        let key = key.ok_or_else(|| IdentityError::Lost(name.clone()))?;
         let stored = make(&key, bootstrap)
             .map_err(|error| IdentityError::Keys(name.clone(), error.to_string()))?;
         disk.write_json(&path, &stored)?;

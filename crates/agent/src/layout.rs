@@ -3,17 +3,21 @@
 
 use std::path::{Path, PathBuf};
 
-use moorage_wire::bootstrap::{
-    AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, OPENCLAW_HOME, SECRETS_PATH,
-    TUNNEL_TOKEN_PATH,
+use moorage_wire::{
+    Sha256,
+    bootstrap::{
+        AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, OPENCLAW_HOME, SECRETS_PATH,
+        TUNNEL_TOKEN_PATH,
+    },
 };
 
-use crate::installer::protocol::INSTALLER_SOCKET_PATH;
+use crate::{installer::protocol::INSTALLER_SOCKET_PATH, worker::protocol::WORKER_SOCKET_PATH};
 
 const STATE_FOLDER: &str = "/var/lib/moorage";
 const INSTALLER_STATE_FOLDER: &str = "/var/lib/moorage-installer";
 const PROGRAMS_FOLDER: &str = "/opt/moorage";
 const OPENCLAW_PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
+const NODE_PROGRAM: &str = "/opt/moorage/node/current/bin/node";
 
 /// The paths of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +81,31 @@ impl Layout {
         self.state().join("openclaw-started.json")
     }
 
+    /// The update of OpenClaw that is under way.
+    pub fn update(&self) -> PathBuf {
+        self.state().join("openclaw-update.json")
+    }
+
+    /// The change of cloudflared that is under way.
+    pub fn connector_update(&self) -> PathBuf {
+        self.state().join("cloudflared-update.json")
+    }
+
+    /// When the last verified backup was made.
+    pub fn backup(&self) -> PathBuf {
+        self.state().join("backup.json")
+    }
+
+    /// What became of the last update that was taken back.
+    pub fn last_rollback(&self) -> PathBuf {
+        self.state().join("last-rollback.json")
+    }
+
+    /// The operator's signed word for the document with this digest.
+    pub fn order(&self, document: &Sha256) -> PathBuf {
+        self.state().join(format!("order-{document}.json"))
+    }
+
     /// The documents that failed.
     pub fn failed(&self) -> PathBuf {
         self.state().join("failed.json")
@@ -132,6 +161,26 @@ impl Layout {
         self.openclaw_state().join("openclaw.staged.json")
     }
 
+    /// A configuration for the command line alone; it holds no value.
+    pub fn client_config(&self) -> PathBuf {
+        self.openclaw_state().join("openclaw.client.json")
+    }
+
+    /// Verified backups. `OpenClaw` refuses to write them into its state folder.
+    pub fn backups(&self) -> PathBuf {
+        self.openclaw_home().join("backups")
+    }
+
+    /// The copy of the state folder that can be put back while an update is tried.
+    pub fn snapshot(&self) -> PathBuf {
+        self.openclaw_home().join("snapshot")
+    }
+
+    /// Which integrations were ever installed and not removed.
+    pub fn integrations(&self) -> PathBuf {
+        self.openclaw_home().join("integrations.json")
+    }
+
     /// Values of credentials, as OpenClaw's file provider reads them.
     pub fn secrets(&self) -> PathBuf {
         self.under_root(SECRETS_PATH)
@@ -160,6 +209,16 @@ impl Layout {
     /// Where the installer listens unless told otherwise.
     pub fn installer_socket(&self) -> PathBuf {
         self.under_root(INSTALLER_SOCKET_PATH)
+    }
+
+    /// Where the worker listens unless told otherwise.
+    pub fn worker_socket(&self) -> PathBuf {
+        self.under_root(WORKER_SOCKET_PATH)
+    }
+
+    /// The Node.js that runs OpenClaw unless told otherwise.
+    pub fn node_program(&self) -> PathBuf {
+        self.under_root(NODE_PROGRAM)
     }
 
     /// OpenClaw's program unless told otherwise.

@@ -22,8 +22,9 @@ mod server;
 pub mod settings;
 mod tunnel;
 mod vault;
+pub mod worker;
 
 pub use agent::{Agent, StartError};
 pub use disk::Disk;
 pub use layout::Layout;
-pub use settings::{Listen, Settings, Timing};
+pub use settings::{Listen, OpenClawProgram, Programs, Settings, Timing};

@@ -5,8 +5,8 @@ mod commands;
 use std::{io, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
-use moorage_agent::{Agent, Disk, Listen, Settings};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use moorage_agent::{Agent, Disk, Listen, Programs, Settings};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -28,6 +28,9 @@ enum Command {
     Installer(commands::installer::Install),
     /// Take an update of the agent back whose installer does not start. Run by systemd as root.
     RollBack(commands::installer::Machine),
+    /// Write OpenClaw's files and run its command line for the agent, as the user who owns them. Run
+    /// by systemd as that user.
+    Worker(commands::worker::Worker),
 }
 
 impl Command {
@@ -36,8 +39,16 @@ impl Command {
             Self::Serve(serve) => &serve.log,
             Self::Installer(install) => &install.machine.log,
             Self::RollBack(machine) => &machine.log,
+            Self::Worker(worker) => &worker.log,
         }
     }
+}
+
+/// See [`Programs`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ProgramsArgument {
+    Managed,
+    External,
 }
 
 #[derive(Args)]
@@ -54,7 +65,7 @@ struct Serve {
     )]
     listen: Option<Listen>,
     /// The address of OpenClaw's gateway.
-    #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = "127.0.0.1:18789")]
+    #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = commands::worker::GATEWAY)]
     gateway: SocketAddr,
     /// The metrics address of cloudflared, which serves /ready.
     #[arg(long, env = "MOORAGE_AGENT_CLOUDFLARED_METRICS", default_value = "127.0.0.1:20241")]
@@ -62,9 +73,15 @@ struct Serve {
     /// The installer's socket. [default: <ROOT>/run/moorage/installer.sock]
     #[arg(long, env = "MOORAGE_AGENT_INSTALLER_SOCKET")]
     installer_socket: Option<PathBuf>,
-    /// OpenClaw's program. [default: <ROOT>/opt/moorage/openclaw/current/bin/openclaw]
-    #[arg(long, env = "MOORAGE_AGENT_OPENCLAW_BIN")]
-    openclaw_bin: Option<PathBuf>,
+    /// Who brings the programs: the agent has the release's artifacts installed and leaves OpenClaw's
+    /// files to the worker, or somebody else brought them and this process owns all files.
+    #[arg(long, env = "MOORAGE_AGENT_PROGRAMS", value_enum, default_value = "managed")]
+    programs: ProgramsArgument,
+    /// The worker's socket, where programs are managed. [default: <ROOT>/run/moorage/worker.sock]
+    #[arg(long, env = "MOORAGE_AGENT_WORKER_SOCKET")]
+    worker_socket: Option<PathBuf>,
+    #[command(flatten)]
+    openclaw: commands::worker::OpenClaw,
     /// How many seconds OpenClaw may take to start before its configuration is rolled back.
     #[arg(long, env = "MOORAGE_AGENT_HEALTH_DEADLINE", default_value_t = 120, value_name = "SECONDS",
           value_parser = clap::value_parser!(u64).range(1..=3600))]
@@ -85,7 +102,13 @@ impl Serve {
             gateway: self.gateway,
             cloudflared_metrics: self.cloudflared_metrics,
             installer_socket: self.installer_socket.unwrap_or(defaults.installer_socket),
-            openclaw_bin: self.openclaw_bin.unwrap_or(defaults.openclaw_bin),
+            programs: match self.programs {
+                ProgramsArgument::External => Programs::External,
+                ProgramsArgument::Managed => Programs::Managed {
+                    worker_socket: self.worker_socket.unwrap_or(defaults.layout.worker_socket()),
+                },
+            },
+            openclaw: self.openclaw.program(&defaults.layout),
             timing,
             layout: defaults.layout,
         }
@@ -99,6 +122,8 @@ impl Serve {
     }
 }
 
+/// A thread that has nothing to block on goes away soon: its stack is memory.
+const BLOCKING_KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// For work that blocks a thread and does not matter any more.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -113,8 +138,10 @@ fn main() -> anyhow::Result<()> {
         .with_ansi(false)
         .without_time()
         .init();
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
+    // One thread does all that waits, others only what blocks: most of the time there is nothing to do.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .max_blocking_threads(16)
+        .thread_keep_alive(BLOCKING_KEEP_ALIVE)
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
@@ -132,6 +159,7 @@ fn main() -> anyhow::Result<()> {
             Command::Serve(serve) => serve.run(shutdown).await,
             Command::Installer(install) => install.run(shutdown).await,
             Command::RollBack(machine) => machine.roll_back().await,
+            Command::Worker(worker) => worker.run(shutdown).await,
         }
     });
     runtime.shutdown_timeout(LAST_PATIENCE);

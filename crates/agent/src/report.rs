@@ -3,24 +3,61 @@
 use std::{fs, sync::Arc};
 
 use moorage_wire::{
-    Report,
-    report::{CloudflaredHealth, Machine, OpenClawHealth, OpenClawState},
+    Report, Sha256,
+    desired::Artifacts,
+    report::{
+        CloudflaredHealth, Details, FailedProgram, InstalledProgram, Machine, OpenClawHealth,
+        OpenClawState, ProgramKind, UnitReport,
+    },
 };
 
 use crate::{
     connector,
     core::{Core, blocking},
     identity::Keys,
-    installer::protocol::Unit,
+    installer::{
+        client::{InstallerError, UnitStatus},
+        protocol::{AgentFailure, ArtifactKind, Inventory, Unit},
+    },
     layout::Layout,
     openclaw::health,
 };
 
 /// What is on the server and how it is.
 pub(crate) async fn gather(core: &Arc<Core>, keys: &Keys) -> Report {
-    let (openclaw, connected) = tokio::join!(openclaw_health(core), connector::is_connected(core));
-    let layout = core.settings.layout.clone();
-    let machine = blocking(core, move |_| machine(&layout)).await;
+    let status = |unit| core.installer.status(unit);
+    let (health, openclaw, cloudflared, agent, connected, inventory) = tokio::join!(
+        health::ask(core.settings.gateway),
+        status(Unit::Openclaw),
+        status(Unit::Cloudflared),
+        status(Unit::Agent),
+        connector::is_connected(core),
+        inventory(core),
+    );
+    let units =
+        [(Unit::Openclaw, &openclaw), (Unit::Cloudflared, &cloudflared), (Unit::Agent, &agent)];
+    let reports = units.into_iter();
+    let units =
+        reports.filter_map(|(unit, status)| Some(unit_report(unit, *status.as_ref().ok()?)));
+    let units = units.collect();
+    let openclaw = openclaw_health(core, health, openclaw);
+    let details = Details { units, ..programs(core, &inventory) };
+    // Files and the vault's lock may take their time.
+    blocking(core, {
+        let identity = keys.identity.clone();
+        move |core| assemble(core, identity, openclaw, connected, details)
+    })
+    .await
+}
+
+fn assemble(
+    core: &Core,
+    identity: moorage_wire::enrolment::AgentIdentity,
+    openclaw: OpenClawHealth,
+    connected: bool,
+    details: Details,
+) -> Report {
+    let layout = &core.settings.layout;
     let mut vault = core.vault();
     let cloudflared = CloudflaredHealth {
         connected,
@@ -29,21 +66,104 @@ pub(crate) async fn gather(core: &Arc<Core>, keys: &Keys) -> Report {
     };
     let (receipts, consumed) = (vault.receipts(), vault.consumed());
     drop(vault);
+    let remembered =
+        |error: &crate::disk::DiskError| tracing::warn!(%error, "left out of the report");
+    let (disk_total_bytes, memory_total_bytes) = totals(layout);
     Report {
-        identity: keys.identity.clone(),
+        identity,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
         desired: core.desired().progress(),
         receipts,
         consumed,
         openclaw,
         cloudflared,
-        machine,
+        machine: machine(layout),
+        details: Details {
+            last_rollback: core
+                .disk
+                .read_json(&layout.last_rollback())
+                .inspect_err(remembered)
+                .unwrap_or(None),
+            backup: core.disk.read_json(&layout.backup()).inspect_err(remembered).unwrap_or(None),
+            audit: core.notes().audit,
+            disk_total_bytes,
+            memory_total_bytes,
+            ..details
+        },
     }
 }
 
-async fn openclaw_health(core: &Core) -> OpenClawHealth {
-    let (health, status) =
-        tokio::join!(health::ask(core.settings.gateway), core.installer.status(Unit::Openclaw));
+async fn inventory(core: &Core) -> Inventory {
+    if !core.settings.programs.are_managed() {
+        return Inventory::default();
+    }
+    let inventory = core.installer.inventory().await;
+    inventory
+        .inspect_err(|error| tracing::debug!(%error, "what is installed is not known"))
+        .unwrap_or_default()
+}
+
+fn programs(core: &Core, inventory: &Inventory) -> Details {
+    let document = core.desired().document();
+    let artifacts = document.as_ref().map(|document| &document.state.artifacts);
+    let programs = inventory.artifacts.iter().map(|one| InstalledProgram {
+        kind: kind_of(one.kind),
+        sha256: one.sha256,
+        version: artifacts.and_then(|artifacts| version_of(artifacts, one.kind, one.sha256)),
+        active: one.active,
+    });
+    let failed = inventory.failed_agents.iter().map(|failed| FailedProgram {
+        kind: ProgramKind::Agent,
+        sha256: failed.sha256,
+        reason: agent_failure(failed.reason).to_owned(),
+        at: failed.at,
+    });
+    Details {
+        programs: programs.collect(),
+        failed_programs: failed.collect(),
+        ..Details::default()
+    }
+}
+
+fn version_of(artifacts: &Artifacts, kind: ArtifactKind, sha256: Sha256) -> Option<String> {
+    let artifact = kind.of(artifacts);
+    (artifact.sha256 == sha256).then(|| artifact.version.clone())
+}
+
+fn kind_of(kind: ArtifactKind) -> ProgramKind {
+    match kind {
+        ArtifactKind::Openclaw => ProgramKind::Openclaw,
+        ArtifactKind::Node => ProgramKind::Node,
+        ArtifactKind::Cloudflared => ProgramKind::Cloudflared,
+        ArtifactKind::Agent => ProgramKind::Agent,
+    }
+}
+
+/// For people.
+pub(crate) fn agent_failure(failure: AgentFailure) -> &'static str {
+    match failure {
+        AgentFailure::Trial => "it did not say its version when it was tried",
+        AgentFailure::NoSocket => "it did not answer on its socket",
+        AgentFailure::NotConfirmed => "no signed call of the operator reached it",
+        AgentFailure::Installer => "its installer did not start",
+        AgentFailure::Unknown => "the installer's journal says more",
+    }
+}
+
+fn unit_report(unit: Unit, status: UnitStatus) -> UnitReport {
+    let name = match unit {
+        Unit::Openclaw => "openclaw",
+        Unit::Cloudflared => "cloudflared",
+        Unit::Agent => "agent",
+    };
+    UnitReport { unit: name.to_owned(), running: status.running, starts: status.starts }
+}
+
+fn openclaw_health(
+    core: &Core,
+    health: health::Health,
+    status: Result<UnitStatus, InstallerError>,
+) -> OpenClawHealth {
     let (state, mut message) = match (health.ready, health.started, status) {
         (true, _, _) => (OpenClawState::Ready, None),
         (_, true, _) => {
@@ -60,20 +180,35 @@ async fn openclaw_health(core: &Core) -> OpenClawHealth {
 }
 
 fn machine(layout: &Layout) -> Machine {
-    let disk = rustix::fs::statvfs(layout.openclaw_home());
+    let disk = disk(layout);
     Machine {
         disk_free_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
-        memory_available_bytes: fs::read_to_string("/proc/meminfo")
-            .ok()
-            .and_then(|text| memory_available(&text))
-            .unwrap_or(0),
+        memory_available_bytes: memory("MemAvailable:"),
         reboot_pending: layout.reboot_required().exists(),
     }
 }
 
-/// `MemAvailable` of `/proc/meminfo` (proc(5)), which is in KiB.
-fn memory_available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+/// Size of the disk and of the memory, bytes.
+fn totals(layout: &Layout) -> (u64, u64) {
+    let disk = disk(layout).map_or(0, |disk| disk.f_blocks.saturating_mul(disk.f_frsize));
+    (disk, memory("MemTotal:"))
+}
+
+/// The file system of OpenClaw's state; that of its folder if the home is closed to the agent.
+fn disk(layout: &Layout) -> Option<rustix::fs::StatVfs> {
+    let home = layout.openclaw_home();
+    let above = || rustix::fs::statvfs(home.parent()?).ok();
+    rustix::fs::statvfs(&home).ok().or_else(above)
+}
+
+fn memory(field: &str) -> u64 {
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    bytes_of(&meminfo, field).unwrap_or(0)
+}
+
+/// A field of `/proc/meminfo` (proc(5)), which is in KiB.
+fn bytes_of(meminfo: &str, field: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(field))?;
     let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kibibytes.checked_mul(1024)
 }
@@ -85,7 +220,7 @@ mod tests {
     #[test]
     fn available_memory_is_read_in_bytes() {
         let text = "MemTotal:       8000000 kB\nMemFree: 1 kB\nMemAvailable:    2048 kB\n";
-        assert_eq!(memory_available(text), Some(2 * 1024 * 1024));
-        assert_eq!(memory_available("MemTotal: 1 kB\n"), None);
+        assert_eq!(bytes_of(text, "MemAvailable:"), Some(2 * 1024 * 1024));
+        assert_eq!(bytes_of("MemTotal: 1 kB\n", "MemAvailable:"), None);
     }
 }

@@ -1,6 +1,11 @@
 //! What an agent is started with. Parsed once from the command line; trusted afterwards.
 
-use std::{net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
 
 use thiserror::Error;
 
@@ -19,8 +24,10 @@ pub struct Settings {
     pub cloudflared_metrics: SocketAddr,
     /// The installer's socket.
     pub installer_socket: PathBuf,
+    /// Who brings the programs here and owns `OpenClaw`'s files.
+    pub programs: Programs,
     /// `OpenClaw`'s program.
-    pub openclaw_bin: PathBuf,
+    pub openclaw: OpenClawProgram,
     /// How patient the agent is.
     pub timing: Timing,
 }
@@ -34,10 +41,61 @@ impl Settings {
             gateway: SocketAddr::from(([127, 0, 0, 1], moorage_wire::bootstrap::GATEWAY_PORT)),
             cloudflared_metrics: SocketAddr::from(([127, 0, 0, 1], 20241)),
             installer_socket: layout.installer_socket(),
-            openclaw_bin: layout.openclaw_program(),
+            programs: Programs::Managed { worker_socket: layout.worker_socket() },
+            openclaw: OpenClawProgram::managed(&layout),
             timing: Timing::default(),
             layout,
         }
+    }
+}
+
+/// Who brings the programs to the server, and which user owns `OpenClaw`'s files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Programs {
+    /// The agent has the release's artifacts installed, and the worker, another user, owns the files.
+    Managed {
+        /// The worker's socket.
+        worker_socket: PathBuf,
+    },
+    /// They are there, and this process writes the files itself (tests, the simulator).
+    External,
+}
+
+impl Programs {
+    /// Whether the agent installs what the release pins.
+    pub fn are_managed(&self) -> bool {
+        matches!(self, Self::Managed { .. })
+    }
+}
+
+/// How `OpenClaw`'s command line is run: as it is, or by a certain Node.js.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenClawProgram {
+    /// The program, or the script for Node.js.
+    pub openclaw: PathBuf,
+    /// The Node.js that runs it.
+    pub node: Option<PathBuf>,
+}
+
+impl OpenClawProgram {
+    /// What the installer made current.
+    pub fn managed(layout: &Layout) -> Self {
+        Self { openclaw: layout.openclaw_program(), node: Some(layout.node_program()) }
+    }
+
+    /// The file to execute.
+    pub fn executable(&self) -> &Path {
+        self.node.as_deref().unwrap_or(&self.openclaw)
+    }
+
+    /// What comes before the arguments.
+    pub fn first_argument(&self) -> Option<&Path> {
+        self.node.is_some().then_some(self.openclaw.as_path())
+    }
+
+    /// The folder of the Node.js that runs it.
+    pub fn node_folder(&self) -> Option<&Path> {
+        self.node.as_deref().and_then(Path::parent)
     }
 }
 
@@ -97,6 +155,14 @@ pub struct Timing {
     pub reconcile_interval: Duration,
     /// The first wait after a failure; doubles up to [`Self::reconcile_interval`].
     pub retry_after_failure: Duration,
+    /// How long a running `OpenClaw` may take to use a changed configuration before it is restarted.
+    pub reload_patience: Duration,
+    /// Between two tries to fetch an artifact that cannot be reached; the first, and the longest.
+    pub fetch_retry: (Duration, Duration),
+    /// Until an artifact that is not what was pinned is tried again: somebody may repair it.
+    pub repair_interval: Duration,
+    /// How long cloudflared of a new version may take to connect before the old one comes back.
+    pub connect_deadline: Duration,
     /// Between two looks at a health endpoint while waiting for it.
     pub health_poll: Duration,
     /// Between two looks at cloudflared with a single token.
@@ -119,6 +185,10 @@ impl Default for Timing {
             health_deadline: Duration::from_secs(120),
             reconcile_interval: Duration::from_secs(30),
             retry_after_failure: Duration::from_secs(1),
+            reload_patience: Duration::from_secs(20),
+            fetch_retry: (Duration::from_secs(5), Duration::from_secs(300)),
+            repair_interval: Duration::from_secs(900),
+            connect_deadline: Duration::from_secs(60),
             health_poll: Duration::from_millis(500),
             tunnel_poll: Duration::from_secs(15),
             rotation_poll: Duration::from_secs(1),

@@ -28,6 +28,9 @@ pub struct Report {
     pub cloudflared: CloudflaredHealth,
     /// The machine.
     pub machine: Machine,
+    /// What else there is to know; absent from older agents.
+    #[serde(default)]
+    pub details: Details,
 }
 
 /// How far the agent is with the desired state.
@@ -163,4 +166,124 @@ pub struct Machine {
     pub memory_available_bytes: u64,
     /// Whether an upgrade waits for a reboot.
     pub reboot_pending: bool,
+}
+
+/// Programs, their past, and the room they have.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Details {
+    /// Every installed version of every program; empty where the agent does not install.
+    pub programs: Vec<InstalledProgram>,
+    /// Programs that were tried and taken back.
+    pub failed_programs: Vec<FailedProgram>,
+    /// The last update that was taken back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<Rollback>,
+    /// The units that run programs.
+    pub units: Vec<UnitReport>,
+    /// OpenClaw's own security audit of the configuration that it runs with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audit: Option<Audit>,
+    /// The last verified backup of OpenClaw.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backup: Option<Backup>,
+    /// Size of the file system of OpenClaw's state; zero if unknown.
+    pub disk_total_bytes: u64,
+    /// Memory of the machine; zero if unknown.
+    pub memory_total_bytes: u64,
+}
+
+/// The programs of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ProgramKind {
+    /// OpenClaw with its dependency tree.
+    Openclaw,
+    /// The Node.js runtime.
+    Node,
+    /// The tunnel connector.
+    Cloudflared,
+    /// The agent itself.
+    Agent,
+    /// A program of a newer agent.
+    #[serde(other)]
+    Unknown,
+}
+
+/// One installed version of a program.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct InstalledProgram {
+    /// Of what.
+    pub kind: ProgramKind,
+    /// The artifact's digest.
+    pub sha256: Sha256,
+    /// The version that the release gives it, if the agent has that release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Whether it is the current one.
+    pub active: bool,
+}
+
+/// A program that was tried and taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedProgram {
+    /// Of what.
+    pub kind: ProgramKind,
+    /// The artifact's digest.
+    pub sha256: Sha256,
+    /// For people.
+    pub reason: String,
+    /// When, by the server's clock.
+    pub at: Timestamp,
+}
+
+/// An update that was taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Rollback {
+    /// Of what.
+    pub what: ProgramKind,
+    /// The artifact that did not work.
+    pub from: Sha256,
+    /// The one that is back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Sha256>,
+    /// For people: why, without values.
+    pub reason: String,
+    /// When, by the server's clock.
+    pub at: Timestamp,
+}
+
+/// A unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnitReport {
+    /// Its name: `openclaw`, `cloudflared` or `agent`.
+    pub unit: String,
+    /// Whether its process runs.
+    pub running: bool,
+    /// How often it was started since boot.
+    pub starts: u32,
+}
+
+/// Findings of a security audit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Audit {
+    /// How many are critical.
+    pub critical: u64,
+    /// How many are warnings.
+    pub warn: u64,
+}
+
+/// A verified backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Backup {
+    /// When it was made, by the server's clock.
+    pub at: Timestamp,
+    /// Its size.
+    pub bytes: u64,
 }

@@ -17,6 +17,7 @@ use crate::{
     core::{Core, blocking},
     desired,
     identity::Keys,
+    installer::protocol::SignedOrder,
     report,
     vault::PutError,
 };
@@ -34,19 +35,21 @@ pub(super) async fn perform(
     match call {
         Call::Enrolment => enrolment::confirmed(keys),
         Call::Report => Answer::json(StatusCode::OK, &report::gather(core, keys).await),
-        Call::PutDesired => put_desired(core, message).await,
+        Call::PutDesired => put_desired(core, keys, message).await,
         Call::PutCredential(name) => put_credential(core, keys, name, message.body).await,
         Call::None => refuse(ProblemCode::NotFound, "there is no such call"),
     }
 }
 
-async fn put_desired(core: &Arc<Core>, message: &Message<'_>) -> Answer {
+async fn put_desired(core: &Arc<Core>, keys: &Keys, message: &Message<'_>) -> Answer {
     let document = match desired::parse(message.body) {
         Ok(document) => document,
         Err(error) => return refuse(ProblemCode::InvalidBody, &error.to_string()),
     };
     let if_match = message.if_match().unwrap_or_default().to_owned();
     let bytes = message.body.to_vec();
+    // Without a signature nobody comes here.
+    let order = SignedOrder::new(&message.head.headers, keys.signing.public_key(), &bytes).ok();
     let stored = blocking(core, move |core| {
         let mut desired = core.desired();
         let current = desired.digest();
@@ -56,7 +59,7 @@ async fn put_desired(core: &Arc<Core>, message: &Message<'_>) -> Answer {
         if current == Some(document.digest) {
             return Ok(Ok(()));
         }
-        desired.replace(document, &bytes).map(Ok)
+        desired.replace(document, &bytes, order).map(Ok)
     })
     .await;
     match stored {
@@ -121,6 +124,6 @@ fn refuse_credential(error: PutError) -> Answer {
             refuse(ProblemCode::InvalidFormat, &message)
         }
         PutError::AlreadyConsumed(receipt) => already_consumed(&message, *receipt),
-        PutError::Disk(error) => internal(&error),
+        PutError::Store(error) => internal(&error),
     }
 }

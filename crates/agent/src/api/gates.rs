@@ -115,8 +115,11 @@ pub(super) async fn check_signature(
     if !core.take_nonce(&nonce) {
         return Err(bad_nonce());
     }
-    if named.is_ok() && !core.is_enrolled() {
-        blocking(core, Core::confirm).await.map_err(|error| internal(&error))?;
+    if named.is_ok() {
+        if !core.is_enrolled() {
+            blocking(core, Core::confirm).await.map_err(|error| internal(&error))?;
+        }
+        core.confirmation.operator_called();
     }
     Ok(nonce)
 }

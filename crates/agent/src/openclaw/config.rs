@@ -1,51 +1,80 @@
 //! The configuration as it is written: what the operator rendered, with the two constant paths of
-//! `moorage_wire::bootstrap` moved below the agent's root; and which one `OpenClaw` was started with.
+//! `moorage_wire::bootstrap` moved below the agent's root and the installed plugins switched on; and
+//! what `OpenClaw` was started with.
+
+use std::collections::BTreeSet;
 
 use moorage_wire::{
     Sha256,
     bootstrap::{GOOGLE_CLIENT_PATH, SECRETS_PATH},
 };
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
+    desired::Pair,
     disk::{Disk, DiskError},
     layout::Layout,
 };
 
-#[derive(Serialize, Deserialize)]
+/// What `OpenClaw` was last started with; absent while that is in doubt.
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Started {
+pub(crate) struct Started {
     config_sha256: Sha256,
+    #[serde(default)]
+    programs: Option<Pair>,
 }
 
-/// Makes `config` the live configuration. What runs is in doubt until [`note_started`].
-pub(crate) fn write(disk: &Disk, layout: &Layout, config: &str) -> Result<(), DiskError> {
-    disk.remove(&layout.started())?;
-    disk.write(&layout.openclaw_config(), config.as_bytes())
+impl Started {
+    pub(crate) fn with(config: &str, programs: Option<Pair>) -> Self {
+        Self { config_sha256: Sha256::of(config.as_bytes()), programs }
+    }
+
+    /// What is remembered.
+    pub(crate) fn read(disk: &Disk, layout: &Layout) -> Result<Option<Self>, DiskError> {
+        disk.read_json(&layout.started())
+    }
+
+    /// `OpenClaw` was started with this.
+    pub(crate) fn note(&self, disk: &Disk, layout: &Layout) -> Result<(), DiskError> {
+        disk.write_json(&layout.started(), self)
+    }
+
+    /// What runs is in doubt from now on.
+    pub(crate) fn forget(disk: &Disk, layout: &Layout) -> Result<(), DiskError> {
+        disk.remove(&layout.started())
+    }
+
+    /// Whether the same programs would run.
+    pub(crate) fn has_programs(&self, programs: Option<Pair>) -> bool {
+        self.programs == programs
+    }
 }
 
-/// `OpenClaw` was started with `config`.
-pub(crate) fn note_started(disk: &Disk, layout: &Layout, config: &str) -> Result<(), DiskError> {
-    disk.write_json(&layout.started(), &Started { config_sha256: Sha256::of(config.as_bytes()) })
-}
-
-/// Whether `config` is live, and is what `OpenClaw` was last started with.
-pub(crate) fn is_live(disk: &Disk, layout: &Layout, config: &str) -> Result<bool, DiskError> {
-    let live = disk.read(&layout.openclaw_config())?;
-    let started: Option<Started> = disk.read_json(&layout.started())?;
-    let digest = Sha256::of(config.as_bytes());
-    Ok(live.is_some_and(|live| live.as_slice() == config.as_bytes())
-        && started.is_some_and(|started| started.config_sha256 == digest))
-}
-
-/// The bytes to write. On a real server the paths stay as they are.
-pub(crate) fn to_bytes(config: &Value, layout: &Layout) -> Vec<u8> {
+/// The text to write. On a real server the paths stay as they are.
+pub(crate) fn to_text(config: &Value, layout: &Layout, plugins: &BTreeSet<String>) -> String {
     let mut config = config.clone();
     if !layout.is_production() {
         localise(&mut config, layout);
     }
-    serde_json::to_vec_pretty(&config).expect("a JSON value is representable in JSON")
+    for plugin in plugins {
+        switch_on(&mut config, plugin);
+    }
+    serde_json::to_string_pretty(&config).expect("a JSON value is representable in JSON")
+}
+
+/// Installed plugins run unless the configuration says otherwise. What has another shape is left for
+/// OpenClaw to reject.
+fn switch_on(config: &mut Value, plugin: &str) {
+    let mut at = Some(config);
+    for key in ["plugins", "entries", plugin] {
+        let fields = at.and_then(Value::as_object_mut);
+        at = fields.map(|fields| fields.entry(key).or_insert_with(|| json!({})));
+    }
+    if let Some(entry) = at.and_then(Value::as_object_mut) {
+        entry.entry("enabled").or_insert(Value::Bool(true));
+    }
 }
 
 fn localise(value: &mut Value, layout: &Layout) {
@@ -69,19 +98,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_configuration_counts_as_live_only_after_a_start_with_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let (disk, layout) = (Disk::default(), Layout::new(folder.path().to_owned()));
-        disk.create_folder(&layout.state()).unwrap();
-        disk.create_folder(&layout.openclaw_state()).unwrap();
-        write(&disk, &layout, "good").unwrap();
-        assert!(!is_live(&disk, &layout, "good").unwrap());
-        note_started(&disk, &layout, "good").unwrap();
-        assert!(is_live(&disk, &layout, "good").unwrap());
-        // A crash after a start with another one, and a way back: what runs is the other one.
-        write(&disk, &layout, "other").unwrap();
-        write(&disk, &layout, "good").unwrap();
-        assert!(!is_live(&disk, &layout, "good").unwrap());
+    fn installed_plugins_are_switched_on_unless_the_configuration_says_otherwise() {
+        let layout = Layout::new("/".into());
+        let text = |config: Value| -> Value {
+            let plugins = ["zalo".to_owned()].into();
+            serde_json::from_str(&to_text(&config, &layout, &plugins)).unwrap()
+        };
+        let on = json!({"plugins": {"entries": {"zalo": {"enabled": true}}}});
+        assert_eq!(text(json!({})), on);
+        let own = json!({"plugins": {"entries": {"zalo": {"enabled": false, "config": {}}}}});
+        assert_eq!(text(own.clone()), own);
+        let wrong = json!({"plugins": {"entries": []}});
+        assert_eq!(text(wrong.clone()), wrong);
     }
 
     #[test]
@@ -92,7 +120,8 @@ mod tests {
             "list": [GOOGLE_CLIENT_PATH],
         });
         let written = |root: &str| -> Value {
-            serde_json::from_slice(&to_bytes(&config, &Layout::new(root.into()))).unwrap()
+            let text = to_text(&config, &Layout::new(root.into()), &BTreeSet::new());
+            serde_json::from_str(&text).unwrap()
         };
         assert_eq!(written("/"), config);
         let moved = written("/srv/test");

@@ -1,6 +1,5 @@
-//! `OpenClaw` as seen from the agent: its command line, its health endpoints, its configuration file.
-//! All that touches its home runs through here and through the vault.
+//! `OpenClaw` as seen from the agent: its health endpoints, and what its configuration should be. Its
+//! files and its command line are the worker's.
 
-pub(crate) mod cli;
 pub(crate) mod config;
 pub(crate) mod health;

@@ -1,82 +1,78 @@
-//! The two files in OpenClaw's home that hold values: `secrets.json` and the Google OAuth client.
-//! Nothing else in the agent opens them.
+//! Which values lie in OpenClaw's home, and how they get there. The files themselves belong to the
+//! worker; a value passes through here only on its way there.
 
-use std::{collections::BTreeSet, fs};
+use std::collections::BTreeSet;
 
 use moorage_wire::CredentialName;
 
-use super::Values;
 use crate::{
-    disk::{Disk, DiskError},
-    layout::Layout,
     secret_text::SecretText,
+    worker::{OpenClaw, WorkerError, protocol::Held},
 };
 
-/// The files, and which names they hold. Values are in memory only while a file is rewritten.
+/// The files, and which names they hold.
 pub(super) struct SecretFiles {
-    disk: Disk,
-    layout: Layout,
-    names: BTreeSet<CredentialName>,
+    openclaw: OpenClaw,
+    /// Unknown until the worker answered: an agent must start, and be reachable, without it.
+    held: Option<Held>,
 }
 
 impl SecretFiles {
-    pub(super) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
-        let names = read(disk, layout)?.into_keys().collect();
-        Ok(Self { disk: disk.clone(), layout: layout.clone(), names })
+    pub(super) fn open(openclaw: OpenClaw) -> Self {
+        let mut files = Self { openclaw, held: None };
+        if let Err(error) = files.refresh() {
+            tracing::warn!(%error, "which credentials are stored is not known yet");
+        }
+        files
     }
 
+    /// Looks again.
+    pub(super) fn refresh(&mut self) -> Result<(), WorkerError> {
+        self.held = Some(self.openclaw.secret_names()?);
+        Ok(())
+    }
+
+    /// Whether the value is there. While nobody can look, the records are believed.
     pub(super) fn contains(&self, name: &CredentialName) -> bool {
-        self.names.contains(name)
+        self.held.as_ref().is_none_or(|held| held.names.contains(name))
+    }
+
+    /// Whether the Google OAuth client is there; as with [`Self::contains`].
+    pub(super) fn has_google_client(&self) -> bool {
+        self.held.as_ref().is_none_or(|held| held.google_client)
+    }
+
+    /// Whether somebody looked.
+    pub(super) fn is_known(&self) -> bool {
+        self.held.is_some()
     }
 
     pub(super) fn set(
         &mut self,
         name: &CredentialName,
         value: SecretText,
-    ) -> Result<(), DiskError> {
-        self.rewrite(|values| {
-            values.insert(name.clone(), value);
-        })
-    }
-
-    /// Removes all values but those of `names`.
-    pub(super) fn retain(&mut self, names: &BTreeSet<CredentialName>) -> Result<(), DiskError> {
-        if self.names.is_subset(names) {
-            return Ok(());
-        }
-        self.rewrite(|values| values.retain(|name, _| names.contains(name)))
-    }
-
-    fn rewrite(&mut self, change: impl FnOnce(&mut Values)) -> Result<(), DiskError> {
-        let mut values = read(&self.disk, &self.layout)?;
-        change(&mut values);
-        self.disk.write_json(&self.layout.secrets(), &values)?;
-        self.names = values.into_keys().collect();
+    ) -> Result<(), WorkerError> {
+        self.held = Some(self.openclaw.set_secret(name, value)?);
         Ok(())
     }
 
-    pub(super) fn has_google_client(&self) -> bool {
-        fs::exists(self.layout.google_client()).unwrap_or(false)
-    }
-
-    pub(super) fn set_google_client(&mut self, value: &SecretText) -> Result<(), DiskError> {
-        self.disk.write(&self.layout.google_client(), value.expose().as_bytes())
-    }
-
-    pub(super) fn remove_google_client(&mut self) -> Result<(), DiskError> {
-        self.disk.remove(&self.layout.google_client())
-    }
-}
-
-/// The values. A file that somebody damaged holds none: their receipts are withdrawn and they can be
-/// delivered again, and the server stays manageable.
-fn read(disk: &Disk, layout: &Layout) -> Result<Values, DiskError> {
-    match disk.read_json(&layout.secrets()) {
-        Ok(values) => Ok(values.unwrap_or_default()),
-        Err(error @ DiskError::Damaged { .. }) => {
-            tracing::error!(%error, "the credentials in it have to be delivered again");
-            Ok(Values::new())
+    /// Removes all values but those of `names`.
+    pub(super) fn retain(&mut self, names: &BTreeSet<CredentialName>) -> Result<(), WorkerError> {
+        if self.held.as_ref().is_none_or(|held| !held.names.is_subset(names)) {
+            self.held = Some(self.openclaw.retain_secrets(names)?);
         }
-        Err(error) => Err(error),
+        Ok(())
+    }
+
+    pub(super) fn set_google_client(&mut self, value: SecretText) -> Result<(), WorkerError> {
+        self.held = Some(self.openclaw.set_google_client(value)?);
+        Ok(())
+    }
+
+    pub(super) fn remove_google_client(&mut self) -> Result<(), WorkerError> {
+        if self.has_google_client() {
+            self.held = Some(self.openclaw.remove_google_client()?);
+        }
+        Ok(())
     }
 }

@@ -5,7 +5,7 @@
 mod files;
 mod records;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use moorage_wire::{
@@ -26,6 +26,7 @@ use crate::{
     layout::Layout,
     secret_text::SecretText,
     tunnel::TunnelTokens,
+    worker::{OpenClaw, WorkerError},
 };
 
 /// Why a credential is not stored. No variant carries a value.
@@ -44,7 +45,16 @@ pub(crate) enum PutError {
     #[error(transparent)]
     InvalidFormat(FormatError),
     #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Why the vault cannot change.
+#[derive(Debug, Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
     Disk(#[from] DiskError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
 }
 
 /// What a successful call did.
@@ -67,16 +77,22 @@ pub(crate) struct Vault {
 }
 
 impl Vault {
-    /// Reads the state and finishes what a crash interrupted.
-    pub(crate) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
+    /// Reads the state and finishes what a crash interrupted, as far as the worker answers.
+    pub(crate) fn open(
+        disk: &Disk,
+        layout: &Layout,
+        openclaw: OpenClaw,
+    ) -> Result<Self, DiskError> {
         let mut vault = Self {
             disk: disk.clone(),
             layout: layout.clone(),
             records: disk.read_json(&layout.credential_records())?.unwrap_or_default(),
-            files: SecretFiles::open(disk, layout)?,
+            files: SecretFiles::open(openclaw),
             tunnel: TunnelTokens::open(disk, layout)?,
         };
-        vault.scrub()?;
+        if let Err(error) = vault.scrub() {
+            tracing::warn!(%error, "values that no record accounts for are not removed yet");
+        }
         Ok(vault)
     }
 
@@ -95,6 +111,10 @@ impl Vault {
         now: Timestamp,
     ) -> Result<Stored, PutError> {
         let place = self.place_of(name, sealed.r#type)?;
+        if !self.files.is_known() && place != Target::Tunnel {
+            // A receipt is given again only for a value that was seen.
+            self.files.refresh().map_err(StoreError::from)?;
+        }
         let source = sealed.source_sha256();
         if let Some(receipt) = self.standing_receipt(name, sealed.r#type, source) {
             let receipt = receipt.clone();
@@ -109,12 +129,13 @@ impl Vault {
             keys.sealing.unseal(&sealed.envelope, &label).map_err(PutError::CannotUnseal)?;
         sealed.r#type.check(value.expose()).map_err(PutError::InvalidFormat)?;
 
-        self.change_records(|records| records.begin(name, source))?;
+        self.change_records(|records| records.begin(name, source)).map_err(StoreError::from)?;
         let (place, tunnel_changed) = self.write_value(name, place, &value)?;
         let receipt =
             Receipt::sign(&keys.signing, server, (name.clone(), sealed.r#type), source, now);
         let (stored, stored_place) = (receipt.clone(), place.clone());
-        self.change_records(move |records| records.finish(name, stored, stored_place, under))?;
+        self.change_records(move |records| records.finish(name, stored, stored_place, under))
+            .map_err(StoreError::from)?;
         self.scrub()?;
         let openclaw_secrets_changed = !matches!(place, Place::Tunnel { .. });
         Ok(Stored { receipt, openclaw_secrets_changed, tunnel_changed })
@@ -151,13 +172,17 @@ impl Vault {
         name: &CredentialName,
         target: Target,
         value: &Secret,
-    ) -> Result<(Place, bool), DiskError> {
+    ) -> Result<(Place, bool), StoreError> {
         // Every type but the Google client's file is checked to be text; that one is JSON.
         let text = SecretText::new(value.expose_str().unwrap_or_default());
         match target {
-            Target::Secrets => self.files.set(name, text).map(|()| (Place::Secrets, false)),
+            Target::Secrets => {
+                self.files.set(name, text)?;
+                Ok((Place::Secrets, false))
+            }
             Target::GoogleClient => {
-                self.files.set_google_client(&text).map(|()| (Place::GoogleClient, false))
+                self.files.set_google_client(text)?;
+                Ok((Place::GoogleClient, false))
             }
             Target::Tunnel => {
                 let token_sha256 = text.sha256();
@@ -174,7 +199,7 @@ impl Vault {
         &mut self,
         wanted: &BTreeSet<CredentialName>,
         current: Sha256,
-    ) -> Result<bool, DiskError> {
+    ) -> Result<bool, StoreError> {
         let unwanted: Vec<CredentialName> = self
             .records
             .stored()
@@ -228,8 +253,11 @@ impl Vault {
         }
     }
 
-    /// Removes values that no record accounts for.
-    fn scrub(&mut self) -> Result<(), DiskError> {
+    /// Removes values that no record accounts for, once it is known which there are.
+    fn scrub(&mut self) -> Result<(), StoreError> {
+        if !self.files.is_known() {
+            return Ok(());
+        }
         let in_place = |record: &Record| match &record.stored {
             Some(stored) => stored.place == Place::Secrets || record.writing.is_some(),
             None => record.writing.is_some(),
@@ -243,8 +271,8 @@ impl Vault {
     }
 
     /// Looks at the files again: whoever removed a value also took its receipt away.
-    pub(crate) fn refresh(&mut self) -> Result<(), DiskError> {
-        self.files = SecretFiles::open(&self.disk, &self.layout)?;
+    pub(crate) fn refresh(&mut self) -> Result<(), StoreError> {
+        self.files.refresh()?;
         self.scrub()
     }
 
@@ -265,9 +293,6 @@ enum Target {
     GoogleClient,
     Tunnel,
 }
-
-/// The values of `secrets.json`.
-type Values = BTreeMap<CredentialName, SecretText>;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,11 @@
-use std::{collections::BTreeSet, fs, sync::LazyLock};
+use std::{
+    collections::BTreeSet,
+    fs,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use jiff::Timestamp;
 use moorage_wire::{
@@ -7,8 +14,45 @@ use moorage_wire::{
     credential::{Binding, SealedCredential},
 };
 
+use rstest::rstest;
+
 use super::*;
-use crate::disk::crash::disk_that_dies_at;
+use crate::{
+    disk::crash::disk_that_dies_at,
+    settings::OpenClawProgram,
+    worker::{Client, Worker, listen_on},
+};
+
+/// How the vault reaches OpenClaw's files: everything here holds either way.
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    InProcess,
+    Socket,
+}
+
+/// The files of `layout` on `disk`, in this process or behind a worker's socket.
+fn files(way: Way, disk: &Disk, layout: &Layout) -> OpenClaw {
+    static SOCKETS: AtomicUsize = AtomicUsize::new(0);
+    let program = OpenClawProgram { openclaw: "/none".into(), node: None };
+    let address = ([127, 0, 0, 1], 1).into();
+    let worker = Arc::new(Worker::new(disk.clone(), layout.clone(), program, address));
+    if let Way::InProcess = way {
+        return OpenClaw::InProcess(worker);
+    }
+    let number = SOCKETS.fetch_add(1, Ordering::SeqCst);
+    let path = layout.state().join(format!("worker-{number}.sock"));
+    let listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let listener = tokio::net::UnixListener::from_std(listener).unwrap();
+            let client: Client = rustix::process::getuid().as_raw().to_string().parse().unwrap();
+            listen_on(&listener, client, &worker).await;
+        });
+    });
+    OpenClaw::Socket(path)
+}
 
 /// One pair of keys for all tests: making an RSA key is slow.
 static KEYS: LazyLock<Keys> = LazyLock::new(|| {
@@ -22,7 +66,7 @@ static KEYS: LazyLock<Keys> = LazyLock::new(|| {
         bearer_sha256: Sha256::of(b""),
         enrolment_key: EnrolmentKeyText::new("5a".repeat(32)),
     };
-    Keys::load_or_make(&Disk::default(), &layout, &bootstrap).unwrap()
+    Keys::load_or_make(&Disk::default(), &layout, &bootstrap, false).unwrap()
 });
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
@@ -52,8 +96,12 @@ fn server() -> (tempfile::TempDir, Layout) {
     (folder, layout)
 }
 
-fn open(layout: &Layout) -> Vault {
-    Vault::open(&Disk::default(), layout).unwrap()
+fn open(way: Way, layout: &Layout) -> Vault {
+    open_on(way, &Disk::default(), layout).unwrap()
+}
+
+fn open_on(way: Way, disk: &Disk, layout: &Layout) -> Result<Vault, DiskError> {
+    Vault::open(disk, layout, files(way, disk, layout))
 }
 
 fn put(vault: &mut Vault, credential: &str, value: &str) -> Result<Stored, PutError> {
@@ -66,14 +114,16 @@ fn secrets(layout: &Layout) -> serde_json::Value {
         .map_or(serde_json::json!({}), |bytes| serde_json::from_slice(&bytes).unwrap())
 }
 
-#[test]
-fn a_stored_credential_is_in_exactly_one_file_and_its_receipt_is_given_again() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_stored_credential_is_in_exactly_one_file_and_its_receipt_is_given_again(#[case] way: Way) {
     let (folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     let stored = put(&mut vault, "anthropic", FIRST).unwrap();
     assert!(stored.openclaw_secrets_changed);
     stored.receipt.verify(&KEYS.signing.public_key()).unwrap();
-    let again = put(&mut open(&layout), "anthropic", FIRST).unwrap();
+    let again = put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
     assert_eq!(again.receipt, stored.receipt);
     assert!(!again.openclaw_secrets_changed);
     assert_eq!(files_with(folder.path(), FIRST), [layout.secrets()]);
@@ -85,17 +135,21 @@ fn files_with(folder: &std::path::Path, text: &str) -> Vec<std::path::PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files_with(&path, text));
-        } else if String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text) {
+        } else if path.is_file()
+            && String::from_utf8_lossy(&fs::read(&path).unwrap()).contains(text)
+        {
             found.push(path);
         }
     }
     found
 }
 
-#[test]
-fn a_replaced_ciphertext_is_refused_with_its_receipt() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_replaced_ciphertext_is_refused_with_its_receipt(#[case] way: Way) {
     let (folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     let first = put(&mut vault, "anthropic", FIRST).unwrap();
     put(&mut vault, "anthropic", SECOND).unwrap();
     match put(&mut vault, "anthropic", FIRST) {
@@ -107,10 +161,12 @@ fn a_replaced_ciphertext_is_refused_with_its_receipt() {
     assert_eq!(vault.consumed().len(), 2);
 }
 
-#[test]
-fn what_the_desired_state_no_longer_names_is_erased_and_stays_consumed() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn what_the_desired_state_no_longer_names_is_erased_and_stays_consumed(#[case] way: Way) {
     let (folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     put(&mut vault, "anthropic", FIRST).unwrap();
     assert!(vault.erase_all_but(&BTreeSet::new(), Sha256::of(b"document")).unwrap());
     assert!(files_with(folder.path(), FIRST).is_empty());
@@ -118,10 +174,12 @@ fn what_the_desired_state_no_longer_names_is_erased_and_stays_consumed() {
     assert!(matches!(put(&mut vault, "anthropic", FIRST), Err(PutError::AlreadyConsumed(_))));
 }
 
-#[test]
-fn a_credential_that_came_ahead_of_its_document_is_kept() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_credential_that_came_ahead_of_its_document_is_kept(#[case] way: Way) {
     let (_folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     let (old, new) = (Sha256::of(b"old"), Sha256::of(b"new"));
     let sealed = seal("anthropic", CredentialType::AnthropicApiKey, FIRST);
     vault.put(&KEYS, &name("anthropic"), &sealed, Some(old), NOW).unwrap();
@@ -129,10 +187,12 @@ fn a_credential_that_came_ahead_of_its_document_is_kept() {
     assert!(vault.erase_all_but(&BTreeSet::new(), new).unwrap());
 }
 
-#[test]
-fn the_google_client_has_a_file_of_its_own_and_there_is_one() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn the_google_client_has_a_file_of_its_own_and_there_is_one(#[case] way: Way) {
     let (folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     let kind = CredentialType::GoogleOAuthClient;
     vault.put(&KEYS, &name("google"), &seal("google", kind, GOOGLE), None, NOW).unwrap();
     assert_eq!(files_with(folder.path(), "hidden"), [layout.google_client()]);
@@ -142,21 +202,27 @@ fn the_google_client_has_a_file_of_its_own_and_there_is_one() {
     assert!(!layout.google_client().exists(), "the credential is another type now");
 }
 
-#[test]
-fn a_damaged_file_takes_its_receipts_along_and_is_made_anew() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_damaged_file_takes_its_receipts_along_and_is_made_anew(#[case] way: Way) {
     let (_folder, layout) = server();
-    put(&mut open(&layout), "anthropic", FIRST).unwrap();
+    put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
     fs::write(layout.secrets(), b"{\"anthropic\": ").unwrap();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     assert!(vault.receipts().is_empty());
     put(&mut vault, "anthropic", FIRST).unwrap();
     assert_eq!(secrets(&layout)["anthropic"], FIRST);
 }
 
-#[test]
-fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_again() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_again(
+    #[case] way: Way,
+) {
     let (_folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     put(&mut vault, "anthropic", FIRST).unwrap();
     fs::remove_file(layout.secrets()).unwrap();
     vault.refresh().unwrap();
@@ -165,10 +231,14 @@ fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_ag
     assert_eq!(secrets(&layout)["anthropic"], FIRST);
 }
 
-#[test]
-fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refused() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refused(
+    #[case] way: Way,
+) {
     let (_folder, layout) = server();
-    let mut vault = open(&layout);
+    let mut vault = open(way, &layout);
     let kind = CredentialType::AnthropicApiKey;
     let other = vault.put(&KEYS, &name("b"), &seal("a", kind, FIRST), None, NOW);
     assert!(matches!(other, Err(PutError::CannotUnseal(_))));
@@ -180,28 +250,32 @@ fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refu
 }
 
 /// The life of one credential, stopped by a crash anywhere.
-fn live(disk: &Disk, layout: &Layout, given: &mut Vec<Receipt>) -> Result<(), PutError> {
-    let mut vault = Vault::open(disk, layout)?;
+fn live(way: Way, disk: &Disk, layout: &Layout, given: &mut Vec<Receipt>) -> Result<(), PutError> {
+    let mut vault = open_on(way, disk, layout).map_err(StoreError::from)?;
     given.push(put(&mut vault, "anthropic", FIRST)?.receipt);
     given.push(put(&mut vault, "anthropic", SECOND)?.receipt);
     vault.erase_all_but(&BTreeSet::new(), Sha256::of(b"document"))?;
     Ok(())
 }
 
-#[test]
-fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_repeating() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_repeating(
+    #[case] way: Way,
+) {
     for at in 0.. {
         let (folder, layout) = server();
         let (disk, crashed) = disk_that_dies_at(at);
         let mut given = Vec::new();
-        let lived = live(&disk, &layout, &mut given);
+        let lived = live(way, &disk, &layout, &mut given);
         if !crashed() {
             lived.unwrap();
             assert!(at > 25, "only {at} steps were tried");
             break;
         }
         disk_sweep(&layout);
-        let mut vault = open(&layout);
+        let mut vault = open(way, &layout);
         for receipt in vault.receipts() {
             assert!(secrets(&layout)["anthropic"].is_string(), "step {at}: {receipt:?}");
         }
@@ -225,16 +299,18 @@ fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_re
     }
 }
 
-#[test]
-fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value() {
+#[rstest]
+#[case(Way::InProcess)]
+#[case(Way::Socket)]
+fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value(#[case] way: Way) {
     for at in 0..30 {
         let (_folder, layout) = server();
-        put(&mut open(&layout), "anthropic", FIRST).unwrap();
+        put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
         let (disk, crashed) = disk_that_dies_at(at);
         let rotated =
-            Vault::open(&disk, &layout).map(|mut vault| put(&mut vault, "anthropic", SECOND));
+            open_on(way, &disk, &layout).map(|mut vault| put(&mut vault, "anthropic", SECOND));
         disk_sweep(&layout);
-        let mut vault = open(&layout);
+        let mut vault = open(way, &layout);
         match put(&mut vault, "anthropic", FIRST) {
             Ok(_) => assert_eq!(secrets(&layout)["anthropic"], FIRST, "step {at}"),
             Err(PutError::AlreadyConsumed(_)) => {
@@ -253,4 +329,22 @@ fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value() {
 fn disk_sweep(layout: &Layout) {
     Disk::default().sweep(&layout.state()).unwrap();
     Disk::default().sweep(&layout.credentials()).unwrap();
+}
+
+#[test]
+fn without_a_worker_the_records_are_believed_but_nothing_new_is_stored_or_promised() {
+    let (_folder, layout) = server();
+    let receipt = put(&mut open(Way::InProcess, &layout), "anthropic", FIRST).unwrap().receipt;
+    let absent = OpenClaw::Socket(layout.state().join("nobody.sock"));
+    let mut vault = Vault::open(&Disk::default(), &layout, absent).unwrap();
+    assert_eq!(vault.receipts(), [receipt]);
+    for value in [FIRST, SECOND] {
+        let refused = put(&mut vault, "anthropic", value);
+        assert!(matches!(refused, Err(PutError::Store(StoreError::Worker(_)))), "{refused:?}");
+    }
+    assert!(vault.refresh().is_err());
+    let token = "tunnel-token-0123456789";
+    let sealed = seal(TUNNEL_TOKEN, CredentialType::TunnelToken, token);
+    let stored = vault.put(&KEYS, &name(TUNNEL_TOKEN), &sealed, None, NOW).unwrap();
+    assert!(stored.tunnel_changed, "the tunnel does not depend on the worker");
 }

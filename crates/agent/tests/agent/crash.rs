@@ -29,7 +29,7 @@ const TUNNEL: &str = "crash-tunnel-token-hidden-0123456789";
 const KIND: CredentialType = CredentialType::AnthropicApiKey;
 
 /// A disk that is dead from step `at` on, and says so.
-fn disk_that_dies_at(at: usize) -> (Disk, Arc<Notify>) {
+pub(crate) fn disk_that_dies_at(at: usize) -> (Disk, Arc<Notify>) {
     let (steps, died) = (AtomicUsize::new(0), Arc::new(Notify::new()));
     let notify = Arc::clone(&died);
     let disk = Disk::with_failpoint(Arc::new(move |_, _| {

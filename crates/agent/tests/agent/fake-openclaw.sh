@@ -12,7 +12,13 @@ case "$*" in
     fi
     printf '{"valid":true,"issues":[]}\n'
     ;;
-"secrets reload") echo reload >>"$OPENCLAW_STATE_DIR/calls" ;;
+"secrets reload --json") echo reload >>"$OPENCLAW_STATE_DIR/calls" ;;
+"backup create --verify --json --output "*)
+    echo backup >>"$OPENCLAW_STATE_DIR/calls"
+    archive="$6/$$.tar.gz"
+    : >"$archive"
+    printf '{"archivePath":"%s","verified":true}\n' "$archive"
+    ;;
 "--version") echo "OpenClaw 2026.9.6 (abcdef)" ;;
 *) exit 64 ;;
 esac

@@ -9,5 +9,7 @@ mod enrolment;
 mod gates;
 mod operator;
 mod process;
+mod programs;
+mod real;
 mod tunnel;
 mod world;

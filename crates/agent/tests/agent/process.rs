@@ -16,8 +16,7 @@ use crate::world::{World, eventually};
 
 fn serve(world: &World) -> Child {
     Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
-        .arg("serve")
-        .arg("--root")
+        .args(["serve", "--programs", "external", "--root"])
         .arg(world.root())
         .stderr(Stdio::null())
         .kill_on_drop(true)
@@ -50,6 +49,45 @@ async fn a_killed_agent_starts_again_on_its_old_socket_and_ends_cleanly_when_tol
     let pid = Pid::from_raw(second.id().unwrap().try_into().unwrap()).unwrap();
     kill_process(pid, Signal::TERM).unwrap();
     assert!(second.wait().await.unwrap().success());
+}
+
+/// Resident memory of a process that is not shared with the file of its program, in KiB.
+fn anonymous_memory(process: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_flat_under_a_thousand_wrong_tokens_from_many_addresses() {
+    const MOST_GROWTH: u64 = 2048;
+    let world = World::new().await;
+    let socket = world.layout.agent_socket();
+    let agent = serve(&world);
+    eventually("the agent answers", || healthz(&socket)).await;
+    let knock = async |number: u32| {
+        let stream = UnixStream::connect(&socket).await.unwrap();
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let address = std::net::Ipv4Addr::from(0xc633_6400 + number % 50);
+        let request = http::Request::get("/v1/report")
+            .header("authorization", format!("Bearer wrong-{number}"))
+            .header("cf-connecting-ip", address.to_string());
+        let request = request.body(Empty::<Bytes>::new()).unwrap();
+        let status = sender.send_request(request).await.unwrap().status();
+        connection.abort();
+        status
+    };
+    // What is allocated once, whatever comes.
+    assert_eq!(knock(0).await, StatusCode::UNAUTHORIZED);
+    let before = anonymous_memory(agent.id().unwrap());
+    let mut locked_out = 0;
+    for number in 0..1000 {
+        locked_out += u32::from(knock(number).await == StatusCode::TOO_MANY_REQUESTS);
+    }
+    assert!(locked_out > 400, "only {locked_out} were locked out");
+    let after = anonymous_memory(agent.id().unwrap());
+    assert!(after < before + MOST_GROWTH, "{before} KiB became {after} KiB");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,7 +1,7 @@
 //! A server in a temporary folder: what user-data left, an installer, a gateway and a cloudflared.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs, io,
     net::SocketAddr,
     path::PathBuf,
@@ -11,10 +11,13 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use moorage_agent::{
-    Agent, Disk, Layout, Listen, Settings, Timing,
-    installer::protocol::{Answer, Reason, Request, Unit},
+    Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing,
+    installer::protocol::{
+        Answer, ArtifactKind, FailedAgent, InstalledArtifact, Inventory, Reason, Request, Unit,
+    },
+    worker,
 };
-use moorage_wire::bootstrap::Bootstrap;
+use moorage_wire::{DesiredState, Sha256, bootstrap::Bootstrap, desired::Artifact};
 use serde_json::Value;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -36,12 +39,32 @@ pub(crate) struct Machine {
     pub(crate) token_file: String,
     pub(crate) token_running: String,
     pub(crate) token_accepted: String,
+    /// What the installer has, and what it was asked to make current, in order.
+    pub(crate) installed: Vec<InstalledArtifact>,
+    pub(crate) activated: Vec<(ArtifactKind, Sha256)>,
+    pub(crate) failed_agents: Vec<FailedAgent>,
+    pub(crate) agents_asked_for: Vec<Sha256>,
+    /// Files of the artifact server by name; without any it answers 503.
+    pub(crate) files: HashMap<String, Vec<u8>>,
+    /// Versions that do not work.
+    pub(crate) broken: HashSet<Sha256>,
+    /// Whether OpenClaw came up.
+    pub(crate) healthy: bool,
+}
+
+impl Machine {
+    pub(crate) fn active(&self, kind: ArtifactKind) -> Option<Sha256> {
+        let mut all = self.installed.iter();
+        all.find(|one| one.kind == kind && one.active).map(|one| one.sha256)
+    }
 }
 
 pub(crate) struct World {
     pub(crate) layout: Layout,
     pub(crate) settings: Settings,
     pub(crate) machine: Arc<Mutex<Machine>>,
+    /// Where artifacts are, in managed worlds.
+    pub(crate) artifacts: String,
     /// Stops the stand-ins when dropped.
     tasks: JoinSet<()>,
     folder: tempfile::TempDir,
@@ -81,6 +104,7 @@ impl World {
         fs::write(layout.tunnel_token(), format!("{FIRST_TUNNEL_TOKEN}\n")).unwrap();
         let machine = Arc::new(Mutex::new(Machine {
             running: HashMap::from([(Unit::Cloudflared, true)]),
+            token_file: FIRST_TUNNEL_TOKEN.to_owned(),
             token_running: FIRST_TUNNEL_TOKEN.to_owned(),
             token_accepted: FIRST_TUNNEL_TOKEN.to_owned(),
             ..Machine::default()
@@ -89,12 +113,58 @@ impl World {
         settings.gateway = serve(&mut tasks, gateway(Arc::clone(&machine))).await;
         settings.cloudflared_metrics = serve(&mut tasks, metrics(Arc::clone(&machine))).await;
         settings.listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
-        settings.openclaw_bin =
-            PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agent/fake-openclaw.sh"));
+        settings.programs = Programs::External;
+        let fake = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/agent/fake-openclaw.sh");
+        settings.openclaw = OpenClawProgram { openclaw: PathBuf::from(fake), node: None };
         settings.timing = quick();
-        let mut world = Self { layout, settings, machine, tasks, folder };
+        let artifacts = String::new();
+        let mut world = Self { layout, settings, machine, artifacts, tasks, folder };
         world.start_installer();
         world
+    }
+
+    /// A server on which the agent installs programs and leaves OpenClaw's files to a worker.
+    pub(crate) async fn managed() -> Self {
+        let mut world = Self::new().await;
+        let address = serve(&mut world.tasks, artifacts(Arc::clone(&world.machine))).await;
+        world.artifacts = format!("http://{address}");
+        let socket = world.layout.worker_socket();
+        world.settings.programs = Programs::Managed { worker_socket: socket.clone() };
+        let (layout, program) = (world.layout.clone(), world.settings.openclaw.clone());
+        let gateway = world.settings.gateway;
+        let client = rustix::process::getuid().as_raw().to_string().parse().unwrap();
+        world.tasks.spawn(async move {
+            worker::serve(&Listen::Unix(socket), client, layout, program, gateway).await.unwrap();
+        });
+        // What user-data and the first boot brought.
+        world.machine(|machine| {
+            for kind in [ArtifactKind::Cloudflared, ArtifactKind::Agent] {
+                let sha256 = Sha256::of(format!("{}-1", kind.folder()).as_bytes());
+                machine.installed.push(InstalledArtifact { kind, sha256, active: true });
+            }
+        });
+        world
+    }
+
+    /// A document with these versions of OpenClaw, cloudflared and the agent, all of them published.
+    pub(crate) fn release(&self, config: Value, versions: [u32; 3]) -> DesiredState {
+        let mut document = crate::operator::desired(config, &[]);
+        let artifact = |name: &str, version: u32| {
+            let bytes = format!("{name}-{version}").into_bytes();
+            let artifact = Artifact {
+                version: format!("2026.9.{version}"),
+                url: format!("{}/{name}-{version}", self.artifacts),
+                sha256: Sha256::of(&bytes),
+                size: bytes.len() as u64,
+            };
+            self.machine(|machine| machine.files.insert(format!("{name}-{version}"), bytes));
+            artifact
+        };
+        document.artifacts.openclaw = artifact("openclaw", versions[0]);
+        document.artifacts.node = artifact("node", 1);
+        document.artifacts.cloudflared = artifact("cloudflared", versions[1]);
+        document.artifacts.agent = artifact("agent", versions[2]);
+        document
     }
 
     pub(crate) fn start_installer(&mut self) {
@@ -149,6 +219,10 @@ fn quick() -> Timing {
         health_deadline: Duration::from_secs(5),
         reconcile_interval: milliseconds(200),
         retry_after_failure: milliseconds(20),
+        reload_patience: milliseconds(100),
+        fetch_retry: (milliseconds(20), milliseconds(100)),
+        repair_interval: milliseconds(300),
+        connect_deadline: Duration::from_secs(2),
         health_poll: milliseconds(20),
         tunnel_poll: milliseconds(50),
         rotation_poll: milliseconds(20),
@@ -177,7 +251,7 @@ fn gateway(machine: Shared) -> Router {
     async fn started(State(machine): State<Shared>) -> StatusCode {
         let machine = machine.lock().unwrap();
         let running = machine.running.get(&Unit::Openclaw) == Some(&true);
-        code(running && machine.openclaw_config.get("fakeUnhealthy").is_none())
+        code(running && machine.healthy)
     }
     async fn ready(State(machine): State<Shared>) -> StatusCode {
         code(machine.lock().unwrap().openclaw_config.get("fakeDegraded").is_none())
@@ -189,11 +263,28 @@ fn gateway(machine: Shared) -> Router {
         .with_state(machine)
 }
 
+fn artifacts(machine: Shared) -> Router {
+    async fn file(
+        State(machine): State<Shared>,
+        axum::extract::Path(name): axum::extract::Path<String>,
+    ) -> Result<Vec<u8>, StatusCode> {
+        let machine = machine.lock().unwrap();
+        if machine.files.is_empty() {
+            return Err(StatusCode::SERVICE_UNAVAILABLE);
+        }
+        machine.files.get(&name).cloned().ok_or(StatusCode::NOT_FOUND)
+    }
+    Router::new().route("/{name}", get(file)).with_state(machine)
+}
+
 fn metrics(machine: Shared) -> Router {
     async fn ready(State(machine): State<Shared>) -> StatusCode {
         let machine = machine.lock().unwrap();
         let running = machine.running.get(&Unit::Cloudflared) == Some(&true);
-        code(running && machine.token_running == machine.token_accepted)
+        let works = machine
+            .active(ArtifactKind::Cloudflared)
+            .is_none_or(|version| !machine.broken.contains(&version));
+        code(running && works && machine.token_running == machine.token_accepted)
     }
     Router::new().route("/ready", get(ready)).with_state(machine)
 }
@@ -226,15 +317,66 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
                 Unit::Openclaw => {
                     let bytes = fs::read(layout.openclaw_config()).unwrap();
                     machine.openclaw_config = serde_json::from_slice(&bytes).unwrap();
+                    let data = migrate(machine, layout);
+                    machine.healthy =
+                        data && machine.openclaw_config.get("fakeUnhealthy").is_none();
                 }
                 Unit::Cloudflared => machine.token_running = machine.token_file.clone(),
                 Unit::Agent => {}
             }
         }
         Request::WriteTunnelToken { token } => machine.token_file = token,
-        other => return Answer::failed(Reason::Refused, format!("not played here: {other:?}")),
+        Request::Installed => {
+            return Answer::Installed(Inventory {
+                artifacts: machine.installed.clone(),
+                agent_update: None,
+                failed_agents: machine.failed_agents.clone(),
+            });
+        }
+        Request::Install { order, kind, file } => {
+            let order = order.verify(&bootstrap()).unwrap();
+            let sha256 = kind.of(&order.artifacts).sha256;
+            if Sha256::of(&fs::read(file).unwrap()) != sha256 {
+                return Answer::failed(Reason::WrongBytes, "other bytes");
+            }
+            machine.installed.push(InstalledArtifact { kind, sha256, active: false });
+        }
+        Request::Activate { kind, sha256 } => {
+            let mut found = false;
+            for one in machine.installed.iter_mut().filter(|one| one.kind == kind) {
+                one.active = one.sha256 == sha256;
+                found |= one.active;
+            }
+            assert!(found, "{kind:?} {sha256} is not installed");
+            machine.activated.push((kind, sha256));
+        }
+        Request::UpdateAgent { order, file } => {
+            let order = order.verify(&bootstrap()).unwrap();
+            assert_eq!(Sha256::of(&fs::read(file).unwrap()), order.artifacts.agent.sha256);
+            machine.agents_asked_for.push(order.artifacts.agent.sha256);
+        }
+        Request::ConfirmAgent => {}
+        other @ (Request::PowerOff | Request::Reboot) => {
+            return Answer::failed(Reason::Refused, format!("not played here: {other:?}"));
+        }
     }
     Answer::Done
+}
+
+/// Plays what an OpenClaw does with its data: a newer one migrates it, an older one cannot read what
+/// a newer one has migrated, a broken one ruins it. Whether it works.
+fn migrate(machine: &Machine, layout: &Layout) -> bool {
+    let Some(version) = machine.active(ArtifactKind::Openclaw) else { return true };
+    let installed = machine.installed.iter().filter(|one| one.kind == ArtifactKind::Openclaw);
+    let age = |version: &str| installed.clone().position(|one| one.sha256.to_string() == version);
+    let path = layout.openclaw_state().join("data");
+    let data = fs::read_to_string(&path).unwrap_or_default();
+    let (data_age, own_age) = (age(&data), age(&version.to_string()));
+    if !data.is_empty() && data_age > own_age {
+        return false;
+    }
+    fs::write(path, version.to_string()).unwrap();
+    !machine.broken.contains(&version)
 }
 
 /// Waits until `look` sees something.

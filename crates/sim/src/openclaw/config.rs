@@ -32,6 +32,13 @@ impl Config {
         &self.value
     }
 
+    /// Names exactly this configuration.
+    pub(super) fn revision(&self) -> String {
+        let text = self.value.to_string();
+        let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, text.as_bytes());
+        format!("sha256:{}", crate::ids::hex(digest.as_ref()))
+    }
+
     /// How visitors prove who they are.
     pub(super) fn auth_mode(&self) -> &str {
         self.value.pointer("/gateway/auth/mode").and_then(Value::as_str).unwrap_or("token")

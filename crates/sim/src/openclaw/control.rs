@@ -18,12 +18,24 @@ const SOCKET: &str = "stand-in.sock";
 /// How long the gateway may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// What a client sends.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Call {
+    /// The gateway's token, as the client's configuration has it.
+    pub(super) token: Option<String>,
+    /// What to do.
+    pub(super) command: Command,
+}
+
 /// What the gateway can be asked.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "command")]
 pub(super) enum Command {
     /// Read all secrets again.
     ReloadSecrets,
+    /// Which configuration is on disk, and which is in use.
+    GetConfig,
     /// Pending and paired devices.
     ListDevices,
     /// Let a pending device in.
@@ -56,7 +68,7 @@ pub(super) fn bind(state_dir: &Path) -> io::Result<UnixListener> {
 }
 
 /// Answers whoever connects, until it is dropped.
-pub(super) async fn serve(listener: UnixListener, mut perform: impl FnMut(Command) -> Answer) {
+pub(super) async fn serve(listener: UnixListener, mut perform: impl FnMut(Call) -> Answer) {
     loop {
         let Ok((stream, _)) = listener.accept().await else {
             tokio::time::sleep(Duration::from_millis(50)).await;
@@ -64,8 +76,8 @@ pub(super) async fn serve(listener: UnixListener, mut perform: impl FnMut(Comman
         };
         let mut stream = BufReader::new(stream);
         let exchange = async {
-            let command = read_line(&mut stream).await?;
-            write_line(&mut stream, &perform(command)).await
+            let call = read_line(&mut stream).await?;
+            write_line(&mut stream, &perform(call)).await
         };
         // One client at a time; one that says nothing does not hold up the next for long.
         if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), exchange).await {
@@ -75,12 +87,12 @@ pub(super) async fn serve(listener: UnixListener, mut perform: impl FnMut(Comman
 }
 
 /// Asks the gateway whose state folder this is. The working folder becomes the state folder.
-pub(super) async fn ask(state_dir: &Path, command: &Command) -> io::Result<Value> {
+pub(super) async fn ask(state_dir: &Path, call: &Call) -> io::Result<Value> {
     let exchange = async {
         std::env::set_current_dir(state_dir)?;
         let stream = UnixStream::connect(SOCKET).await?;
         let mut stream = BufReader::new(stream);
-        write_line(&mut stream, command).await?;
+        write_line(&mut stream, call).await?;
         read_line::<Answer, _>(&mut stream).await
     };
     let unreachable = |why: String| {

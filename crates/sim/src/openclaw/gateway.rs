@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::config::Config;
-use super::control::{self, Answer, Command};
+use super::control::{self, Answer, Call, Command};
 use super::devices::Devices;
 use super::secrets::{SecretError, Secrets};
 use super::{CONFIGURATION_ERROR, Places, TITLE, VERSION};
@@ -38,6 +38,25 @@ pub(super) struct GatewayOptions {
     /// How long to take until started, in milliseconds
     #[arg(long, env = "OPENCLAW_STAND_IN_START_MS", default_value_t = 200)]
     start_ms: u64,
+    #[command(subcommand)]
+    pub(super) verb: Option<GatewayVerb>,
+}
+
+/// What else `gateway` can do.
+#[derive(Debug, Clone, clap::Subcommand)]
+pub(super) enum GatewayVerb {
+    /// Ask the running gateway
+    Call {
+        /// Only `config.get` is known
+        #[arg(value_parser = ["config.get"])]
+        method: String,
+        /// Ignored
+        #[arg(long)]
+        params: Option<String>,
+        /// Answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// A running gateway.
@@ -112,7 +131,7 @@ async fn serve(
     tokio::select! {
         served = async { axum::serve(listener, app).await } => served?,
         () = starting => {}
-        () = control::serve(control, |command| gateway.perform(command)) => {}
+        () = control::serve(control, |call| gateway.answer(call)) => {}
         () = gateway.watch_config() => {}
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -130,6 +149,20 @@ fn resolve(config: &Config) -> Result<Secrets, Box<dyn std::error::Error>> {
 }
 
 impl Gateway {
+    /// As the real one: the command line has to show the token like everybody else, so that one whose
+    /// configuration has another than the running gateway is refused.
+    fn answer(&self, call: Call) -> Answer {
+        let wanted = {
+            let held = lock(&self.held);
+            let wanted = held.secrets.get("gateway.auth.token").map(str::to_owned);
+            wanted.filter(|_| held.config.auth_mode() == "token")
+        };
+        if wanted.is_some() && wanted != call.token {
+            return Answer::Failed("unauthorized: gateway token mismatch".to_owned());
+        }
+        self.perform(call.command)
+    }
+
     fn perform(&self, command: Command) -> Answer {
         match command {
             Command::ReloadSecrets => match self.reload_secrets() {
@@ -139,6 +172,11 @@ impl Gateway {
                     Answer::Failed(format!("secrets not reloaded, the old stay in use: {error}"))
                 }
             },
+            Command::GetConfig => {
+                let on_disk = Config::load(&self.config_path).ok().map(|config| config.revision());
+                let in_use = lock(&self.held).config.revision();
+                Answer::Done(json!({"configRevisionHash": on_disk, "appliedConfigHash": in_use}))
+            }
             Command::ListDevices => Answer::Done(json!(&*lock(&self.devices))),
             Command::ApproveDevice { request_id } => match lock(&self.devices).approve(&request_id)
             {
@@ -218,6 +256,7 @@ fn router(gateway: Arc<Gateway>) -> Router {
     let guarded = Router::new()
         .route("/api/whoami", get(whoami))
         .route("/api/devices/request", post(request_pairing))
+        .route("/tools/invoke", post(invoke_tool))
         .layer(middleware::from_fn_with_state(gateway.clone(), require_auth));
     let visited = Router::new()
         .route("/ws", any(echo))
@@ -305,6 +344,12 @@ async fn request_pairing(State(gateway): State<Arc<Gateway>>) -> Response {
             refuse(StatusCode::INTERNAL_SERVER_ERROR, "internal")
         }
     }
+}
+
+/// There are no tools: what a request without a name gets.
+async fn invoke_tool() -> Response {
+    let error = json!({"type": "invalid_request", "message": "tools.invoke requires name"});
+    (StatusCode::BAD_REQUEST, Json(json!({"ok": false, "error": error}))).into_response()
 }
 
 /// The single page that every unknown path gets.

@@ -35,6 +35,8 @@ struct ServeOptions {
     #[arg(long)]
     installer_socket: PathBuf,
     #[arg(long)]
+    programs: String,
+    #[arg(long)]
     openclaw_bin: PathBuf,
 }
 

@@ -234,6 +234,8 @@ impl Machine {
                     ("--gateway", text(gateway)),
                     ("--cloudflared-metrics", text(metrics)),
                     ("--installer-socket", layout.installer_socket().into()),
+                    // Everything is there, and there is one user.
+                    ("--programs", text("external".to_owned())),
                     ("--openclaw-bin", layout.openclaw_program().into()),
                 ]),
                 Vec::new(),

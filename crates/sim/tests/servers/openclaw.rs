@@ -162,7 +162,15 @@ async fn a_changed_secret_counts_only_after_a_reload() {
     assert_eq!((home.whoami("old-token").await, home.whoami("wrong").await), (200, 401));
     home.secrets(&json!({"gateway": "new-token", "telegram": "1:t"}), 0o600);
     assert_eq!((home.whoami("old-token").await, home.whoami("new-token").await), (200, 401));
-    assert!(home.run(&["secrets", "reload"]).await.status.success());
+    // The command line shows the new token, which the gateway does not know yet.
+    assert!(!home.run(&["secrets", "reload"]).await.status.success());
+    let client = json!({
+        "gateway": {"mode": "local", "auth": {"mode": "token", "token": {"source": "env", "provider": "default", "id": "SHOWN"}}},
+    });
+    std::fs::write(home.path("client.json"), client.to_string()).unwrap();
+    let mut reload = home.command(&["secrets", "reload"]);
+    reload.env("OPENCLAW_CONFIG_PATH", home.path("client.json")).env("SHOWN", "old-token");
+    assert!(reload.output().await.unwrap().status.success());
     assert_eq!((home.whoami("old-token").await, home.whoami("new-token").await), (401, 200));
     // A reload that fails leaves what worked.
     home.secrets(&json!({"gateway": "newest"}), 0o644);
@@ -230,6 +238,64 @@ async fn a_browser_is_paired_when_it_is_approved_on_the_host() {
         (now["pending"].as_array().unwrap().len(), &now["paired"][0]["requestId"]),
         (0, &json!(id))
     );
+}
+
+#[tokio::test]
+async fn a_running_gateway_says_which_configuration_it_uses() {
+    let home = Home::new();
+    let _gateway = home.gateway().await;
+    let hashes = async || -> Value {
+        let call = ["gateway", "call", "config.get", "--params", "{}", "--json"];
+        serde_json::from_slice(&home.run(&call).await.stdout).unwrap()
+    };
+    let before = hashes().await;
+    assert_eq!(before["configRevisionHash"], before["appliedConfigHash"]);
+    let mut config = home.usual();
+    config["agents"]["defaults"]["model"]["primary"] = json!("anthropic/other");
+    home.config(&config);
+    eventually("the new configuration", async || {
+        let now = hashes().await;
+        let applied = now["configRevisionHash"] == now["appliedConfigHash"];
+        (applied && now["appliedConfigHash"] != before["appliedConfigHash"]).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn plugins_are_installed_listed_and_removed_and_switched_in_the_configuration() {
+    let home = Home::new();
+    let install = |spec: &'static str| {
+        ["plugins", "install", spec, "--pin", "--force", "--accept-capabilities"]
+    };
+    assert!(home.run(&install("npm:@openclaw/zalo@1.2.3")).await.status.success());
+    assert!(!home.run(&install("npm:unpublished@1.0.0")).await.status.success());
+    let list: Value =
+        serde_json::from_slice(&home.run(&["plugins", "list", "--json"]).await.stdout).unwrap();
+    assert_eq!(
+        (&list["plugins"][0]["id"], &list["plugins"][0]["version"]),
+        (&json!("zalo"), &json!("1.2.3"))
+    );
+    let entry = || -> Value {
+        let text = std::fs::read(home.path("openclaw.json")).unwrap();
+        serde_json::from_slice::<Value>(&text).unwrap()["plugins"]["entries"]["zalo"].clone()
+    };
+    assert_eq!(entry(), json!({"enabled": true}));
+    assert!(home.run(&["plugins", "uninstall", "zalo", "--force"]).await.status.success());
+    assert_eq!(entry(), json!({"enabled": false}));
+}
+
+#[tokio::test]
+async fn a_backup_goes_anywhere_but_into_what_it_backs_up() {
+    let home = Home::new();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let create = async |folder: &std::path::Path| {
+        let folder = folder.to_str().unwrap();
+        home.run(&["backup", "create", "--verify", "--json", "--output", folder]).await
+    };
+    assert!(!create(home.folder.path()).await.status.success());
+    let made: Value = serde_json::from_slice(&create(elsewhere.path()).await.stdout).unwrap();
+    assert_eq!(made["verified"], true);
+    assert!(std::path::Path::new(made["archivePath"].as_str().unwrap()).is_file());
 }
 
 #[tokio::test]

@@ -1,0 +1,105 @@
+//! Another version of cloudflared in place of one that is connected. Nobody can reach the server
+//! without it, so the old one comes back by itself when the new one does not connect, whatever died
+//! in between.
+
+use std::{sync::Arc, time::Instant};
+
+use jiff::Timestamp;
+use moorage_wire::{
+    Sha256,
+    report::{FailureReason, ProgramKind, Rollback},
+};
+use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
+
+use super::{Failure, Trouble, programs, refuse, update::note_rollback};
+use crate::{
+    connector::is_connected,
+    core::{Core, blocking},
+    desired::Document,
+    installer::protocol::{ArtifactKind, Request, Unit},
+};
+
+const KIND: ArtifactKind = ArtifactKind::Cloudflared;
+
+/// A version that is being tried.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Trial {
+    /// The document that asks for it.
+    document: Sha256,
+    version: String,
+    to: Sha256,
+    from: Option<Sha256>,
+}
+
+/// Tries the version that the document pins, if it is another one.
+pub(super) async fn update(core: &Arc<Core>, document: &Document) -> Result<(), Trouble> {
+    let artifact = KIND.of(&document.state.artifacts);
+    let from = core.installer.inventory().await?.active(KIND);
+    if from == Some(artifact.sha256) {
+        return Ok(());
+    }
+    if let Some(failure) = programs::provide(core, document, KIND).await? {
+        return refuse(core, document.digest, failure).await;
+    }
+    let rotating = blocking(core, |core| core.vault().tunnel().is_rotating()).await;
+    if rotating || !is_connected(core).await {
+        // Whether the new version works could not be told.
+        let message =
+            "cloudflared is updated once it is connected and its token is not being changed";
+        return Err(Trouble::Other(message.to_owned()));
+    }
+    let trial = Trial {
+        document: document.digest,
+        version: artifact.version.clone(),
+        to: artifact.sha256,
+        from,
+    };
+    blocking(core, move |core| {
+        core.disk.write_json(&core.settings.layout.connector_update(), &trial)
+    })
+    .await?;
+    settle(core).await
+}
+
+/// Ends the trial that is under way, if there is one.
+pub(super) async fn settle(core: &Arc<Core>) -> Result<(), Trouble> {
+    let path = core.settings.layout.connector_update();
+    let Some(trial) = core.disk.read_json::<Trial>(&path)? else { return Ok(()) };
+    run(core, trial.to).await?;
+    if !connects(core).await {
+        let seconds = core.settings.timing.connect_deadline.as_secs();
+        let message = format!("cloudflared {} did not connect within {seconds} s", trial.version);
+        if let Some(from) = trial.from {
+            run(core, from).await?;
+        }
+        let rollback = Rollback {
+            what: ProgramKind::Cloudflared,
+            from: trial.to,
+            to: trial.from,
+            reason: message.clone(),
+            at: Timestamp::now(),
+        };
+        note_rollback(core, rollback).await?;
+        refuse(core, trial.document, Failure::new(FailureReason::Unhealthy, message)).await?;
+    }
+    Ok(blocking(core, move |core| core.disk.remove(&path)).await?)
+}
+
+async fn run(core: &Core, sha256: Sha256) -> Result<(), Trouble> {
+    core.installer.activate(KIND, sha256).await?;
+    Ok(core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?)
+}
+
+async fn connects(core: &Core) -> bool {
+    let timing = &core.settings.timing;
+    let begin = Instant::now();
+    while begin.elapsed() < timing.connect_deadline {
+        if is_connected(core).await {
+            return true;
+        }
+        sleep(timing.health_poll).await;
+    }
+    false
+}

@@ -1,0 +1,338 @@
+//! The loop that makes the server what the desired state says. Every pass begins from what is on
+//! disk and what runs, so it does not matter where the last one was stopped. Here it is decided what
+//! comes when; how is in the modules below.
+
+mod connector;
+mod openclaw;
+mod programs;
+mod update;
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use aws_lc_rs::rand;
+use jiff::Timestamp;
+use moorage_wire::{
+    Sha256,
+    report::{FailedDigest, FailureReason},
+};
+use thiserror::Error;
+use tokio::time::timeout;
+
+use crate::{
+    artifacts::fetch::FetchError,
+    core::{Core, blocking},
+    desired::{Document, LastGood, Pair, Standing},
+    disk::DiskError,
+    installer::client::InstallerError,
+    openclaw::config,
+    vault::StoreError,
+    worker::{WorkerError, protocol::Validation},
+};
+
+use self::openclaw::{Gate, wait_for_health};
+
+/// What keeps a pass from its end; it is tried again.
+#[derive(Debug, Error)]
+pub(crate) enum Trouble {
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    #[error(transparent)]
+    Installer(#[from] InstallerError),
+    #[error(transparent)]
+    Worker(#[from] WorkerError),
+    #[error("an integration cannot be installed: {0}")]
+    Integration(WorkerError),
+    #[error(transparent)]
+    Fetch(FetchError),
+    /// Something came up while a download was under way, which goes on later.
+    #[error("there is something else to do first")]
+    Interrupted,
+    #[error("{0}")]
+    Other(String),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Disk(error) => Self::Disk(error),
+            StoreError::Worker(error) => Self::Worker(error),
+        }
+    }
+}
+
+impl Trouble {
+    fn reason(&self) -> FailureReason {
+        match self {
+            Self::Integration(_) => FailureReason::Integration,
+            Self::Fetch(_) => FailureReason::Artifact,
+            _ => FailureReason::System,
+        }
+    }
+
+    /// Whether somebody else's server is asked again: then rather rarely.
+    fn is_remote(&self) -> bool {
+        matches!(self, Self::Integration(_) | Self::Fetch(_))
+    }
+}
+
+/// Why a document does not work. It is not tried again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Failure {
+    reason: FailureReason,
+    message: String,
+    #[serde(default)]
+    path: Option<String>,
+}
+
+impl Failure {
+    fn new(reason: FailureReason, message: String) -> Self {
+        Self { reason, message, path: None }
+    }
+
+    fn rejected(path: Option<String>) -> Self {
+        let at = path.as_deref().map_or(String::new(), |path| format!(" at {path}"));
+        let message = format!("OpenClaw rejects the configuration{at}");
+        Self { reason: FailureReason::InvalidConfig, message, path }
+    }
+
+    fn unhealthy(core: &Core) -> Self {
+        let seconds = core.settings.timing.health_deadline.as_secs();
+        let message = format!("OpenClaw did not start within {seconds} s");
+        Self::new(FailureReason::Unhealthy, message)
+    }
+}
+
+/// Converges until the agent ends.
+pub(crate) async fn run(core: Arc<Core>) {
+    let mut waits = Waits::new(&core);
+    if let Err(trouble) = update::clean_up(&core).await {
+        tracing::warn!(error = %trouble, "the data of an old update is not removed");
+    }
+    loop {
+        let outcome = pass(&core).await;
+        if matches!(outcome, Err(Trouble::Interrupted)) {
+            continue;
+        }
+        let unfinished = outcome.is_err() || core.secrets_changed.load(Ordering::SeqCst);
+        let pause = match &outcome {
+            Err(trouble) if trouble.is_remote() => waits.remote(),
+            _ if unfinished => waits.local(),
+            _ => waits.reset(),
+        };
+        if let Err(trouble) = &outcome {
+            tracing::warn!(error = %trouble, "cannot converge yet, trying again in {pause:?}");
+        }
+        let trouble = outcome.err().map(|trouble| (trouble.reason(), trouble.to_string()));
+        core.desired().set_trouble(trouble, Timestamp::now());
+        // A new document, or the end of the pause.
+        let _ = timeout(pause, core.wake_reconcile.notified()).await;
+    }
+}
+
+/// How long to wait before the next pass.
+struct Waits {
+    interval: Duration,
+    first: (Duration, Duration),
+    longest_remote: Duration,
+    next: (Duration, Duration),
+}
+
+impl Waits {
+    fn new(core: &Core) -> Self {
+        let timing = &core.settings.timing;
+        let first = (timing.retry_after_failure, timing.fetch_retry.0);
+        let longest_remote = timing.fetch_retry.1;
+        Self { interval: timing.reconcile_interval, first, longest_remote, next: first }
+    }
+
+    fn reset(&mut self) -> Duration {
+        self.next = self.first;
+        self.interval
+    }
+
+    fn local(&mut self) -> Duration {
+        let wait = self.next.0;
+        self.next.0 = (wait * 2).min(self.interval);
+        wait
+    }
+
+    /// Between half and the whole of the wait: many servers fetch from one.
+    fn remote(&mut self) -> Duration {
+        let wait = self.next.1;
+        self.next.1 = (wait * 2).min(self.longest_remote);
+        let mut byte = [0];
+        rand::fill(&mut byte).expect("the kernel gives randomness once it has booted");
+        wait / 2 + wait / 2 * u32::from(byte[0]) / 255
+    }
+}
+
+/// One look at everything.
+async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
+    // Without a connector nobody can help.
+    connector::settle(core).await?;
+    blocking(core, |core| core.vault().refresh()).await?;
+    update::advance(core).await?;
+    let repair_interval = core.settings.timing.repair_interval;
+    if core.desired().is_repair_due(repair_interval) {
+        blocking(core, |core| core.desired().forget_failure()).await?;
+    }
+    let (document, standing, last_good) = {
+        let desired = core.desired();
+        (desired.document(), desired.standing(), desired.last_good())
+    };
+    let Some(document) = document else {
+        // OpenClaw first starts when a desired state exists. One that ran before goes on.
+        if let Some(good) = last_good {
+            openclaw::keep(core, &good).await?;
+        }
+        openclaw::reload_secrets(core).await?;
+        return Ok(());
+    };
+    match (standing, last_good) {
+        (Standing::New, last_good) => {
+            openclaw::reload_secrets(core).await?;
+            try_document(core, &document, last_good.as_deref()).await?;
+        }
+        (Standing::Good | Standing::Failed, Some(good)) => openclaw::keep(core, &good).await?,
+        (Standing::Good | Standing::Failed, None) => openclaw::stop(core).await?,
+    }
+    erase_unwanted(core).await?;
+    openclaw::reload_secrets(core).await?;
+    openclaw::learn_version(core).await;
+    openclaw::approve_pairings(core, &document).await?;
+    openclaw::audit(core).await;
+    if !works(core, &document) {
+        return Ok(());
+    }
+    // What the way to this server hangs on comes last, and the agent after all else.
+    let managed = core.settings.programs.are_managed();
+    if managed {
+        connector::update(core, &document).await?;
+    }
+    let works = works(core, &document);
+    if works && (!managed || programs::update_agent(core, &document).await?) {
+        core.desired().reached(document.digest);
+    }
+    Ok(())
+}
+
+/// Whether this is the current document, and nothing of it failed so far.
+fn works(core: &Core, document: &Document) -> bool {
+    let desired = core.desired();
+    desired.digest() == Some(document.digest) && desired.standing() == Standing::Good
+}
+
+async fn try_document(
+    core: &Arc<Core>,
+    document: &Arc<Document>,
+    last_good: Option<&LastGood>,
+) -> Result<(), Trouble> {
+    let managed = core.settings.programs.are_managed();
+    let programs = managed.then(|| Pair::of(&document.state.artifacts));
+    if managed {
+        if let Some(good) = last_good
+            && !openclaw::is_running(core).await?
+        {
+            // As after a reboot: fetching may take long.
+            openclaw::keep(core, good).await?;
+        }
+        if let Some(failure) = programs::provide_openclaw(core, document).await? {
+            return refuse(core, document.digest, failure).await;
+        }
+        if let Some(good) = last_good
+            && good.programs.is_some()
+            && good.programs != programs
+        {
+            update::begin(core, document, good).await?;
+            return update::advance(core).await;
+        }
+        openclaw::switch_if_stopped(core, programs).await?;
+    }
+    let text = prepare(core, document).await?;
+    if let Some(good) = last_good
+        && good.config == text
+        && good.programs == programs
+    {
+        openclaw::keep(core, good).await?;
+        return accept(core, document, text, programs).await;
+    }
+    let failure = match core.openclaw.validate(&text).await? {
+        Validation::Invalid { path } => Failure::rejected(path),
+        Validation::Valid => {
+            openclaw::bring_into_use(core, &text, programs).await?;
+            match wait_for_health(core, Some(document.digest)).await {
+                Gate::Healthy => return accept(core, document, text, programs).await,
+                Gate::Superseded => return Ok(()),
+                Gate::Unhealthy => Failure::unhealthy(core),
+            }
+        }
+    };
+    refuse(core, document.digest, failure).await?;
+    match last_good {
+        Some(good) => openclaw::keep(core, good).await,
+        None => openclaw::stop(core).await,
+    }
+}
+
+/// Installs the document's integrations and gives the configuration that goes with them.
+async fn prepare(core: &Arc<Core>, document: &Document) -> Result<String, Trouble> {
+    let integrations = &document.state.integrations;
+    let plugins = if integrations.is_empty() {
+        BTreeSet::default()
+    } else {
+        core.openclaw.add_integrations(integrations).await.map_err(Trouble::Integration)?
+    };
+    Ok(config::to_text(&document.state.config, &core.settings.layout, &plugins))
+}
+
+/// The document works with OpenClaw.
+async fn accept(
+    core: &Arc<Core>,
+    document: &Document,
+    config: String,
+    programs: Option<Pair>,
+) -> Result<(), Trouble> {
+    let good = LastGood {
+        digest: document.digest,
+        config,
+        programs,
+        credentials: document.state.credentials.clone(),
+        version: document.state.artifacts.openclaw.version.clone(),
+        integrations: document.state.integrations.clone(),
+    };
+    core.openclaw.remove_integrations(&good.integrations).await.map_err(Trouble::Integration)?;
+    tracing::info!(digest = %document.digest, "converged");
+    Ok(blocking(core, move |core| core.desired().worked(good)).await?)
+}
+
+/// The document does not work.
+async fn refuse(core: &Arc<Core>, digest: Sha256, failure: Failure) -> Result<(), Trouble> {
+    let Failure { reason, message, path } = failure;
+    tracing::warn!(%digest, ?reason, path, "the desired state does not work");
+    let failed = FailedDigest { digest, reason, message, path, at: Timestamp::now() };
+    Ok(blocking(core, move |core| core.desired().did_not_work(failed)).await?)
+}
+
+/// Erases what neither the current document nor the one to fall back to names.
+async fn erase_unwanted(core: &Arc<Core>) -> Result<(), Trouble> {
+    let erased = blocking(core, |core| {
+        let (document, last_good) = {
+            let desired = core.desired();
+            (desired.document(), desired.last_good())
+        };
+        let Some(document) = document else { return Ok(false) };
+        let mut wanted = document.state.credentials.clone();
+        wanted.extend(last_good.iter().flat_map(|good| good.credentials.iter().cloned()));
+        core.vault().erase_all_but(&wanted, document.digest)
+    })
+    .await?;
+    if erased {
+        core.secrets_changed.store(true, Ordering::SeqCst);
+    }
+    Ok(())
+}

@@ -1,0 +1,251 @@
+//! A running OpenClaw: starting it with a configuration, letting it take one up while it runs, waiting
+//! for its health, and what it has to be told.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
+};
+
+use moorage_wire::{Sha256, report::Audit};
+use tokio::time::sleep;
+
+use super::Trouble;
+use crate::{
+    core::{Core, blocking},
+    desired::{Document, LastGood, Pair},
+    installer::protocol::{ArtifactKind, Request, Unit},
+    openclaw::{config::Started, health},
+    worker::{
+        WorkerError,
+        protocol::{PairingId, Reload},
+    },
+};
+
+const UNIT: Unit = Unit::Openclaw;
+
+/// How a wait for OpenClaw's health ended.
+pub(super) enum Gate {
+    Healthy,
+    Unhealthy,
+    /// Another document arrived.
+    Superseded,
+}
+
+/// Makes sure that `OpenClaw` runs with what worked before.
+pub(super) async fn keep(core: &Arc<Core>, good: &LastGood) -> Result<(), Trouble> {
+    if !is_live(core, &good.config, good.programs).await? {
+        if let Err(error) = restore_integrations(core, good).await {
+            // OpenClaw runs without them; better than not at all.
+            tracing::warn!(%error, "integrations are not what they were");
+        }
+        return bring_into_use(core, &good.config, good.programs).await;
+    }
+    if !is_running(core).await? {
+        start(core).await?;
+    }
+    Ok(())
+}
+
+async fn restore_integrations(core: &Core, good: &LastGood) -> Result<(), WorkerError> {
+    core.openclaw.remove_integrations(&good.integrations).await?;
+    if !good.integrations.is_empty() {
+        core.openclaw.add_integrations(&good.integrations).await?;
+    }
+    Ok(())
+}
+
+/// There is nothing good to run.
+pub(super) async fn stop(core: &Core) -> Result<(), Trouble> {
+    if is_running(core).await? {
+        core.installer.perform(&Request::Stop { unit: UNIT }).await?;
+    }
+    Ok(())
+}
+
+/// Whether its unit runs.
+pub(super) async fn is_running(core: &Core) -> Result<bool, Trouble> {
+    Ok(core.installer.status(UNIT).await?.running)
+}
+
+/// Makes both programs the current ones where nothing runs yet, so that the command line is there.
+pub(super) async fn switch_if_stopped(
+    core: &Arc<Core>,
+    programs: Option<Pair>,
+) -> Result<(), Trouble> {
+    if is_running(core).await? { Ok(()) } else { switch(core, programs).await }
+}
+
+/// Runs what is current, with the configuration that is live.
+pub(super) async fn start(core: &Core) -> Result<(), Trouble> {
+    Ok(core.installer.perform(&Request::Start { unit: UNIT }).await?)
+}
+
+async fn is_live(core: &Core, config: &str, programs: Option<Pair>) -> Result<bool, Trouble> {
+    let started = Started::read(&core.disk, &core.settings.layout)?;
+    let live = core.openclaw.config_digest().await?;
+    Ok(live == Some(Sha256::of(config.as_bytes()))
+        && started == Some(Started::with(config, programs)))
+}
+
+/// Makes `config` the live configuration and `programs` the current ones, and has `OpenClaw` use them:
+/// without a restart if it can.
+pub(super) async fn bring_into_use(
+    core: &Arc<Core>,
+    config: &str,
+    programs: Option<Pair>,
+) -> Result<(), Trouble> {
+    let running = is_running(core).await?;
+    let started = Started::read(&core.disk, &core.settings.layout)?;
+    let reloads = running && started.is_some_and(|started| started.has_programs(programs));
+    switch(core, programs).await?;
+    core.openclaw.write_config(config).await?;
+    if !(reloads && is_taken_up(core).await) {
+        // It reads all secrets when it starts.
+        core.secrets_changed.store(false, Ordering::SeqCst);
+        core.notes().openclaw_version = None;
+        let unit = UNIT;
+        let request = if running { Request::Restart { unit } } else { Request::Start { unit } };
+        core.installer.perform(&request).await?;
+    }
+    let now = Started::with(config, programs);
+    blocking(core, move |core| now.note(&core.disk, &core.settings.layout)).await?;
+    Ok(())
+}
+
+/// Makes both programs the current ones. What runs is in doubt from now on.
+pub(super) async fn switch(core: &Arc<Core>, programs: Option<Pair>) -> Result<(), Trouble> {
+    blocking(core, |core| Started::forget(&core.disk, &core.settings.layout)).await?;
+    let Some(Pair { openclaw, node }) = programs else { return Ok(()) };
+    let inventory = core.installer.inventory().await?;
+    for (kind, sha256) in [(ArtifactKind::Node, node), (ArtifactKind::Openclaw, openclaw)] {
+        if inventory.active(kind) != Some(sha256) {
+            core.installer.activate(kind, sha256).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a running OpenClaw says in time that it uses the configuration that was just written.
+async fn is_taken_up(core: &Core) -> bool {
+    let timing = &core.settings.timing;
+    let begin = Instant::now();
+    while health::ask(core.settings.gateway).await.started {
+        match core.openclaw.is_config_applied().await {
+            Ok(true) => return true,
+            Ok(false) if begin.elapsed() < timing.reload_patience => {
+                sleep(timing.health_poll).await;
+            }
+            Ok(false) => break,
+            Err(error) => {
+                tracing::debug!(%error, "OpenClaw does not say which configuration it uses");
+                break;
+            }
+        }
+    }
+    false
+}
+
+/// Waits until `OpenClaw` is started. With the digest of a document it waits only as long as that is
+/// the current one.
+pub(super) async fn wait_for_health(core: &Core, digest: Option<Sha256>) -> Gate {
+    let timing = &core.settings.timing;
+    let begin = Instant::now();
+    loop {
+        if health::ask(core.settings.gateway).await.started {
+            return Gate::Healthy;
+        }
+        if digest.is_some() && core.desired().digest() != digest {
+            return Gate::Superseded;
+        }
+        if begin.elapsed() >= timing.health_deadline {
+            return Gate::Unhealthy;
+        }
+        sleep(timing.health_poll).await;
+    }
+}
+
+/// Has a running `OpenClaw` read its secrets again, if any changed. What fails is tried again.
+pub(super) async fn reload_secrets(core: &Arc<Core>) -> Result<(), Trouble> {
+    if !core.secrets_changed.load(Ordering::SeqCst) {
+        return Ok(());
+    }
+    if core.desired().last_good().is_none() {
+        // Nothing runs, or what runs is still on its way up and reads them then.
+        core.secrets_changed.store(false, Ordering::SeqCst);
+        return Ok(());
+    }
+    if !health::ask(core.settings.gateway).await.started {
+        return Ok(());
+    }
+    core.secrets_changed.store(false, Ordering::SeqCst);
+    let trouble = match core.openclaw.reload_secrets().await {
+        Ok(Reload::Done) => {
+            core.notes().restarted_for_secrets = false;
+            None
+        }
+        Ok(Reload::RestartNeeded) if core.notes().restarted_for_secrets => {
+            Some("the gateway refuses its token, even after a restart".to_owned())
+        }
+        Ok(Reload::RestartNeeded) => {
+            tracing::info!("OpenClaw is restarted: its gateway knows neither of its tokens");
+            core.notes().restarted_for_secrets = true;
+            // After the start it is asked again.
+            core.secrets_changed.store(true, Ordering::SeqCst);
+            core.installer.perform(&Request::Restart { unit: UNIT }).await?;
+            None
+        }
+        Err(error) => Some(error.to_string()),
+    };
+    if let Some(error) = &trouble {
+        core.secrets_changed.store(true, Ordering::SeqCst);
+        tracing::warn!(error, "OpenClaw does not reload its secrets");
+    }
+    core.notes().reload_trouble = trouble;
+    Ok(())
+}
+
+pub(super) async fn learn_version(core: &Core) {
+    let known = core.notes().openclaw_version.is_some();
+    if known || core.desired().last_good().is_none() {
+        return;
+    }
+    match core.openclaw.version().await {
+        Ok(version) => core.notes().openclaw_version = Some(version),
+        Err(error) => tracing::debug!(%error, "OpenClaw's version is not known"),
+    }
+}
+
+/// Has OpenClaw look for what is insecure, once for every configuration that worked.
+pub(super) async fn audit(core: &Core) {
+    let digest = core.desired().last_good().map(|good| good.digest);
+    let done = core.notes().audited == digest;
+    if done || !health::ask(core.settings.gateway).await.started {
+        return;
+    }
+    let audit = core.openclaw.audit().await;
+    let audit = audit.inspect_err(|error| tracing::debug!(%error, "there is no security audit"));
+    let mut notes = core.notes();
+    notes.audited = digest;
+    notes.audit = audit.ok().map(|(critical, warn)| Audit { critical, warn });
+}
+
+/// Lets in what the owner approved, once for every document: whoever names a request has seen it
+/// waiting.
+pub(super) async fn approve_pairings(core: &Core, document: &Document) -> Result<(), Trouble> {
+    let wanted = &document.state.approved_pairings;
+    let requests: BTreeSet<_> = wanted.iter().filter_map(|id| PairingId::parse(id)).collect();
+    if requests.len() < wanted.len() {
+        tracing::warn!("an approved pairing is no id of a pairing request; it is left out");
+    }
+    let done = core.notes().pairings_of == Some(document.digest);
+    if done || requests.is_empty() || !health::ask(core.settings.gateway).await.started {
+        return Ok(());
+    }
+    let approved = core.openclaw.approve_pairings(requests).await?;
+    if approved > 0 {
+        tracing::info!(target: "audit", approved, "pairing requests approved");
+    }
+    core.notes().pairings_of = Some(document.digest);
+    Ok(())
+}

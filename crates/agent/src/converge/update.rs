@@ -1,0 +1,230 @@
+//! Another version of OpenClaw or of its Node.js in place of one that works. A journal says how far
+//! it came, so that a power cut at any point ends on the new version or back on the old one, with the
+//! data that belongs to it: an older OpenClaw cannot read what a newer one has migrated.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use moorage_wire::{
+    DesiredState, Sha256,
+    report::{Backup, FailureReason, ProgramKind, Rollback},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Failure, Trouble, accept,
+    openclaw::{self, Gate, wait_for_health},
+    prepare, refuse,
+};
+use crate::{
+    core::{Core, blocking},
+    desired::{Document, LastGood, Pair},
+    disk::DiskError,
+    worker::protocol::Validation,
+};
+
+/// So often a trial that is interrupted is begun again.
+const ATTEMPTS: u32 = 3;
+/// Room beside a backup and a copy of the state, bytes: databases grow when they are migrated.
+const MARGIN: u64 = 256 * 1024 * 1024;
+
+/// An update that is under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Journal {
+    /// The document that asks for it, as it was when the update began.
+    digest: Sha256,
+    state: DesiredState,
+    /// What works, and comes back if need be.
+    from: LastGood,
+    stage: Stage,
+}
+
+/// How far an update is. Each stage can be begun again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", rename_all_fields = "camelCase", tag = "stage")]
+enum Stage {
+    /// The old version runs or is stopped; nothing of it has changed.
+    Preparing,
+    /// There is a copy of the data, and the new version is being tried.
+    Trying { attempts: u32 },
+    /// The old version and its data come back.
+    RollingBack { failure: Failure },
+}
+
+/// Notes that `document` asks for another version than `from` has; [`advance`] does it.
+pub(super) async fn begin(
+    core: &Arc<Core>,
+    document: &Document,
+    from: &LastGood,
+) -> Result<(), Trouble> {
+    let journal = Journal {
+        digest: document.digest,
+        state: document.state.clone(),
+        from: from.clone(),
+        stage: Stage::Preparing,
+    };
+    save(core, &journal).await
+}
+
+/// Goes on with the update that is under way, if there is one, to its end.
+pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
+    let path = core.settings.layout.update();
+    while let Some(mut journal) = core.disk.read_json::<Journal>(&path)? {
+        match journal.stage.clone() {
+            Stage::Preparing if core.desired().digest() != Some(journal.digest) => {
+                // Nothing has changed yet, and it is not wanted any more.
+                finish(core).await?;
+            }
+            Stage::Preparing => {
+                make_safe(core).await?;
+                journal.stage = Stage::Trying { attempts: 0 };
+                save(core, &journal).await?;
+            }
+            Stage::Trying { .. } if is_accepted(core, &journal) => finish(core).await?,
+            Stage::Trying { attempts } if attempts >= ATTEMPTS => {
+                let why = format!("its trial was interrupted {ATTEMPTS} times");
+                give_up(core, journal, &why).await?;
+            }
+            Stage::Trying { attempts } => {
+                journal.stage = Stage::Trying { attempts: attempts + 1 };
+                save(core, &journal).await?;
+                match try_out(core, &journal).await {
+                    Ok(None) => finish(core).await?,
+                    Ok(Some(failure)) => {
+                        journal.stage = Stage::RollingBack { failure };
+                        save(core, &journal).await?;
+                    }
+                    // A program that does not even run shows itself as trouble.
+                    Err(trouble) if attempts + 1 >= ATTEMPTS => {
+                        give_up(core, journal, &trouble.to_string()).await?;
+                    }
+                    Err(trouble) => return Err(trouble),
+                }
+            }
+            Stage::RollingBack { failure } => {
+                roll_back(core, &journal, failure).await?;
+                finish(core).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the new version was found to work, and only the end of the update is missing.
+fn is_accepted(core: &Core, journal: &Journal) -> bool {
+    core.desired().last_good().is_some_and(|good| good.digest == journal.digest)
+}
+
+async fn give_up(core: &Arc<Core>, mut journal: Journal, why: &str) -> Result<(), Trouble> {
+    let message = format!("{}: {why}", name(&journal));
+    let failure = Failure::new(FailureReason::Unhealthy, message);
+    journal.stage = Stage::RollingBack { failure };
+    save(core, &journal).await
+}
+
+/// Removes the copy of an update whose end was cut off.
+pub(super) async fn clean_up(core: &Arc<Core>) -> Result<(), Trouble> {
+    if core.disk.read(&core.settings.layout.update())?.is_none() {
+        core.openclaw.drop_snapshot().await?;
+    }
+    Ok(())
+}
+
+fn name(journal: &Journal) -> String {
+    format!("OpenClaw {}", journal.state.artifacts.openclaw.version)
+}
+
+/// Backs up the running OpenClaw, stops it and copies its data.
+async fn make_safe(core: &Arc<Core>) -> Result<(), Trouble> {
+    let (free, used) = core.openclaw.room().await?;
+    let needed = used.saturating_mul(2).saturating_add(MARGIN);
+    if free < needed {
+        let megabytes = |bytes: u64| bytes / (1024 * 1024);
+        let (free, needed) = (megabytes(free), megabytes(needed));
+        let message = format!(
+            "an update of OpenClaw needs {needed} MB on the disk for a backup and a copy of its data, and {free} MB are free"
+        );
+        return Err(Trouble::Other(message));
+    }
+    let bytes = core.openclaw.back_up().await?;
+    let made = Backup { at: Timestamp::now(), bytes };
+    blocking(core, move |core| core.disk.write_json(&core.settings.layout.backup(), &made)).await?;
+    openclaw::stop(core).await?;
+    if let Err(error) = core.openclaw.take_snapshot().await {
+        // The next try may be long in coming.
+        openclaw::start(core).await?;
+        return Err(error.into());
+    }
+    Ok(())
+}
+
+/// Switches to the new version and sees whether it works; why not, if it does not.
+async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>, Trouble> {
+    let document = Document { digest: journal.digest, state: journal.state.clone() };
+    let programs = Some(Pair::of(&document.state.artifacts));
+    // A version of which something runs yet must not see the new data.
+    openclaw::stop(core).await?;
+    openclaw::switch(core, programs).await?;
+    let text = match prepare(core, &document).await {
+        // OpenClaw is stopped: not the time to wait for somebody else's server.
+        Err(trouble @ Trouble::Integration(_)) => {
+            let message = format!("{}: {trouble}", name(journal));
+            return Ok(Some(Failure::new(FailureReason::Integration, message)));
+        }
+        text => text?,
+    };
+    let failure = match core.openclaw.validate(&text).await? {
+        Validation::Invalid { path } => Failure::rejected(path),
+        Validation::Valid => {
+            openclaw::bring_into_use(core, &text, programs).await?;
+            match wait_for_health(core, None).await {
+                Gate::Healthy => {
+                    accept(core, &document, text, programs).await?;
+                    return Ok(None);
+                }
+                Gate::Unhealthy | Gate::Superseded => Failure::unhealthy(core),
+            }
+        }
+    };
+    let message = format!("{}: {}", name(journal), failure.message);
+    Ok(Some(Failure { message, ..failure }))
+}
+
+/// Puts package and data back.
+async fn roll_back(core: &Arc<Core>, journal: &Journal, failure: Failure) -> Result<(), Trouble> {
+    openclaw::stop(core).await?;
+    core.openclaw.restore_snapshot().await?;
+    openclaw::keep(core, &journal.from).await?;
+    let rollback = Rollback {
+        what: ProgramKind::Openclaw,
+        from: journal.state.artifacts.openclaw.sha256,
+        to: journal.from.programs.map(|programs| programs.openclaw),
+        reason: failure.message.clone(),
+        at: Timestamp::now(),
+    };
+    note_rollback(core, rollback).await?;
+    refuse(core, journal.digest, failure).await
+}
+
+/// Remembers a rollback for the report.
+pub(super) async fn note_rollback(core: &Arc<Core>, rollback: Rollback) -> Result<(), DiskError> {
+    tracing::warn!(target: "audit", what = ?rollback.what, reason = rollback.reason, "rolled back");
+    blocking(core, move |core| {
+        core.disk.write_json(&core.settings.layout.last_rollback(), &rollback)
+    })
+    .await
+}
+
+async fn save(core: &Arc<Core>, journal: &Journal) -> Result<(), Trouble> {
+    let journal = journal.clone();
+    Ok(blocking(core, move |core| core.disk.write_json(&core.settings.layout.update(), &journal))
+        .await?)
+}
+
+/// There is nothing to go on with any more. The journal goes first: a copy that is left behind is
+/// replaced by the next one, but a journal without its copy would be believed.
+async fn finish(core: &Arc<Core>) -> Result<(), Trouble> {
+    blocking(core, |core| core.disk.remove(&core.settings.layout.update())).await?;
+    Ok(core.openclaw.drop_snapshot().await?)
+}

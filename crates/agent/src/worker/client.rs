@@ -1,0 +1,288 @@
+//! The agent's side: the operations on OpenClaw, done by the worker over its socket, or in this
+//! process where one user owns everything (tests, the simulator). The vault calls from blocking
+//! threads, everything else from async tasks.
+
+use std::{
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use moorage_wire::{CredentialName, Sha256, desired::Integration};
+use std::collections::BTreeSet;
+use thiserror::Error;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
+
+use super::{
+    Worker,
+    protocol::{
+        Answer, FileRequest, Held, LONGEST_ANSWER, LONGEST_REQUEST, PairingId, ProgramRequest,
+        Reload, Request, SealedText, Validation,
+    },
+};
+use crate::{disk::to_json, secret_text::SecretText};
+
+/// For single files: the vault is locked meanwhile.
+const FILE_PATIENCE: Duration = Duration::from_secs(10);
+/// For everything else; the worker's own limits are shorter.
+const PROGRAM_PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Why an operation on `OpenClaw` was not done.
+#[derive(Debug, Error)]
+pub(crate) enum WorkerError {
+    #[error("the worker does not answer on {}: {source}", socket.display())]
+    Absent { socket: PathBuf, source: io::Error },
+    #[error("{0}")]
+    Failed(String),
+    #[error("the worker's answer is to another question")]
+    Unexpected,
+}
+
+/// The way to `OpenClaw`'s files and its command line.
+#[derive(Clone)]
+pub(crate) enum OpenClaw {
+    /// This process does it.
+    InProcess(Arc<Worker>),
+    /// The worker does it, which listens on this socket.
+    Socket(PathBuf),
+}
+
+impl OpenClaw {
+    fn file_now(&self, request: FileRequest) -> Result<Answer, WorkerError> {
+        let answer = match self {
+            Self::InProcess(worker) => worker.file(request),
+            Self::Socket(socket) => exchange_now(socket, &Request::File(request))
+                .map_err(|source| WorkerError::Absent { socket: socket.clone(), source })?,
+        };
+        refused(answer)
+    }
+
+    async fn file(&self, request: FileRequest) -> Result<Answer, WorkerError> {
+        let port = self.clone();
+        match tokio::task::spawn_blocking(move || port.file_now(request)).await {
+            Ok(answer) => answer,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+
+    async fn program(&self, request: ProgramRequest) -> Result<Answer, WorkerError> {
+        let answer = match self {
+            Self::InProcess(worker) => worker.program(request).await,
+            Self::Socket(socket) => exchange(socket, &Request::Program(request))
+                .await
+                .map_err(|source| WorkerError::Absent { socket: socket.clone(), source })?,
+        };
+        refused(answer)
+    }
+
+    fn held(&self, request: FileRequest) -> Result<Held, WorkerError> {
+        match self.file_now(request)? {
+            Answer::Secrets(held) => Ok(held),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Which credentials are there. Blocks.
+    pub(crate) fn secret_names(&self) -> Result<Held, WorkerError> {
+        self.held(FileRequest::SecretNames)
+    }
+
+    /// Writes a value; it is durable when this returns. Blocks.
+    pub(crate) fn set_secret(
+        &self,
+        name: &CredentialName,
+        value: SecretText,
+    ) -> Result<Held, WorkerError> {
+        let value = SealedText::new(value);
+        self.held(FileRequest::SetSecret { name: name.clone(), value })
+    }
+
+    /// Erases all values but these. Blocks.
+    pub(crate) fn retain_secrets(
+        &self,
+        names: &BTreeSet<CredentialName>,
+    ) -> Result<Held, WorkerError> {
+        self.held(FileRequest::RetainSecrets { names: names.clone() })
+    }
+
+    /// Writes the Google OAuth client. Blocks.
+    pub(crate) fn set_google_client(&self, value: SecretText) -> Result<Held, WorkerError> {
+        self.held(FileRequest::SetGoogleClient { value: SealedText::new(value) })
+    }
+
+    /// Removes the Google OAuth client. Blocks.
+    pub(crate) fn remove_google_client(&self) -> Result<Held, WorkerError> {
+        self.held(FileRequest::RemoveGoogleClient)
+    }
+
+    /// The digest of the live configuration.
+    pub(crate) async fn config_digest(&self) -> Result<Option<Sha256>, WorkerError> {
+        match self.file(FileRequest::ConfigDigest).await? {
+            Answer::Config { sha256 } => Ok(sha256),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Makes `config` the live configuration, durably.
+    pub(crate) async fn write_config(&self, config: &str) -> Result<(), WorkerError> {
+        done(&self.file(FileRequest::WriteConfig { config: config.to_owned() }).await?)
+    }
+
+    /// Asks `OpenClaw` whether it would take `config`.
+    pub(crate) async fn validate(&self, config: &str) -> Result<Validation, WorkerError> {
+        match self.program(ProgramRequest::Validate { config: config.to_owned() }).await? {
+            Answer::Validation(validation) => Ok(validation),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Whether the running `OpenClaw` uses the live configuration.
+    pub(crate) async fn is_config_applied(&self) -> Result<bool, WorkerError> {
+        match self.program(ProgramRequest::ConfigApplied).await? {
+            Answer::Applied { applied } => Ok(applied),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Makes the running `OpenClaw` read its secrets again.
+    pub(crate) async fn reload_secrets(&self) -> Result<Reload, WorkerError> {
+        match self.program(ProgramRequest::ReloadSecrets).await? {
+            Answer::Reloaded(reload) => Ok(reload),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// The version that `OpenClaw` says it has.
+    pub(crate) async fn version(&self) -> Result<String, WorkerError> {
+        match self.program(ProgramRequest::Version).await? {
+            Answer::Version { version } => Ok(version),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Makes a verified backup and prunes old ones.
+    pub(crate) async fn back_up(&self) -> Result<u64, WorkerError> {
+        match self.program(ProgramRequest::Backup).await? {
+            Answer::Backup { bytes } => Ok(bytes),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Bytes free on the file system of `OpenClaw`'s state, and bytes that the state takes.
+    pub(crate) async fn room(&self) -> Result<(u64, u64), WorkerError> {
+        match self.program(ProgramRequest::Room).await? {
+            Answer::Room { free, used } => Ok((free, used)),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Copies the whole state of a stopped `OpenClaw`.
+    pub(crate) async fn take_snapshot(&self) -> Result<(), WorkerError> {
+        done(&self.program(ProgramRequest::TakeSnapshot).await?)
+    }
+
+    /// Puts the copy back, if there is one.
+    pub(crate) async fn restore_snapshot(&self) -> Result<(), WorkerError> {
+        done(&self.program(ProgramRequest::RestoreSnapshot).await?)
+    }
+
+    /// Removes the copy.
+    pub(crate) async fn drop_snapshot(&self) -> Result<(), WorkerError> {
+        done(&self.program(ProgramRequest::DropSnapshot).await?)
+    }
+
+    /// Installs what is missing; the ids of all wanted plugins.
+    pub(crate) async fn add_integrations(
+        &self,
+        wanted: &[Integration],
+    ) -> Result<BTreeSet<String>, WorkerError> {
+        let wanted = wanted.to_vec();
+        match self.program(ProgramRequest::AddIntegrations { wanted }).await? {
+            Answer::Integrations { plugins } => Ok(plugins),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Removes what was installed and is not wanted any more.
+    pub(crate) async fn remove_integrations(
+        &self,
+        wanted: &[Integration],
+    ) -> Result<(), WorkerError> {
+        let wanted = wanted.to_vec();
+        done(&self.program(ProgramRequest::RemoveIntegrations { wanted }).await?)
+    }
+
+    /// Lets pairing requests in; how many.
+    pub(crate) async fn approve_pairings(
+        &self,
+        requests: BTreeSet<PairingId>,
+    ) -> Result<usize, WorkerError> {
+        match self.program(ProgramRequest::ApprovePairings { requests }).await? {
+            Answer::Pairings { approved } => Ok(approved),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// How many critical findings and warnings a security audit has.
+    pub(crate) async fn audit(&self) -> Result<(u64, u64), WorkerError> {
+        match self.program(ProgramRequest::Audit).await? {
+            Answer::Audit { critical, warn } => Ok((critical, warn)),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+}
+
+fn refused(answer: Answer) -> Result<Answer, WorkerError> {
+    match answer {
+        Answer::Failed { message } => Err(WorkerError::Failed(message)),
+        answer => Ok(answer),
+    }
+}
+
+fn done(answer: &Answer) -> Result<(), WorkerError> {
+    if *answer == Answer::Done { Ok(()) } else { Err(WorkerError::Unexpected) }
+}
+
+/// The line of a request, in a buffer that is overwritten when dropped.
+fn line_of(request: &Request) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
+    let line = to_json(request, b"\n");
+    if line.len() > LONGEST_REQUEST {
+        return Err(io::Error::other("the configuration is too large"));
+    }
+    Ok(line)
+}
+
+fn parse(answer: &str) -> io::Result<Answer> {
+    serde_json::from_str(answer).map_err(|error| {
+        let column = error.column();
+        io::Error::other(format!("its answer is not understood (column {column})"))
+    })
+}
+
+fn exchange_now(socket: &Path, request: &Request) -> io::Result<Answer> {
+    let line = line_of(request)?;
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(FILE_PATIENCE))?;
+    stream.set_write_timeout(Some(FILE_PATIENCE))?;
+    stream.write_all(&line)?;
+    let mut answer = String::new();
+    BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer)?;
+    parse(&answer)
+}
+
+async fn exchange(socket: &Path, request: &Request) -> io::Result<Answer> {
+    let line = line_of(request)?;
+    let answer = async {
+        let mut stream = tokio::net::UnixStream::connect(socket).await?;
+        stream.write_all(&line).await?;
+        let mut answer = String::new();
+        tokio::io::BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer).await?;
+        parse(&answer)
+    };
+    match tokio::time::timeout(PROGRAM_PATIENCE, answer).await {
+        Ok(answer) => answer,
+        Err(_) => Err(io::ErrorKind::TimedOut.into()),
+    }
+}

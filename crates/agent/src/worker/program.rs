@@ -1,0 +1,284 @@
+//! OpenClaw's command line, run as argument vectors with a narrow environment. Its error output is
+//! never read: it may repeat values of the configuration.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde_json::Value;
+use thiserror::Error;
+use tokio::{
+    io::AsyncReadExt as _,
+    process::{Child, Command},
+    time::timeout,
+};
+
+use super::protocol::Validation;
+use crate::{layout::Layout, secret_text::SecretText, settings::OpenClawProgram};
+
+/// For what only reads or asks the gateway.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// For what moves data or fetches packages.
+const LONG_PATIENCE: Duration = Duration::from_secs(900);
+const LONGEST_OUTPUT: u64 = 4 * 1024 * 1024;
+const LONGEST_PATH: usize = 200;
+/// The variable that hands a token to the command line; see [`Program::reload_secrets`].
+const TOKEN_VARIABLE: &str = "MOORAGE_GATEWAY_TOKEN";
+
+/// Runs `OpenClaw`'s program.
+pub(super) struct Program {
+    how: OpenClawProgram,
+    layout: Layout,
+    config: PathBuf,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug, Error)]
+pub(crate) enum ProgramError {
+    #[error("cannot run {}: {source}", program.display())]
+    Start { program: PathBuf, source: std::io::Error },
+    #[error("`openclaw {command}` did not end within {seconds} s")]
+    Timeout { command: &'static str, seconds: u64 },
+    #[error("`openclaw {command}` ended with {status} and no readable answer")]
+    Failed { command: &'static str, status: String },
+}
+
+/// A command and how it is run.
+struct Call<'a> {
+    /// For messages: the fixed part of the arguments.
+    command: &'static str,
+    arguments: Vec<&'a OsStr>,
+    config: &'a Path,
+    token: Option<&'a SecretText>,
+    patience: Duration,
+}
+
+pub(super) struct Output {
+    status: std::process::ExitStatus,
+    text: Vec<u8>,
+}
+
+impl Program {
+    pub(super) fn new(how: OpenClawProgram, layout: Layout) -> Self {
+        Self { config: layout.openclaw_config(), how, layout }
+    }
+
+    /// Asks `OpenClaw` whether the configuration at `path` is good.
+    pub(super) async fn validate(&self, path: &Path) -> Result<Validation, ProgramError> {
+        let command = "config validate";
+        let call = Call { config: path, ..self.call(command, &["config", "validate", "--json"]) };
+        let output = self.output(call).await?;
+        if output.status.success() {
+            return Ok(Validation::Valid);
+        }
+        let answer: Option<Value> = serde_json::from_slice(&output.text).ok();
+        match answer.as_ref().and_then(|answer| answer.get("issues")).and_then(Value::as_array) {
+            Some(issues) => Ok(Validation::Invalid { path: issues.iter().find_map(path_of) }),
+            None => Err(failed(command, &output)),
+        }
+    }
+
+    /// The version that `OpenClaw` says it has.
+    pub(super) async fn version(&self) -> Result<String, ProgramError> {
+        let command = "--version";
+        let output = self.output(self.call(command, &["--version"])).await?;
+        let text = String::from_utf8_lossy(&output.text);
+        let is_version = |word: &&str| {
+            word.len() <= 64
+                && word.starts_with(|first: char| first.is_ascii_digit())
+                && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-+".contains(&byte))
+        };
+        let version = text.split_whitespace().find(is_version).filter(|_| output.status.success());
+        version.map(str::to_owned).ok_or_else(|| failed(command, &output))
+    }
+
+    /// Makes the running `OpenClaw` read its secrets again. The command line shows the gateway the
+    /// token that the configuration refers to, which is the new one already; `config` and `token` are
+    /// for showing it the old one.
+    pub(super) async fn reload_secrets(
+        &self,
+        config: &Path,
+        token: Option<&SecretText>,
+    ) -> Result<(), ProgramError> {
+        let command = "secrets reload";
+        let call = self.call(command, &["secrets", "reload", "--json"]);
+        let output = self.output(Call { config, token, ..call }).await?;
+        if output.status.success() { Ok(()) } else { Err(failed(command, &output)) }
+    }
+
+    /// A command that answers with JSON.
+    pub(super) async fn json(
+        &self,
+        command: &'static str,
+        arguments: &[&str],
+    ) -> Result<Value, ProgramError> {
+        let output = self.output(self.call(command, arguments)).await?;
+        let answer = serde_json::from_slice(&output.text).ok();
+        answer.filter(|_| output.status.success()).ok_or_else(|| failed(command, &output))
+    }
+
+    /// A command that may take long and answers with JSON; `last` is its last argument.
+    pub(super) async fn long_json(
+        &self,
+        command: &'static str,
+        arguments: &[&str],
+        last: &Path,
+    ) -> Result<Value, ProgramError> {
+        let mut call = self.call(command, arguments);
+        call.arguments.push(last.as_os_str());
+        let output = self.output(Call { patience: LONG_PATIENCE, ..call }).await?;
+        let answer = serde_json::from_slice(&output.text).ok();
+        answer.filter(|_| output.status.success()).ok_or_else(|| failed(command, &output))
+    }
+
+    /// A command that may take long, with the configuration at `config`; what counts is whether it
+    /// succeeds.
+    pub(super) async fn long(
+        &self,
+        command: &'static str,
+        arguments: &[&str],
+        config: &Path,
+    ) -> Result<(), ProgramError> {
+        let call = self.call(command, arguments);
+        let output = self.output(Call { config, patience: LONG_PATIENCE, ..call }).await?;
+        if output.status.success() { Ok(()) } else { Err(failed(command, &output)) }
+    }
+
+    fn call<'a>(&'a self, command: &'static str, arguments: &[&'a str]) -> Call<'a> {
+        let arguments = arguments.iter().copied().map(OsStr::new).collect();
+        Call { command, arguments, config: &self.config, token: None, patience: PATIENCE }
+    }
+
+    async fn output(&self, call: Call<'_>) -> Result<Output, ProgramError> {
+        let program = self.how.executable().to_owned();
+        let start = |source| ProgramError::Start { program: program.clone(), source };
+        let mut child = self.command(&call).spawn().map_err(start)?;
+        if let Ok(output) = timeout(call.patience, collect(&mut child)).await {
+            return output.map_err(start);
+        }
+        end_group(&child);
+        let seconds = call.patience.as_secs();
+        Err(ProgramError::Timeout { command: call.command, seconds })
+    }
+
+    fn command(&self, call: &Call<'_>) -> Command {
+        let mut command = Command::new(self.how.executable());
+        command
+            .args(self.how.first_argument())
+            .args(&call.arguments)
+            .env_clear()
+            .env("PATH", self.path())
+            .env("HOME", self.layout.openclaw_home())
+            .env("OPENCLAW_CONFIG_PATH", call.config)
+            .env("OPENCLAW_STATE_DIR", self.layout.openclaw_state())
+            .env("OPENCLAW_NO_AUTO_UPDATE", "1")
+            .env("OPENCLAW_SERVICE_REPAIR_POLICY", "external")
+            .current_dir(self.layout.openclaw_home())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .process_group(0)
+            .kill_on_drop(true);
+        if let Some(token) = call.token {
+            command.env(TOKEN_VARIABLE, token.expose());
+        }
+        // Where systemd gives a folder for temporary files, and where a test machine has its own
+        // certificate authority.
+        for name in ["TMPDIR", "NODE_EXTRA_CA_CERTS"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command
+    }
+
+    /// Node.js first: npm and what it starts look for `node`.
+    fn path(&self) -> OsString {
+        let inherited = std::env::var_os("PATH");
+        let mut path = OsString::new();
+        if let Some(folder) = self.how.node_folder() {
+            path.push(folder);
+            path.push(":");
+        }
+        path.push(inherited.unwrap_or_else(|| "/usr/local/bin:/usr/bin:/bin".into()));
+        path
+    }
+}
+
+/// A configuration for the command line alone: it finds the gateway of `live`, and takes the token
+/// from its environment.
+pub(super) fn client_config(live: &Value) -> Value {
+    let port = live.pointer("/gateway/port").cloned().unwrap_or(Value::Null);
+    let mut config = serde_json::json!({
+        "gateway": {
+            "mode": "local",
+            "bind": "loopback",
+            "auth": {
+                "mode": "token",
+                "token": {"source": "env", "provider": "default", "id": TOKEN_VARIABLE},
+            },
+        },
+    });
+    if port.is_u64() {
+        config["gateway"]["port"] = port;
+    }
+    config
+}
+
+fn failed(command: &'static str, output: &Output) -> ProgramError {
+    ProgramError::Failed { command, status: output.status.to_string() }
+}
+
+/// Ends what the command started as well: npm, for example.
+fn end_group(child: &Child) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok()).and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        // It may have ended just now.
+        let _ = kill_process_group(pid, Signal::KILL);
+    }
+}
+
+async fn collect(child: &mut Child) -> std::io::Result<Output> {
+    let mut text = Vec::new();
+    if let Some(output) = child.stdout.take() {
+        output.take(LONGEST_OUTPUT).read_to_end(&mut text).await?;
+    }
+    Ok(Output { status: child.wait().await?, text })
+}
+
+/// The path of an issue, as text or as a list of keys; never its message.
+fn path_of(issue: &Value) -> Option<String> {
+    let path = match issue.get("path")? {
+        Value::String(text) => text.clone(),
+        Value::Array(keys) => {
+            let keys = keys.iter().map(|key| key.as_str().map_or(key.to_string(), str::to_owned));
+            keys.collect::<Vec<_>>().join(".")
+        }
+        _ => return None,
+    };
+    let harmless = |char: char| char.is_ascii_graphic() || char == ' ';
+    (!path.is_empty())
+        .then(|| path.chars().filter(|char| harmless(*char)).take(LONGEST_PATH).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"path": "agents.defaults", "message": "x"}), Some("agents.defaults"))]
+    #[case(json!({"path": ["channels", "telegram", 0]}), Some("channels.telegram.0"))]
+    #[case(json!({"path": ""}), None)]
+    #[case(json!({"message": "x"}), None)]
+    #[case(json!({"path": "a\u{1b}[31m\nb"}), Some("a[31mb"))]
+    fn the_path_of_an_issue_is_read_and_cleaned(#[case] issue: Value, #[case] path: Option<&str>) {
+        assert_eq!(path_of(&issue).as_deref(), path);
+    }
+}

@@ -1,0 +1,118 @@
+//! The worker's socket: one request per connection, from the agent's user alone.
+
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+
+use thiserror::Error;
+use tokio::{
+    io::AsyncWriteExt as _, net::UnixStream, sync::Semaphore, task::JoinSet, time::timeout,
+};
+
+use super::{
+    Worker, failed,
+    line::read_line,
+    peer::Client,
+    protocol::{Answer, LONGEST_REQUEST, Request},
+};
+use crate::{
+    disk::{Disk, DiskError, to_json},
+    layout::Layout,
+    server::Listener,
+    settings::{Listen, OpenClawProgram},
+};
+
+const MOST_CONNECTIONS: usize = 16;
+const READ_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Why a worker cannot run.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The folders cannot be made.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// It cannot listen.
+    #[error("cannot listen on {listen:?}: {source}")]
+    Listen {
+        /// Where it should.
+        listen: Listen,
+        /// What the operating system said.
+        source: io::Error,
+    },
+}
+
+/// Serves `client` until dropped.
+pub async fn serve(
+    listen: &Listen,
+    client: Client,
+    layout: Layout,
+    program: OpenClawProgram,
+    gateway: SocketAddr,
+) -> Result<(), ServeError> {
+    let worker = Worker::new(Disk::default(), layout, program, gateway);
+    worker.prepare()?;
+    let failed = |source| ServeError::Listen { listen: listen.clone(), source };
+    let listener = Listener::open(listen).await.map_err(failed)?;
+    let Listener::Unix(listener) = listener else {
+        return Err(failed(io::Error::other("the worker listens on a Unix socket only")));
+    };
+    tracing::info!(?listen, "listening");
+    listen_on(&listener, client, &Arc::new(worker)).await;
+    Ok(())
+}
+
+/// Serves until dropped.
+pub(crate) async fn listen_on(
+    listener: &tokio::net::UnixListener,
+    client: Client,
+    worker: &Arc<Worker>,
+) {
+    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
+    let mut connections = JoinSet::new();
+    loop {
+        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
+        let accepted = tokio::select! {
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let worker = Arc::clone(worker);
+                connections.spawn(async move {
+                    let _slot = slot;
+                    if let Err(error) = converse(stream, client, &worker).await {
+                        tracing::warn!(%error, "a conversation ended early");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn converse(mut stream: UnixStream, client: Client, worker: &Arc<Worker>) -> io::Result<()> {
+    let user = stream.peer_cred()?.uid();
+    if !client.is(user) {
+        return Err(io::Error::other(format!("user {user} may not ask")));
+    }
+    let request = {
+        let Ok(line) = timeout(READ_PATIENCE, read_line(&mut stream, LONGEST_REQUEST)).await else {
+            return Err(io::ErrorKind::TimedOut.into());
+        };
+        serde_json::from_slice::<Request>(&line?)
+    };
+    let answer = match request {
+        Ok(Request::File(request)) => {
+            let worker = Arc::clone(worker);
+            let answer = tokio::task::spawn_blocking(move || worker.file(request)).await;
+            answer.unwrap_or_else(|error| failed(&error))
+        }
+        Ok(Request::Program(request)) => worker.program(request).await,
+        // Its text may repeat what it is about.
+        Err(error) => {
+            Answer::Failed { message: format!("not understood: see column {}", error.column()) }
+        }
+    };
+    stream.write_all(&to_json(&answer, b"\n")).await
+}

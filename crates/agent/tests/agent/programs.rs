@@ -1,0 +1,306 @@
+//! Programs that the agent brings: first installation, updates that work, updates that are taken
+//! back with their data, and a power cut at any point of them. The worker is behind its socket.
+
+use std::{fs, time::Duration};
+
+use futures::{StreamExt as _, stream};
+use http::Method;
+use jiff::Timestamp;
+use moorage_agent::installer::protocol::{AgentFailure, ArtifactKind, FailedAgent, Unit};
+use moorage_wire::{
+    CredentialType, DesiredState, Report, Sha256, path,
+    report::{ConvergenceState, FailureReason, OpenClawState, ProgramKind},
+};
+use serde_json::json;
+
+use crate::{
+    crash::disk_that_dies_at,
+    operator::Operator,
+    world::{World, eventually},
+};
+
+const KEY: &str = "sk-ant-programs-hidden-0123456789abc";
+
+fn sha256(name: &str) -> Sha256 {
+    Sha256::of(name.as_bytes())
+}
+
+/// A server that runs version 1 of everything.
+async fn first() -> (World, moorage_agent::Agent, Operator, DesiredState) {
+    let mut world = World::managed().await;
+    world.settings.timing.health_deadline = Duration::from_secs(1);
+    let (agent, mut operator) = world.enrolled().await;
+    let document = world.release(json!({"a": 1}), [1, 1, 1]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+    (world, agent, operator, document)
+}
+
+fn data(world: &World) -> String {
+    fs::read_to_string(world.layout.openclaw_state().join("data")).unwrap_or_default()
+}
+
+fn active(world: &World, kind: ArtifactKind) -> Option<Sha256> {
+    world.machine(|machine| machine.active(kind))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads() {
+    let world = World::managed().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    operator.deliver("anthropic", CredentialType::AnthropicApiKey, KEY).await;
+    let mut document = world.release(json!({"a": 1}), [1, 1, 1]);
+    document.credentials.insert("anthropic".parse().unwrap());
+    operator.put_desired(&document).await;
+    let report = operator.wait_for(&document, ConvergenceState::Converged).await;
+    assert_eq!(report.openclaw.state, OpenClawState::Ready);
+    assert_eq!(world.secrets(), json!({"anthropic": KEY}));
+    let active: Vec<_> = report.details.programs.iter().filter(|one| one.active).collect();
+    assert_eq!(active.len(), 4);
+    let openclaw = active.iter().find(|one| one.kind == ProgramKind::Openclaw).unwrap();
+    assert_eq!(openclaw.version.as_deref(), Some("2026.9.1"));
+    let activated = world.machine(|machine| machine.activated.clone());
+    let node = (ArtifactKind::Node, sha256("node-1"));
+    assert_eq!(activated, [node, (ArtifactKind::Openclaw, sha256("openclaw-1"))]);
+    assert_eq!(fs::read_dir(world.layout.downloads()).unwrap().count(), 0);
+    let units: Vec<_> = report.details.units.iter().map(|unit| unit.unit.as_str()).collect();
+    assert_eq!(units, ["openclaw", "cloudflared", "agent"]);
+    // The document of a real server is root's: the agent ignores a used-up key, and blanks none.
+    let bootstrap = fs::read_to_string(world.layout.bootstrap()).unwrap();
+    assert!(!bootstrap.contains("\"enrolmentKey\":\"\""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_artifact_server_that_is_down_is_asked_again_while_the_old_version_runs() {
+    let (world, _agent, mut operator, _) = first().await;
+    let second = world.release(json!({"a": 1}), [2, 1, 1]);
+    let files = world.machine(|machine| std::mem::take(&mut machine.files));
+    operator.put_desired(&second).await;
+    let report =
+        operator.report_when("in trouble", |report| !report.desired.failed.is_empty()).await;
+    assert_eq!(report.desired.failed[0].reason, FailureReason::Artifact);
+    assert_eq!(report.desired.state, ConvergenceState::Converging);
+    assert_eq!(report.openclaw.state, OpenClawState::Ready);
+    // What is delivered meanwhile does not wait for the download.
+    operator.deliver("anthropic", CredentialType::AnthropicApiKey, KEY).await;
+    world.machine(|machine| machine.files = files);
+    let report = operator.wait_for(&second, ConvergenceState::Converged).await;
+    assert!(report.desired.failed.is_empty());
+    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_that_is_not_the_pinned_one_fails_the_document_until_it_is_repaired() {
+    let (world, _agent, mut operator, _) = first().await;
+    let second = world.release(json!({"a": 1}), [2, 1, 1]);
+    world.machine(|machine| machine.files.insert("openclaw-2".into(), b"openclaw-X".to_vec()));
+    operator.put_desired(&second).await;
+    let report = operator.wait_for(&second, ConvergenceState::RolledBack).await;
+    let failed = report.desired.failed.last().unwrap();
+    assert_eq!(failed.reason, FailureReason::Artifact);
+    for part in ["/openclaw-2", &sha256("openclaw-2").to_string()] {
+        assert!(failed.message.contains(part), "{}", failed.message);
+    }
+    assert_eq!(report.openclaw.state, OpenClawState::Ready);
+    world.machine(|machine| machine.files.insert("openclaw-2".into(), b"openclaw-2".to_vec()));
+    operator.wait_for(&second, ConvergenceState::Converged).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_update_backs_up_switches_and_reports() {
+    let (world, _agent, mut operator, _) = first().await;
+    let second = world.release(json!({"a": 2}), [2, 1, 1]);
+    operator.put_desired(&second).await;
+    let report = operator.wait_for(&second, ConvergenceState::Converged).await;
+    assert_eq!(data(&world), sha256("openclaw-2").to_string());
+    assert_eq!(world.calls("backup"), 1);
+    assert!(report.details.backup.is_some() && report.details.last_rollback.is_none());
+    assert_eq!(fs::read_dir(world.layout.backups()).unwrap().count(), 1);
+    eventually("nothing is left behind", || async {
+        (!world.layout.snapshot().exists() && !world.layout.update().exists()).then_some(())
+    })
+    .await;
+    assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), json!({"a": 2}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried_again() {
+    let (world, agent, mut operator, _) = first().await;
+    world.machine(|machine| machine.broken.insert(sha256("openclaw-2")));
+    let bad = world.release(json!({"a": 2}), [2, 1, 1]);
+    operator.put_desired(&bad).await;
+    let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    let failed = report.desired.failed.last().unwrap();
+    assert_eq!((failed.digest, failed.reason), (bad.digest(), FailureReason::Unhealthy));
+    assert!(failed.message.contains("OpenClaw 2026.9.2"), "{}", failed.message);
+    let rollback = report.details.last_rollback.unwrap();
+    assert_eq!(rollback.what, ProgramKind::Openclaw);
+    assert_eq!((rollback.from, rollback.to), (sha256("openclaw-2"), Some(sha256("openclaw-1"))));
+    runs_version_one(&world, &mut operator).await;
+
+    let activations = || world.machine(|machine| machine.activated.len());
+    let before = activations();
+    drop(agent);
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    assert_eq!(activations(), before, "it is not tried again");
+
+    world.machine(|machine| machine.broken.clear());
+    let retried = DesiredState { retry: Some("once more".into()), ..bad };
+    operator.put_desired(&retried).await;
+    operator.wait_for(&retried, ConvergenceState::Converged).await;
+    assert_eq!(data(&world), sha256("openclaw-2").to_string());
+}
+
+async fn runs_version_one(world: &World, operator: &mut Operator) {
+    operator
+        .report_when("healthy again", |report| report.openclaw.state == OpenClawState::Ready)
+        .await;
+    assert_eq!(active(world, ArtifactKind::Openclaw), Some(sha256("openclaw-1")));
+    assert_eq!(data(world), sha256("openclaw-1").to_string());
+    assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), json!({"a": 1}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_the_new_version_rejects_names_its_path_and_takes_all_back() {
+    let (world, _agent, mut operator, _) = first().await;
+    let bad = world.release(json!({"agents": {"unknownKey": 1}}), [2, 1, 1]);
+    operator.put_desired(&bad).await;
+    let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    let failed = report.desired.failed.last().unwrap();
+    assert_eq!(failed.reason, FailureReason::InvalidConfig);
+    assert_eq!(failed.path.as_deref(), Some("agents.unknownKey"));
+    runs_version_one(&world, &mut operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connector_that_does_not_connect_is_taken_back_and_one_that_does_stays() {
+    let (world, _agent, mut operator, _) = first().await;
+    world.machine(|machine| machine.broken.insert(sha256("cloudflared-2")));
+    let bad = world.release(json!({"a": 1}), [1, 2, 1]);
+    operator.put_desired(&bad).await;
+    let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256("cloudflared-1")));
+    assert_eq!(report.details.last_rollback.unwrap().what, ProgramKind::Cloudflared);
+    operator.report_when("connected", |report| report.cloudflared.connected).await;
+    let good = world.release(json!({"a": 1}), [1, 3, 1]);
+    operator.put_desired(&good).await;
+    operator.wait_for(&good, ConvergenceState::Converged).await;
+    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256("cloudflared-3")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_alone() {
+    let (world, _agent, mut operator, _) = first().await;
+    let update = world.release(json!({"a": 2}), [2, 1, 2]);
+    operator.put_desired(&update).await;
+    eventually("the installer is asked for the agent", || async {
+        world.machine(|machine| machine.agents_asked_for.first().copied())
+    })
+    .await;
+    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+    world.machine(|machine| {
+        machine.failed_agents.push(FailedAgent {
+            sha256: sha256("agent-2"),
+            reason: AgentFailure::NoSocket,
+            retry: None,
+            at: Timestamp::UNIX_EPOCH,
+        });
+    });
+    let report = operator.wait_for(&update, ConvergenceState::RolledBack).await;
+    let failed = report.desired.failed.last().unwrap();
+    assert!(failed.message.contains("did not answer on its socket"), "{}", failed.message);
+    assert_eq!(report.details.failed_programs[0].sha256, sha256("agent-2"));
+    assert_eq!(report.openclaw.state, OpenClawState::Ready);
+}
+
+/// An update from version 1 to 2 with a crash of the agent at step `at`; whether that was reached.
+async fn update_with_crash(at: usize, works: bool) -> bool {
+    let (world, agent, mut operator, _) = first().await;
+    drop(agent);
+    if !works {
+        world.machine(|machine| machine.broken.insert(sha256("openclaw-2")));
+    }
+    let document = world.release(json!({"a": 2}), [2, 1, 1]);
+    let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
+    let (disk, died) = disk_that_dies_at(at);
+    let mut crashed = false;
+    match world.start_on(disk).await {
+        Err(_) => crashed = true,
+        Ok(agent) => {
+            operator.follow(&agent);
+            operator.wait_until_ready().await;
+            tokio::select! {
+                () = died.notified() => crashed = true,
+                _ = reach(&mut operator, &document, end) => {}
+            }
+        }
+    }
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let limit = Duration::from_secs(60);
+    let reached = tokio::time::timeout(limit, reach(&mut operator, &document, end)).await;
+    let report = reached.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    let version = if works { "openclaw-2" } else { "openclaw-1" };
+    eventually("OpenClaw runs", || async {
+        world.machine(|machine| (machine.running[&Unit::Openclaw] && machine.healthy).then_some(()))
+    })
+    .await;
+    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256(version)), "step {at}");
+    assert_eq!(data(&world), sha256(version).to_string(), "step {at}");
+    let config = if works { json!({"a": 2}) } else { json!({"a": 1}) };
+    assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), config, "step {at}");
+    assert_eq!(report.details.last_rollback.is_some(), !works, "step {at}");
+    eventually("nothing is left behind", || async {
+        (!world.layout.snapshot().exists() && !world.layout.update().exists()).then_some(())
+    })
+    .await;
+    crashed
+}
+
+/// Puts the document and waits for its end, whatever fails on the way.
+async fn reach(operator: &mut Operator, document: &DesiredState, end: ConvergenceState) -> Report {
+    loop {
+        if let Ok(report) = step(operator, document).await
+            && report.desired.digest == Some(document.digest())
+            && report.desired.state == end
+        {
+            return report;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+async fn step(operator: &mut Operator, document: &DesiredState) -> Result<Report, String> {
+    let reply = operator.try_call(Method::GET, path::REPORT, None, b"").await?;
+    let report: Report = reply.json();
+    if report.desired.digest != Some(document.digest()) {
+        let digest = report.desired.digest.ok_or("no document")?;
+        let (tag, body) = (format!("\"{digest}\""), document.to_bytes());
+        operator.try_call(Method::PUT, path::DESIRED, Some(&tag), &body).await?;
+    }
+    Ok(report)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_any_write_of_an_update_ends_on_the_new_version() {
+    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, true)).buffered(6);
+    let mut crashes = 0;
+    while lives.next().await == Some(true) {
+        crashes += 1;
+    }
+    assert!(crashes > 25, "only {crashes} steps were tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_any_write_of_a_rollback_ends_on_the_old_version_with_its_data() {
+    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, false)).buffered(6);
+    let mut crashes = 0;
+    while lives.next().await == Some(true) {
+        crashes += 1;
+    }
+    assert!(crashes > 35, "only {crashes} steps were tried");
+}

@@ -1,0 +1,259 @@
+//! The worker's operations against the real OpenClaw: the program `moorage-agent worker` on its socket,
+//! a running gateway, and what comes of each request. `OPENCLAW_DIR` names a folder with `bin/node`
+//! and `node_modules/openclaw`.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use moorage_agent::Layout;
+use moorage_wire::bootstrap::SECRETS_PATH;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream, UnixStream},
+    process::{Child, Command},
+};
+
+const OLD: &str = "old-gateway-token-0123456789abcdef";
+const NEW: &str = "new-gateway-token-0123456789abcdef";
+/// A gateway takes about 20 s on an idle machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What a variable of the environment says; `None`, said loudly, if it is not set.
+fn given(variable: &str) -> Option<String> {
+    let value = std::env::var(variable).ok();
+    if value.is_none() {
+        let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+        assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {variable} is not set");
+        eprintln!("skipped: {variable} is not set");
+    }
+    value
+}
+
+struct Real {
+    openclaw: PathBuf,
+    folder: tempfile::TempDir,
+    layout: Layout,
+    gateway: SocketAddr,
+    _worker: Child,
+}
+
+impl Real {
+    /// `None`, said loudly, where there is no OpenClaw.
+    async fn start() -> Option<Self> {
+        let openclaw = PathBuf::from(given("OPENCLAW_DIR")?);
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+        let gateway = SocketAddr::from(([127, 0, 0, 1], port));
+        let worker = Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
+            .args(["worker", "--client", &rustix::process::getuid().as_raw().to_string()])
+            .arg("--listen")
+            .arg(format!("unix:{}", layout.worker_socket().display()))
+            .arg("--root")
+            .arg(folder.path())
+            .arg("--node-bin")
+            .arg(openclaw.join("bin/node"))
+            .arg("--openclaw-bin")
+            .arg(program(&openclaw))
+            .args(["--gateway", &gateway.to_string()])
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let real = Self { openclaw, folder, layout, gateway, _worker: worker };
+        let socket = real.layout.worker_socket();
+        wait_for("the worker", async || UnixStream::connect(&socket).await.ok()).await;
+        Some(real)
+    }
+
+    /// The answer to one request.
+    async fn ask(&self, request: Value) -> Value {
+        let mut stream = UnixStream::connect(self.layout.worker_socket()).await.unwrap();
+        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).await.unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    async fn file(&self, request: Value) -> Value {
+        self.ask(json!({"file": request})).await
+    }
+
+    async fn program(&self, request: Value) -> Value {
+        self.ask(json!({"program": request})).await
+    }
+
+    async fn set_secret(&self, name: &str, value: &str) {
+        let value = BASE64.encode(value);
+        let answer = self.file(json!({"verb": "set-secret", "name": name, "value": value})).await;
+        assert_eq!(answer["result"], "secrets", "{answer}");
+    }
+
+    fn config(&self, model: &str) -> String {
+        let reference = |id: &str| json!({"source": "file", "provider": "moorage", "id": id});
+        let path = self.layout.under_root(SECRETS_PATH);
+        json!({
+            "gateway": {
+                "mode": "local", "port": self.gateway.port(), "bind": "loopback",
+                "auth": {"mode": "token", "token": reference("/moorage-gateway")},
+                "terminal": {"enabled": false}, "trustedProxies": ["127.0.0.1", "::1"],
+            },
+            "agents": {"defaults": {"model": {"primary": model}}},
+            "session": {"dmScope": "per-channel-peer"},
+            "tools": {"exec": {"security": "deny"}},
+            "secrets": {"providers": {"moorage": {"source": "file", "mode": "json", "path": path}}},
+        })
+        .to_string()
+    }
+
+    async fn write_config(&self, model: &str) {
+        let answer = self.file(json!({"verb": "write-config", "config": self.config(model)})).await;
+        assert_eq!(answer, json!({"result": "done"}));
+    }
+
+    /// A gateway that has started.
+    async fn gateway(&self) -> Child {
+        let child = Command::new(self.openclaw.join("bin/node"))
+            .arg(program(&self.openclaw))
+            .arg("gateway")
+            .env("HOME", self.layout.openclaw_home())
+            .env("OPENCLAW_STATE_DIR", self.layout.openclaw_state())
+            .env("OPENCLAW_CONFIG_PATH", self.layout.openclaw_config())
+            .env("OPENCLAW_NO_AUTO_UPDATE", "1")
+            .env("OPENCLAW_DISABLE_BONJOUR", "1")
+            .current_dir(self.folder.path())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        wait_for("/startupz", async || {
+            (self.status("GET /startupz", "").await? == 200).then_some(())
+        })
+        .await;
+        child
+    }
+
+    async fn status(&self, line: &str, token: &str) -> Option<u16> {
+        let mut stream = TcpStream::connect(self.gateway).await.ok()?;
+        let request = format!(
+            "{line} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nAuthorization: Bearer {token}\r\n\
+             Content-Type: application/json\r\nContent-Length: 2\r\n\r\n{{}}",
+            self.gateway
+        );
+        stream.write_all(request.as_bytes()).await.ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.ok()?;
+        answer.split(' ').nth(1)?.parse().ok()
+    }
+
+    async fn takes(&self, token: &str) -> bool {
+        match self.status("POST /tools/invoke", token).await {
+            Some(400) => true,
+            Some(401) => false,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn program(folder: &Path) -> PathBuf {
+    folder.join("node_modules/openclaw/openclaw.mjs")
+}
+
+async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
+    let begin = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(begin.elapsed() < PATIENCE, "never happened: {what}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+async fn stop(mut gateway: Child) {
+    let pid = Pid::from_raw(gateway.id().unwrap().try_into().unwrap()).unwrap();
+    kill_process(pid, Signal::TERM).unwrap();
+    gateway.wait().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
+    let Some(real) = Real::start().await else { return };
+    real.set_secret("moorage-gateway", OLD).await;
+    let version = real.program(json!({"verb": "version"})).await;
+    assert_eq!(version["result"], "version", "{version}");
+
+    let first = "anthropic/claude-sonnet-4-5";
+    let validate =
+        async |config: &str| real.program(json!({"verb": "validate", "config": config})).await;
+    let valid = validate(&real.config(first)).await;
+    assert_eq!(valid, json!({"result": "validation", "verdict": "valid"}));
+    let wrong = real.config(first).replace("\"loopback\"", "4711");
+    let invalid = validate(&wrong).await;
+    assert_eq!(invalid["path"], "gateway.bind", "{invalid}");
+
+    real.write_config(first).await;
+    let gateway = real.gateway().await;
+    let applied = json!({"result": "applied", "applied": true});
+    assert_eq!(real.program(json!({"verb": "config-applied"})).await, applied);
+    real.write_config("anthropic/claude-opus-4-5").await;
+    wait_for("the running gateway takes the change up", async || {
+        (real.program(json!({"verb": "config-applied"})).await == applied).then_some(())
+    })
+    .await;
+
+    real.set_secret("moorage-gateway", NEW).await;
+    assert_eq!((real.takes(OLD).await, real.takes(NEW).await), (true, false));
+    let reloaded = real.program(json!({"verb": "reload-secrets"})).await;
+    assert_eq!(reloaded, json!({"result": "reloaded", "outcome": "done"}));
+    assert_eq!((real.takes(OLD).await, real.takes(NEW).await), (false, true));
+
+    let requests = ["0b4c1f2e-6a0f-4d4e-9d7e-0a1b2c3d4e5f"];
+    let paired = real.program(json!({"verb": "approve-pairings", "requests": requests})).await;
+    assert_eq!(paired, json!({"result": "pairings", "approved": 0}), "nobody waits");
+    let audit = real.program(json!({"verb": "audit"})).await;
+    assert_eq!((&audit["result"], &audit["critical"]), (&json!("audit"), &json!(0)), "{audit}");
+    let backup = real.program(json!({"verb": "backup"})).await;
+    assert_eq!(backup["result"], "backup", "{backup}");
+    let room = real.program(json!({"verb": "room"})).await;
+    assert!(room["used"].as_u64() > Some(0), "{room}");
+    stop(gateway).await;
+
+    let done = json!({"result": "done"});
+    assert_eq!(real.program(json!({"verb": "take-snapshot"})).await, done);
+    fs::remove_dir_all(real.layout.openclaw_state().join("state")).unwrap();
+    assert_eq!(real.program(json!({"verb": "restore-snapshot"})).await, done);
+    stop(real.gateway().await).await;
+    assert_eq!(real.program(json!({"verb": "drop-snapshot"})).await, done);
+}
+
+/// Needs a registry that has the package, `OPENCLAW_PLUGIN`, such as `@openclaw/zalo@2026.9.5`.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_comes_and_goes_with_the_real_openclaw() {
+    let Some(plugin) = given("OPENCLAW_PLUGIN") else { return };
+    let Some(real) = Real::start().await else { return };
+    let (name, version) = plugin.rsplit_once('@').unwrap();
+    let wanted = json!([{"kind": "Plugin", "name": name, "version": version}]);
+    let add = json!({"verb": "add-integrations", "wanted": wanted});
+    let added = real.program(add.clone()).await;
+    assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");
+    let begin = Instant::now();
+    assert_eq!(real.program(add).await, added);
+    assert!(begin.elapsed() < Duration::from_secs(60), "it is not fetched again");
+    let removed = real.program(json!({"verb": "remove-integrations", "wanted": []})).await;
+    assert_eq!(removed, json!({"result": "done"}));
+    let refused = real
+        .program(json!({"verb": "add-integrations", "wanted":
+            [{"kind": "Plugin", "name": "--link", "version": "1.0.0"}]}))
+        .await;
+    assert_eq!(refused["result"], "failed");
+}
