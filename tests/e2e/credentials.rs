@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use serde_json::{Value, json};
 
-use crate::tenant::{ANTHROPIC_KEY, Tenant, condition};
+use crate::tenant::{ANTHROPIC_KEY, Tenant, is};
 
 const OTHER_KEY: &str = "sk-ant-api03-another-key-of-a-test-that-opens-nothing-98765";
 const TELEGRAM_TOKEN: &str = "123456789:AAtesttokentesttokentesttoken";
@@ -167,7 +167,9 @@ pub(crate) async fn what_is_handed_in_wrongly_is_refused_kept_and_healed(tenant:
     let message = tenant.until_reason("ada", "CredentialsDelivered", "UnusedKey").await;
     assert!(message.contains("spare"), "{message}");
     assert!(tenant.secret("keys").await.is_some());
-    assert_eq!(condition(&tenant.get("ada").await.unwrap(), "ConfigApplied")["status"], "True");
+    tenant
+        .until("ada", "the configuration is applied", |ada| is(ada, "ConfigApplied", "True"))
+        .await;
 
     tenant.apply_secret("keys", "ada", &[("anthropic", &right)]).await;
     tenant.until_ready("ada").await;

@@ -152,6 +152,9 @@ pub(crate) async fn a_firewall_that_somebody_deletes_stops_the_pool_until_a_pers
     let pool = tenant.pool_until("a firewall", |pool| pool["status"]["firewallId"].is_u64()).await;
     let firewall = pool["status"]["firewallId"].as_u64().unwrap();
     let path = format!("/firewalls/{firewall}");
+    // Or it is put back before it can be deleted.
+    tenant.patch_instance("ada", json!({"spec": {"suspend": true}})).await;
+    tenant.until_reason("ada", "Ready", "Suspended").await;
     let server = json!({"remove_from": [{"type": "server", "server": {"id": server_id(&ada)}}]});
     tenant.hetzner("POST", &format!("{path}/actions/remove_from_resources"), Some(server)).await;
     let gone = wait_until("the firewall can be deleted", PATIENCE, || async {
@@ -162,6 +165,7 @@ pub(crate) async fn a_firewall_that_somebody_deletes_stops_the_pool_until_a_pers
 
     let said = tenant.pool_until_reason("Stalled", "ProjectChanged").await;
     assert!(said.contains(&format!("moorage.dev/retry={firewall}")), "{said}");
+    tenant.patch_instance("ada", json!({"spec": {"suspend": false}})).await;
     tenant.until_reason("ada", "Ready", "PoolNotReady").await;
     tenant.annotate_pool("moorage.dev/retry", &firewall.to_string()).await;
     tenant.pool_until("the pool is ready", |pool| is(pool, "Ready", "True")).await;

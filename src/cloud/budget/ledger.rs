@@ -90,6 +90,9 @@ pub struct Ledger {
     all: Meter,
     sweeps: Meter,
     paused_until: Option<Instant>,
+    /// When a 429 last showed the bucket to be empty: from then on the reserve fills up along with
+    /// the rest, or one 429 would keep reconciles waiting for as long as the whole reserve takes.
+    emptied: Option<Instant>,
     /// Calls granted whose answers have not come yet.
     in_flight: u32,
 }
@@ -102,6 +105,7 @@ impl Ledger {
             all: Meter::full(plan.limit, now),
             sweeps: Meter::full(plan.limit.share(plan.sweep_percent), now),
             paused_until: None,
+            emptied: None,
             in_flight: 0,
         }
     }
@@ -128,13 +132,31 @@ impl Ledger {
     /// How long a caller with `ahead` others before it waits for its call, if nobody else comes.
     pub fn wait_for(&mut self, now: Instant, priority: Priority, ahead: u32) -> Duration {
         let calls = ahead.saturating_add(1);
-        let reserve = if priority == Priority::Delete { 0 } else { self.plan.reserve() };
-        let mut wait =
-            self.all.wait_for(now, calls.saturating_add(reserve)).max(self.paused_for(now));
+        let mut wait = match priority {
+            Priority::Delete => self.all.wait_for(now, calls),
+            Priority::Normal | Priority::Sweep => self.wait_beside_reserve(now, calls),
+        };
+        wait = wait.max(self.paused_for(now));
         if priority == Priority::Sweep {
             wait = wait.max(self.sweeps.wait_for(now, calls));
         }
         wait
+    }
+
+    /// How long until `calls` are there beside the reserve. While the reserve fills up, it gets every
+    /// other call that is regained.
+    fn wait_beside_reserve(&mut self, now: Instant, calls: u32) -> Duration {
+        let whole = self.all.wait_for(now, calls.saturating_add(self.plan.reserve()));
+        let Some(emptied) = self.emptied else { return whole };
+        let every = self.plan.limit.refill_every();
+        let regained = now.saturating_duration_since(emptied).as_nanos() / every.as_nanos().max(1);
+        let held = u32::try_from(regained / 2).unwrap_or(u32::MAX);
+        if held >= self.plan.reserve() {
+            self.emptied = None;
+            return whole;
+        }
+        // What is held back grows while one waits.
+        (self.all.wait_for(now, calls.saturating_add(held)) * 2).min(whole)
     }
 
     /// An answer has come, or will never come.
@@ -155,6 +177,7 @@ impl Ledger {
     pub fn limited(&mut self, now: Instant, retry_after: Option<Duration>) {
         if matches!(self.plan.limit, Limit::Bucket { .. }) {
             self.all.spend(now, u32::MAX);
+            self.emptied = Some(now);
         }
         let until = now + retry_after.unwrap_or(self.plan.default_pause);
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));

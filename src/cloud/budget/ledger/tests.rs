@@ -117,6 +117,24 @@ fn a_429_without_a_time_uses_the_clouds_default() {
 }
 
 #[test]
+fn after_a_429_reconciles_go_on_while_the_reserve_fills_up() {
+    let plan = BudgetPlan::hetzner();
+    let begin = Instant::now();
+    let mut ledger = Ledger::new(plan, begin);
+    ledger.limited(begin, Some(SECOND));
+    let mut now = begin;
+    let mut granted = 0;
+    while now < begin + 600 * SECOND {
+        granted += u32::from(ledger.try_take(now, Priority::Normal).is_ok());
+        now += SECOND;
+    }
+    assert!((290..=310).contains(&granted), "half of what is regained: {granted}");
+    let left = ledger.left(now).calls;
+    assert!((290..=310).contains(&left), "the other half is the reserve's: {left}");
+    assert_eq!(take_all(&mut ledger, now, Priority::Delete), left);
+}
+
+#[test]
 fn nine_tenths_of_cloudflares_limit_stay_for_reconciles() {
     let plan = BudgetPlan::cloudflare();
     assert!((plan.limit.capacity() - plan.reserve()) * 10 >= 1200 * 9);
