@@ -1,15 +1,21 @@
 //! What makes the controller look at an instance: the instance itself, the Secrets bound to it, its
 //! pool, its release, and what a sweep found changed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures::{Stream, StreamExt as _, stream};
-use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use k8s_openapi::{
+    api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::Condition,
+};
 use kube::{
     Api, Resource, ResourceExt as _,
     core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
-        WatchStreamExt as _,
+        PredicateConfig, WatchStreamExt as _, predicates,
         reflector::{self, ObjectRef, Store},
         watcher,
     },
@@ -60,7 +66,13 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
     let pools = watch(Api::<DeserializeGuard<HostingPool>>::all(client.clone()), config());
     let release_events =
         watch(Api::<DeserializeGuard<OpenClawRelease>>::all(client.clone()), config());
-    let release_objects = release_events.reflect(release_writer).touched_objects();
+    let release_objects = release_events
+        .reflect(release_writer)
+        .touched_objects()
+        .predicate_filter(predicates::generation, PredicateConfig::default());
+    let pool_objects = pools
+        .touched_objects()
+        .predicate_filter(what_matters_of_a_pool, PredicateConfig::default());
 
     let (by_pool, by_release) = (instances.clone(), instances.clone());
     let triggers = vec![
@@ -70,7 +82,7 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
         queue::objects(secrets.touched_objects(), |secret: &PartialObjectMeta<KubeSecret>| {
             instance_of_secret(secret).into_iter().collect()
         }),
-        queue::objects(pools.touched_objects(), move |pool: &DeserializeGuard<HostingPool>| {
+        queue::objects(pool_objects, move |pool: &DeserializeGuard<HostingPool>| {
             let name = pool.meta().name.clone();
             matching(&by_pool, |instance| Some(&instance.spec.pool) == name.as_ref())
         }),
@@ -82,6 +94,24 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
         }),
     ];
     Watches { instances, releases, triggers }
+}
+
+/// The status of a pool changes with each of its instances, which is no reason to look at all the
+/// others.
+fn what_matters_of_a_pool(pool: &DeserializeGuard<HostingPool>) -> Option<u64> {
+    let meta = pool.meta();
+    let mut hasher = DefaultHasher::new();
+    (meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()).hash(&mut hasher);
+    if let Ok(pool) = &pool.0
+        && let Some(status) = &pool.status
+    {
+        (status.instances >= pool.spec.capacity, status.firewall_id).hash(&mut hasher);
+        for condition in &status.conditions {
+            let Condition { type_, status, reason, message, .. } = condition;
+            (type_, status, reason, message).hash(&mut hasher);
+        }
+    }
+    Some(hasher.finish())
 }
 
 fn apis<K>(client: &kube::Client, namespaces: &[String]) -> Vec<Api<K>>
@@ -153,4 +183,35 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
         })
     });
     concerned.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn one_instance_more_does_not_matter_to_the_others_and_a_condition_does() {
+        let pool = |instances: u32, reason: &str| -> DeserializeGuard<HostingPool> {
+            let token = json!({"name": "token"});
+            serde_json::from_value(json!({
+                "metadata": {"name": "eu-1", "generation": 1},
+                "spec": {
+                    "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
+                    "cloudflare": {"tokenSecretRef": token, "accountId": "a", "zoneId": "z", "domain": "example.com"},
+                    "capacity": 3,
+                },
+                "status": {"instances": instances, "conditions": [{
+                    "type": "Ready", "status": "True", "reason": reason, "message": "",
+                    "lastTransitionTime": "2026-01-01T00:00:00Z",
+                }]},
+            }))
+            .unwrap()
+        };
+        assert!(pool(1, "Ready").0.is_ok());
+        let of = |instances, reason| what_matters_of_a_pool(&pool(instances, reason));
+        assert_eq!(of(1, "Ready"), of(2, "Ready"));
+        assert_ne!(of(2, "Ready"), of(3, "Ready"), "it is full");
+        assert_ne!(of(1, "Ready"), of(1, "ProjectChanged"));
+    }
 }
