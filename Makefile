@@ -9,6 +9,9 @@ agent_target := $(shell rustc -vV | sed -n 's/^host: //p')
 agent_binary := $(target)/agent/$(agent_target)/agent/moorage-agent
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
+# What servers of the lab run: the agent as servers get it, and OpenClaw with its Node.js.
+programs = bundle=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh); \
+	export MOORAGE_LAB_AGENT="$(abspath $(agent_binary))" MOORAGE_LAB_NODE="$$bundle/node.tar.gz" MOORAGE_LAB_OPENCLAW="$$bundle/openclaw.tar.gz"
 # The same for the lab, where this machine can run it (root on Linux).
 lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
 
@@ -21,8 +24,8 @@ demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C 
 	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: lab
-lab: build ## The same on a real Debian with real programs (root, Linux). ONCE=1: checks, deletes, exits
-	@$(tools); lab=$$(hack/lab.sh --env); eval "$$lab"; exec "$(target)/debug/moorage-demo" --lab $(if $(filter 1,$(ONCE)),--once)
+lab: build agent ## The same on a real Debian with real programs (root, Linux). ONCE=1: checks, deletes, exits
+	@$(tools); lab=$$(hack/lab.sh --env); eval "$$lab"; $(programs); exec "$(target)/debug/moorage-demo" --lab $(if $(filter 1,$(ONCE)),--once)
 
 .PHONY: test
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart

@@ -143,7 +143,7 @@ fn files(input: &UserDataInput<'_>, ssh: Option<&Ssh<'_>>) -> Vec<WriteFile> {
     let allow_from = ssh.map_or(&[][..], |ssh| &ssh.allow_from);
     vec![
         WriteFile::private(BOOTSTRAP_PATH, "root:moorage", json(input.bootstrap)),
-        WriteFile::private(TUNNEL_TOKEN_PATH, "root:cloudflared", token),
+        WriteFile::private(TUNNEL_TOKEN_PATH, "root:moorage-tunnel", token),
         WriteFile::value(RELEASE_PATH, json(&programs)),
         WriteFile::value(firewall::RULES_PATH, Zeroizing::new(firewall::rules(allow_from))),
         system::machine(ssh.is_some()),

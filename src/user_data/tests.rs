@@ -150,7 +150,7 @@ fn nothing_but_the_one_time_values_is_secret_and_they_are_for_one_reader_each() 
         .collect();
     assert_eq!(
         private,
-        [(BOOTSTRAP_PATH, "root:moorage"), (TUNNEL_TOKEN_PATH, "root:cloudflared")]
+        [(BOOTSTRAP_PATH, "root:moorage"), (TUNNEL_TOKEN_PATH, "root:moorage-tunnel")]
     );
 }
 

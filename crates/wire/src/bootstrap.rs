@@ -11,7 +11,7 @@ use crate::{
 
 /// Where user-data writes the document, root:moorage 0640.
 pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
-/// Where user-data writes the first tunnel token, root:cloudflared 0640, as one line of text.
+/// Where user-data writes the first tunnel token, root:moorage-tunnel 0640, as one line of text.
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
 /// Where user-data writes which agent and cloudflared to start with, mode 0644.
 pub const RELEASE_PATH: &str = "/etc/moorage/release.json";

@@ -98,7 +98,8 @@ fn root(unit: Unit) -> Unit {
         .words("ReadWritePaths", [PROGRAMS, "/etc/moorage"])
         .words(
             "CapabilityBoundingSet",
-            ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID"],
+            // The last ends a new agent that hangs when it is tried, as a user without powers.
+            ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"],
         )
         .set("PrivateNetwork", "yes")
         .set("RestrictAddressFamilies", "AF_UNIX")
@@ -117,13 +118,17 @@ fn installer() -> Unit {
         .set("Requires", "moorage-installer.socket")
         .set("After", "moorage-installer.socket")
         .set("OnFailure", "moorage-roll-back.service")
-        .set("StartLimitIntervalSec", "30")
+        // Three failures in a row, slow ones too, and OnFailure= has its turn.
+        .set("StartLimitIntervalSec", "120")
         .set("StartLimitBurst", "3");
-    // Three failures in a row, and OnFailure= has its turn.
-    root(unit)
-        .words("ExecStart", [AGENT, "installer"])
+    let unit = root(unit)
+        .set("Type", "notify")
+        .words("ExecStart", [AGENT, "installer", "--token-group", TUNNEL_GROUP])
+        .set("TimeoutStartSec", "30")
         .set("Restart", "on-failure")
-        .set("RestartSec", "1")
+        .set("RestartSec", "1");
+    // Not by its socket alone: after a power cut it goes on watching an update.
+    wanted_by(unit, "multi-user.target")
 }
 
 fn roll_back() -> Unit {
@@ -135,21 +140,5 @@ fn roll_back() -> Unit {
         )
         .set("ConditionPathExists", PREVIOUS_AGENT)
         .set("StartLimitIntervalSec", "0");
-    root(unit)
-        .set("Type", "oneshot")
-        .words("ExecStart", [PREVIOUS_AGENT, "roll-back"])
-        // The socket failed together with its service.
-        .words(
-            "ExecStartPost",
-            [
-                "/usr/bin/systemctl",
-                "reset-failed",
-                "moorage-installer.service",
-                "moorage-installer.socket",
-            ],
-        )
-        .words(
-            "ExecStartPost",
-            ["/usr/bin/systemctl", "--no-block", "restart", "moorage-installer.socket"],
-        )
+    root(unit).set("Type", "oneshot").words("ExecStart", [PREVIOUS_AGENT, "roll-back"])
 }

@@ -10,13 +10,13 @@ const NODE: &str = "/opt/moorage/node/current/bin/node";
 const PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
 
 /// What OpenClaw is told by its environment: where its files are, that something else manages its
-/// configuration and its life, and to leave updates and the local network alone.
+/// life, and to leave updates and the local network alone. Not that its configuration is read-only:
+/// then it would refuse approved plugins. The agent sets right what anybody else changes there.
 const ENVIRONMENT: &[&str] = &[
     "HOME=/var/lib/openclaw",
     "PATH=/opt/moorage/node/current/bin:/usr/bin:/bin",
     "OPENCLAW_STATE_DIR=/var/lib/openclaw/.openclaw",
     "OPENCLAW_CONFIG_PATH=/var/lib/openclaw/.openclaw/openclaw.json",
-    "OPENCLAW_CONFIG_READONLY=1",
     "OPENCLAW_NO_AUTO_UPDATE=1",
     "OPENCLAW_SERVICE_REPAIR_POLICY=external",
     "OPENCLAW_DISABLE_BONJOUR=1",

@@ -1,6 +1,6 @@
 //! One visitor's request through a tunnel: plain HTTP and WebSocket.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use http::uri::{Authority, Scheme};
@@ -128,12 +128,18 @@ fn tunnel_uri(host: &str, visited: &Uri) -> Option<Uri> {
     Uri::from_parts(parts).ok()
 }
 
+/// Visitors of a real edge come over the internet. One of loopback would look to an origin like a proxy
+/// of its own, so it gets an address of those for documentation (RFC 5737).
+fn as_seen_by_an_edge(peer: IpAddr) -> IpAddr {
+    if peer.is_loopback() { Ipv4Addr::new(203, 0, 113, 1).into() } else { peer }
+}
+
 /// Takes away what visitors may not say and adds what the edge knows.
 fn edit_headers(headers: &mut HeaderMap, peer: IpAddr, ray: &HeaderValue) {
     remove_hop_by_hop(headers);
     remove_reserved(headers);
     headers.remove(header::HOST);
-    let address = peer.to_string();
+    let address = as_seen_by_an_edge(peer).to_string();
     let value = |text: &str| HeaderValue::from_str(text).expect("an address is visible ASCII");
     let forwarded_for = headers.get(X_FORWARDED_FOR).and_then(|before| {
         HeaderValue::from_str(&format!("{}, {address}", before.to_str().ok()?)).ok()

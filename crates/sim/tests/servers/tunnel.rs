@@ -46,9 +46,9 @@ async fn a_hostname_leads_through_its_tunnel_to_the_origin_of_its_rule(#[case] k
     let seen = response.text().await.unwrap();
     for expected in [
         "host: ada.example.com\n",
-        "cf-connecting-ip: 127.0.0.1\n",
+        "cf-connecting-ip: 203.0.113.1\n",
         "x-forwarded-proto: https\n",
-        "x-forwarded-for: 127.0.0.1\n",
+        "x-forwarded-for: 203.0.113.1\n",
         "cf-ray: ",
     ] {
         assert!(seen.contains(expected), "{expected:?} is not in {seen}");
@@ -92,7 +92,7 @@ async fn each_hostname_leads_to_its_service_and_the_rest_nowhere(#[case] kind: K
     assert_eq!(managed.headers()["x-socket"], "yes");
     let seen = managed.text().await.unwrap();
     assert!(seen.contains("host: ada-mgmt.example.com\n"), "{seen}");
-    assert!(seen.contains("cf-connecting-ip: 127.0.0.1\n"), "{seen}");
+    assert!(seen.contains("cf-connecting-ip: 203.0.113.1\n"), "{seen}");
     let dashboard = visit("ada.example.com").await;
     assert_eq!(dashboard.status(), 200);
     assert!(!dashboard.headers().contains_key("x-socket"));

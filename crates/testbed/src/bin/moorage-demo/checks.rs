@@ -36,7 +36,7 @@ pub(crate) async fn all(lab: &Lab) -> Result<()> {
 fn dashboard(lab: &Lab) -> Result<()> {
     let clouds = lab.simulator.endpoints();
     let page = lab.shell.show(&format!(
-        "curl -sS --fail --max-time 20 --noproxy '*' --cacert {} --connect-to ada.example.com:443:{} https://ada.example.com/ | head -5",
+        "curl -sS --fail --max-time 20 --noproxy '*' --cacert {} --connect-to ada.example.com:443:{} https://ada.example.com/ | sed -n '1,5p' | cut -c 1-100",
         clouds.edge_ca.display(),
         clouds.edge
     ))?;
