@@ -32,7 +32,8 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	@$(tools); $(lab); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
-	@$(lab); cargo test --workspace --test lab
+	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then $(MAKE) --no-print-directory agent; $(programs); fi; \
+	cargo test --workspace --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
 	hack/tools/test.sh

@@ -19,7 +19,7 @@ mod updates;
 use std::{process::ExitCode, sync::Arc};
 
 use libtest_mimic::{Arguments, Trial};
-use stage::Stage;
+use stage::{Servers, Stage};
 use tenant::Tenant;
 
 /// One scenario: its name is a sentence about behaviour. It gets a tenant of its own.
@@ -93,7 +93,9 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let runtime = Arc::new(runtime);
-    let Some(stage) = runtime.block_on(Stage::start()) else { return ExitCode::SUCCESS };
+    let Some(stage) = runtime.block_on(Stage::start(Servers::processes())) else {
+        return ExitCode::SUCCESS;
+    };
     let stage = Arc::new(stage);
     let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
     if conclusion.has_failed() {

@@ -1,18 +1,56 @@
 //! What all scenarios share: control plane, clouds, the installed chart and the operator.
 
-use std::{path::Path, sync::Mutex};
+use std::{
+    path::{Path, PathBuf},
+    sync::Mutex,
+    time::Duration,
+};
 
 use kube::Client;
 use moorage_testbed::{
     Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorOptions, Tool, Tools,
     install_chart, service_account_kubeconfig,
 };
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The operator's namespace.
 pub(crate) const SYSTEM: &str = "moorage-system";
 
 const TOOLS: [Tool; 4] = [Tool::Etcd, Tool::KubeApiserver, Tool::KubeControllerManager, Tool::Helm];
+
+/// What stands behind a created server.
+pub(crate) struct Servers {
+    /// The agent's program, where servers are processes.
+    pub(crate) agent: Option<PathBuf>,
+    /// Further arguments of the simulator.
+    pub(crate) arguments: Vec<String>,
+    /// The artifacts of a release.
+    pub(crate) artifacts: Value,
+    /// The longest that anything may take on a busy machine.
+    pub(crate) patience: Duration,
+}
+
+impl Servers {
+    /// Processes of the agent, a connector and a stand-in for OpenClaw. They fetch nothing.
+    pub(crate) fn processes() -> Self {
+        let artifact = |name: &str| {
+            json!({
+                "version": "1", "url": format!("https://artifacts.invalid/{name}"),
+                "sha256": "1".repeat(64), "size": 1,
+            })
+        };
+        Self {
+            agent: Some(Path::new(env!("CARGO_BIN_EXE_moorage")).with_file_name("moorage-agent")),
+            arguments: Vec::new(),
+            artifacts: json!({
+                "openclaw": artifact("openclaw"), "node": artifact("node"),
+                "cloudflared": artifact("cloudflared"), "agent": artifact("agent"),
+            }),
+            patience: Duration::from_secs(90),
+        }
+    }
+}
 
 /// All that runs; it ends with it.
 pub(crate) struct Stage {
@@ -21,20 +59,24 @@ pub(crate) struct Stage {
     options: OperatorOptions,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
+    /// The artifacts of a release.
+    pub(crate) artifacts: Value,
+    /// The longest that anything may take.
+    pub(crate) patience: Duration,
     plane: ControlPlane,
     _folder: TempDir,
 }
 
 impl Stage {
     /// Starts everything; `None`, said loudly, where the tools are missing.
-    pub(crate) async fn start() -> Option<Self> {
+    pub(crate) async fn start(servers: Servers) -> Option<Self> {
         let tools = Tools::for_test(&TOOLS)?;
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
         let folder = tempfile::Builder::new().prefix("moorage-e2e-").tempdir().unwrap();
         let simulator = SimulatorOptions {
             program: moorage.with_file_name("moorage-sim"),
-            agent: Some(moorage.with_file_name("moorage-agent")),
-            arguments: Vec::new(),
+            agent: servers.agent,
+            arguments: servers.arguments,
         };
         let (plane, simulator) =
             tokio::join!(ControlPlane::start(tools, Components::All), Simulator::start(&simulator));
@@ -63,7 +105,16 @@ impl Stage {
         let mut operator = Operator::start(&options, simulator.endpoints()).unwrap();
         operator.wait_until_ready().await.unwrap();
         let operator = Mutex::new(operator);
-        Some(Self { operator, options, simulator, client, plane, _folder: folder })
+        Some(Self {
+            operator,
+            options,
+            simulator,
+            client,
+            artifacts: servers.artifacts,
+            patience: servers.patience,
+            plane,
+            _folder: folder,
+        })
     }
 
     /// The operator's log so far.

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
 };
 
 use k8s_openapi::{
@@ -25,8 +24,6 @@ use serde_json::{Value, json};
 
 use crate::stage::{SYSTEM, Stage};
 
-/// The longest that anything may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(90);
 /// A key of the right format.
 pub(crate) const ANTHROPIC_KEY: &str = "sk-ant-api03-a-key-of-a-test-that-opens-nothing-0123456789";
 
@@ -107,23 +104,11 @@ impl Tenant {
 
     /// The release that the pool names.
     pub(crate) fn release(&self) -> Value {
-        let artifact = |name: &str| {
-            json!({
-                "version": "1", "url": format!("https://artifacts.invalid/{name}"),
-                "sha256": "1".repeat(64), "size": 1,
-            })
-        };
         json!({
             "apiVersion": "moorage.dev/v1alpha1",
             "kind": "OpenClawRelease",
             "metadata": {"name": format!("release-{}", self.name)},
-            "spec": {
-                "version": "2026.9.6",
-                "artifacts": {
-                    "openclaw": artifact("openclaw"), "node": artifact("node"),
-                    "cloudflared": artifact("cloudflared"), "agent": artifact("agent"),
-                },
-            },
+            "spec": {"version": "2026.9.6", "artifacts": self.stage.artifacts},
         })
     }
 
@@ -220,7 +205,7 @@ impl Tenant {
         what: &str,
         wanted: impl Fn(&Value) -> bool,
     ) -> Value {
-        let seen = wait_until(format!("{name}: {what}"), PATIENCE, || async {
+        let seen = wait_until(format!("{name}: {what}"), self.stage.patience, || async {
             let instance = self.get(name).await.ok_or("there is no such instance")?;
             if wanted(&instance) { Ok(instance) } else { Err(conditions(&instance)) }
         });
@@ -266,7 +251,7 @@ impl Tenant {
     where
         F: Future<Output = Result<(), String>>,
     {
-        wait_until(what, PATIENCE, look).await.unwrap_or_else(|late| panic!("{late}"));
+        wait_until(what, self.stage.patience, look).await.unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Waits until the clock shows another second.
@@ -298,7 +283,7 @@ impl Tenant {
 
     /// Waits until the instance is gone.
     pub(crate) async fn until_gone(&self, name: &str) {
-        let gone = wait_until(format!("{name} is gone"), PATIENCE, || async {
+        let gone = wait_until(format!("{name} is gone"), self.stage.patience, || async {
             self.get(name).await.map_or(Ok(()), |instance| Err(conditions(&instance)))
         });
         gone.await.unwrap_or_else(|late| panic!("{late}"));
@@ -307,7 +292,7 @@ impl Tenant {
     /// Waits until the pool is as asked, and gives it.
     pub(crate) async fn pool_until(&self, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let pools = self.dynamic::<HostingPool>(None);
-        let seen = wait_until(what, PATIENCE, || async {
+        let seen = wait_until(what, self.stage.patience, || async {
             let pool = pools.get(&self.name).await.map_err(|error| error.to_string())?;
             let pool = serde_json::to_value(pool).unwrap();
             if wanted(&pool) { Ok(pool) } else { Err(conditions(&pool)) }
@@ -363,7 +348,7 @@ impl Tenant {
 
     /// Waits until a Secret is gone.
     pub(crate) async fn until_secret_gone(&self, name: &str) {
-        let gone = wait_until(format!("Secret {name} is gone"), PATIENCE, || async {
+        let gone = wait_until(format!("Secret {name} is gone"), self.stage.patience, || async {
             self.secret(name).await.map_or(Ok(()), |_| Err("it is there".to_owned()))
         });
         gone.await.unwrap_or_else(|late| panic!("{late}"));

@@ -70,9 +70,10 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
         .reflect(release_writer)
         .touched_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
-    let pool_objects = pools
-        .touched_objects()
-        .predicate_filter(what_matters_of_a_pool, PredicateConfig::default());
+    let pool_objects = pools.touched_objects().predicate_filter(
+        |pool: &DeserializeGuard<HostingPool>| Some(what_matters_of_a_pool(pool)),
+        PredicateConfig::default(),
+    );
 
     let (by_pool, by_release) = (instances.clone(), instances.clone());
     let triggers = vec![
@@ -98,7 +99,7 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
 
 /// The status of a pool changes with each of its instances, which is no reason to look at all the
 /// others.
-fn what_matters_of_a_pool(pool: &DeserializeGuard<HostingPool>) -> Option<u64> {
+fn what_matters_of_a_pool(pool: &DeserializeGuard<HostingPool>) -> u64 {
     let meta = pool.meta();
     let mut hasher = DefaultHasher::new();
     (meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()).hash(&mut hasher);
@@ -111,7 +112,7 @@ fn what_matters_of_a_pool(pool: &DeserializeGuard<HostingPool>) -> Option<u64> {
             (type_, status, reason, message).hash(&mut hasher);
         }
     }
-    Some(hasher.finish())
+    hasher.finish()
 }
 
 fn apis<K>(client: &kube::Client, namespaces: &[String]) -> Vec<Api<K>>

@@ -1,0 +1,119 @@
+//! What can be seen of a server from outside and by those who have no business there, and that it
+//! comes up again by itself.
+
+use std::net::IpAddr;
+
+use moorage_testbed::{LabServer, Press, Probed};
+use serde_json::{Value, json};
+
+use crate::{
+    lifecycle::make_ada,
+    server::{openclaw, resident},
+    tenant::{Tenant, is},
+};
+
+const KEY: &str =
+    "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
+const UNITS: [&str; 5] = [
+    "moorage-agent.service",
+    "moorage-worker.service",
+    "moorage-installer.service",
+    "openclaw.service",
+    "cloudflared.service",
+];
+
+pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_killed(tenant: Tenant) {
+    let ssh = json!({"user": "ops", "keys": [KEY], "allowFrom": ["198.51.100.0/25"]});
+    tenant.patch_pool(json!({"spec": {"hetzner": {"ssh": ssh}}})).await;
+    let told =
+        |pool: &Value| pool["status"]["observedGeneration"] == pool["metadata"]["generation"];
+    tenant.pool_until("SSH is set up", |pool| told(pool) && is(pool, "Ready", "True")).await;
+    let ada = make_ada(&tenant).await;
+    tenant.until_secret_gone("ada-keys").await;
+    tenant.until_dashboard_answers("ada").await;
+    let server = tenant.server(&ada);
+    // Packages and settings come last, after the way in.
+    tenant.until_prints(&server, &["systemctl", "is-active", "fail2ban"], "active").await;
+
+    nothing_answers_but_ssh_from_where_it_may(&server).await;
+    units_are_in_tight_sandboxes(&server).await;
+    others_read_neither_keys_nor_metadata_nor_state(&server).await;
+    let audit: Value =
+        serde_json::from_str(&openclaw(&server, &["security", "audit", "--json"]).await).unwrap();
+    assert_eq!(audit["summary"]["critical"], 0, "{audit}");
+    let memory = resident(&server, "moorage-agent.service").await;
+    assert!(memory <= 12 * 1024, "the agent takes {memory} KiB");
+    eprintln!("the agent takes {memory} KiB");
+
+    for unit in ["openclaw.service", "moorage-agent.service", "cloudflared.service"] {
+        server.kill_unit(unit).await.unwrap();
+        tenant.until_prints(&server, &["systemctl", "is-active", unit], "active").await;
+        tenant.until_dashboard_answers("ada").await;
+    }
+    server.power(Press::Reset).await.unwrap();
+    server.wait_boot(2, tenant.stage.patience).await.unwrap();
+    tenant.until_dashboard_answers("ada").await;
+    tenant.look_now("ada").await;
+    tenant.until_ready("ada").await;
+}
+
+async fn nothing_answers_but_ssh_from_where_it_may(server: &LabServer) {
+    let address = |text: &str| text.parse::<IpAddr>().unwrap();
+    let (friend, stranger) = (address("198.51.100.7"), address("198.51.100.200"));
+    assert_eq!(server.probe_port(friend, 22).await.unwrap(), Probed::Open);
+    for (from, port) in [(stranger, 22), (address("2001:db8:ffff::1"), 22), (friend, 80)] {
+        assert_eq!(server.probe_port(from, port).await.unwrap(), Probed::Dropped, "{from} {port}");
+    }
+    for port in [443, 7443, 18789, 20241] {
+        assert_eq!(server.probe_port(friend, port).await.unwrap(), Probed::Dropped, "{port}");
+    }
+    let listening = server.exec(&["ss", "-lntuH"]).await.unwrap();
+    let public = |line: &&str| {
+        let local = line.split_whitespace().nth(4).unwrap_or_default();
+        !local.starts_with("127.") && !local.starts_with("[::1]") && !local.ends_with(":22")
+    };
+    let public: Vec<_> = listening.lines().filter(public).collect();
+    assert!(public.is_empty(), "{public:?}");
+}
+
+async fn units_are_in_tight_sandboxes(server: &LabServer) {
+    for unit in UNITS {
+        let table =
+            server.exec(&["systemd-analyze", "security", "--no-pager", unit]).await.unwrap();
+        let score = table.lines().find_map(|line| line.split_once(&format!("level for {unit}: ")));
+        let score = score.and_then(|(_, rest)| rest.split_whitespace().next()).unwrap();
+        assert!(score.parse::<f32>().unwrap() <= 2.5, "{unit}: {score}");
+    }
+}
+
+async fn others_read_neither_keys_nor_metadata_nor_state(server: &LabServer) {
+    let metadata = "http://169.254.169.254/hetzner/v1/userdata";
+    let ask = ["curl", "-sS", "--max-time", "5", metadata];
+    let asked = server.run(&ask).await.unwrap();
+    assert!(asked.text().starts_with("#cloud-config"), "root can ask: {asked:?}");
+    for user in ["openclaw", "moorage", "cloudflared"] {
+        let asked = server.run_as(Some(user), &ask, "").await.unwrap();
+        assert!(!asked.succeeded(), "{user} reads metadata");
+    }
+    for (user, file) in [
+        ("cloudflared", "/var/lib/openclaw/credentials/secrets.json"),
+        ("cloudflared", "/etc/moorage/bootstrap.json"),
+        ("cloudflared", "/var/lib/moorage/identity.json"),
+        ("moorage", "/var/lib/openclaw/credentials/secrets.json"),
+        ("openclaw", "/var/lib/moorage/identity.json"),
+        ("openclaw", "/etc/moorage/bootstrap.json"),
+        ("openclaw", "/etc/moorage/tunnel-token"),
+    ] {
+        let read = server.run_as(Some(user), &["cat", file], "").await.unwrap();
+        let said = String::from_utf8_lossy(&read.stderr).into_owned();
+        assert!(said.contains("Permission denied"), "{user} {file}: {said}");
+    }
+    let keys = ["stat", "-c", "%a %U:%G", "/var/lib/openclaw/credentials/secrets.json"];
+    assert_eq!(server.exec(&keys).await.unwrap(), "600 openclaw:openclaw");
+    for (user, socket) in [("openclaw", "installer"), ("cloudflared", "worker")] {
+        let socket = format!("/run/moorage/{socket}.sock");
+        let ask = ["curl", "-sS", "--max-time", "5", "--unix-socket", &socket, "http://x/"];
+        let asked = server.run_as(Some(user), &ask, "").await.unwrap();
+        assert!(!asked.succeeded(), "{user} opens {socket}");
+    }
+}

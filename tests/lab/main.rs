@@ -1,0 +1,131 @@
+//! The whole way with real servers: Debian booted by its own systemd and cloud-init from the
+//! operator's user-data, the real agent, cloudflared and OpenClaw. Otherwise as `e2e`, with which it
+//! shares the stage and the tenants.
+//!
+//! Needs root, what `hack/lab.sh` makes, and the programs that `make test` names; without them it says
+//! that it is skipped, and fails if `MOORAGE_REQUIRE_ALL=1`.
+
+#![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
+
+mod hardening;
+mod keys;
+#[allow(dead_code, reason = "what only the other scenarios do")]
+#[path = "../e2e/lifecycle.rs"]
+mod lifecycle;
+mod outages;
+mod server;
+#[allow(dead_code, reason = "what only the other scenarios do")]
+#[path = "../e2e/stage.rs"]
+mod stage;
+#[allow(dead_code, reason = "what only the other scenarios do")]
+#[path = "../e2e/tenant.rs"]
+mod tenant;
+#[allow(dead_code, reason = "what only the other scenarios do")]
+#[path = "../e2e/trouble.rs"]
+mod trouble;
+mod updates;
+
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use libtest_mimic::{Arguments, Trial};
+use moorage_testbed::{LabParts, ReleaseFolder};
+use stage::{Servers, Stage};
+use tenant::Tenant;
+
+/// Real programs start slowly where several do at once.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// What servers can fetch.
+static PROGRAMS: OnceLock<ReleaseFolder> = OnceLock::new();
+
+/// One scenario: its name is a sentence about behaviour. It gets a tenant of its own.
+type Scenario = (&'static str, fn(Tenant) -> futures::future::BoxFuture<'static, ()>);
+
+/// Turns an async function into a [`Scenario`].
+macro_rules! scenario {
+    ($module:ident :: $name:ident) => {
+        (concat!(stringify!($module), "::", stringify!($name)), |tenant| {
+            Box::pin($module::$name(tenant))
+        })
+    };
+}
+
+fn scenarios() -> Vec<Scenario> {
+    vec![
+        scenario!(hardening::a_server_is_locked_down_and_comes_up_again_whatever_is_killed),
+        scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
+        scenario!(updates::an_agent_that_does_not_work_is_taken_back_and_a_good_one_stays),
+        scenario!(updates::an_openclaw_that_does_not_start_is_taken_back_with_its_data),
+        scenario!(outages::a_first_boot_survives_artifacts_that_fail_and_a_power_cut),
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute.
+    arguments.test_threads = arguments.test_threads.or(Some(2));
+    // The runner of libtest-mimic lists without a stage.
+    if arguments.list {
+        return libtest_mimic::run(&arguments, trials(None)).exit_code();
+    }
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let Some(servers) = servers() else { return ExitCode::SUCCESS };
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    let runtime = Arc::new(runtime);
+    let Some(stage) = runtime.block_on(Stage::start(servers)) else { return ExitCode::SUCCESS };
+    let stage = Arc::new(stage);
+    let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
+    if conclusion.has_failed() {
+        eprintln!("{}", stage.logs());
+    }
+    drop(stage);
+    conclusion.exit_code()
+}
+
+/// The programs of a release; `None`, said loudly, where one is missing.
+fn servers() -> Option<Servers> {
+    let parts = LabParts::for_test()?;
+    let mut programs = ReleaseFolder::new().unwrap();
+    for (kind, version, variable) in [
+        ("agent", env!("CARGO_PKG_VERSION"), "MOORAGE_LAB_AGENT"),
+        ("cloudflared", "2026.8.2", "CLOUDFLARED_BIN"),
+        ("node", "24.21.0", "MOORAGE_LAB_NODE"),
+        ("openclaw", "2026.9.6", "MOORAGE_LAB_OPENCLAW"),
+    ] {
+        let Some(file) = std::env::var_os(variable).map(PathBuf::from) else {
+            let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+            assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {variable} names no {kind}");
+            eprintln!("skipped: {variable} names no {kind}: see `make test`");
+            return None;
+        };
+        programs.add(kind, version, &file).unwrap();
+    }
+    let servers = Servers {
+        agent: None,
+        arguments: parts.simulator_arguments(Some(&programs.path())),
+        artifacts: programs.release("", "")["spec"]["artifacts"].clone(),
+        patience: PATIENCE,
+    };
+    PROGRAMS.set(programs).unwrap();
+    Some(servers)
+}
+
+fn trials(on: Option<(&Arc<tokio::runtime::Runtime>, &Arc<Stage>)>) -> Vec<Trial> {
+    let trial = |(name, scenario): Scenario| {
+        let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
+        Trial::test(name, move || {
+            let (runtime, stage) = on.expect("a listed scenario is not run");
+            let work = async move {
+                let tenant = Tenant::new(stage, name).await;
+                scenario(tenant).await;
+            };
+            runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string().into())
+        })
+    };
+    scenarios().into_iter().map(trial).collect()
+}

@@ -1,0 +1,87 @@
+//! What a scenario does on a booted server, and what it looks for there.
+
+use moorage_testbed::LabServer;
+use serde_json::{Value, json};
+
+use crate::{tenant::Tenant, trouble::server_id};
+
+/// OpenClaw's command line, as the worker runs it.
+const OPENCLAW: [&str; 6] = [
+    "env",
+    "HOME=/var/lib/openclaw",
+    "OPENCLAW_STATE_DIR=/var/lib/openclaw/.openclaw",
+    "OPENCLAW_CONFIG_PATH=/var/lib/openclaw/.openclaw/openclaw.json",
+    "/opt/moorage/node/current/bin/node",
+    "/opt/moorage/openclaw/current/bin/openclaw",
+];
+
+impl Tenant {
+    /// The server of an instance.
+    pub(crate) fn server(&self, instance: &Value) -> LabServer {
+        self.stage.simulator.lab_server(server_id(instance))
+    }
+
+    /// Waits until the dashboard answers through the edge.
+    pub(crate) async fn until_dashboard_answers(&self, name: &str) {
+        let host = format!("{name}.{}", self.domain);
+        self.eventually("the dashboard answers", || async {
+            let (status, page) = self.visit(&host, "/", None).await;
+            if status == 200 && page.contains("openclaw") {
+                Ok(())
+            } else {
+                Err(format!("{status}"))
+            }
+        })
+        .await;
+    }
+
+    /// Waits until a command inside prints this.
+    pub(crate) async fn until_prints(&self, server: &LabServer, argv: &[&str], wanted: &str) {
+        self.eventually(&format!("{} prints {wanted}", argv.join(" ")), || async {
+            let ended = server.run(argv).await.map_err(|error| error.to_string())?;
+            let text = ended.text();
+            if text.contains(wanted) {
+                Ok(())
+            } else {
+                Err(format!("{text} {}", String::from_utf8_lossy(&ended.stderr)))
+            }
+        })
+        .await;
+    }
+
+    /// Applies a release in which one artifact is another, and has an instance use it.
+    pub(crate) async fn switch_to(
+        &self,
+        instance: &str,
+        release: &str,
+        kind: &str,
+        artifact: &Value,
+    ) {
+        let mut document = self.release();
+        let name = format!("{release}-{}", self.name);
+        document["metadata"]["name"] = json!(name);
+        document["spec"]["artifacts"][kind] = artifact.clone();
+        self.apply::<moorage::api::OpenClawRelease>(None, document).await;
+        self.patch_instance(instance, json!({"spec": {"release": name}})).await;
+    }
+}
+
+/// Runs OpenClaw's command line as its user, and gives what it printed.
+pub(crate) async fn openclaw(server: &LabServer, arguments: &[&str]) -> String {
+    let argv: Vec<_> = OPENCLAW.iter().chain(arguments).copied().collect();
+    server.run_as(Some("openclaw"), &argv, "").await.unwrap().text()
+}
+
+/// Which version of a program is in use, by its digest.
+pub(crate) async fn current(server: &LabServer, kind: &str) -> String {
+    server.exec(&["readlink", &format!("/opt/moorage/{kind}/current")]).await.unwrap()
+}
+
+/// Resident memory of a unit's main process, in KiB.
+pub(crate) async fn resident(server: &LabServer, unit: &str) -> u64 {
+    let pid = server.unit(unit, &["MainPID"]).await.unwrap()["MainPID"].clone();
+    let status = server.read(&format!("/proc/{pid}/status")).await.unwrap();
+    let status = String::from_utf8(status).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
