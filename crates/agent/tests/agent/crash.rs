@@ -185,8 +185,11 @@ async fn live(at: usize) -> bool {
         receipt.verify(&report.identity.public_key).unwrap();
     }
     assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), json!({"a": 1}));
-    let bootstrap = std::fs::read_to_string(world.layout.bootstrap()).unwrap();
-    assert!(bootstrap.contains("\"enrolmentKey\":\"\""), "step {at}: the one-time key is there");
+    eventually("the one-time key is erased", || async {
+        let bootstrap = std::fs::read_to_string(world.layout.bootstrap()).unwrap();
+        bootstrap.contains("\"enrolmentKey\":\"\"").then_some(())
+    })
+    .await;
     let leftovers = leftovers(world.root());
     assert!(leftovers.is_empty(), "step {at}: {leftovers:?}");
     crashed
