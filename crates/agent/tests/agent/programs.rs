@@ -3,7 +3,6 @@
 
 use std::{fs, time::Duration};
 
-use futures::{StreamExt as _, stream};
 use http::Method;
 use jiff::Timestamp;
 use moorage_agent::{
@@ -17,7 +16,7 @@ use moorage_wire::{
 use serde_json::json;
 
 use crate::{
-    crash::disk_that_dies_at,
+    crash::{count_crashes, disk_that_dies_at},
     operator::Operator,
     world::{World, eventually},
 };
@@ -324,32 +323,20 @@ async fn step(operator: &mut Operator, document: &DesiredState) -> Result<Report
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_any_write_of_an_update_ends_on_the_new_version() {
-    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, true)).buffered(6);
-    let mut crashes = 0;
-    while lives.next().await == Some(true) {
-        crashes += 1;
-    }
+    let crashes = count_crashes(|at| update_with_crash(at, true), 6).await;
     assert!(crashes > 25, "only {crashes} steps were tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_any_write_of_a_rollback_ends_on_the_old_version_with_its_data() {
-    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, false)).buffered(6);
-    let mut crashes = 0;
-    while lives.next().await == Some(true) {
-        crashes += 1;
-    }
+    let crashes = count_crashes(|at| update_with_crash(at, false), 6).await;
     assert!(crashes > 35, "only {crashes} steps were tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_any_write_of_a_trial_of_cloudflared_ends_on_the_one_that_connects() {
     for works in [true, false] {
-        let mut lives = stream::iter(0..).map(|at| connector_with_crash(at, works)).buffered(6);
-        let mut crashes = 0;
-        while lives.next().await == Some(true) {
-            crashes += 1;
-        }
+        let crashes = count_crashes(|at| connector_with_crash(at, works), 6).await;
         assert!(crashes > 15, "only {crashes} steps were tried");
     }
 }
