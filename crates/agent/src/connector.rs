@@ -18,6 +18,7 @@ use crate::{
         protocol::{Request, Unit},
     },
     probe,
+    secret_text::SecretText,
     tunnel::{Patience, Rotation, Step, Which},
 };
 
@@ -55,6 +56,7 @@ pub(crate) async fn run(core: Arc<Core>) {
 
 async fn look(core: &Arc<Core>, rotation: &Arc<Mutex<Rotation>>) -> Result<(), Trouble> {
     let connected = is_connected(core).await;
+    put_right(core, connected).await?;
     let rotation = Arc::clone(rotation);
     // The vault may be busy with a slow worker.
     let step = blocking(core, move |core| {
@@ -73,18 +75,34 @@ async fn look(core: &Arc<Core>, rotation: &Arc<Mutex<Rotation>>) -> Result<(), T
     }
 }
 
-async fn switch(core: &Arc<Core>, to: Which) -> Result<(), Trouble> {
-    let Some(token) = blocking(core, move |core| core.vault().tunnel().begin_switch(to)).await?
-    else {
-        return Ok(());
-    };
-    tracing::info!(token_sha256 = %token.sha256(), "cloudflared is started with the other token");
+/// Looks after the file that cloudflared starts with, which others may write as well.
+async fn put_right(core: &Arc<Core>, connected: bool) -> Result<(), Trouble> {
+    let compared = move |core: &Core| core.vault().tunnel().compare(connected);
+    if let Some(token) = blocking(core, compared).await? {
+        tracing::warn!(
+            "the tunnel token in cloudflared's file is another one: it is written again"
+        );
+        write(core, &token).await?;
+    }
+    Ok(())
+}
+
+async fn write(core: &Core, token: &SecretText) -> Result<(), InstallerError> {
     let mut write = Request::WriteTunnelToken { token: token.expose().to_owned() };
     let written = core.installer.perform(&write).await;
     if let Request::WriteTunnelToken { token } = &mut write {
         token.zeroize();
     }
-    written?;
+    written
+}
+
+async fn switch(core: &Arc<Core>, to: Which) -> Result<(), Trouble> {
+    let Some(token) = blocking(core, move |core| core.vault().tunnel().begin_switch(to)).await?
+    else {
+        return Ok(());
+    };
+    tracing::info!(token_sha256 = %token.sha256(), "cloudflared is started anew with a token");
+    write(core, &token).await?;
     core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?;
     blocking(core, move |core| core.vault().tunnel().finish_switch(to, &token)).await?;
     Ok(())

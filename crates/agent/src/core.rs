@@ -105,11 +105,8 @@ impl Core {
         let openclaw = openclaw_of(&settings, &disk)?;
         let mut bootstrap = identity::read_bootstrap(&disk, layout)?;
         let confirmed = identity::is_enrolled(&disk, layout)?;
-        if confirmed {
-            erase_enrolment_key(&settings, &disk);
-        }
         let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
-        bootstrap.enrolment_key = EnrolmentKeyText::new(String::new());
+        bootstrap.enrolment_key = EnrolmentKeyText::erased();
         let core = Self {
             installer: InstallerClient::new(settings.installer_socket.clone()),
             confirmation: Confirmation::default(),
@@ -167,7 +164,8 @@ impl Core {
         identity::confirm(&self.disk, layout, Timestamp::now())?;
         *enrolment = Enrolment { confirmed: true, key: None };
         tracing::info!(target: "audit", instance = %self.bootstrap.instance_id, "enrolled");
-        erase_enrolment_key(&self.settings, &self.disk);
+        // The one-time key is erased by the loop.
+        self.wake_reconcile.notify_one();
         Ok(())
     }
 
@@ -227,18 +225,6 @@ fn openclaw_of(settings: &Settings, disk: &Disk) -> Result<OpenClaw, DiskError> 
             worker.prepare()?;
             Ok(OpenClaw::InProcess(Arc::new(worker)))
         }
-    }
-}
-
-/// Blanks the used-up key where the document is the agent's own. On a real server it is root's, and
-/// that the key is used up is remembered in the agent's state: from the confirmation on it is neither
-/// read nor does it prove anything, whoever knows it. Every start tries again.
-fn erase_enrolment_key(settings: &Settings, disk: &Disk) {
-    if settings.programs.are_managed() {
-        return;
-    }
-    if let Err(error) = identity::erase_enrolment_key(disk, &settings.layout) {
-        tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document");
     }
 }
 

@@ -5,7 +5,9 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions, Permissions},
     io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown},
+    os::unix::fs::{
+        DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown,
+    },
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,6 +19,7 @@ use zeroize::Zeroizing;
 const TEMPORARY_SUFFIX: &str = ".moorage-tmp";
 const OWNER_ONLY_FILE: u32 = 0o600;
 const GROUP_READS_FILE: u32 = 0o640;
+const PERMISSIONS: u32 = 0o777;
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
 /// The steps of a change at which a crash leaves something different behind.
@@ -65,6 +68,12 @@ pub enum DiskError {
     },
 }
 
+/// Who may read a file beside its owner.
+enum Readers {
+    Owner,
+    Group { group: u32, mode: u32 },
+}
+
 /// The way to all files that have to survive.
 #[derive(Clone, Default)]
 pub struct Disk {
@@ -96,15 +105,27 @@ impl Disk {
 
     /// Replaces the file at `path` by `bytes`, atomically and durably.
     pub fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
-        self.replace(path, bytes, None).map_err(|source| failed("write", path, source))
+        self.replace(path, bytes, &Readers::Owner).map_err(|source| failed("write", path, source))
     }
 
     /// As [`Self::write`], but a group may read the file as well: mode 0640.
     pub fn write_for_group(&self, path: &Path, bytes: &[u8], group: u32) -> Result<(), DiskError> {
-        self.replace(path, bytes, Some(group)).map_err(|source| failed("write", path, source))
+        let readers = Readers::Group { group, mode: GROUP_READS_FILE };
+        self.replace(path, bytes, &readers).map_err(|source| failed("write", path, source))
     }
 
-    fn replace(&self, path: &Path, bytes: &[u8], group: Option<u32>) -> io::Result<()> {
+    /// As [`Self::write`], for a file that is there: its group and its mode stay as they are.
+    pub fn rewrite(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        let rewrite = || {
+            let metadata = fs::metadata(path)?;
+            let readers =
+                Readers::Group { group: metadata.gid(), mode: metadata.mode() & PERMISSIONS };
+            self.replace(path, bytes, &readers)
+        };
+        rewrite().map_err(|source| failed("write", path, source))
+    }
+
+    fn replace(&self, path: &Path, bytes: &[u8], readers: &Readers) -> io::Result<()> {
         let temporary = temporary_of(path)?;
         self.step(Step::Create, path)?;
         remove_if_there(&temporary)?;
@@ -117,9 +138,9 @@ impl Disk {
         file.write_all(first)?;
         self.step(Step::Write, path)?;
         file.write_all(second)?;
-        if let Some(group) = group {
+        if let Readers::Group { group, mode } = *readers {
             fchown(&file, None, Some(group))?;
-            file.set_permissions(Permissions::from_mode(GROUP_READS_FILE))?;
+            file.set_permissions(Permissions::from_mode(mode))?;
         }
         self.step(Step::Sync, path)?;
         file.sync_all()?;

@@ -8,7 +8,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use moorage_wire::{
     Secret,
-    bootstrap::{Bootstrap, EnrolmentKeyText},
+    bootstrap::Bootstrap,
     enrolment::{AgentIdentity, EnrolmentKey},
     sealing::{KeyStrength, SealingKey},
     signature::AgentKey,
@@ -88,18 +88,6 @@ pub(crate) fn is_enrolled(disk: &Disk, layout: &Layout) -> Result<bool, DiskErro
 /// Records the operator's confirmation; durable when this returns.
 pub(crate) fn confirm(disk: &Disk, layout: &Layout, now: Timestamp) -> Result<(), DiskError> {
     disk.write_json(&layout.enrolled(), &Enrolled { confirmed_at: now })
-}
-
-/// Blanks the one-time key in the bootstrap document; nothing to do if it is blank.
-pub(crate) fn erase_enrolment_key(disk: &Disk, layout: &Layout) -> Result<(), DiskError> {
-    let Some(mut bootstrap) = disk.read_json::<Bootstrap>(&layout.bootstrap())? else {
-        return Ok(());
-    };
-    if bootstrap.enrolment_key.expose().is_empty() {
-        return Ok(());
-    }
-    bootstrap.enrolment_key = EnrolmentKeyText::new(String::new());
-    disk.write_json(&layout.bootstrap(), &bootstrap)
 }
 
 impl Keys {

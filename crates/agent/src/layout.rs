@@ -6,12 +6,10 @@ use std::path::{Path, PathBuf};
 use moorage_wire::{
     Sha256,
     bootstrap::{
-        AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, OPENCLAW_HOME, SECRETS_PATH,
-        TUNNEL_TOKEN_PATH,
+        AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, INSTALLER_SOCKET_PATH,
+        OPENCLAW_HOME, SECRETS_PATH, TUNNEL_TOKEN_PATH, WORKER_SOCKET_PATH,
     },
 };
-
-use crate::{installer::protocol::INSTALLER_SOCKET_PATH, worker::protocol::WORKER_SOCKET_PATH};
 
 const STATE_FOLDER: &str = "/var/lib/moorage";
 const INSTALLER_STATE_FOLDER: &str = "/var/lib/moorage-installer";

@@ -1,11 +1,13 @@
 //! The Moorage agent: the management service on each customer's server. It is a reconciler: it holds
 //! one desired-state document and sealed credentials, and converges the server to them.
 
+pub mod accounts;
 pub mod agent;
 mod api;
 pub mod artifacts;
 mod connector;
 mod converge;
+pub mod conversation;
 mod core;
 mod desired;
 pub mod disk;

@@ -54,8 +54,7 @@ pub struct Bootstrap {
     pub operator_key: OperatorPublicKey,
     /// SHA-256 of the bearer token. The token has 256 bits of entropy, so its hash gives nothing away.
     pub bearer_sha256: Sha256,
-    /// Authenticates the agent's first answer, 64 hexadecimal characters; erased from the agent's
-    /// state after enrolment.
+    /// Authenticates the agent's first answer, 64 hexadecimal characters; blank after enrolment.
     pub enrolment_key: EnrolmentKeyText,
 }
 
@@ -68,6 +67,16 @@ impl EnrolmentKeyText {
     /// Wraps the hexadecimal text.
     pub fn new(text: String) -> Self {
         Self(text)
+    }
+
+    /// What is left of a key that has done its work.
+    pub fn erased() -> Self {
+        Self(String::new())
+    }
+
+    /// Whether the key has done its work.
+    pub fn is_erased(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// The hexadecimal text.

@@ -5,9 +5,9 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Context as _;
 use clap::Args;
 use moorage_agent::{
-    Disk, Layout, Listen,
+    Disk, Layout, Listen, accounts,
+    conversation::Client,
     installer::{
-        accounts,
         protocol::ArtifactKind,
         roll_back::{self, Outcome},
         server::{Installer, InstallerSettings},
@@ -45,8 +45,8 @@ pub(crate) struct Install {
     )]
     listen: Listen,
     /// Who may talk to it besides root: a user's name or number.
-    #[arg(long, env = "MOORAGE_INSTALLER_CLIENT", default_value = "moorage")]
-    client: String,
+    #[arg(long, env = "MOORAGE_INSTALLER_CLIENT", default_value = "moorage", value_name = "USER")]
+    client: Client,
     /// Who may read the tunnel's token besides root: a group's name or number.
     #[arg(long, env = "MOORAGE_INSTALLER_TOKEN_GROUP", default_value = "cloudflared")]
     token_group: String,
@@ -78,7 +78,7 @@ impl Install {
         };
         Ok(InstallerSettings {
             socket,
-            client: accounts::user(&self.client).context("--client")?.uid,
+            client: self.client,
             token_group: Some(accounts::group(&self.token_group).context("--token-group")?),
             // Others cannot be played without root's powers.
             trial_user: rustix::process::geteuid()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use moorage_agent::{Layout, Listen, OpenClawProgram, worker};
+use moorage_agent::{Layout, Listen, OpenClawProgram, conversation::Client, worker};
 
 /// Where OpenClaw's gateway is unless told otherwise.
 pub(crate) const GATEWAY: &str = "127.0.0.1:18789";
@@ -46,7 +46,7 @@ pub(crate) struct Worker {
     listen: Listen,
     /// The user that may ask, by name or number: the agent's.
     #[arg(long, env = "MOORAGE_WORKER_CLIENT", default_value = "moorage", value_name = "USER")]
-    client: worker::Client,
+    client: Client,
     /// The address of OpenClaw's gateway.
     #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = GATEWAY)]
     gateway: SocketAddr,

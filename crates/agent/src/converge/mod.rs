@@ -3,6 +3,7 @@
 //! comes when; how is in the modules below.
 
 mod connector;
+mod enrolment_key;
 mod openclaw;
 mod programs;
 mod update;
@@ -114,6 +115,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         tracing::warn!(error = %trouble, "the data of an old update is not removed");
     }
     loop {
+        enrolment_key::erase(&core).await;
         let outcome = pass(&core).await;
         if matches!(outcome, Err(Trouble::Interrupted)) {
             continue;

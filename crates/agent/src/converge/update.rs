@@ -140,10 +140,8 @@ async fn make_safe(core: &Arc<Core>) -> Result<(), Trouble> {
     let (free, used) = core.openclaw.room().await?;
     let needed = used.saturating_mul(2).saturating_add(MARGIN);
     if free < needed {
-        let megabytes = |bytes: u64| bytes / (1024 * 1024);
-        let (free, needed) = (megabytes(free), megabytes(needed));
         let message = format!(
-            "an update of OpenClaw needs {needed} MB on the disk for a backup and a copy of its data, and {free} MB are free"
+            "an update of OpenClaw needs {needed} bytes on the disk for a backup and a copy of its data, and {free} bytes are free"
         );
         return Err(Trouble::Other(message));
     }

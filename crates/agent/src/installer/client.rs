@@ -7,16 +7,12 @@ use std::{
 
 use moorage_wire::Sha256;
 use thiserror::Error;
-use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::UnixStream,
-    time::timeout,
-};
-use zeroize::Zeroizing;
+use tokio::time::timeout;
 
 use super::protocol::{
     Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedOrder, Unit,
 };
+use crate::conversation;
 
 /// A stop waits for the unit's own `TimeoutStopSec`, which is 330 s for OpenClaw.
 const PATIENCE: Duration = Duration::from_secs(400);
@@ -151,26 +147,12 @@ impl InstallerClient {
 
     async fn call(&self, request: &Request, patience: Duration) -> Result<Answer, InstallerError> {
         let absent = |source| InstallerError::Absent { socket: self.socket.clone(), source };
-        match timeout(patience, self.exchange(request)).await {
+        match timeout(patience, conversation::ask(&self.socket, request, LONGEST_ANSWER)).await {
             Ok(Ok(Answer::Failed { reason, message })) => {
                 Err(InstallerError::Failed { reason, message })
             }
             Ok(answer) => answer.map_err(absent),
             Err(_) => Err(InstallerError::Timeout),
         }
-    }
-
-    async fn exchange(&self, request: &Request) -> std::io::Result<Answer> {
-        let mut stream = UnixStream::connect(&self.socket).await?;
-        // The line may hold a tunnel token.
-        let mut line = Zeroizing::new(serde_json::to_vec(request)?);
-        line.push(b'\n');
-        stream.write_all(&line).await?;
-        let mut answer = String::new();
-        BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer).await?;
-        serde_json::from_str(&answer).map_err(|error| {
-            let column = error.column();
-            std::io::Error::other(format!("its answer is not understood (column {column})"))
-        })
     }
 }

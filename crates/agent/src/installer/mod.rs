@@ -1,9 +1,9 @@
 //! The installer: the one place on a server that holds root's powers, behind a private Unix socket
 //! with fixed verbs. The agent is its only client.
 
-pub mod accounts;
 pub mod client;
 pub mod confirmation;
+pub mod enrolment_key;
 pub mod order;
 pub mod protocol;
 pub mod roll_back;

@@ -9,12 +9,10 @@ use serde::{Deserialize, Serialize};
 
 pub use super::order::SignedOrder;
 
-/// Where the installer listens.
-pub const INSTALLER_SOCKET_PATH: &str = "/run/moorage/installer.sock";
 /// Longest request, in bytes: a desired state of 1 MiB in base64, and what goes with it.
-pub const LONGEST_REQUEST: u64 = 1536 * 1024;
+pub const LONGEST_REQUEST: usize = 1536 * 1024;
 /// Longest answer, in bytes.
-pub const LONGEST_ANSWER: u64 = 64 * 1024;
+pub const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// The units that the agent may control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -133,6 +131,9 @@ pub enum Request {
     /// The agent that asks was reached by a signed call of the operator: it stays. Harmless when no
     /// update is under way.
     ConfirmAgent,
+    /// The operator has confirmed this agent: blank the used-up one-time key in the document that
+    /// user-data left, so that it is nowhere on the server. Harmless when it is blank.
+    EraseEnrolmentKey,
     /// Turn the machine off. Answered before it happens.
     PowerOff,
     /// Restart the machine. Answered before it happens.

@@ -5,32 +5,29 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    io::AsyncWriteExt as _,
     net::{UnixListener, UnixStream, unix::UCred},
-    sync::Semaphore,
     task::JoinSet,
-    time::{sleep, timeout},
+    time::timeout,
 };
-use zeroize::Zeroizing;
 
 use super::{
-    accounts::User,
     protocol::{Answer, LONGEST_REQUEST, Reason, Request},
     units::Units,
     update::{Surroundings, UpdateTiming, Updates},
     verbs::{Done, Verbs},
 };
 use crate::{
+    accounts::User,
     artifacts::{ArtifactError, Store},
-    disk::{Disk, DiskError},
+    conversation::{Client, accept_all, read_line},
+    disk::{Disk, DiskError, to_json},
     layout::Layout,
     server::{bind_unix, passed_by_systemd},
 };
 
 /// A client that does not send its request, or does not take its answer, in time is left.
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(10);
-/// Waiting for something that takes long is done by few; all others are asked to come again.
-const MOST_CONNECTIONS: usize = 16;
 /// Only the agent's user opens it.
 const SOCKET_MODE: u32 = 0o600;
 
@@ -42,7 +39,7 @@ pub struct InstallerSettings {
     /// The socket to make; `None` for the one that systemd passes.
     pub socket: Option<PathBuf>,
     /// Who may talk to it, besides root.
-    pub client: u32,
+    pub client: Client,
     /// Who may read the tunnel's token, besides root.
     pub token_group: Option<u32>,
     /// Who tries new agents; `None` for the installer's own user.
@@ -118,30 +115,15 @@ impl Installer {
     }
 }
 
-async fn serve<U: Units>(listener: UnixListener, verbs: Arc<Verbs<U>>, client: u32) {
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut conversations = JoinSet::new();
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            Some(_) = conversations.join_next() => continue,
-        };
-        let stream = match accepted {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                // Out of file descriptors, for example: others have to end first.
-                tracing::warn!(%error, "cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
-            }
-        };
-        let (verbs, slot) = (Arc::clone(&verbs), Arc::clone(&slots).try_acquire_owned());
-        conversations.spawn(async move {
-            let Ok(_slot) = slot else {
+async fn serve<U: Units>(listener: UnixListener, verbs: Arc<Verbs<U>>, client: Client) {
+    accept_all(&listener, |stream, slot| {
+        let verbs = Arc::clone(&verbs);
+        async move {
+            let Some(_slot) = slot else {
                 return refuse(stream, Reason::Busy, "too many requests at a time").await;
             };
             match stream.peer_cred() {
-                Ok(peer) if peer.uid() == 0 || peer.uid() == client => {
+                Ok(peer) if peer.uid() == 0 || client.is(peer.uid()) => {
                     converse(stream, &verbs, peer).await;
                 }
                 Ok(peer) => {
@@ -150,8 +132,9 @@ async fn serve<U: Units>(listener: UnixListener, verbs: Arc<Verbs<U>>, client: u
                 }
                 Err(error) => tracing::warn!(%error, "a client of unknown user"),
             }
-        });
-    }
+        }
+    })
+    .await;
 }
 
 async fn refuse(mut stream: UnixStream, reason: Reason, message: &str) {
@@ -159,17 +142,25 @@ async fn refuse(mut stream: UnixStream, reason: Reason, message: &str) {
 }
 
 async fn converse<U: Units>(mut stream: UnixStream, verbs: &Verbs<U>, peer: UCred) {
-    let request = match timeout(TRANSFER_PATIENCE, read_request(&mut stream)).await {
-        Ok(Ok(Some(request))) => request,
-        Ok(Ok(None) | Err(_)) => return,
+    let line = match timeout(TRANSFER_PATIENCE, read_line(&mut stream, LONGEST_REQUEST)).await {
+        Ok(Ok(line)) => line,
+        Ok(Err(error)) => {
+            let why = match error.kind() {
+                io::ErrorKind::InvalidData => "the request is too long",
+                io::ErrorKind::UnexpectedEof => "the request is cut off",
+                _ => return,
+            };
+            return refuse(stream, Reason::Refused, why).await;
+        }
         Err(_) => {
             return refuse(stream, Reason::Refused, "the request did not arrive in time").await;
         }
     };
-    let request = match request {
-        Ok(request) => request,
-        Err(why) => return refuse(stream, Reason::Refused, why).await,
+    // It may hold a token, so that no error repeats it.
+    let Ok(request) = serde_json::from_slice::<Request>(&line) else {
+        return refuse(stream, Reason::Refused, "the request is not understood").await;
     };
+    drop(line);
     let description = request.describe();
     let Done { answer, afterwards } = verbs.perform(request).await;
     audit(&description, &answer, peer);
@@ -180,25 +171,8 @@ async fn converse<U: Units>(mut stream: UnixStream, verbs: &Verbs<U>, peer: UCre
     }
 }
 
-/// Reads one line. `None`: the client left without a word. The text of a request may hold a token, so
-/// that no error repeats it.
-async fn read_request(
-    stream: &mut UnixStream,
-) -> io::Result<Option<Result<Request, &'static str>>> {
-    let mut line = Zeroizing::new(Vec::new());
-    let mut reader = BufReader::with_capacity(16 * 1024, stream.take(LONGEST_REQUEST + 1));
-    let count = reader.read_until(b'\n', &mut line).await?;
-    Ok(match count as u64 {
-        0 => None,
-        count if count > LONGEST_REQUEST => Some(Err("the request is too long")),
-        _ if line.last() != Some(&b'\n') => Some(Err("the request is cut off")),
-        _ => Some(serde_json::from_slice(&line).map_err(|_| "the request is not understood")),
-    })
-}
-
 async fn send(stream: &mut UnixStream, answer: &Answer) {
-    let Ok(mut line) = serde_json::to_vec(answer) else { return };
-    line.push(b'\n');
+    let line = to_json(answer, b"\n");
     let sent = async {
         stream.write_all(&line).await?;
         stream.shutdown().await

@@ -4,7 +4,10 @@ use std::path::Path;
 
 use thiserror::Error;
 
-use crate::disk::{Disk, DiskError};
+use crate::{
+    disk::{Disk, DiskError},
+    secret_text::SecretText,
+};
 
 /// Longest token, in bytes.
 const LONGEST: usize = 4096;
@@ -35,6 +38,13 @@ pub fn write(disk: &Disk, path: &Path, token: &str, group: Option<u32>) -> Resul
     Ok(())
 }
 
+/// The token at `path`, if there is one.
+pub(crate) fn read(disk: &Disk, path: &Path) -> Result<Option<SecretText>, DiskError> {
+    let Some(bytes) = disk.read(path)? else { return Ok(None) };
+    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
+    Ok((!text.is_empty()).then(|| SecretText::new(text)))
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, os::unix::fs::MetadataExt as _};
@@ -50,8 +60,11 @@ mod tests {
             write(&Disk::default(), &path, token, group).unwrap();
             assert_eq!(fs::read_to_string(&path).unwrap(), format!("{token}\n"));
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, mode);
+            assert_eq!(read(&Disk::default(), &path).unwrap(), Some(SecretText::new(token)));
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        fs::write(&path, "\n").unwrap();
+        assert_eq!(read(&Disk::default(), &path).unwrap(), None);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::{
+    enrolment_key,
     order::{OrderError, SignedOrder, VerifiedOrder},
     protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
     server::{Description, InstallerSettings},
@@ -128,6 +129,7 @@ impl Request {
             Self::Installed => ("installed", String::new(), false),
             Self::UpdateAgent { order, .. } => ("update-agent", document(order), true),
             Self::ConfirmAgent => ("confirm-agent", String::new(), true),
+            Self::EraseEnrolmentKey => ("erase-enrolment-key", String::new(), true),
             Self::PowerOff => ("power-off", String::new(), true),
             Self::Reboot => ("reboot", String::new(), true),
         };
@@ -203,6 +205,7 @@ impl<U: Units> Verbs<U> {
             }
             Request::Activate { kind, sha256 } => self.activate(kind, sha256).await?,
             Request::ConfirmAgent => self.updates.confirm().await?,
+            Request::EraseEnrolmentKey => self.erase_enrolment_key().await?,
         }
         Ok(Answer::Done.into())
     }
@@ -238,6 +241,11 @@ impl<U: Units> Verbs<U> {
     async fn write_token(&self, token: Zeroizing<String>) -> Result<(), Failure> {
         let (disk, path, group) = (self.disk.clone(), self.layout.tunnel_token(), self.token_group);
         Ok(blocking(move || token::write(&disk, &path, &token, group)).await?)
+    }
+
+    async fn erase_enrolment_key(&self) -> Result<(), Failure> {
+        let (disk, layout) = (self.disk.clone(), self.layout.clone());
+        Ok(blocking(move || enrolment_key::erase(&disk, &layout)).await?)
     }
 
     async fn install(

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use self::rotation::{Patience, Rotation, Step};
 use crate::{
     disk::{Disk, DiskError},
+    installer::token,
     layout::Layout,
     secret_text::SecretText,
 };
@@ -59,9 +60,28 @@ impl TunnelTokens {
     pub(crate) fn open(disk: &Disk, layout: &Layout) -> Result<Self, DiskError> {
         let tokens = match disk.read_json(&layout.tunnel_state())? {
             Some(tokens) => Some(tokens),
-            None => first_token(disk, layout)?,
+            None => token::read(disk, &layout.tunnel_token())?.map(Tokens::first),
         };
         Ok(Self { disk: disk.clone(), layout: layout.clone(), tokens })
+    }
+
+    /// Compares what cloudflared's file holds with what it should: a cloud-init that was made to run
+    /// again writes the first token back, which is long gone. Gives the token to write for the next
+    /// start of a `connected` cloudflared; one that is not is started with it as a step of
+    /// [`Self::next_step`], which a crash does not stop.
+    pub(crate) fn compare(&mut self, connected: bool) -> Result<Option<SecretText>, DiskError> {
+        let file = token::read(&self.disk, &self.layout.tunnel_token())?;
+        let Some(tokens) = &self.tokens else { return Ok(None) };
+        let wanted = tokens.get(tokens.runs);
+        if tokens.switching_to.is_some() || file.as_ref() == Some(wanted) {
+            return Ok(None);
+        }
+        let (wanted, runs) = (wanted.clone(), tokens.runs);
+        if connected {
+            return Ok(Some(wanted));
+        }
+        self.save(Tokens { switching_to: Some(runs), ..tokens.clone() })?;
+        Ok(None)
     }
 
     /// Adds the token to go to; whether that changed anything. It replaces one that is still pending.
@@ -169,6 +189,10 @@ impl TunnelTokens {
 }
 
 impl Tokens {
+    fn first(token: SecretText) -> Self {
+        Self { proven: token, pending: None, runs: Which::Proven, switching_to: None }
+    }
+
     /// A pending token that is asked for but not there is a switch back.
     fn get(&self, which: Which) -> &SecretText {
         match which {
@@ -176,17 +200,6 @@ impl Tokens {
             Which::Pending => self.pending.as_ref().unwrap_or(&self.proven),
         }
     }
-}
-
-fn first_token(disk: &Disk, layout: &Layout) -> Result<Option<Tokens>, DiskError> {
-    let Some(bytes) = disk.read(&layout.tunnel_token())? else { return Ok(None) };
-    let text = std::str::from_utf8(&bytes).unwrap_or_default().trim();
-    Ok((!text.is_empty()).then(|| Tokens {
-        proven: SecretText::new(text),
-        pending: None,
-        runs: Which::Proven,
-        switching_to: None,
-    }))
 }
 
 #[cfg(test)]

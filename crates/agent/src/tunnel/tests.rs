@@ -81,6 +81,30 @@ fn a_single_token_is_never_restarted() {
 }
 
 #[test]
+fn a_token_that_others_wrote_is_put_right_even_by_an_agent_that_dies_on_the_way() {
+    let (_folder, layout) = server();
+    let mut tokens = TunnelTokens::open(&Disk::default(), &layout).unwrap();
+    let first = token("first-token");
+    let write = |text: &[u8]| Disk::default().write(&layout.tunnel_token(), text).unwrap();
+    assert_eq!(tokens.compare(false).unwrap(), None);
+    assert_eq!(tokens.active_sha256(), Some(first.sha256()), "nothing is to be done");
+    write(b"other-token\n");
+    assert_eq!(tokens.compare(true).unwrap(), Some(first.clone()));
+    Disk::default().remove(&layout.tunnel_token()).unwrap();
+    assert_eq!(tokens.compare(true).unwrap(), Some(first));
+
+    write(b"other-token\n");
+    assert_eq!(tokens.compare(false).unwrap(), None);
+    let mut tokens = TunnelTokens::open(&Disk::default(), &layout).unwrap();
+    // The file was written before the agent died, cloudflared not restarted.
+    write(b"first-token\n");
+    assert_eq!(tokens.compare(false).unwrap(), None);
+    let mut rotation = Rotation::new(PATIENCE);
+    let step = tokens.next_step(&mut rotation, false, Instant::now());
+    assert_eq!(step, Step::Switch(Which::Proven));
+}
+
+#[test]
 fn tries_become_rarer_while_neither_token_connects() {
     let mut rotation = Rotation::new(PATIENCE);
     let begin = Instant::now();

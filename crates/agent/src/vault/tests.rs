@@ -18,9 +18,10 @@ use rstest::rstest;
 
 use super::*;
 use crate::{
+    conversation::Client,
     disk::crash::disk_that_dies_at,
     settings::OpenClawProgram,
-    worker::{Client, Worker, listen_on},
+    worker::{Worker, listen_on},
 };
 
 /// How the vault reaches OpenClaw's files: everything here holds either way.

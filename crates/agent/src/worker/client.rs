@@ -13,7 +13,6 @@ use std::{
 use moorage_wire::{CredentialName, Sha256, desired::Integration};
 use std::collections::BTreeSet;
 use thiserror::Error;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{
     Worker,
@@ -22,7 +21,7 @@ use super::{
         Reload, Request, SealedText, Validation,
     },
 };
-use crate::{disk::to_json, secret_text::SecretText};
+use crate::{conversation, disk::to_json, secret_text::SecretText};
 
 /// For single files: the vault is locked meanwhile.
 const FILE_PATIENCE: Duration = Duration::from_secs(10);
@@ -254,33 +253,20 @@ fn line_of(request: &Request) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
     Ok(line)
 }
 
-fn parse(answer: &str) -> io::Result<Answer> {
-    serde_json::from_str(answer).map_err(|error| {
-        let column = error.column();
-        io::Error::other(format!("its answer is not understood (column {column})"))
-    })
-}
-
 fn exchange_now(socket: &Path, request: &Request) -> io::Result<Answer> {
     let line = line_of(request)?;
     let mut stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(FILE_PATIENCE))?;
     stream.set_write_timeout(Some(FILE_PATIENCE))?;
     stream.write_all(&line)?;
-    let mut answer = String::new();
-    BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer)?;
-    parse(&answer)
+    let mut answer = Vec::new();
+    BufReader::new(stream.take(LONGEST_ANSWER as u64)).read_until(b'\n', &mut answer)?;
+    conversation::parse(&answer)
 }
 
 async fn exchange(socket: &Path, request: &Request) -> io::Result<Answer> {
-    let line = line_of(request)?;
-    let answer = async {
-        let mut stream = tokio::net::UnixStream::connect(socket).await?;
-        stream.write_all(&line).await?;
-        let mut answer = String::new();
-        tokio::io::BufReader::new(stream.take(LONGEST_ANSWER)).read_line(&mut answer).await?;
-        parse(&answer)
-    };
+    line_of(request)?;
+    let answer = conversation::ask(socket, request, LONGEST_ANSWER);
     match tokio::time::timeout(PROGRAM_PATIENCE, answer).await {
         Ok(answer) => answer,
         Err(_) => Err(io::ErrorKind::TimedOut.into()),

@@ -7,9 +7,7 @@ mod backup;
 pub(crate) mod client;
 mod gateway;
 mod integrations;
-mod line;
 mod pairing;
-mod peer;
 mod program;
 pub mod protocol;
 mod secrets;
@@ -23,10 +21,7 @@ use thiserror::Error;
 pub(crate) use self::client::{OpenClaw, WorkerError};
 #[cfg(test)]
 pub(crate) use self::server::listen_on;
-pub use self::{
-    peer::Client,
-    server::{ServeError, serve},
-};
+pub use self::server::{ServeError, serve};
 use self::{
     program::{Program, ProgramError},
     protocol::{Answer, FileRequest, ProgramRequest},

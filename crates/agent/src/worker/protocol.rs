@@ -14,12 +14,10 @@ use zeroize::Zeroizing;
 
 use crate::secret_text::SecretText;
 
-/// Where the worker listens.
-pub const WORKER_SOCKET_PATH: &str = "/run/moorage/worker.sock";
 /// Longest request, in bytes. A configuration of 1 MiB grows when it is laid out for people.
 pub(crate) const LONGEST_REQUEST: usize = 8 * 1024 * 1024;
 /// Longest answer, in bytes.
-pub(crate) const LONGEST_ANSWER: u64 = 256 * 1024;
+pub(crate) const LONGEST_ANSWER: usize = 256 * 1024;
 
 /// A request.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]

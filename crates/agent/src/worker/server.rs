@@ -4,23 +4,23 @@ use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
-    io::AsyncWriteExt as _, net::UnixStream, sync::Semaphore, task::JoinSet, time::timeout,
+    io::AsyncWriteExt as _,
+    net::{UnixListener, UnixStream},
+    time::timeout,
 };
 
 use super::{
     Worker, failed,
-    line::read_line,
-    peer::Client,
     protocol::{Answer, LONGEST_REQUEST, Request},
 };
 use crate::{
+    conversation::{Client, accept_all, read_line},
     disk::{Disk, DiskError, to_json},
     layout::Layout,
     server::Listener,
     settings::{Listen, OpenClawProgram},
 };
 
-const MOST_CONNECTIONS: usize = 16;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a worker cannot run.
@@ -60,41 +60,32 @@ pub async fn serve(
 }
 
 /// Serves until dropped.
-pub(crate) async fn listen_on(
-    listener: &tokio::net::UnixListener,
-    client: Client,
-    worker: &Arc<Worker>,
-) {
-    let slots = Arc::new(Semaphore::new(MOST_CONNECTIONS));
-    let mut connections = JoinSet::new();
-    loop {
-        let Ok(slot) = Arc::clone(&slots).acquire_owned().await else { return };
-        let accepted = tokio::select! {
-            Some(_) = connections.join_next() => continue,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let worker = Arc::clone(worker);
-                connections.spawn(async move {
-                    let _slot = slot;
-                    if let Err(error) = converse(stream, client, &worker).await {
-                        tracing::warn!(%error, "a conversation ended early");
-                    }
-                });
+pub(crate) async fn listen_on(listener: &UnixListener, client: Client, worker: &Arc<Worker>) {
+    accept_all(listener, |stream, slot| {
+        let worker = Arc::clone(worker);
+        async move {
+            if let Err(error) = converse(stream, client, &worker, slot.is_some()).await {
+                tracing::warn!(%error, "a conversation ended early");
             }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+            drop(slot);
         }
-    }
+    })
+    .await;
 }
 
-async fn converse(mut stream: UnixStream, client: Client, worker: &Arc<Worker>) -> io::Result<()> {
+async fn converse(
+    mut stream: UnixStream,
+    client: Client,
+    worker: &Arc<Worker>,
+    has_slot: bool,
+) -> io::Result<()> {
     let user = stream.peer_cred()?.uid();
     if !client.is(user) {
         return Err(io::Error::other(format!("user {user} may not ask")));
+    }
+    if !has_slot {
+        let message = "too many requests at a time".to_owned();
+        return stream.write_all(&to_json(&Answer::Failed { message }, b"\n")).await;
     }
     let request = {
         let Ok(line) = timeout(READ_PATIENCE, read_line(&mut stream, LONGEST_REQUEST)).await else {

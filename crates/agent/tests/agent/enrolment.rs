@@ -1,12 +1,24 @@
 use std::fs;
 
 use http::{HeaderMap, Method, StatusCode};
-use moorage_wire::{bootstrap::Bootstrap, enrolment::EnrolmentAnswer, path, problem::ProblemCode};
+use moorage_wire::{
+    bootstrap::Bootstrap, enrolment::EnrolmentAnswer, path, problem::ProblemCode,
+    report::ConvergenceState,
+};
 
 use crate::{
     operator::{CHALLENGE, Operator, enrolment_key},
-    world::World,
+    world::{World, eventually},
 };
+
+async fn key_is_erased(world: &World) {
+    eventually("the one-time key is erased", || async {
+        let bytes = fs::read(world.layout.bootstrap()).unwrap();
+        let bootstrap: Bootstrap = serde_json::from_slice(&bytes).unwrap();
+        bootstrap.enrolment_key.is_erased().then_some(())
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_first_start_makes_keys_and_the_first_signed_call_confirms_them() {
@@ -17,9 +29,7 @@ async fn a_first_start_makes_keys_and_the_first_signed_call_confirms_them() {
     assert_eq!((health.status, &health.body[..]), (StatusCode::OK, &b"ok"[..]));
     operator.enrol().await;
 
-    let bytes = fs::read(world.layout.bootstrap()).unwrap();
-    let bootstrap: Bootstrap = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(bootstrap.enrolment_key.expose(), "", "the one-time key is erased");
+    key_is_erased(&world).await;
     let target = format!("{}?challenge={CHALLENGE}", path::ENROLMENT);
     let open = operator.send(Method::GET, &target, &HeaderMap::new(), b"").await.unwrap();
     assert_eq!(open.status, StatusCode::UNAUTHORIZED);
@@ -42,6 +52,40 @@ async fn an_operator_that_lost_the_key_learns_it_again_but_can_do_nothing_else_w
     assert_eq!(answer.identity, known);
     answer.identity.verify(&enrolment_key(), known.instance_id, known.epoch).unwrap();
     assert_eq!(answer.challenge_proof, None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_installer_is_asked_to_erase_the_used_up_key_until_it_did_and_at_each_start() {
+    let world = World::managed().await;
+    let before = fs::read(world.layout.bootstrap()).unwrap();
+    world.machine(|machine| machine.failing_erasures = 2);
+    let asked = || world.machine(|machine| machine.erasures);
+    let agent = world.start().await;
+    let mut operator = Operator::of(&agent);
+    operator.wait_until_ready().await;
+    assert_eq!(asked(), 0, "an agent that nobody confirmed needs the key");
+    operator.enrol().await;
+    key_is_erased(&world).await;
+    assert_eq!(asked(), 3);
+
+    // It starts, enrolled, with the blank document, and has nothing to ask for.
+    drop(agent);
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let document = world.release(serde_json::json!({"a": 1}), [1, 1, 1]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+    assert_eq!(asked(), 3);
+
+    // As by a cloud-init that is made to run again.
+    drop(agent);
+    fs::write(world.layout.bootstrap(), before).unwrap();
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    key_is_erased(&world).await;
+    assert_eq!(operator.report().await.identity, operator.identity.clone().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,6 +2,7 @@
 //! program), with stand-ins for the installer, OpenClaw and cloudflared around it.
 #![allow(clippy::unwrap_used, clippy::doc_markdown, missing_docs)]
 
+mod clock;
 mod convergence;
 mod crash;
 mod credentials;
@@ -11,5 +12,6 @@ mod operator;
 mod process;
 mod programs;
 mod real;
+mod room;
 mod tunnel;
 mod world;

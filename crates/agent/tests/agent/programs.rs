@@ -3,10 +3,12 @@
 
 use std::{fs, time::Duration};
 
-use futures::{StreamExt as _, stream};
 use http::Method;
 use jiff::Timestamp;
-use moorage_agent::installer::protocol::{AgentFailure, ArtifactKind, FailedAgent, Unit};
+use moorage_agent::{
+    Agent,
+    installer::protocol::{AgentFailure, ArtifactKind, FailedAgent, Unit},
+};
 use moorage_wire::{
     CredentialType, DesiredState, Report, Sha256, path,
     report::{ConvergenceState, FailureReason, OpenClawState, ProgramKind},
@@ -14,7 +16,7 @@ use moorage_wire::{
 use serde_json::json;
 
 use crate::{
-    crash::disk_that_dies_at,
+    crash::{count_crashes, disk_that_dies_at},
     operator::Operator,
     world::{World, eventually},
 };
@@ -26,7 +28,7 @@ fn sha256(name: &str) -> Sha256 {
 }
 
 /// A server that runs version 1 of everything.
-async fn first() -> (World, moorage_agent::Agent, Operator, DesiredState) {
+async fn first() -> (World, Agent, Operator, DesiredState) {
     let mut world = World::managed().await;
     world.settings.timing.health_deadline = Duration::from_secs(1);
     let (agent, mut operator) = world.enrolled().await;
@@ -65,9 +67,6 @@ async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads(
     assert_eq!(fs::read_dir(world.layout.downloads()).unwrap().count(), 0);
     let units: Vec<_> = report.details.units.iter().map(|unit| unit.unit.as_str()).collect();
     assert_eq!(units, ["openclaw", "cloudflared", "agent"]);
-    // The document of a real server is root's: the agent ignores a used-up key, and blanks none.
-    let bootstrap = fs::read_to_string(world.layout.bootstrap()).unwrap();
-    assert!(!bootstrap.contains("\"enrolmentKey\":\"\""));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,25 +224,8 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
     }
     let document = world.release(json!({"a": 2}), [2, 1, 1]);
     let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
-    let (disk, died) = disk_that_dies_at(at);
-    let mut crashed = false;
-    match world.start_on(disk).await {
-        Err(_) => crashed = true,
-        Ok(agent) => {
-            operator.follow(&agent);
-            operator.wait_until_ready().await;
-            tokio::select! {
-                () = died.notified() => crashed = true,
-                _ = reach(&mut operator, &document, end) => {}
-            }
-        }
-    }
-    let agent = world.start().await;
-    operator.follow(&agent);
-    operator.wait_until_ready().await;
-    let limit = Duration::from_secs(60);
-    let reached = tokio::time::timeout(limit, reach(&mut operator, &document, end)).await;
-    let report = reached.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    let (_agent, report, crashed) =
+        reach_in_two_lives(&world, &mut operator, &document, end, at).await;
     let version = if works { "openclaw-2" } else { "openclaw-1" };
     eventually("OpenClaw runs", || async {
         world.machine(|machine| (machine.running[&Unit::Openclaw] && machine.healthy).then_some(()))
@@ -258,6 +240,60 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
         (!world.layout.snapshot().exists() && !world.layout.update().exists()).then_some(())
     })
     .await;
+    crashed
+}
+
+/// Brings a server to the end of a document, with an agent that crashes at step `at` and the one after
+/// it: that one, its report, and whether the first one came so far.
+async fn reach_in_two_lives(
+    world: &World,
+    operator: &mut Operator,
+    document: &DesiredState,
+    end: ConvergenceState,
+    at: usize,
+) -> (Agent, Report, bool) {
+    let (disk, died) = disk_that_dies_at(at);
+    let mut crashed = false;
+    match world.start_on(disk).await {
+        Err(_) => crashed = true,
+        Ok(agent) => {
+            operator.follow(&agent);
+            operator.wait_until_ready().await;
+            tokio::select! {
+                () = died.notified() => crashed = true,
+                _ = reach(operator, document, end) => {}
+            }
+        }
+    }
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let limit = Duration::from_secs(60);
+    let reached = tokio::time::timeout(limit, reach(operator, document, end)).await;
+    let report = reached.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    (agent, report, crashed)
+}
+
+/// Another cloudflared with a crash of the agent at step `at`; whether that was reached.
+async fn connector_with_crash(at: usize, works: bool) -> bool {
+    let (mut world, agent, mut operator, _) = first().await;
+    drop(agent);
+    if !works {
+        world.settings.timing.connect_deadline = Duration::from_millis(300);
+        world.machine(|machine| machine.broken.insert(sha256("cloudflared-2")));
+    }
+    let document = world.release(json!({"a": 1}), [1, 2, 1]);
+    let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
+    let (_agent, report, crashed) =
+        reach_in_two_lives(&world, &mut operator, &document, end, at).await;
+    eventually("the trial is over", || async {
+        (!world.layout.connector_update().exists()).then_some(())
+    })
+    .await;
+    let version = if works { "cloudflared-2" } else { "cloudflared-1" };
+    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256(version)), "step {at}");
+    assert_eq!(report.details.last_rollback.is_some(), !works, "step {at}");
+    operator.report_when("connected", |report| report.cloudflared.connected).await;
     crashed
 }
 
@@ -287,20 +323,20 @@ async fn step(operator: &mut Operator, document: &DesiredState) -> Result<Report
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_any_write_of_an_update_ends_on_the_new_version() {
-    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, true)).buffered(6);
-    let mut crashes = 0;
-    while lives.next().await == Some(true) {
-        crashes += 1;
-    }
+    let crashes = count_crashes(|at| update_with_crash(at, true), 6).await;
     assert!(crashes > 25, "only {crashes} steps were tried");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_power_cut_at_any_write_of_a_rollback_ends_on_the_old_version_with_its_data() {
-    let mut lives = stream::iter(0..).map(|at| update_with_crash(at, false)).buffered(6);
-    let mut crashes = 0;
-    while lives.next().await == Some(true) {
-        crashes += 1;
-    }
+    let crashes = count_crashes(|at| update_with_crash(at, false), 6).await;
     assert!(crashes > 35, "only {crashes} steps were tried");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_power_cut_at_any_write_of_a_trial_of_cloudflared_ends_on_the_one_that_connects() {
+    for works in [true, false] {
+        let crashes = count_crashes(|at| connector_with_crash(at, works), 6).await;
+        assert!(crashes > 15, "only {crashes} steps were tried");
+    }
 }

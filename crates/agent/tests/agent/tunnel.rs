@@ -61,3 +61,41 @@ async fn a_restart_in_the_middle_of_a_rotation_ends_on_the_token_that_works() {
     let reply = operator.call(Method::GET, path::REPORT, None, b"").await;
     assert!(!String::from_utf8_lossy(&reply.body).contains("hidden"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_token_that_comes_back_is_replaced_and_only_what_is_cut_off_is_restarted() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    operator.deliver("moorage-tunnel", CredentialType::TunnelToken, SECOND).await;
+    world.machine(|machine| machine.token_accepted = SECOND.to_owned());
+    operator
+        .report_when("rotated", |report| report.cloudflared.token_sha256 == [sha256(SECOND)])
+        .await;
+    let starts = || world.machine(|machine| machine.starts[&Unit::Cloudflared]);
+    let before = starts();
+    let path = world.layout.tunnel_token();
+    let written_again = || {
+        eventually("the token is written again", || async {
+            (std::fs::read_to_string(&path).unwrap().trim() == SECOND).then_some(())
+        })
+    };
+
+    // cloud-init ran again beside a cloudflared that is connected.
+    std::fs::write(&path, FIRST_TUNNEL_TOKEN).unwrap();
+    written_again().await;
+    assert!(operator.report().await.cloudflared.connected);
+    assert_eq!(starts(), before, "a connection is not cut");
+
+    // It ran again at a boot: cloudflared began with the token that is gone.
+    world.machine(|machine| FIRST_TUNNEL_TOKEN.clone_into(&mut machine.token_running));
+    std::fs::write(&path, FIRST_TUNNEL_TOKEN).unwrap();
+    written_again().await;
+    let report = operator
+        .report_when("connected", |report| {
+            report.cloudflared.connected && report.cloudflared.active_token_sha256.is_some()
+        })
+        .await;
+    assert_eq!(report.cloudflared.active_token_sha256, Some(sha256(SECOND)));
+    assert_eq!(starts(), before + 1);
+    assert!(!LOGS.contains(SECOND));
+}

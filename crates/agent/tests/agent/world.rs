@@ -12,8 +12,11 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use moorage_agent::{
     Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing,
-    installer::protocol::{
-        Answer, ArtifactKind, FailedAgent, InstalledArtifact, Inventory, Reason, Request, Unit,
+    installer::{
+        enrolment_key,
+        protocol::{
+            Answer, ArtifactKind, FailedAgent, InstalledArtifact, Inventory, Reason, Request, Unit,
+        },
     },
     worker,
 };
@@ -35,8 +38,7 @@ pub(crate) struct Machine {
     pub(crate) starts: HashMap<Unit, u32>,
     /// The configuration that OpenClaw was last started with.
     pub(crate) openclaw_config: Value,
-    /// The token in cloudflared's file, the one that it was started with, the one that the edge takes.
-    pub(crate) token_file: String,
+    /// The token that cloudflared was started with, and the one that the edge takes.
     pub(crate) token_running: String,
     pub(crate) token_accepted: String,
     /// What the installer has, and what it was asked to make current, in order.
@@ -44,6 +46,9 @@ pub(crate) struct Machine {
     pub(crate) activated: Vec<(ArtifactKind, Sha256)>,
     pub(crate) failed_agents: Vec<FailedAgent>,
     pub(crate) agents_asked_for: Vec<Sha256>,
+    /// How often the one-time key was to be erased, and how many of these times that fails.
+    pub(crate) erasures: u32,
+    pub(crate) failing_erasures: u32,
     /// Files of the artifact server by name; without any it answers 503.
     pub(crate) files: HashMap<String, Vec<u8>>,
     /// Versions that do not work.
@@ -104,7 +109,6 @@ impl World {
         fs::write(layout.tunnel_token(), format!("{FIRST_TUNNEL_TOKEN}\n")).unwrap();
         let machine = Arc::new(Mutex::new(Machine {
             running: HashMap::from([(Unit::Cloudflared, true)]),
-            token_file: FIRST_TUNNEL_TOKEN.to_owned(),
             token_running: FIRST_TUNNEL_TOKEN.to_owned(),
             token_accepted: FIRST_TUNNEL_TOKEN.to_owned(),
             ..Machine::default()
@@ -321,11 +325,23 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
                     machine.healthy =
                         data && machine.openclaw_config.get("fakeUnhealthy").is_none();
                 }
-                Unit::Cloudflared => machine.token_running = machine.token_file.clone(),
+                Unit::Cloudflared => {
+                    let token = fs::read_to_string(layout.tunnel_token()).unwrap();
+                    token.trim().clone_into(&mut machine.token_running);
+                }
                 Unit::Agent => {}
             }
         }
-        Request::WriteTunnelToken { token } => machine.token_file = token,
+        Request::WriteTunnelToken { token } => {
+            fs::write(layout.tunnel_token(), format!("{token}\n")).unwrap();
+        }
+        Request::EraseEnrolmentKey => {
+            machine.erasures += 1;
+            if machine.erasures <= machine.failing_erasures {
+                return Answer::failed(Reason::System, "not now");
+            }
+            enrolment_key::erase(&Disk::default(), layout).unwrap();
+        }
         Request::Installed => {
             return Answer::Installed(Inventory {
                 artifacts: machine.installed.clone(),

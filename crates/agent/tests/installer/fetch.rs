@@ -22,6 +22,7 @@ use moorage_wire::{Sha256, desired::Artifact};
 use rstest::rstest;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinSet};
+use tokio_rustls::rustls::{self, pki_types::PrivatePkcs8KeyDer};
 
 /// How a server behaves. After one answer it is honest, unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +281,48 @@ async fn a_server_that_is_down_is_worth_another_try() {
     let down = world.ensure().await.unwrap_err();
     assert!(matches!(down, FetchError::Interrupted { have: 0, .. }), "{down}");
     assert!(down.is_retryable() && down.to_string().contains("refused"), "{down}");
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_of_the_future_to_a_clock_at_1970_is_worth_another_try() {
+    let mut world = World::new(Manner::Honest).await;
+    // To a clock at 1970 every certificate is of the future, as this one is to the clock of this machine.
+    let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+    params.not_before = rcgen::date_time_ymd(2300, 1, 1);
+    params.not_after = rcgen::date_time_ymd(2301, 1, 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap().der().clone();
+    let key = PrivatePkcs8KeyDer::from(key.serialize_der()).into();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let listener = TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    world.artifact.url = format!("https://localhost:{port}/file?token=hidden");
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let handshakes = async {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            acceptor.accept(stream).await.unwrap_err();
+        }
+    };
+    let tries = async {
+        for _ in 0..2 {
+            let early = world.ensure().await.unwrap_err();
+            assert!(matches!(early, FetchError::Interrupted { have: 0, .. }), "{early}");
+            assert!(early.is_retryable() && early.to_string().contains("not valid yet"), "{early}");
+            assert!(!early.to_string().contains("hidden"), "{early}");
+        }
+    };
+    tokio::select! {
+        () = tries => {}
+        () = handshakes => {}
+    }
+    assert_eq!(world.files(), 0);
 }
 
 #[tokio::test]

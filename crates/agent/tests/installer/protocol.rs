@@ -130,6 +130,28 @@ async fn the_tunnels_token_is_replaced_for_its_group_alone() {
 }
 
 #[tokio::test]
+async fn the_used_up_key_is_erased_and_the_operators_orders_are_followed_as_before() {
+    let server = running_server().await;
+    let path = server.layout.bootstrap();
+    let key = "5a".repeat(32);
+    let mut document: serde_json::Value =
+        serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    document["enrolmentKey"] = key.clone().into();
+    fs::write(&path, document.to_string()).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+    let owner = fs::metadata(&path).unwrap();
+    for _ in 0..2 {
+        server.client().perform(&Request::EraseEnrolmentKey).await.unwrap();
+        assert!(!fs::read_to_string(&path).unwrap().contains(&key));
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o640);
+        assert_eq!((metadata.uid(), metadata.gid()), (owner.uid(), owner.gid()));
+    }
+    let (_, order, file) = server.new_agent(Behaviour::Good);
+    server.client().update_agent(&order, &file).await.unwrap();
+}
+
+#[tokio::test]
 async fn an_order_of_somebody_else_is_not_followed() {
     let server = running_server().await;
     let (artifact, file) = server.fetched(&crate::program::program("2.0.0", Behaviour::Good));

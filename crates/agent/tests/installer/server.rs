@@ -13,8 +13,8 @@ use std::{
 use http::HeaderMap;
 use moorage_agent::{
     Disk, Layout,
+    accounts::User,
     installer::{
-        accounts::User,
         client::{InstallerClient, UnitStatus},
         confirmation::Confirmation,
         protocol::{ArtifactKind, Inventory, SignedOrder},
@@ -227,7 +227,7 @@ impl Server {
         InstallerSettings {
             layout: self.layout.clone(),
             socket: Some(self.layout.installer_socket()),
-            client: self.client_user,
+            client: self.client_user.to_string().parse().unwrap(),
             token_group: Some(own.gid()),
             trial_user: (own.uid() == 0).then_some(User { uid: 65534, gid: 65534 }),
             running: self.current_agent(),

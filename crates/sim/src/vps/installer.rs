@@ -127,6 +127,7 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
         | Request::Installed
         | Request::UpdateAgent { .. }
         | Request::ConfirmAgent
+        | Request::EraseEnrolmentKey
         | Request::PowerOff
         | Request::Reboot => {
             return Answer::failed(Reason::Refused, "not on this backend: programs are external");

@@ -3,8 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use moorage_agent::installer::protocol::INSTALLER_SOCKET_PATH;
-use moorage_wire::bootstrap::{BOOTSTRAP_PATH, TUNNEL_TOKEN_PATH};
+use moorage_wire::bootstrap::{BOOTSTRAP_PATH, INSTALLER_SOCKET_PATH, TUNNEL_TOKEN_PATH};
 
 use super::Unit;
 

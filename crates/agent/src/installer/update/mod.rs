@@ -23,13 +23,13 @@ use self::{
     trial::TrialError,
 };
 use super::{
-    accounts::User,
     client::InstallerClient,
     order::VerifiedOrder,
     protocol::{AgentFailure, ArtifactKind, Inventory},
     units::{Service, UnitError, Units},
 };
 use crate::{
+    accounts::User,
     artifacts::{ArtifactError, Store},
     disk::{Disk, DiskError},
     layout::Layout,

@@ -6,7 +6,7 @@ use std::{io, path::Path, process::Stdio, time::Duration};
 use thiserror::Error;
 use tokio::{io::AsyncReadExt as _, process::Command, time::timeout};
 
-use crate::installer::accounts::User;
+use crate::accounts::User;
 
 const LONGEST_OUTPUT: u64 = 4096;
 /// The program's name, as it stands in front of its version.
