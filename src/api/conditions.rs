@@ -149,9 +149,13 @@ pub mod reason {
     pub const LITERAL_SECRET: &str = "LiteralSecret";
     /// OpenClaw rejects the configuration.
     pub const CONFIG_REJECTED: &str = "ConfigRejected";
-    /// OpenClaw did not become healthy, and the last good state is back.
+    /// A program of the release cannot be fetched, or is not what was pinned.
+    pub const ARTIFACT_FAILED: &str = "ArtifactFailed";
+    /// An integration cannot be installed.
+    pub const INTEGRATION_FAILED: &str = "IntegrationFailed";
+    /// A configuration or an update did not work, and the last good state is back.
     pub const ROLLED_BACK: &str = "RolledBack";
-    /// OpenClaw runs but is not ready.
+    /// It works, but OpenClaw is not ready, or the server is short of disk or memory.
     pub const DEGRADED: &str = "Degraded";
     /// The pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";

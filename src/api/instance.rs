@@ -389,6 +389,46 @@ pub struct AgentStatus {
     /// OpenClaw's version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openclaw_version: Option<String>,
+    /// The programs that it runs; none where it does not install them itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub programs: Vec<ProgramStatus>,
+    /// The last update that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<RollbackStatus>,
+    /// When OpenClaw's data was last backed up on the server, by the server's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
+    /// Whether an upgrade of the system waits for a reboot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboot_pending: bool,
+}
+
+/// A program that the server runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramStatus {
+    /// `openclaw`, `node`, `cloudflared` or `agent`.
+    pub name: String,
+    /// Its version, if a release that is known pins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// SHA-256 of its artifact, 64 hexadecimal characters.
+    pub sha256: String,
+}
+
+/// An update that was taken back.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackStatus {
+    /// Of which program.
+    pub program: String,
+    /// SHA-256 of the artifact that did not work, 64 hexadecimal characters.
+    pub sha256: String,
+    /// Why.
+    pub reason: String,
+    /// When, by the server's clock.
+    pub at: String,
 }
 
 /// One delivered credential.

@@ -1,6 +1,9 @@
 //! The desired state: the one document that the agent converges to.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use moorage_wire::{
     CredentialName, DesiredState,
@@ -12,11 +15,15 @@ use super::{
     Observed, Part, Step, Wanted,
     observed::AgentView,
     plan::{SOON, Timing},
+    programs, setback,
 };
 use crate::{
     api::conditions::{ConditionType::ConfigApplied, Verdict, reason},
     openclaw::{self, RenderInput},
 };
+
+/// How soon an agent is asked again that waits for somebody else's server.
+const HELD_UP_LOOK: Duration = Duration::from_secs(10);
 
 /// The document for what is stored on the server now: references stand only for values that are
 /// there.
@@ -59,34 +66,18 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     match (progress.state, failed) {
         (ConvergenceState::Converged, _) => go_on(converged(view)),
         (ConvergenceState::RolledBack | ConvergenceState::Failed, Some(failed)) => {
-            let at = failed.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default();
-            let (reason, what) = match failed.reason {
-                FailureReason::InvalidConfig => {
-                    (reason::CONFIG_REJECTED, "OpenClaw rejects the configuration")
-                }
-                FailureReason::Unhealthy => {
-                    (reason::ROLLED_BACK, "OpenClaw did not become healthy")
-                }
-                _ => (reason::ROLLED_BACK, "The desired state could not be reached"),
-            };
-            let kept = if progress.state == ConvergenceState::RolledBack {
-                "; the last good state is back"
-            } else {
-                ""
-            };
-            let message = format!(
-                "{what}{at}: {}{kept}; correct spec.config, or annotate moorage.dev/retry to try again",
-                failed.message
-            );
-            go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)))
+            go_on(Part::stuck(setback::given_up(wanted, view, failed)))
         }
-        _ => {
-            let verdict = Verdict::no(
-                ConfigApplied,
-                reason::PROGRESSING,
-                "OpenClaw starts with the new configuration",
-            );
-            go_on(Part::wait(verdict, SOON))
+        (_, Some(trouble)) => {
+            let remote = [FailureReason::Artifact, FailureReason::Integration];
+            let look = if remote.contains(&trouble.reason) { HELD_UP_LOOK } else { SOON };
+            go_on(Part::wait(setback::held_up(wanted, view, trouble), look))
+        }
+        (_, None) => {
+            let of_programs = programs::progress(&wanted.release.artifacts, &view.report.details);
+            let message = of_programs
+                .unwrap_or_else(|| "OpenClaw starts with the new configuration".to_owned());
+            go_on(Part::wait(Verdict::no(ConfigApplied, reason::PROGRESSING, message), SOON))
         }
     }
 }

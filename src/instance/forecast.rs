@@ -5,10 +5,11 @@
 use moorage_wire::{
     CredentialName, CredentialType, Epoch, Receipt, Report, Sha256,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
+    desired::Artifacts,
     enrolment::AgentIdentity,
     report::{
-        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details, Machine,
-        OpenClawHealth, OpenClawState,
+        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details, InstalledProgram,
+        Machine, OpenClawHealth, OpenClawState, ProgramKind,
     },
 };
 
@@ -16,7 +17,7 @@ use super::{
     Observed, Plan, Step, Wanted,
     observed::{AgentKeys, AgentSight, AgentView, DashboardSight, OwnTokens, ServerSight},
     plan::{self, Timing},
-    routes, status,
+    programs, routes, status,
 };
 use crate::{
     api::{OpenClawInstanceStatus, instance::ServerStatus},
@@ -42,8 +43,11 @@ pub enum Happening {
     Step(Step),
     /// The server boots and its agent is enrolled.
     AgentEnrols,
-    /// The server installs what it was told and OpenClaw runs with it.
-    ServerConverges,
+    /// The server installs the programs that it lacks, and OpenClaw runs with what it was told.
+    ServerConverges {
+        /// Names and versions of those programs.
+        lacked: Vec<String>,
+    },
 }
 
 /// The way from what is seen to where nothing more happens.
@@ -173,7 +177,11 @@ impl Model<'_> {
         }
         progress.state = ConvergenceState::Converged;
         view.report.openclaw.state = OpenClawState::Ready;
-        Some(Happening::ServerConverges)
+        let artifacts = &self.wanted.release.artifacts;
+        let lacked = programs::behind(artifacts, &view.report.details);
+        view.report.details.programs = installed(artifacts, &programs::ORDER);
+        let lacked = lacked.into_iter().map(|(kind, _)| programs::titled(artifacts, kind));
+        Some(Happening::ServerConverges { lacked: lacked.collect() })
     }
 
     /// Writes the status that the pass would write; tells whether it says anything new.
@@ -313,9 +321,26 @@ pub fn enrolled(
             token_sha256: vec![first],
         },
         machine: Machine { disk_free_bytes: 0, memory_available_bytes: 0, reboot_pending: false },
-        details: Details::default(),
+        details: Details {
+            // What user-data brings.
+            programs: installed(
+                &wanted.release.artifacts,
+                &[ProgramKind::Cloudflared, ProgramKind::Agent],
+            ),
+            ..Details::default()
+        },
     };
     AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
+}
+
+/// These programs of a release, in use.
+pub fn installed(artifacts: &Artifacts, kinds: &[ProgramKind]) -> Vec<InstalledProgram> {
+    let one = |kind: &ProgramKind| {
+        let artifact = programs::pinned(artifacts, *kind)?;
+        let version = Some(artifact.version.clone());
+        Some(InstalledProgram { kind: *kind, sha256: artifact.sha256, version, active: true })
+    };
+    kinds.iter().filter_map(one).collect()
 }
 
 fn applied(id: FirewallId) -> AppliedFirewall {

@@ -14,13 +14,16 @@ pub mod failure;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
+mod machine;
 pub mod observed;
 pub mod plan;
+pub mod programs;
 pub mod recorded;
 pub mod refer;
 pub mod rotation;
 pub mod routes;
 pub mod server;
+pub mod setback;
 pub mod status;
 #[cfg(test)]
 mod tests;

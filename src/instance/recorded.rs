@@ -11,7 +11,7 @@ use moorage_wire::{
 use super::{
     Observed, Wanted, desired_state, forecast,
     observed::{AgentKeys, AgentSight, AgentView, DashboardSight, ServerSight, TunnelMemory},
-    routes,
+    programs, routes,
 };
 use crate::{
     agent::AgentError,
@@ -164,6 +164,8 @@ impl Record<'_> {
         if let (true, Some(applied)) = (configured, self.applied) {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
+            view.report.details.programs =
+                forecast::installed(&applied.release.artifacts, &programs::ORDER);
             let degraded = self.status.phase == Some(Phase::Degraded);
             view.report.openclaw.state =
                 if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };

@@ -1,9 +1,10 @@
 //! The server: made once per epoch, never replaced but on purpose or after a confirmed loss.
 
 use super::{
-    Observed, Part, Step, Wanted,
+    Observed, Part, Step, Wanted, machine,
     observed::ServerSight,
     plan::{SOON, Timing},
+    programs,
 };
 use crate::{
     api::{
@@ -95,11 +96,16 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
             timing.report,
         ),
         // A sweep may be a minute old: the agent tells sooner that the server runs.
-        _ => Part::done(Verdict::yes(
-            ServerReady,
-            reason::READY,
-            format!("Server {} exists", server.id),
-        )),
+        _ => Part::done(match machine::shortage(seen) {
+            None => {
+                Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))
+            }
+            Some(shortage) => Verdict::yes(
+                ServerReady,
+                reason::DEGRADED,
+                format!("Server {} exists, but {shortage}", server.id),
+            ),
+        }),
     }
 }
 
@@ -114,7 +120,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
             && (location.is_empty() || place.location == location)
     });
     if fits {
-        return Verdict::yes(UpToDate, reason::READY, "The server is what the spec asks for");
+        return programs::up_to_date(wanted, seen);
     }
     Verdict::no(
         UpToDate,

@@ -1,9 +1,10 @@
 //! The status: a pure function of the subject, what was seen and what the planner says.
 
 use jiff::Timestamp;
-use moorage_wire::report::OpenClawState;
 
-use super::{Failure, Observed, Wanted, credentials, failure::Retry, wanted::Refused};
+use super::{
+    Failure, Observed, Wanted, credentials, failure::Retry, programs, setback, wanted::Refused,
+};
 use crate::api::{
     OpenClawInstanceStatus,
     conditions::{ConditionStatus, ConditionType, Verdict, merge, reason},
@@ -33,9 +34,10 @@ pub fn of_pass(
         verdicts.retain(|known| known.kind != failure.part);
         verdicts.push(verdict);
     }
-    let summary = summarize(&mut verdicts, outcome.failure.as_ref());
+    let summary = summarize(&mut verdicts, outcome.failure.as_ref(), setback::is_final(seen));
+    let degraded = verdicts.iter().any(|verdict| verdict.reason == reason::DEGRADED);
     let phase = match summary {
-        Summary::Ready if degraded(seen) => Phase::Degraded,
+        Summary::Ready if degraded => Phase::Degraded,
         Summary::Ready => Phase::Ready,
         Summary::Stalled => Phase::Stalled,
         Summary::Progressing if seen.status.agent.is_some() => Phase::Updating,
@@ -53,7 +55,7 @@ pub fn of_pass(
             dashboard: format!("https://{}", subject.dashboard_host()),
             management: format!("https://{}", subject.management_host()),
         }),
-        agent: agent(seen),
+        agent: agent(wanted, seen),
         credentials: credentials::records(wanted, seen),
     }
 }
@@ -149,8 +151,9 @@ enum Summary {
     Stalled,
 }
 
-/// Adds `Ready`, and `Reconciling` or `Stalled` where they apply.
-fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary {
+/// Adds `Ready`, and `Reconciling` or `Stalled` where they apply. `given_up` tells whether the agent
+/// does not try again by itself.
+fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: bool) -> Summary {
     let in_order = [
         ConditionType::Ready,
         ConditionType::ServerReady,
@@ -182,8 +185,10 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>) -> Summary 
         return Summary::Ready;
     };
     verdicts.push(Verdict::no(ConditionType::Ready, worst.reason, worst.message.clone()));
-    let stalled =
-        failure.is_some_and(|failure| failure.retry == Retry::Changed) || needs_a_person(&worst);
+    let from_outside = [reason::ARTIFACT_FAILED, reason::INTEGRATION_FAILED];
+    let stalled = failure.is_some_and(|failure| failure.retry == Retry::Changed)
+        || needs_a_person(&worst)
+        || (given_up && from_outside.contains(&worst.reason));
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     verdicts.push(Verdict::yes(second, worst.reason, worst.message));
     if stalled { Summary::Stalled } else { Summary::Progressing }
@@ -208,10 +213,6 @@ fn needs_a_person(verdict: &Verdict) -> bool {
     }
 }
 
-fn degraded(seen: &Observed) -> bool {
-    seen.agent.view().is_some_and(|view| view.report.openclaw.state == OpenClawState::Degraded)
-}
-
 fn server(seen: &Observed, master_key_id: &str) -> Option<ServerStatus> {
     let epoch = seen.epoch?.to_string();
     let old = seen.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
@@ -228,17 +229,22 @@ fn server(seen: &Observed, master_key_id: &str) -> Option<ServerStatus> {
     })
 }
 
-fn agent(seen: &Observed) -> Option<AgentStatus> {
+fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
     let current =
         |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
     let Some(view) = seen.agent.view() else {
         return seen.status.agent.clone().filter(current);
     };
+    let details = &view.report.details;
     Some(AgentStatus {
         epoch: view.report.identity.epoch.to_string(),
         public_key: view.keys.public_key.to_string(),
         sealing_certificate: view.keys.certificate.pem().to_owned(),
         version: Some(view.report.agent_version.clone()),
         openclaw_version: view.report.openclaw.version.clone(),
+        programs: programs::status(&wanted.release.artifacts, details),
+        last_rollback: programs::last_rollback(details),
+        last_backup: details.backup.map(|backup| programs::to_the_second(backup.at)),
+        reboot_pending: view.report.machine.reboot_pending,
     })
 }

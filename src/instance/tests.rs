@@ -5,6 +5,7 @@ mod credentials;
 mod deletion;
 mod desired_state;
 mod loss;
+mod programs;
 mod properties;
 mod status;
 mod tunnel;

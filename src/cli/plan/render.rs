@@ -6,7 +6,10 @@ use kube::ResourceExt as _;
 
 use crate::{
     api::{OpenClawInstance, conditions::ConditionStatus},
-    instance::forecast::{Forecast, Happening},
+    instance::{
+        forecast::{Forecast, Happening},
+        programs::listed,
+    },
 };
 
 /// What the command prints.
@@ -74,9 +77,12 @@ impl Report {
             Happening::AgentEnrols => {
                 "wait until the server has booted and its agent is enrolled".to_owned()
             }
-            Happening::ServerConverges => {
-                "wait until OpenClaw runs with its configuration".to_owned()
-            }
+            Happening::ServerConverges { lacked } => match listed(lacked) {
+                None => "wait until OpenClaw runs with its configuration".to_owned(),
+                Some(programs) => format!(
+                    "wait until the server has fetched and installed {programs}, and OpenClaw runs with its configuration"
+                ),
+            },
         }));
         let open =
             forecast.last.verdicts.iter().filter(|verdict| verdict.status != ConditionStatus::True);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::api::{
     OpenClawInstance,
     conditions::reason,
-    instance::{CredentialStatus, Phase},
+    instance::{CredentialStatus, Phase, ProgramStatus, RollbackStatus},
 };
 
 /// The order in which an instance comes up, so that the first that does not hold is the one to look at.
@@ -55,6 +55,10 @@ struct Server {
     location: Option<String>,
     agent_version: Option<String>,
     openclaw_version: Option<String>,
+    programs: Vec<ProgramStatus>,
+    last_rollback: Option<RollbackStatus>,
+    last_backup: Option<String>,
+    reboot_pending: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -86,6 +90,10 @@ impl Summary {
             location: server.location.clone(),
             agent_version: agent.and_then(|agent| agent.version.clone()),
             openclaw_version: agent.and_then(|agent| agent.openclaw_version.clone()),
+            programs: agent.map(|agent| agent.programs.clone()).unwrap_or_default(),
+            last_rollback: agent.and_then(|agent| agent.last_rollback.clone()),
+            last_backup: agent.and_then(|agent| agent.last_backup.clone()),
+            reboot_pending: agent.is_some_and(|agent| agent.reboot_pending),
         });
         let delivered = |name: &str| -> Option<&CredentialStatus> {
             status.credentials.iter().find(|known| known.name == name && known.epoch == epoch)
@@ -170,7 +178,14 @@ impl Summary {
         writeln!(text, "  pool        {}", self.pool)?;
         writeln!(text, "  release     {}", or_none(&self.release))?;
         match &self.server {
-            Some(Server { id: Some(id), r#type, location, agent_version, openclaw_version }) => {
+            Some(Server {
+                id: Some(id),
+                r#type,
+                location,
+                agent_version,
+                openclaw_version,
+                ..
+            }) => {
                 writeln!(
                     text,
                     "  server      {id}, {} in {}; agent {}, OpenClaw {}",
@@ -182,6 +197,9 @@ impl Summary {
             }
             Some(_) => writeln!(text, "  server      being made")?,
             None => writeln!(text, "  server      -")?,
+        }
+        if let Some(server) = &self.server {
+            server.write_programs(text, now)?;
         }
         writeln!(text, "  tunnel      {}", or_none(&self.tunnel))?;
         writeln!(text, "  dashboard   {}", or_none(&self.dashboard))?;
@@ -204,18 +222,44 @@ impl Summary {
         for credential in &self.credentials {
             let delivered = credential.delivered_at.as_ref().map_or_else(
                 || "not on the server".to_owned(),
-                |at| {
-                    format!(
-                        "delivered {}",
-                        at.parse()
-                            .map_or_else(|_| at.clone(), |at| format!("{} ago", age(at, now)))
-                    )
-                },
+                |at| format!("delivered {}", ago(at, now)),
             );
             writeln!(text, "  {:<21} {:<20} {delivered}", credential.name, credential.r#type)?;
         }
         writeln!(text, "\nWhat to do next\n  {}", self.next)
     }
+}
+
+impl Server {
+    /// What the agent says of programs, backup and reboot, as far as it says something.
+    fn write_programs(&self, text: &mut String, now: Timestamp) -> std::fmt::Result {
+        let programs = self.programs.iter().map(|program| {
+            // The beginning of a digest is enough to find it in a release.
+            let digest = program.sha256.get(..12).unwrap_or(&program.sha256);
+            let version = program.version.as_deref().unwrap_or(digest);
+            format!("{} {version}", program.name)
+        });
+        let programs: Vec<_> = programs.collect();
+        if !programs.is_empty() {
+            writeln!(text, "  programs    {}", programs.join(", "))?;
+        }
+        if let Some(RollbackStatus { program, sha256, reason, at }) = &self.last_rollback {
+            let digest = sha256.get(..12).unwrap_or(sha256);
+            writeln!(text, "  rolled back {program} {digest} {}: {reason}", ago(at, now))?;
+        }
+        if let Some(at) = &self.last_backup {
+            writeln!(text, "  backup      {}", ago(at, now))?;
+        }
+        if self.reboot_pending {
+            writeln!(text, "  reboot      pending, between 03:00 and 05:00 UTC")?;
+        }
+        Ok(())
+    }
+}
+
+/// A moment, as people say it; as it is written if it is not one.
+fn ago(at: &str, now: Timestamp) -> String {
+    at.parse().map_or_else(|_| at.to_owned(), |at| format!("{} ago", age(at, now)))
 }
 
 fn condition(known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) -> Condition {

@@ -45,7 +45,16 @@ fn lacking() -> OpenClawInstance {
             "server": {"epoch": "02".repeat(8), "id": 4711, "type": "cx33", "location": "fsn1"},
             "tunnel": {"id": "6ff42ae2-765d-4adf-8112-31c55c1551ef"},
             "urls": {"dashboard": "https://ada.example.com", "management": "https://ada-mgmt.example.com"},
-            "agent": {"epoch": "02".repeat(8), "publicKey": "", "sealingCertificate": "", "version": "0.1.0", "openclawVersion": "2026.9.6"},
+            "agent": {"epoch": "02".repeat(8), "publicKey": "", "sealingCertificate": "", "version": "0.1.0", "openclawVersion": "2026.9.6",
+                "programs": [
+                    {"name": "node", "version": "24.21.0", "sha256": "a1".repeat(32)},
+                    {"name": "openclaw", "version": "2026.9.6", "sha256": "b2".repeat(32)},
+                    {"name": "cloudflared", "sha256": "c3".repeat(32)},
+                ],
+                "lastRollback": {"program": "openclaw", "sha256": "d4".repeat(32), "reason": "OpenClaw did not start within 90 s", "at": "2026-08-31T12:00:00Z"},
+                "lastBackup": "2026-08-31T11:00:00Z",
+                "rebootPending": true,
+            },
             "credentials": [
                 {"name": "anthropic", "deliveredAt": "2026-09-01T09:00:00Z", "epoch": "02".repeat(8), "ciphertextSHA256": "a"},
                 {"name": "telegram", "deliveredAt": "2026-08-01T09:00:00Z", "epoch": "01".repeat(8), "ciphertextSHA256": "b"},

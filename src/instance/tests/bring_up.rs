@@ -22,7 +22,7 @@ fn way(wanted: &Wanted, seen: Observed) -> Vec<&'static str> {
     let then = forecast.then.iter().map(|happening| match happening {
         Happening::Step(step) => kind(step),
         Happening::AgentEnrols => "(agent enrols)",
-        Happening::ServerConverges => "(server converges)",
+        Happening::ServerConverges { .. } => "(server converges)",
     });
     forecast.now.iter().map(kind).chain(then).collect()
 }
