@@ -102,7 +102,7 @@ impl Lab {
         assert!(rules.contains("hook input priority filter; policy drop;"), "{rules}");
         for (path, owner) in [
             ("/etc/moorage/bootstrap.json", "640 root:moorage"),
-            ("/etc/moorage/tunnel-token", "640 root:cloudflared"),
+            ("/etc/moorage/tunnel-token", "640 root:moorage-tunnel"),
             ("/run/moorage/agent.sock", "660 moorage:moorage-tunnel"),
             ("/run/moorage/worker.sock", "660 openclaw:moorage"),
             ("/run/moorage/installer.sock", "600 moorage:moorage"),
@@ -134,7 +134,6 @@ impl Lab {
         for (user, path) in [
             ("openclaw", "/etc/moorage/bootstrap.json"),
             ("openclaw", "/etc/moorage/tunnel-token"),
-            ("moorage", "/etc/moorage/tunnel-token"),
             ("cloudflared", "/etc/moorage/bootstrap.json"),
         ] {
             assert_ne!(self.code_as(user, &["cat", path]).await, Some(0), "{user}: {path}");

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::Router;
-use moorage_agent::{Agent, Disk, Listen, Settings};
+use moorage_agent::{Agent, Disk, Listen, Settings, settings::Programs};
 use moorage_wire::bootstrap::Bootstrap;
 use rcgen::CertifiedKey;
 use tokio::{
@@ -38,6 +38,8 @@ impl Server {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = Settings::new(folder.path().to_owned());
         settings.listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
+        // It is the worker as well.
+        settings.programs = Programs::External;
         let bootstrap = Bootstrap {
             instance_id: keys.instance,
             epoch: keys.epoch,
