@@ -74,6 +74,13 @@ enum Readers {
     Group { group: u32, mode: u32 },
 }
 
+impl DiskError {
+    /// Whether there was no room.
+    pub fn is_disk_full(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::StorageFull)
+    }
+}
+
 /// The way to all files that have to survive.
 #[derive(Clone, Default)]
 pub struct Disk {

@@ -9,7 +9,7 @@ use moorage_wire::{CredentialName, Sha256, credential::SealedCredential, problem
 use super::{
     Call,
     answer::{Answer, already_consumed, refuse},
-    enrolment,
+    disk_trouble, enrolment,
     gates::Message,
     internal,
 };
@@ -19,7 +19,7 @@ use crate::{
     identity::Keys,
     installer::protocol::SignedOrder,
     report,
-    vault::PutError,
+    vault::{PutError, StoreError},
 };
 
 /// `If-Match` of an operator that believes the agent to have no desired state.
@@ -72,7 +72,7 @@ async fn put_desired(core: &Arc<Core>, keys: &Keys, message: &Message<'_>) -> An
             let message = format!("the agent has {has}, which If-Match does not name: look again");
             refuse(ProblemCode::DigestMismatch, &message)
         }
-        Err(error) => internal(&error),
+        Err(error) => disk_trouble(&error),
     }
 }
 
@@ -124,6 +124,7 @@ fn refuse_credential(error: PutError) -> Answer {
             refuse(ProblemCode::InvalidFormat, &message)
         }
         PutError::AlreadyConsumed(receipt) => already_consumed(&message, *receipt),
-        PutError::Store(error) => internal(&error),
+        PutError::Store(StoreError::Disk(error)) => disk_trouble(&error),
+        PutError::Store(StoreError::Worker(error)) => internal(&error),
     }
 }

@@ -15,7 +15,7 @@ use moorage_wire::{CredentialName, Sha256, path, problem::ProblemCode, signature
 use tokio::time::timeout;
 
 use self::answer::{Answer, refuse};
-use crate::{core::Core, identity::Keys};
+use crate::{core::Core, disk::DiskError, identity::Keys};
 
 const LARGEST_DESIRED_STATE: usize = 1024 * 1024;
 const LARGEST_CREDENTIAL: usize = 128 * 1024;
@@ -160,6 +160,16 @@ fn audit(core: &Core, head: &Parts, body: &[u8], outcome: StatusCode) {
         outcome = outcome.as_u16(),
         sha256 = %Sha256::of(body),
     );
+}
+
+/// A file that cannot be written. That the disk is full is what its owner can help.
+fn disk_trouble(error: &DiskError) -> Answer {
+    if error.is_disk_full() {
+        tracing::error!(%error, "a call failed");
+        let message = "the server's disk is full (No space left on device): free some space";
+        return refuse(ProblemCode::Internal, message);
+    }
+    internal(error)
 }
 
 /// Whatever kept a call from its end goes to the journal, not into the answer.
