@@ -14,6 +14,10 @@ programs = bundle=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openc
 	export MOORAGE_LAB_AGENT="$(abspath $(agent_binary))" MOORAGE_LAB_NODE="$$bundle/node.tar.gz" MOORAGE_LAB_OPENCLAW="$$bundle/openclaw.tar.gz"
 # The same for the lab, where this machine can run it (root on Linux).
 lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
+# The real OpenClaw and a plugin of it, for the tests of the worker, where the lab runs.
+openclaw = if [[ $${MOORAGE_ROOTFS:-} ]]; then \
+	OPENCLAW_DIR=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh --unpacked); \
+	export OPENCLAW_DIR OPENCLAW_PLUGIN=@openclaw/zalo@2026.9.5; fi
 
 .PHONY: help
 help: ## This list
@@ -29,10 +33,10 @@ lab: build agent ## The same on a real Debian with real programs (root, Linux). 
 
 .PHONY: test
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
-	@$(tools); $(lab); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
+	@$(tools); $(lab); $(openclaw); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
-	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then $(MAKE) --no-print-directory agent; $(programs); fi; \
+	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); fi; \
 	cargo test --workspace --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi

@@ -12,7 +12,7 @@ packages=(
 # Programs of the host, and the Debian packages that hold them.
 host_programs=(
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 nsenter:util-linux
-  setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs flock:util-linux
+  setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs flock:util-linux dbus-daemon:dbus-daemon
 )
 export PATH=$PATH:/usr/sbin:/sbin
 
