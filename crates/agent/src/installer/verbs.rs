@@ -100,12 +100,7 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
 }
 
 fn disk_reason(error: &DiskError) -> Reason {
-    match error {
-        DiskError::Io { source, .. } if source.kind() == std::io::ErrorKind::StorageFull => {
-            Reason::DiskFull
-        }
-        _ => Reason::System,
-    }
+    if error.is_disk_full() { Reason::DiskFull } else { Reason::System }
 }
 
 impl Request {
