@@ -53,6 +53,10 @@ const BEFORE: &[&[&str]] = &[&[
 const AFTER: &[&[&str]] = &[
     &["tar", "-xzf", CONSTANTS_PATH, "-C", "/", "--no-same-owner", "--no-overwrite-dir"],
     &["systemctl", "daemon-reload"],
+    // Before anything is fetched: of a connection that is older than the first rule about states, the
+    // other side's next packet counts as a new one and is dropped, and the download stalls. An image
+    // without nftables gets it by moorage-setup.
+    &["systemctl", "enable", "--now", "nftables.service"],
     &["systemctl", "enable", "moorage-setup.service", "moorage-first-boot.service"],
     &["systemctl", "start", "--no-block", "moorage-setup.service", "moorage-first-boot.service"],
 ];

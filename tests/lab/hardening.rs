@@ -35,6 +35,8 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     // Packages and settings come last, after the way in.
     tenant.until_prints(&server, &["systemctl", "is-active", "fail2ban"], "active").await;
 
+    let first_boot = server.journal(Some("moorage-first-boot.service")).await.unwrap();
+    assert!(!first_boot.contains("again in"), "a download stalled: {first_boot}");
     nothing_answers_but_ssh_from_where_it_may(&server).await;
     units_are_in_tight_sandboxes(&server).await;
     others_read_neither_keys_nor_metadata_nor_state(&server).await;

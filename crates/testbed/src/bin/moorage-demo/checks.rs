@@ -30,7 +30,9 @@ pub(crate) async fn all(lab: &Lab) -> Result<()> {
         outside(lab).await?;
     }
     heading("What the clouds were asked");
-    calls(lab).await
+    calls(lab).await?;
+    heading("What was written to the API server");
+    writes(lab)
 }
 
 fn dashboard(lab: &Lab) -> Result<()> {
@@ -48,9 +50,7 @@ fn dashboard(lab: &Lab) -> Result<()> {
 }
 
 async fn key_file(lab: &Lab) -> Result<()> {
-    let instance = lab.instances().get("ada").await?;
-    let id =
-        instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
+    let id = lab.server_id().await?;
     if lab.debian.is_some() {
         return key_file_inside(lab, id).await;
     }
@@ -86,9 +86,7 @@ async fn key_file_inside(lab: &Lab, id: u64) -> Result<()> {
 
 /// What the internet sees of the server: nothing.
 pub(crate) async fn outside(lab: &Lab) -> Result<()> {
-    let instance = lab.instances().get("ada").await?;
-    let id =
-        instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")?;
+    let id = lab.server_id().await?;
     let server = lab.simulator.lab_server(id);
     for from in ["198.51.100.10", "2001:db8:ffff::10"] {
         for port in [22, 80, 443, 7443, 18789] {
@@ -124,6 +122,18 @@ async fn calls(lab: &Lab) -> Result<()> {
             println!("  {:5}  {:6} {}", count.count, count.method, count.path);
         }
     }
+    Ok(())
+}
+
+fn writes(lab: &Lab) -> Result<()> {
+    let lines = lab.shell.show(&format!(
+        "curl -sS --fail --noproxy '*' {}/metrics | grep ^moorage_api_writes_total",
+        lab.operator.url()
+    ))?;
+    let counts =
+        lines.lines().map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
+    let total: u64 = counts.sum::<Result<_, _>>().context("/metrics")?;
+    println!("\n  {total} writes, of the pool, the release, the Secret and the instance together");
     Ok(())
 }
 

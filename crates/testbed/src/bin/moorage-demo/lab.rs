@@ -186,6 +186,12 @@ impl Lab {
         Api::namespaced_with(self.client.clone(), TENANTS, &resource("OpenClawInstance"))
     }
 
+    /// The id of the instance's server.
+    pub(crate) async fn server_id(&self) -> Result<u64> {
+        let instance = self.instances().get("ada").await?;
+        instance.data["status"]["server"]["id"].as_u64().context("status.server.id is missing")
+    }
+
     /// The last lines of all logs, for the message of a failure.
     pub(crate) fn logs(&mut self) -> String {
         let operator = self.operator.process().log_tail(40);

@@ -7,6 +7,7 @@ mod checks;
 mod debian;
 mod lab;
 mod progress;
+mod stages;
 mod terminal;
 
 use std::{io::IsTerminal as _, process::ExitCode, time::Instant};
@@ -86,12 +87,16 @@ async fn show(lab: &mut Lab, start: Instant, once: bool) -> Result<()> {
     lab.seal_the_key()?;
     let applied = Instant::now();
     lab.apply_instance()?;
-    progress::until_ready(lab).await?;
+    let milestones = progress::until_ready(lab, applied).await?;
     println!(
         "\n  Ready {:.1} s after kubectl apply, {:.1} s after the start of the demo",
-        applied.elapsed().as_secs_f64(),
+        milestones.ready.as_secs_f64(),
         start.elapsed().as_secs_f64()
     );
+    if lab.debian.is_some() {
+        let server = lab.simulator.lab_server(lab.server_id().await?);
+        stages::show(&server, applied, &milestones).await?;
+    }
     checks::all(lab).await?;
     if once {
         checks::deletion(lab).await?;

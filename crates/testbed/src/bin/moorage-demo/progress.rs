@@ -16,9 +16,18 @@ const AT_MOST: Duration = Duration::from_secs(120);
 /// The same with a Debian that boots and real programs that are installed.
 const AT_MOST_IN_THE_LAB: Duration = Duration::from_secs(400);
 
+/// When, since the instance was applied, it got how far.
+pub(crate) struct Milestones {
+    /// The agent answered and took the keys.
+    pub(crate) enrolled: Duration,
+    /// The instance was Ready.
+    pub(crate) ready: Duration,
+}
+
 /// Prints each change; an error if it takes too long, or if only a person could help.
-pub(crate) async fn until_ready(lab: &mut Lab) -> Result<()> {
-    let (instances, start) = (lab.instances(), Instant::now());
+pub(crate) async fn until_ready(lab: &mut Lab, start: Instant) -> Result<Milestones> {
+    let instances = lab.instances();
+    let mut enrolled = None;
     let at_most = if lab.debian.is_some() { AT_MOST_IN_THE_LAB } else { AT_MOST };
     let mut shown = BTreeMap::new();
     loop {
@@ -27,8 +36,12 @@ pub(crate) async fn until_ready(lab: &mut Lab) -> Result<()> {
         if lab.debian.is_some() {
             print_servers(&lab.simulator.lab_servers().await?, &mut shown, start);
         }
+        if enrolled.is_none() && is_true(&instance.data, "AgentReady") {
+            enrolled = Some(start.elapsed());
+        }
         if is_true(&instance.data, "Ready") {
-            return Ok(());
+            let ready = start.elapsed();
+            return Ok(Milestones { enrolled: enrolled.unwrap_or(ready), ready });
         }
         if is_true(&instance.data, "Stalled") {
             bail!("the instance is stalled:\n{}", conditions(&instance.data));
