@@ -12,6 +12,7 @@ mod operator;
 mod process;
 mod release;
 mod simulator;
+mod skip;
 mod tools;
 mod wait;
 
@@ -27,5 +28,6 @@ pub use release::ReleaseFolder;
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };
+pub use skip::{or_skip, skip, skip_without_cloudflared};
 pub use tools::{MissingTool, Tool, Tools};
 pub use wait::{NotInTime, wait_until};
