@@ -11,6 +11,7 @@ mod lab;
 mod operator;
 mod process;
 mod release;
+mod scenario;
 mod simulator;
 mod skip;
 mod tools;
@@ -25,6 +26,7 @@ pub use lab::{
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;
+pub use scenario::{Scenario, Stage, run_scenarios};
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };
