@@ -20,6 +20,7 @@ use moorage::credentials::{
     lifetimes::{CERTIFICATE_VALID_FOR, after},
     secret_source::{CredentialEntry, SecretView, parse_entries, parse_envelope},
 };
+use moorage_testbed::{Tool, Tools};
 use moorage_wire::{
     Secret,
     sealing::{KeyStrength, SealingKey},
@@ -39,12 +40,7 @@ struct Setup {
 impl Setup {
     /// `None` where there is no kubeseal.
     fn made(created: Timestamp) -> Option<Self> {
-        let Some(kubeseal) = std::env::var_os("MOORAGE_KUBESEAL") else {
-            let required = std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
-            assert!(!required, "MOORAGE_REQUIRE_ALL=1, but MOORAGE_KUBESEAL names no kubeseal");
-            eprintln!("SKIPPED: MOORAGE_KUBESEAL names no kubeseal, see hack/README.md");
-            return None;
-        };
+        let kubeseal = Tools::for_test(&[Tool::Kubeseal])?.path(Tool::Kubeseal).unwrap();
         let validity = CERTIFICATE_VALID_FOR.unsigned_abs();
         let (key, _) =
             SealingKey::generate(KeyStrength::Operator, "moorage sealing key", created, validity)
@@ -52,7 +48,7 @@ impl Setup {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("cert.pem"), key.certificate().pem()).unwrap();
         let ring = KeyRing::new([RingKey { key, created }], []);
-        Some(Self { kubeseal: kubeseal.into(), directory, ring })
+        Some(Self { kubeseal, directory, ring })
     }
 
     fn certificate(&self) -> PathBuf {

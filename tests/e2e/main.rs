@@ -16,25 +16,13 @@ mod tenant;
 mod trouble;
 mod updates;
 
-use std::{process::ExitCode, sync::Arc};
+use std::process::ExitCode;
 
-use libtest_mimic::{Arguments, Trial};
+use moorage_testbed::{Scenario, run_scenarios, scenario};
 use stage::{Servers, Stage};
 use tenant::Tenant;
 
-/// One scenario: its name is a sentence about behaviour. It gets a tenant of its own.
-type Scenario = (&'static str, fn(Tenant) -> futures::future::BoxFuture<'static, ()>);
-
-/// Turns an async function into a [`Scenario`].
-macro_rules! scenario {
-    ($module:ident :: $name:ident) => {
-        (concat!(stringify!($module), "::", stringify!($name)), |tenant| {
-            Box::pin($module::$name(tenant))
-        })
-    };
-}
-
-fn scenarios() -> Vec<Scenario> {
+fn scenarios() -> Vec<Scenario<Tenant>> {
     vec![
         scenario!(credentials::every_type_is_delivered_from_one_secret_which_then_goes),
         scenario!(credentials::a_new_ciphertext_is_a_rotation_and_an_old_one_never_rolls_back),
@@ -83,39 +71,6 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     // Each scenario waits most of its time; the servers behind them are what is heavy.
-    arguments.test_threads = arguments.test_threads.or(Some(4));
-    // The runner of libtest-mimic lists without a stage.
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
-    }
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let runtime = Arc::new(runtime);
-    let Some(stage) = runtime.block_on(Stage::start(Servers::processes())) else {
-        return ExitCode::SUCCESS;
-    };
-    let stage = Arc::new(stage);
-    let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
-    if conclusion.has_failed() {
-        eprintln!("{}", stage.logs());
-    }
-    drop(stage);
-    conclusion.exit_code()
-}
-
-fn trials(on: Option<(&Arc<tokio::runtime::Runtime>, &Arc<Stage>)>) -> Vec<Trial> {
-    let trial = |(name, scenario): Scenario| {
-        let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
-        Trial::test(name, move || {
-            let (runtime, stage) = on.expect("a listed scenario is not run");
-            let work = async move {
-                let tenant = Tenant::new(stage, name).await;
-                scenario(tenant).await;
-            };
-            runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string().into())
-        })
-    };
-    scenarios().into_iter().map(trial).collect()
+    run_scenarios(4, Stage::start(Servers::processes()), scenarios())
 }

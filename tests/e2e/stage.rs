@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Mutex,
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -13,6 +13,8 @@ use moorage_testbed::{
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use crate::tenant::Tenant;
 
 /// The operator's namespace.
 pub(crate) const SYSTEM: &str = "moorage-system";
@@ -71,6 +73,7 @@ impl Stage {
     /// Starts everything; `None`, said loudly, where the tools are missing.
     pub(crate) async fn start(servers: Servers) -> Option<Self> {
         let tools = Tools::for_test(&TOOLS)?;
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
         let folder = tempfile::Builder::new().prefix("moorage-e2e-").tempdir().unwrap();
         let simulator = SimulatorOptions {
@@ -121,9 +124,16 @@ impl Stage {
     pub(crate) fn operator_log(&self) -> String {
         std::fs::read_to_string(&self.options.log).unwrap_or_default()
     }
+}
 
-    /// The last lines of all logs, for the message of a failure.
-    pub(crate) fn logs(&self) -> String {
+impl moorage_testbed::Stage for Stage {
+    type Part = Tenant;
+
+    async fn part(self: Arc<Self>, scenario: &str) -> Tenant {
+        Tenant::new(self, scenario).await
+    }
+
+    fn logs(&self) -> String {
         let operator = self.operator.lock().unwrap().process().log_tail(80);
         format!("{operator}{}{}", self.simulator.process().log_tail(20), self.plane.log_tails(5))
     }

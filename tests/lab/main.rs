@@ -25,15 +25,11 @@ mod tenant;
 mod trouble;
 mod updates;
 
-use std::{
-    path::PathBuf,
-    process::ExitCode,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
-use libtest_mimic::{Arguments, Trial};
-use moorage_testbed::{LabParts, ReleaseFolder};
+use moorage_testbed::{
+    LabParts, ReleaseFolder, Scenario, run_scenarios, scenario, skip, skip_without_cloudflared,
+};
 use stage::{Servers, Stage};
 use tenant::Tenant;
 
@@ -43,19 +39,7 @@ const PATIENCE: Duration = Duration::from_secs(240);
 /// What servers can fetch.
 static PROGRAMS: OnceLock<ReleaseFolder> = OnceLock::new();
 
-/// One scenario: its name is a sentence about behaviour. It gets a tenant of its own.
-type Scenario = (&'static str, fn(Tenant) -> futures::future::BoxFuture<'static, ()>);
-
-/// Turns an async function into a [`Scenario`].
-macro_rules! scenario {
-    ($module:ident :: $name:ident) => {
-        (concat!(stringify!($module), "::", stringify!($name)), |tenant| {
-            Box::pin($module::$name(tenant))
-        })
-    };
-}
-
-fn scenarios() -> Vec<Scenario> {
+fn scenarios() -> Vec<Scenario<Tenant>> {
     vec![
         scenario!(hardening::a_server_is_locked_down_and_comes_up_again_whatever_is_killed),
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
@@ -66,25 +50,8 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute.
-    arguments.test_threads = arguments.test_threads.or(Some(2));
-    // The runner of libtest-mimic lists without a stage.
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
-    }
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let Some(servers) = servers() else { return ExitCode::SUCCESS };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let runtime = Arc::new(runtime);
-    let Some(stage) = runtime.block_on(Stage::start(servers)) else { return ExitCode::SUCCESS };
-    let stage = Arc::new(stage);
-    let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
-    if conclusion.has_failed() {
-        eprintln!("{}", stage.logs());
-    }
-    drop(stage);
-    conclusion.exit_code()
+    run_scenarios(2, async { Stage::start(servers()?).await }, scenarios())
 }
 
 /// The programs of a release; `None`, said loudly, where one is missing.
@@ -98,12 +65,12 @@ fn servers() -> Option<Servers> {
         ("openclaw", "2026.9.6", "MOORAGE_LAB_OPENCLAW"),
     ] {
         let Some(file) = std::env::var_os(variable).map(PathBuf::from) else {
-            let excused =
-                kind == "cloudflared" && std::env::var_os("MOORAGE_NO_CLOUDFLARED").is_some();
-            let required =
-                std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1") && !excused;
-            assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {variable} names no {kind}");
-            eprintln!("skipped: {variable} names no {kind}: see `make test`");
+            let reason = format!("{variable} names no {kind}: see `make test`");
+            if kind == "cloudflared" {
+                skip_without_cloudflared(reason);
+            } else {
+                skip(reason);
+            }
             return None;
         };
         programs.add(kind, version, &file).unwrap();
@@ -116,19 +83,4 @@ fn servers() -> Option<Servers> {
     };
     PROGRAMS.set(programs).unwrap();
     Some(servers)
-}
-
-fn trials(on: Option<(&Arc<tokio::runtime::Runtime>, &Arc<Stage>)>) -> Vec<Trial> {
-    let trial = |(name, scenario): Scenario| {
-        let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
-        Trial::test(name, move || {
-            let (runtime, stage) = on.expect("a listed scenario is not run");
-            let work = async move {
-                let tenant = Tenant::new(stage, name).await;
-                scenario(tenant).await;
-            };
-            runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string().into())
-        })
-    };
-    scenarios().into_iter().map(trial).collect()
 }

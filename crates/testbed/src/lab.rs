@@ -13,7 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::{NotInTime, Simulator, SimulatorError, wait_until};
+use crate::{NotInTime, Simulator, SimulatorError, or_skip, wait_until};
 
 /// What booting servers as containers needs, made by `hack/lab.sh`.
 #[derive(Debug, Clone)]
@@ -44,21 +44,9 @@ impl LabParts {
         }
     }
 
-    /// For tests: `None`, said loudly, where the lab cannot run.
-    ///
-    /// # Panics
-    /// If it cannot and `MOORAGE_REQUIRE_ALL=1`: then a skip is an error.
+    /// For tests: `None`, said as [`skip`](crate::skip) does, where the lab cannot run.
     pub fn for_test() -> Option<Self> {
-        match Self::from_env() {
-            Ok(parts) => Some(parts),
-            Err(reason) => {
-                let required =
-                    std::env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
-                assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {reason}");
-                eprintln!("skipped: {reason}");
-                None
-            }
-        }
+        or_skip(Self::from_env())
     }
 
     /// Arguments of `moorage-sim serve`.

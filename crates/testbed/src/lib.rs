@@ -11,7 +11,9 @@ mod lab;
 mod operator;
 mod process;
 mod release;
+mod scenario;
 mod simulator;
+mod skip;
 mod tools;
 mod wait;
 
@@ -24,8 +26,10 @@ pub use lab::{
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;
+pub use scenario::{Scenario, Stage, run_scenarios};
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };
+pub use skip::{or_skip, skip, skip_without_cloudflared};
 pub use tools::{MissingTool, Tool, Tools};
 pub use wait::{NotInTime, wait_until};

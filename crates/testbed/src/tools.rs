@@ -4,6 +4,8 @@ use std::{env, path::PathBuf};
 
 use thiserror::Error;
 
+use crate::or_skip;
+
 /// A program that `hack/tools.sh` provides.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tool {
@@ -55,20 +57,9 @@ impl Tools {
         }
     }
 
-    /// For tests: `None`, said loudly, where a tool is missing.
-    ///
-    /// # Panics
-    /// If one is missing and `MOORAGE_REQUIRE_ALL=1`: then a skip is an error.
+    /// For tests: `None`, said as [`skip`](crate::skip) does, where a tool is missing.
     pub fn for_test(wanted: &[Tool]) -> Option<Self> {
-        match Self::from_env(wanted) {
-            Ok(tools) => Some(tools),
-            Err(missing) => {
-                let required = env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
-                assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {missing}");
-                eprintln!("SKIPPED: {missing}");
-                None
-            }
-        }
+        or_skip(Self::from_env(wanted))
     }
 
     /// The binary of `tool`.

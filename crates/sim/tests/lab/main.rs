@@ -16,24 +16,11 @@ mod tunnel;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use futures::future::BoxFuture;
-use libtest_mimic::{Arguments, Trial};
+use moorage_testbed::{Scenario, run_scenarios, scenario};
 
 use crate::stage::Stage;
 
-/// One scenario: its name is a sentence about behaviour.
-type Scenario = (&'static str, fn(Arc<Stage>) -> BoxFuture<'static, ()>);
-
-/// Turns an async function into a [`Scenario`].
-macro_rules! scenario {
-    ($module:ident :: $name:ident) => {
-        (concat!(stringify!($module), "::", stringify!($name)), |stage| {
-            Box::pin($module::$name(stage))
-        })
-    };
-}
-
-fn scenarios() -> Vec<Scenario> {
+fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
     vec![
         scenario!(boot::a_server_boots_and_applies_its_user_data),
         scenario!(boot::a_package_is_installed_from_the_mirror_while_it_boots),
@@ -55,33 +42,6 @@ fn scenarios() -> Vec<Scenario> {
 }
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     // Booting is what is heavy.
-    arguments.test_threads = arguments.test_threads.or(Some(3));
-    // The runner of libtest-mimic lists without a stage.
-    if arguments.list {
-        return libtest_mimic::run(&arguments, trials(None)).exit_code();
-    }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
-    let runtime = Arc::new(runtime);
-    let Some(stage) = runtime.block_on(Stage::start()) else { return ExitCode::SUCCESS };
-    let stage = Arc::new(stage);
-    let conclusion = libtest_mimic::run(&arguments, trials(Some((&runtime, &stage))));
-    if conclusion.has_failed() {
-        eprintln!("{}", stage.simulator.process().log_tail(50));
-    }
-    drop(stage);
-    conclusion.exit_code()
-}
-
-fn trials(on: Option<(&Arc<tokio::runtime::Runtime>, &Arc<Stage>)>) -> Vec<Trial> {
-    let trial = |(name, scenario): Scenario| {
-        let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
-        Trial::test(name, move || {
-            let (runtime, stage) = on.expect("a listed scenario is not run");
-            let work = runtime.spawn(scenario(stage));
-            runtime.block_on(work).map_err(|error| error.to_string().into())
-        })
-    };
-    scenarios().into_iter().map(trial).collect()
+    run_scenarios(3, Stage::start(), scenarios())
 }

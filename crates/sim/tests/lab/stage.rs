@@ -1,6 +1,7 @@
 //! The simulator of the scenarios, and how they make servers through the API of the cloud.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use moorage_testbed::{CloudInit, LabParts, LabServer, Simulator, SimulatorOptions};
@@ -101,6 +102,18 @@ impl Stage {
     pub(crate) async fn delete(&self, server: &LabServer) {
         let path = format!("/servers/{}", server.id());
         self.hetzner(http::Method::DELETE, &path, json!({})).await;
+    }
+}
+
+impl moorage_testbed::Stage for Stage {
+    type Part = Arc<Self>;
+
+    async fn part(self: Arc<Self>, _: &str) -> Arc<Self> {
+        self
+    }
+
+    fn logs(&self) -> String {
+        self.simulator.process().log_tail(50)
     }
 }
 

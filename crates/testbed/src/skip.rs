@@ -1,0 +1,28 @@
+//! What a test says when it cannot run here, and when that is an error. `hack/` and the SDKs' tests
+//! say it in their own languages.
+
+use std::{env, fmt::Display};
+
+/// Says that the test is skipped, and why.
+///
+/// # Panics
+/// If `MOORAGE_REQUIRE_ALL=1`: then a skip is an error.
+pub fn skip(reason: impl Display) {
+    let required = env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
+    assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {reason}");
+    eprintln!("skipped: {reason}");
+}
+
+/// What a test needs; `None`, said as [`skip`] does, where it is missing.
+pub fn or_skip<T>(needed: Result<T, impl Display>) -> Option<T> {
+    needed.map_err(skip).ok()
+}
+
+/// As [`skip`], for want of cloudflared, which no registry has: `MOORAGE_NO_CLOUDFLARED` excuses it.
+pub fn skip_without_cloudflared(reason: impl Display) {
+    if env::var_os("MOORAGE_NO_CLOUDFLARED").is_none() {
+        skip(reason);
+    } else {
+        eprintln!("skipped: {reason}");
+    }
+}
