@@ -20,8 +20,9 @@ use crate::{
     core::{Core, blocking},
     disk::{Disk, DiskError},
     identity::IdentityError,
-    server::{self, Listener},
-    settings::{Listen, Settings},
+    listen::{Listen, Listener},
+    server,
+    settings::Settings,
 };
 
 /// A predecessor that is just ending holds the state for so long at most.

@@ -1,15 +1,20 @@
 //! What an agent is started with. Parsed once from the command line; trusted afterwards.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    str::FromStr,
     time::Duration,
 };
 
-use thiserror::Error;
+use moorage_wire::bootstrap::GATEWAY_PORT;
 
-use crate::layout::Layout;
+use crate::{
+    layout::Layout,
+    listen::{Listen, UnixSocket},
+};
+
+/// Where `OpenClaw`'s gateway is unless told otherwise.
+pub const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), GATEWAY_PORT);
 
 /// Everything that an agent is started with.
 #[derive(Debug, Clone)]
@@ -33,12 +38,11 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The defaults of a server whose files lie below `root`.
-    pub fn new(root: PathBuf) -> Self {
-        let layout = Layout::new(root);
+    /// The defaults of a server whose files lie there.
+    pub fn new(layout: Layout) -> Self {
         Self {
-            listen: Listen::Unix(layout.agent_socket()),
-            gateway: SocketAddr::from(([127, 0, 0, 1], moorage_wire::bootstrap::GATEWAY_PORT)),
+            listen: Listen::Unix(UnixSocket::Made(layout.agent_socket())),
+            gateway: GATEWAY,
             cloudflared_metrics: SocketAddr::from(([127, 0, 0, 1], 20241)),
             installer_socket: layout.installer_socket(),
             programs: Programs::Managed { worker_socket: layout.worker_socket() },
@@ -99,53 +103,6 @@ impl OpenClawProgram {
     }
 }
 
-/// Where the agent answers.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Listen {
-    /// A Unix socket that the agent makes itself, mode 0660.
-    Unix(PathBuf),
-    /// A port on a loopback address, for where there is no systemd.
-    Tcp(SocketAddr),
-    /// The socket that systemd holds (`LISTEN_FDS`).
-    Systemd,
-}
-
-/// A text that does not say where to listen.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum InvalidListen {
-    /// Not one of the three forms.
-    #[error("expected unix:/absolute/path, tcp:127.x.y.z:PORT or systemd")]
-    Form,
-    /// The agent is reached through the tunnel, never through a network interface.
-    #[error("TCP is allowed on a loopback address (127.0.0.0/8) only, not on {0}")]
-    NotLoopback(SocketAddr),
-}
-
-impl FromStr for Listen {
-    type Err = InvalidListen;
-
-    fn from_str(text: &str) -> Result<Self, InvalidListen> {
-        if text == "systemd" {
-            return Ok(Self::Systemd);
-        }
-        if let Some(path) = text.strip_prefix("unix:") {
-            let path = PathBuf::from(path);
-            return if path.is_absolute() {
-                Ok(Self::Unix(path))
-            } else {
-                Err(InvalidListen::Form)
-            };
-        }
-        let address = text.strip_prefix("tcp:").ok_or(InvalidListen::Form)?;
-        let address: SocketAddr = address.parse().map_err(|_| InvalidListen::Form)?;
-        if address.is_ipv4() && address.ip().is_loopback() {
-            Ok(Self::Tcp(address))
-        } else {
-            Err(InvalidListen::NotLoopback(address))
-        }
-    }
-}
-
 /// How patient the agent is. The defaults are right for a server; tests shorten them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Timing {
@@ -197,27 +154,5 @@ impl Default for Timing {
             read_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(30),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-
-    use super::*;
-
-    #[rstest]
-    #[case("tcp:127.0.0.1:8080", true)]
-    #[case("tcp:127.7.8.9:0", true)]
-    #[case("tcp:0.0.0.0:8080", false)]
-    #[case("tcp:192.0.2.1:8080", false)]
-    #[case("tcp:[::1]:8080", false)]
-    #[case("tcp:localhost:8080", false)]
-    #[case("unix:/run/agent.sock", true)]
-    #[case("unix:agent.sock", false)]
-    #[case("systemd", true)]
-    #[case("", false)]
-    fn only_loopback_and_unix_sockets_can_be_listened_on(#[case] text: &str, #[case] taken: bool) {
-        assert_eq!(text.parse::<Listen>().is_ok(), taken);
     }
 }

@@ -1,12 +1,11 @@
 //! `moorage-agent installer` and `moorage-agent roll-back`.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use moorage_agent::{
-    Disk, Layout, Listen, accounts,
-    conversation::Client,
+    Disk, Layout, accounts,
     installer::{
         protocol::ArtifactKind,
         roll_back::{self, Outcome},
@@ -17,36 +16,22 @@ use moorage_agent::{
 };
 use moorage_wire::Sha256;
 
+use super::PrivateService;
+
+/// How to reach systemd.
 #[derive(Args)]
-pub(crate) struct Machine {
-    /// The folder that all paths are below: /etc/moorage, /opt/moorage, /var/lib/moorage-installer,
-    /// /run/moorage.
-    #[arg(long, env = "MOORAGE_INSTALLER_ROOT", default_value = "/")]
-    root: PathBuf,
+pub(crate) struct Bus {
     /// The address of the bus that systemd is on. [default: the system bus]
     #[arg(long, env = "MOORAGE_INSTALLER_BUS", value_name = "unix:path=/PATH")]
     bus: Option<String>,
-    /// What to log, as a tracing filter: error, warn, info, debug, or per target, such as
-    /// "info,audit=off".
-    #[arg(long, env = "MOORAGE_INSTALLER_LOG", default_value = "info")]
-    pub(crate) log: String,
 }
 
 #[derive(Args)]
 pub(crate) struct Install {
     #[command(flatten)]
-    pub(crate) machine: Machine,
-    /// Where to answer.
-    #[arg(
-        long,
-        env = "MOORAGE_INSTALLER_LISTEN",
-        value_name = "systemd|unix:/PATH",
-        default_value = "systemd"
-    )]
-    listen: Listen,
-    /// Who may talk to it besides root: a user's name or number.
-    #[arg(long, env = "MOORAGE_INSTALLER_CLIENT", default_value = "moorage", value_name = "USER")]
-    client: Client,
+    bus: Bus,
+    #[command(flatten)]
+    service: PrivateService,
     /// Who may read the tunnel's token besides root: a group's name or number.
     #[arg(long, env = "MOORAGE_INSTALLER_TOKEN_GROUP", default_value = "cloudflared")]
     token_group: String,
@@ -64,21 +49,15 @@ pub(crate) struct Install {
 }
 
 impl Install {
-    fn settings(&self) -> anyhow::Result<InstallerSettings> {
-        let layout = Layout::new(self.machine.root.clone());
-        let socket = match &self.listen {
-            Listen::Systemd => None,
-            Listen::Unix(path) => Some(path.clone()),
-            Listen::Tcp(_) => anyhow::bail!("the installer listens on a Unix socket only"),
-        };
+    fn settings(self, layout: Layout) -> anyhow::Result<InstallerSettings> {
         let timing = UpdateTiming {
             socket: Duration::from_secs(self.socket_deadline),
             confirmation: Duration::from_secs(self.confirm_deadline),
             ..UpdateTiming::default()
         };
         Ok(InstallerSettings {
-            socket,
-            client: self.client,
+            listen: self.service.listen,
+            client: self.service.client,
             token_group: Some(accounts::group(&self.token_group).context("--token-group")?),
             // Others cannot be played without root's powers.
             trial_user: rustix::process::geteuid()
@@ -92,9 +71,13 @@ impl Install {
         })
     }
 
-    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let settings = self.settings()?;
-        let units = Systemd::new(self.machine.bus);
+    pub(crate) async fn run(
+        mut self,
+        layout: Layout,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let units = Systemd::new(self.bus.bus.take());
+        let settings = self.settings(layout)?;
         let installer = Installer::start(&settings, Disk::default(), units)?;
         // systemd waits for this; without systemd it does nothing.
         sd_notify::notify(false, &[sd_notify::NotifyState::Ready])
@@ -104,10 +87,10 @@ impl Install {
     }
 }
 
-impl Machine {
-    pub(crate) async fn roll_back(self) -> anyhow::Result<()> {
-        let (layout, units) = (Layout::new(self.root), Systemd::new(self.bus));
-        match roll_back::roll_back(&Disk::default(), &layout, &units).await? {
+impl Bus {
+    pub(crate) async fn roll_back(self, layout: &Layout) -> anyhow::Result<()> {
+        let units = Systemd::new(self.bus);
+        match roll_back::roll_back(&Disk::default(), layout, &units).await? {
             Outcome::RolledBack => tracing::info!("the agent before is back"),
             Outcome::NothingToRollBack => tracing::warn!("no update of the agent is under way"),
         }

@@ -4,10 +4,9 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use moorage_agent::{Layout, Listen, OpenClawProgram, conversation::Client, worker};
+use moorage_agent::{Layout, OpenClawProgram, settings::GATEWAY, worker};
 
-/// Where OpenClaw's gateway is unless told otherwise.
-pub(crate) const GATEWAY: &str = "127.0.0.1:18789";
+use super::PrivateService;
 
 /// How OpenClaw's command line is run.
 #[derive(Args)]
@@ -33,36 +32,25 @@ impl OpenClaw {
 
 #[derive(Args)]
 pub(crate) struct Worker {
-    /// The folder that all paths are below.
-    #[arg(long, env = "MOORAGE_AGENT_ROOT", default_value = "/")]
-    root: PathBuf,
-    /// Where to answer.
-    #[arg(
-        long,
-        env = "MOORAGE_WORKER_LISTEN",
-        value_name = "systemd|unix:/PATH",
-        default_value = "systemd"
-    )]
-    listen: Listen,
-    /// The user that may ask, by name or number: the agent's.
-    #[arg(long, env = "MOORAGE_WORKER_CLIENT", default_value = "moorage", value_name = "USER")]
-    client: Client,
+    #[command(flatten)]
+    service: PrivateService,
     /// The address of OpenClaw's gateway.
-    #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value = GATEWAY)]
+    #[arg(long, env = "MOORAGE_AGENT_GATEWAY", default_value_t = GATEWAY)]
     gateway: SocketAddr,
     #[command(flatten)]
     openclaw: OpenClaw,
-    /// What to log, as a tracing filter.
-    #[arg(long, env = "MOORAGE_AGENT_LOG", default_value = "info")]
-    pub(crate) log: String,
 }
 
 impl Worker {
-    pub(crate) async fn run(self, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
-        let layout = Layout::new(self.root);
+    pub(crate) async fn run(
+        self,
+        layout: Layout,
+        shutdown: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
+        let PrivateService { listen, client } = self.service;
         let program = self.openclaw.program(&layout);
         tokio::select! {
-            served = worker::serve(&self.listen, self.client, layout, program, self.gateway) => {
+            served = worker::serve(&listen, client, layout, program, self.gateway) => {
                 served.context("the worker cannot go on")
             }
             () = shutdown => Ok(()),

@@ -1,7 +1,7 @@
 //! The installer's listener: who may talk to it, how long a request may be and take, and what is
 //! written down about it. What is done is in [`super::verbs`].
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use thiserror::Error;
 use tokio::{
@@ -23,7 +23,7 @@ use crate::{
     conversation::{Client, accept_all, read_line},
     disk::{Disk, DiskError, to_json},
     layout::Layout,
-    server::{bind_unix, passed_by_systemd},
+    listen::UnixSocket,
 };
 
 /// A client that does not send its request, or does not take its answer, in time is left.
@@ -36,8 +36,8 @@ const SOCKET_MODE: u32 = 0o600;
 pub struct InstallerSettings {
     /// Where things lie.
     pub layout: Layout,
-    /// The socket to make; `None` for the one that systemd passes.
-    pub socket: Option<PathBuf>,
+    /// Where to answer; mode 0600 if the installer makes it.
+    pub listen: UnixSocket,
     /// Who may talk to it, besides root.
     pub client: Client,
     /// Who may read the tunnel's token, besides root.
@@ -79,20 +79,19 @@ impl Installer {
     ) -> Result<Self, InstallerStartError> {
         let units = Arc::new(units);
         let store = Store::open(&disk, &settings.layout)?;
-        let socket = settings.socket.clone();
         let around = Surroundings {
             layout: settings.layout.clone(),
             trial_user: settings.trial_user,
             running: settings.running,
-            socket: socket.clone().unwrap_or_else(|| settings.layout.installer_socket()),
+            socket: match &settings.listen {
+                UnixSocket::Made(path) => path.clone(),
+                UnixSocket::Systemd => settings.layout.installer_socket(),
+            },
             timing: settings.timing.clone(),
         };
         let updates = Updates::open(disk.clone(), store.clone(), Arc::clone(&units), around)?;
         let updates = Arc::new(updates);
-        let listener = match &socket {
-            Some(path) => bind_unix(path, SOCKET_MODE)?,
-            None => passed_by_systemd()?,
-        };
+        let listener = settings.listen.open(SOCKET_MODE)?;
         let verbs = Verbs::new(settings, disk, store, units, Arc::clone(&updates));
         let mut tasks = JoinSet::new();
         tasks.spawn(serve(listener, Arc::new(verbs), settings.client));

@@ -17,10 +17,12 @@ use crate::{
     conversation::{Client, accept_all, read_line},
     disk::{Disk, DiskError, to_json},
     layout::Layout,
-    server::Listener,
-    settings::{Listen, OpenClawProgram},
+    listen::UnixSocket,
+    settings::OpenClawProgram,
 };
 
+/// The agent's user, who may ask, is not the worker's.
+const SOCKET_MODE: u32 = 0o660;
 const READ_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a worker cannot run.
@@ -33,7 +35,7 @@ pub enum ServeError {
     #[error("cannot listen on {listen:?}: {source}")]
     Listen {
         /// Where it should.
-        listen: Listen,
+        listen: UnixSocket,
         /// What the operating system said.
         source: io::Error,
     },
@@ -41,7 +43,7 @@ pub enum ServeError {
 
 /// Serves `client` until dropped.
 pub async fn serve(
-    listen: &Listen,
+    listen: &UnixSocket,
     client: Client,
     layout: Layout,
     program: OpenClawProgram,
@@ -49,11 +51,9 @@ pub async fn serve(
 ) -> Result<(), ServeError> {
     let worker = Worker::new(Disk::default(), layout, program, gateway);
     worker.prepare()?;
-    let failed = |source| ServeError::Listen { listen: listen.clone(), source };
-    let listener = Listener::open(listen).await.map_err(failed)?;
-    let Listener::Unix(listener) = listener else {
-        return Err(failed(io::Error::other("the worker listens on a Unix socket only")));
-    };
+    let listener = listen
+        .open(SOCKET_MODE)
+        .map_err(|source| ServeError::Listen { listen: listen.clone(), source })?;
     tracing::info!(?listen, "listening");
     listen_on(&listener, client, &Arc::new(worker)).await;
     Ok(())

@@ -11,7 +11,7 @@ use std::{
 
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use moorage_agent::{
-    Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing,
+    Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing, UnixSocket,
     installer::{
         enrolment_key,
         protocol::{
@@ -99,7 +99,7 @@ impl World {
     pub(crate) async fn without_keys() -> Self {
         LOGS.begin();
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(folder.path().to_owned());
+        let mut settings = Settings::new(Layout::new(folder.path().to_owned()));
         let layout = settings.layout.clone();
         for path in [layout.bootstrap(), layout.installer_socket()] {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -138,7 +138,9 @@ impl World {
         let gateway = world.settings.gateway;
         let client = rustix::process::getuid().as_raw().to_string().parse().unwrap();
         world.tasks.spawn(async move {
-            worker::serve(&Listen::Unix(socket), client, layout, program, gateway).await.unwrap();
+            worker::serve(&UnixSocket::Made(socket), client, layout, program, gateway)
+                .await
+                .unwrap();
         });
         // What user-data and the first boot brought.
         world.machine(|machine| {

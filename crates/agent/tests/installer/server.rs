@@ -12,7 +12,7 @@ use std::{
 
 use http::HeaderMap;
 use moorage_agent::{
-    Disk, Layout,
+    Disk, Layout, UnixSocket,
     accounts::User,
     installer::{
         client::{InstallerClient, UnitStatus},
@@ -226,7 +226,7 @@ impl Server {
         let own = fs::metadata(self.layout.programs()).unwrap();
         InstallerSettings {
             layout: self.layout.clone(),
-            socket: Some(self.layout.installer_socket()),
+            listen: UnixSocket::Made(self.layout.installer_socket()),
             client: self.client_user.to_string().parse().unwrap(),
             token_group: Some(own.gid()),
             trial_user: (own.uid() == 0).then_some(User { uid: 65534, gid: 65534 }),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::Router;
-use moorage_agent::{Agent, Disk, Listen, Settings, settings::Programs};
+use moorage_agent::{Agent, Disk, Layout, Listen, Settings, settings::Programs};
 use moorage_wire::bootstrap::Bootstrap;
 use rcgen::CertifiedKey;
 use tokio::{
@@ -36,7 +36,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) async fn start(keys: &ServerKeys) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut settings = Settings::new(folder.path().to_owned());
+        let mut settings = Settings::new(Layout::new(folder.path().to_owned()));
         settings.listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         // It is the worker as well.
         settings.programs = Programs::External;
