@@ -1,6 +1,6 @@
 //! What a scenario does on a booted server, and what it looks for there.
 
-use moorage_testbed::LabServer;
+use moorage_testbed::{LabServer, size_in_status};
 use serde_json::{Value, json};
 
 use crate::{tenant::Tenant, trouble::server_id};
@@ -82,6 +82,5 @@ pub(crate) async fn resident(server: &LabServer, unit: &str) -> u64 {
     let pid = server.unit(unit, &["MainPID"]).await.unwrap()["MainPID"].clone();
     let status = server.read(&format!("/proc/{pid}/status")).await.unwrap();
     let status = String::from_utf8(status).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
+    size_in_status(&status, "VmRSS").unwrap()
 }

@@ -9,6 +9,7 @@ mod control_plane;
 mod describe;
 mod lab;
 mod operator;
+mod proc;
 mod process;
 mod release;
 mod scenario;
@@ -24,6 +25,7 @@ pub use lab::{
     CloudInit, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press, Probed,
 };
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
+pub use proc::{children_of, runs, signal, size_in_status};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;
 pub use scenario::{Scenario, Stage, run_scenarios};
@@ -32,4 +34,4 @@ pub use simulator::{
 };
 pub use skip::{or_skip, skip, skip_without_cloudflared};
 pub use tools::{MissingTool, Tool, Tools};
-pub use wait::{NotInTime, wait_until};
+pub use wait::{NotInTime, eventually, wait_until};

@@ -155,15 +155,11 @@ fn spawn(command: Command) -> io::Result<Child> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runs;
 
     fn sleeper(directory: &Path) -> Process {
         let log = directory.join("log");
         Process::start("sleeper", Path::new("sleep"), ["1000"], &[], &log, Ending::Kill).unwrap()
-    }
-
-    fn is_alive(id: u32) -> bool {
-        let state = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        state.rsplit(')').next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(" Z"))
     }
 
     #[test]
@@ -171,9 +167,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let process = sleeper(directory.path());
         let id = process.id();
-        assert!(is_alive(id));
+        assert!(runs(id));
         drop(process);
-        assert!(!is_alive(id));
+        assert!(!runs(id));
     }
 
     #[test]
@@ -183,7 +179,7 @@ mod tests {
         let mut process = thread::spawn(move || sleeper(&path)).join().unwrap();
         // The signal would be sent by the end of the thread, which join has seen.
         assert_eq!(process.exit_status(), None);
-        assert!(is_alive(process.id()));
+        assert!(runs(process.id()));
     }
 
     #[test]
@@ -213,6 +209,6 @@ mod tests {
         }
         let id = process.id();
         drop(process);
-        assert!(!is_alive(id));
+        assert!(!runs(id));
     }
 }

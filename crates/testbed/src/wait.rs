@@ -9,6 +9,8 @@ use thiserror::Error;
 
 /// How long after one look the next one follows.
 const PAUSE: Duration = Duration::from_millis(100);
+/// The same where a look costs next to nothing.
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// A condition that did not become true in time.
 #[derive(Debug, Error)]
@@ -45,6 +47,25 @@ where
             return Err(NotInTime { what: what.into(), seen, waited: start.elapsed() });
         }
         tokio::time::sleep(PAUSE.min(left)).await;
+    }
+}
+
+/// Looks every few milliseconds until there is something, for tests of what goes on in one process.
+///
+/// # Panics
+/// If there is nothing in time.
+pub async fn eventually<T>(
+    what: &str,
+    at_most: Duration,
+    mut look: impl AsyncFnMut() -> Option<T>,
+) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(seen) = look().await {
+            return seen;
+        }
+        assert!(start.elapsed() < at_most, "waited {at_most:?} in vain for {what}");
+        tokio::time::sleep(SHORT_PAUSE).await;
     }
 }
 

@@ -6,7 +6,8 @@ use http::StatusCode;
 use http_body_util::Empty;
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
-use rustix::process::{Pid, Signal, kill_process};
+use moorage_testbed::{signal, size_in_status};
+use rustix::process::Signal;
 use tokio::{
     net::UnixStream,
     process::{Child, Command},
@@ -46,16 +47,14 @@ async fn a_killed_agent_starts_again_on_its_old_socket_and_ends_cleanly_when_tol
 
     let mut second = serve(&world);
     eventually("the agent answers again", || healthz(&socket)).await;
-    let pid = Pid::from_raw(second.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(second.id().unwrap(), Signal::TERM);
     assert!(second.wait().await.unwrap().success());
 }
 
 /// Resident memory of a process that is not shared with the file of its program, in KiB.
 fn anonymous_memory(process: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
-    line.trim().strip_suffix("kB").unwrap().trim().parse().unwrap()
+    size_in_status(&status, "RssAnon").unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

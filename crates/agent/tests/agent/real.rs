@@ -12,9 +12,9 @@ use std::{
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use moorage_agent::Layout;
-use moorage_testbed::or_skip;
+use moorage_testbed::{eventually, or_skip, signal};
 use moorage_wire::bootstrap::SECRETS_PATH;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
@@ -64,7 +64,7 @@ impl Real {
             .unwrap();
         let real = Self { openclaw, folder, layout, gateway, _worker: worker };
         let socket = real.layout.worker_socket();
-        wait_for("the worker", async || UnixStream::connect(&socket).await.ok()).await;
+        eventually("the worker", PATIENCE, async || UnixStream::connect(&socket).await.ok()).await;
         Some(real)
     }
 
@@ -130,7 +130,7 @@ impl Real {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        wait_for("/startupz", async || {
+        eventually("/startupz", PATIENCE, async || {
             (self.status("GET /startupz", "").await? == 200).then_some(())
         })
         .await;
@@ -163,20 +163,8 @@ fn program(folder: &Path) -> PathBuf {
     folder.join("node_modules/openclaw/openclaw.mjs")
 }
 
-async fn wait_for<T>(what: &str, mut look: impl AsyncFnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(begin.elapsed() < PATIENCE, "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-}
-
 async fn stop(mut gateway: Child) {
-    let pid = Pid::from_raw(gateway.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(gateway.id().unwrap(), Signal::TERM);
     gateway.wait().await.unwrap();
 }
 
@@ -201,7 +189,7 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
     let applied = json!({"result": "applied", "applied": true});
     assert_eq!(real.program(json!({"verb": "config-applied"})).await, applied);
     real.write_config("anthropic/claude-opus-4-5").await;
-    wait_for("the running gateway takes the change up", async || {
+    eventually("the running gateway takes the change up", PATIENCE, async || {
         (real.program(json!({"verb": "config-applied"})).await == applied).then_some(())
     })
     .await;

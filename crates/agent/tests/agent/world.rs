@@ -398,18 +398,8 @@ fn migrate(machine: &Machine, layout: &Layout) -> bool {
 }
 
 /// Waits until `look` sees something.
-pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
-    what: &str,
-    mut look: impl FnMut() -> F,
-) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(seen) = look().await {
-            return seen;
-        }
-        assert!(begin.elapsed() < Duration::from_secs(60), "never happened: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    moorage_testbed::eventually(what, Duration::from_secs(60), look).await
 }
 
 /// Everything that any test of this program logged, at the finest level.

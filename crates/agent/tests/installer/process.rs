@@ -12,7 +12,8 @@ use moorage_agent::{
     Layout,
     installer::{client::InstallerClient, protocol::Unit},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use moorage_testbed::signal;
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
@@ -64,8 +65,7 @@ async fn it_answers_on_its_socket_keeps_a_journal_and_ends_when_told_to() {
     assert_eq!(inventory.artifacts, []);
     let no_bus = client.status(Unit::Openclaw).await.unwrap_err().to_string();
     assert!(no_bus.contains("systemd cannot be asked to tell about openclaw.service"), "{no_bus}");
-    let pid = Pid::from_raw(child.id().unwrap().try_into().unwrap()).unwrap();
-    kill_process(pid, Signal::TERM).unwrap();
+    signal(child.id().unwrap(), Signal::TERM);
     let (output, said) = end(child).await;
     assert!(output.status.success(), "{said}");
     assert!(said.contains("audit") && said.contains("openclaw.service"), "{said}");

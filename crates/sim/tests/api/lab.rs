@@ -1,7 +1,7 @@
 //! A simulator in this process and a client for it.
 
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use moorage_sim::{
@@ -202,11 +202,8 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 
 /// Asks again and again until the answer is yes.
 pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
-    let begin = Instant::now();
-    while !condition().await {
-        assert!(begin.elapsed() < Duration::from_secs(10), "the condition did not come true");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let look = async || condition().await.then_some(());
+    moorage_testbed::eventually("a yes", Duration::from_secs(10), look).await;
 }
 
 /// A backend that writes down what it is asked for.

@@ -32,9 +32,7 @@ async fn it_tells_its_addresses_when_ready_and_ends_cleanly_on_sigterm() {
         .await
         .expect("answers");
     assert_eq!(health.status(), 200);
-    let pid = i32::try_from(program.id().expect("runs")).expect("fits");
-    let pid = rustix::process::Pid::from_raw(pid).expect("not zero");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("signalled");
+    moorage_testbed::signal(program.id().expect("runs"), rustix::process::Signal::TERM);
     assert!(program.wait().await.expect("ends").success());
     assert!(!ready.exists());
 }

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
 use moorage_sim::edge::token::{RunToken, TunnelSecret};
 use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
+use moorage_testbed::runs;
 use serde_json::json;
 
 use crate::connector::{Connector, Kind};
@@ -19,18 +20,8 @@ pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until `probe` gives something.
-pub(crate) async fn eventually<T, F>(what: &str, mut probe: impl FnMut() -> F) -> T
-where
-    F: Future<Output = Option<T>>,
-{
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = probe().await {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
+    moorage_testbed::eventually(what, PATIENCE, look).await
 }
 
 /// An edge with one tunnel.
@@ -122,13 +113,6 @@ pub(crate) fn plain_client() -> reqwest::Client {
 
 pub(crate) fn free_address() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
-/// Whether a process with this id runs (a zombie does not).
-pub(crate) fn runs(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| {
-        stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
-    })
 }
 
 /// The simulator's program under the name of the agent's stand-in.

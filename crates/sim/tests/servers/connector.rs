@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use moorage_testbed::skip_without_cloudflared;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
@@ -117,8 +117,7 @@ impl Connector {
 
     /// Sends a signal.
     pub(crate) fn signal(&self, signal: Signal) {
-        let process = i32::try_from(self.child.id().unwrap()).unwrap();
-        kill_process(Pid::from_raw(process).unwrap(), signal).unwrap();
+        moorage_testbed::signal(self.child.id().unwrap(), signal);
     }
 
     /// Asks it to stop, and says how long it took to end well.

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use moorage_sim::vps::{ProcessBackend, ProcessOptions, Unit};
 use moorage_sim::{PowerAction, ServerBoot, VpsBackend as _};
-use rustix::process::{Pid, Signal, kill_process};
+use moorage_testbed::{runs, signal};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 use crate::common::{
-    Lab, TUNNEL, agent_stand_in, eventually, gone, plain_client, rules, run_token, runs, user_data,
+    Lab, TUNNEL, agent_stand_in, eventually, gone, plain_client, rules, run_token, user_data,
 };
 
 struct Host {
@@ -134,7 +135,7 @@ async fn a_deleted_server_leaves_no_process_and_no_file() {
 async fn a_unit_that_dies_is_started_again() {
     let (host, address) = Host::booted().await;
     let first = host.runs(Unit::Agent).await;
-    kill(first, Signal::KILL);
+    signal(first, Signal::KILL);
     eventually("another process", async || {
         let now = host.runs(Unit::Agent).await;
         (now != first).then_some(())
@@ -270,8 +271,4 @@ async fn the_dashboard_is_reached_through_the_tunnel_with_the_gateway_token() {
         .await;
     assert_eq!(visit("wrong").await, Some(401));
     host.backend.shutdown().await;
-}
-
-fn kill(process: u32, signal: Signal) {
-    kill_process(Pid::from_raw(i32::try_from(process).unwrap()).unwrap(), signal).unwrap();
 }

@@ -7,12 +7,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
 use moorage_sim::connector::VERSION;
+use moorage_testbed::children_of;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::common::{
-    agent_stand_in, eventually, gone, plain_client, runs, user_data, user_data_with,
-};
+use crate::common::{agent_stand_in, eventually, gone, plain_client, user_data, user_data_with};
 use crate::connector::{Connector, Kind};
 use crate::origin::Origin;
 
@@ -220,19 +219,4 @@ async fn a_simulator_that_is_killed_leaves_no_process() {
     let processes = program.two_children().await;
     program.child.kill().await.unwrap();
     gone(&processes).await;
-}
-
-fn children_of(parent: u32) -> Vec<u32> {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    processes
-        .filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok())
-        .filter(|process| {
-            let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
-            let after_name = stat
-                .rsplit_once(')')
-                .map(|(_, rest)| rest.split_whitespace().nth(1).map(str::to_owned));
-            after_name.flatten().and_then(|ppid| ppid.parse().ok()) == Some(parent)
-                && runs(*process)
-        })
-        .collect()
 }
