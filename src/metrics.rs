@@ -2,95 +2,24 @@
 //! names of controllers, reasons and operations in the code, and budget groups, which are as many as
 //! there are pools. No instance, host or namespace is ever a label.
 
+mod label;
+mod register;
+
 use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
-    TextEncoder,
-    core::{Collector, GenericCounterVec},
-};
+use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
 
 use crate::{
     api::instance::Phase,
     cloud::{BudgetRegistry, CallObserver, Cloud, StatusClass},
 };
 
-/// From an in-memory pass to the deadline of a pass, in seconds.
-const RECONCILE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0];
-/// From a near cloud to the deadline of a call, in seconds.
-const CALL_BUCKETS: [f64; 8] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 20.0];
-
-/// All phases, in the order of [`phase_index`].
-const PHASES: [(Phase, &str); 8] = [
-    (Phase::Pending, "Pending"),
-    (Phase::Provisioning, "Provisioning"),
-    (Phase::Ready, "Ready"),
-    (Phase::Updating, "Updating"),
-    (Phase::Degraded, "Degraded"),
-    (Phase::Stalled, "Stalled"),
-    (Phase::Suspended, "Suspended"),
-    (Phase::Deleting, "Deleting"),
-];
-
-/// What the operator writes to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum WriteKind {
-    /// The status of one of Moorage's resources.
-    Status,
-    /// Finalizers and annotations of one of Moorage's resources.
-    Finalizer,
-    /// An Event.
-    Event,
-    /// The deletion of an object.
-    Delete,
-    /// Making or changing a Secret or `ConfigMap`.
-    Object,
-}
-
-impl WriteKind {
-    const ALL: [Self; 5] = [Self::Status, Self::Finalizer, Self::Event, Self::Delete, Self::Object];
-
-    /// The metrics label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Finalizer => "finalizer",
-            Self::Event => "event",
-            Self::Delete => "delete",
-            Self::Object => "object",
-        }
-    }
-}
-
-/// What became of an attempt to hand a credential over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum DeliveryOutcome {
-    /// A receipt came.
-    Delivered,
-    /// The agent had it before; its receipt is there.
-    AlreadyDelivered,
-    /// The operator or the agent refused the value.
-    Refused,
-    /// Nothing is known: no answer, or none that is the agent's.
-    Failed,
-}
-
-impl DeliveryOutcome {
-    const ALL: [Self; 4] = [Self::Delivered, Self::AlreadyDelivered, Self::Refused, Self::Failed];
-
-    /// The metrics label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::AlreadyDelivered => "already_delivered",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
-}
+pub use label::{DeliveryOutcome, WriteKind};
+use label::{PHASES, phase_index};
+use register::Builder;
 
 /// All metrics, with a registry of their own.
 #[derive(Debug)]
@@ -224,143 +153,6 @@ impl Drop for ReconcileTimer {
     }
 }
 
-const fn phase_index(phase: Phase) -> usize {
-    match phase {
-        Phase::Pending => 0,
-        Phase::Provisioning => 1,
-        Phase::Ready => 2,
-        Phase::Updating => 3,
-        Phase::Degraded => 4,
-        Phase::Stalled => 5,
-        Phase::Suspended => 6,
-        Phase::Deleting => 7,
-    }
-}
-
-/// Makes metrics and registers them.
-struct Builder(Registry);
-
-impl Builder {
-    fn metrics(self) -> Result<Metrics, prometheus::Error> {
-        let seconds = &CALL_BUCKETS;
-        let metrics = Metrics {
-            reconciles: self.counter(
-                "moorage_reconciles_total",
-                "Passes of a controller by how they ended: success, error or cancelled.",
-                &["controller", "outcome"],
-            )?,
-            reconcile_errors: self.counter(
-                "moorage_reconcile_errors_total",
-                "Passes that failed, by reason.",
-                &["controller", "reason"],
-            )?,
-            reconcile_duration: self.histogram(
-                "moorage_reconcile_duration_seconds",
-                "Duration of a pass.",
-                &["controller"],
-                &RECONCILE_BUCKETS,
-            )?,
-            cloud_calls: self.counter(
-                "moorage_cloud_calls_total",
-                "Calls to a cloud by how they ended.",
-                &["cloud", "operation", "class"],
-            )?,
-            cloud_call_duration: self.histogram(
-                "moorage_cloud_call_duration_seconds",
-                "Duration of a call to a cloud, without the wait for its budget.",
-                &["cloud", "operation"],
-                seconds,
-            )?,
-            budget_left: self.gauge(
-                "moorage_budget_left",
-                "Calls that are left of a budget now.",
-                &["cloud", "group"],
-            )?,
-            budget_capacity: self.gauge(
-                "moorage_budget_capacity",
-                "Calls in a full budget.",
-                &["cloud", "group"],
-            )?,
-            deliveries: self.counter(
-                "moorage_deliveries_total",
-                "Attempts to hand a credential to an agent.",
-                &["outcome"],
-            )?,
-            sweep_duration: self.registered(Histogram::with_opts(
-                HistogramOpts::new(
-                    "moorage_sweep_duration_seconds",
-                    "Duration of listing everything in one pool's clouds.",
-                )
-                .buckets(RECONCILE_BUCKETS.to_vec()),
-            )?)?,
-            instances: self.gauge(
-                "moorage_instances",
-                "OpenClawInstances by phase.",
-                &["phase"],
-            )?,
-            api_writes: self.counter(
-                "moorage_api_writes_total",
-                "Writes to the Kubernetes API server, the Lease aside.",
-                &["kind"],
-            )?,
-            budgets: Mutex::new(None),
-            registry: self.0,
-        };
-        metrics.begin_at_zero();
-        Ok(metrics)
-    }
-
-    fn counter(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntCounterVec, prometheus::Error> {
-        self.registered(GenericCounterVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn gauge(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-    ) -> Result<IntGaugeVec, prometheus::Error> {
-        self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
-    }
-
-    fn histogram(
-        &self,
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<HistogramVec, prometheus::Error> {
-        let options = HistogramOpts::new(name, help).buckets(buckets.to_vec());
-        self.registered(HistogramVec::new(options, labels)?)
-    }
-
-    fn registered<C: Collector + Clone + 'static>(
-        &self,
-        collector: C,
-    ) -> Result<C, prometheus::Error> {
-        self.0.register(Box::new(collector.clone()))?;
-        Ok(collector)
-    }
-}
-
-impl Metrics {
-    /// A counter that first appears with its first increment hides that increment from `rate()`.
-    fn begin_at_zero(&self) {
-        for kind in WriteKind::ALL {
-            self.api_writes.with_label_values(&[kind.as_str()]);
-        }
-        for outcome in DeliveryOutcome::ALL {
-            self.deliveries.with_label_values(&[outcome.as_str()]);
-        }
-        self.set_instances([]);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -407,13 +199,5 @@ mod tests {
         drop(metrics.reconcile("pool"));
         let line = r#"moorage_reconciles_total{controller="pool",outcome="cancelled"} 1"#;
         assert!(metrics.render().contains(line));
-    }
-
-    #[test]
-    fn phases_are_counted_under_their_own_names() {
-        for (index, (phase, label)) in PHASES.iter().enumerate() {
-            assert_eq!(phase_index(*phase), index);
-            assert_eq!(format!("{phase:?}"), *label);
-        }
     }
 }

@@ -1,0 +1,101 @@
+//! The values that labels have: their set is bounded by the code.
+
+use crate::api::instance::Phase;
+
+/// What the operator writes to the cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum WriteKind {
+    /// The status of one of Moorage's resources.
+    Status,
+    /// Finalizers and annotations of one of Moorage's resources.
+    Finalizer,
+    /// An Event.
+    Event,
+    /// The deletion of an object.
+    Delete,
+    /// Making or changing a Secret or `ConfigMap`.
+    Object,
+}
+
+impl WriteKind {
+    pub(super) const ALL: [Self; 5] =
+        [Self::Status, Self::Finalizer, Self::Event, Self::Delete, Self::Object];
+
+    /// The metrics label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Status => "status",
+            Self::Finalizer => "finalizer",
+            Self::Event => "event",
+            Self::Delete => "delete",
+            Self::Object => "object",
+        }
+    }
+}
+
+/// What became of an attempt to hand a credential over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum DeliveryOutcome {
+    /// A receipt came.
+    Delivered,
+    /// The agent had it before; its receipt is there.
+    AlreadyDelivered,
+    /// The operator or the agent refused the value.
+    Refused,
+    /// Nothing is known: no answer, or none that is the agent's.
+    Failed,
+}
+
+impl DeliveryOutcome {
+    pub(super) const ALL: [Self; 4] =
+        [Self::Delivered, Self::AlreadyDelivered, Self::Refused, Self::Failed];
+
+    /// The metrics label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::AlreadyDelivered => "already_delivered",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// All phases, in the order of [`phase_index`].
+pub(super) const PHASES: [(Phase, &str); 8] = [
+    (Phase::Pending, "Pending"),
+    (Phase::Provisioning, "Provisioning"),
+    (Phase::Ready, "Ready"),
+    (Phase::Updating, "Updating"),
+    (Phase::Degraded, "Degraded"),
+    (Phase::Stalled, "Stalled"),
+    (Phase::Suspended, "Suspended"),
+    (Phase::Deleting, "Deleting"),
+];
+
+/// Where a phase is in [`PHASES`].
+pub(super) const fn phase_index(phase: Phase) -> usize {
+    match phase {
+        Phase::Pending => 0,
+        Phase::Provisioning => 1,
+        Phase::Ready => 2,
+        Phase::Updating => 3,
+        Phase::Degraded => 4,
+        Phase::Stalled => 5,
+        Phase::Suspended => 6,
+        Phase::Deleting => 7,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn phases_are_counted_under_their_own_names() {
+        for (index, (phase, label)) in PHASES.iter().enumerate() {
+            assert_eq!(phase_index(*phase), index);
+            assert_eq!(format!("{phase:?}"), *label);
+        }
+    }
+}
