@@ -13,7 +13,7 @@ use kube::{
 };
 use moorage_wire::Secret;
 
-use super::plan::PoolIdentity;
+use super::identity::PoolIdentity;
 use crate::{
     agent::AccessHeaders,
     api::conditions::reason,
@@ -22,7 +22,7 @@ use crate::{
     pool::Blocked,
 };
 
-use super::plan::{Again, Trouble};
+use super::trouble::{Again, Trouble};
 
 /// The type of the Secret.
 pub const ACCESS_SECRET_TYPE: &str = "moorage.dev/access-token";

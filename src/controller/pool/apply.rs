@@ -18,9 +18,11 @@ use super::{
     access::{self, Step},
     access_secret::{self, AccessSecret, StoredToken},
     firewall::{self, FirewallStep, Marker},
+    identity::PoolIdentity,
     observe::{self, AccessObjects, Clouds, Glance},
-    plan::{self, Again, ParsedSpec, PoolIdentity, Trouble},
+    plan::{self, ParsedSpec},
     ssh_keys,
+    trouble::{Again, Trouble},
 };
 
 /// What a pass works on.

@@ -12,8 +12,9 @@ use crate::{
 use super::{
     access,
     access_secret::{self, AccessSecret, StoredToken},
+    identity::PoolIdentity,
     observe::{self, Clouds},
-    plan::{Again, PoolIdentity, Trouble},
+    trouble::{Again, Trouble},
 };
 
 /// What is to be taken away.

@@ -10,7 +10,7 @@ use crate::{
     pool::Blocked,
 };
 
-use super::plan::{PoolIdentity, Trouble};
+use super::{identity::PoolIdentity, trouble::Trouble};
 
 const SSH_PORT: &str = "22";
 

@@ -6,7 +6,7 @@ use crate::{
     hetzner::{Firewall, HetznerApi, SshKey},
 };
 
-use super::plan::PoolIdentity;
+use super::identity::PoolIdentity;
 
 /// The clouds of a pool.
 #[derive(Clone, Copy)]

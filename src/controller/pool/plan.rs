@@ -1,164 +1,23 @@
 //! What a pass over a pool decides: pure functions of what is wanted and what was seen.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
-use moorage_wire::InstallationId;
 
 use crate::{
     api::{
         HostingPoolSpec, HostingPoolStatus,
         conditions::{ConditionType, Verdict, merge, reason},
-        label,
         pool::AccessStatus,
     },
-    cloud::{Classification, CloudError, ErrorKind},
+    cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
-    hetzner::{FirewallId, FirewallRule, LabelSelector, Labels},
+    hetzner::{FirewallId, FirewallRule},
     pool::Blocked,
 };
 
-use super::firewall;
-
-/// By what a pool's cloud objects are known.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PoolIdentity {
-    /// The pool's name.
-    pub pool: String,
-    /// The installation id, as text.
-    pub installation: String,
-}
-
-impl PoolIdentity {
-    /// The identity of this installation's pool.
-    pub fn new(pool: &str, installation: InstallationId) -> Self {
-        Self { pool: pool.to_owned(), installation: installation.to_string() }
-    }
-
-    /// The name of the pool's firewall and Access objects, and the beginning of its SSH keys' names.
-    pub fn object_name(&self) -> String {
-        format!("moorage-{}-{}", self.pool, self.installation)
-    }
-
-    /// The labels of the pool's objects.
-    pub fn labels(&self) -> Labels {
-        let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
-        [pair(label::INSTALLATION, &self.installation), pair(label::POOL, &self.pool)].into()
-    }
-
-    /// Selects the pool's objects, servers included.
-    pub fn selector(&self) -> LabelSelector {
-        LabelSelector::all_of([
-            (label::INSTALLATION, self.installation.as_str()),
-            (label::POOL, self.pool.as_str()),
-        ])
-    }
-
-    /// Whether an object carries all of the pool's labels.
-    pub fn owns(&self, labels: &Labels) -> bool {
-        self.labels().iter().all(|(key, value)| labels.get(key) == Some(value))
-    }
-}
-
-/// When a pass that came to nothing is repeated.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// Not before something changes: only a person can help.
-    OnChange,
-    /// Only a person can help, and nothing in the cluster will tell that they did.
-    Slowly,
-    /// With the pool's back-off.
-    Backoff,
-    /// Not before this much time has passed.
-    After(Duration),
-}
-
-/// Why a pass came to nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Trouble {
-    /// As the conditions and the pool's instances say it.
-    pub blocked: Blocked,
-    /// When to try again.
-    pub again: Again,
-}
-
-impl Trouble {
-    /// Only a change helps.
-    pub fn terminal(blocked: Blocked) -> Self {
-        Self { blocked, again: Again::OnChange }
-    }
-
-    /// A field of the spec is wrong.
-    pub fn invalid_spec(field: &str, problem: &str) -> Self {
-        let message = format!("{field}: {problem}. Correct the spec.");
-        Self::terminal(Blocked { reason: reason::INVALID_SPEC, message })
-    }
-
-    /// Whether only a person can help.
-    pub fn is_stalled(&self) -> bool {
-        matches!(self.again, Again::OnChange | Again::Slowly)
-    }
-
-    /// What a cloud's error means for a pool. `token_secret` names the Secret of the cloud's token.
-    /// The message holds nothing that differs between two equal failures: it goes into the status.
-    pub fn cloud(error: &CloudError, token_secret: &str) -> Self {
-        let (cloud, operation) = (error.cloud, error.operation);
-        let (reason, message) = match &error.kind {
-            ErrorKind::Unauthorized => (
-                reason::UNAUTHORIZED,
-                format!(
-                    "{cloud} does not accept the API token of {token_secret}. Put a valid one into it; it is tried again when the Secret changes, and every few minutes."
-                ),
-            ),
-            ErrorKind::Forbidden { .. } => (
-                reason::FORBIDDEN,
-                format!(
-                    "The API token of {token_secret} may not do {operation} at {cloud}. Give it that permission, or replace it."
-                ),
-            ),
-            ErrorKind::QuotaExceeded => (
-                reason::QUOTA_EXCEEDED,
-                format!(
-                    "{cloud} refuses {operation}: a limit of the account is reached. Ask for a higher one or delete what is unused."
-                ),
-            ),
-            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
-                reason::RATE_LIMITED,
-                format!(
-                    "The rate limit of {cloud} is used up. Moorage goes on by itself; pools that share an account or project should name the same budgetGroup."
-                ),
-            ),
-            ErrorKind::InvalidInput { .. }
-            | ErrorKind::Conflict(_)
-            | ErrorKind::Protected
-            | ErrorKind::Gone
-            | ErrorKind::OutOfStock
-            | ErrorKind::NotFound => (reason::CLOUD_REJECTED, error.to_string()),
-            ErrorKind::ResourceInUse => (
-                reason::DELETING,
-                format!(
-                    "{cloud} still counts an object as in use ({operation}). Moorage tries again."
-                ),
-            ),
-            ErrorKind::Locked
-            | ErrorKind::Maintenance
-            | ErrorKind::Transient { .. }
-            | ErrorKind::Timeout { .. }
-            | ErrorKind::Malformed { .. } => (
-                reason::CLOUD_UNAVAILABLE,
-                format!(
-                    "{cloud} gives no usable answer to {operation}. Moorage tries again; see the operator's log if it lasts."
-                ),
-            ),
-        };
-        let again = match error.classify() {
-            Classification::Terminal => Again::Slowly,
-            Classification::RetryAfter(pause) => Again::After(pause),
-            Classification::Retry | Classification::Confirm => Again::Backoff,
-        };
-        Self { blocked: Blocked { reason, message }, again }
-    }
-}
+use super::{
+    firewall,
+    trouble::{Again, Trouble},
+};
 
 /// The parts of a spec that are text in the API and more than that here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -313,7 +172,7 @@ pub fn sweep_trouble(
 mod tests {
     use super::*;
     use crate::{
-        cloud::{Cloud, Conflict},
+        cloud::{Cloud, ErrorKind},
         cloudflare::ZoneAccount,
     };
     use rstest::rstest;
@@ -348,41 +207,6 @@ mod tests {
 
     fn error(kind: ErrorKind) -> CloudError {
         CloudError::new(Cloud::Hetzner, "list_firewalls", kind, "request 4711")
-    }
-
-    const PAUSE: Duration = Duration::from_secs(7);
-
-    #[rstest]
-    #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::Slowly)]
-    #[case(ErrorKind::Forbidden { read_only: true }, reason::FORBIDDEN, Again::Slowly)]
-    #[case(ErrorKind::RateLimited { retry_after: PAUSE }, reason::RATE_LIMITED, Again::After(PAUSE))]
-    #[case(ErrorKind::Conflict(Conflict::NameTaken), reason::CLOUD_REJECTED, Again::Backoff)]
-    #[case(ErrorKind::Timeout { maybe_applied: true }, reason::CLOUD_UNAVAILABLE, Again::Backoff)]
-    fn every_error_has_a_reason_and_a_time_to_try_again(
-        #[case] kind: ErrorKind,
-        #[case] reason: &str,
-        #[case] again: Again,
-    ) {
-        let trouble = Trouble::cloud(&error(kind), "Secret moorage-system/hetzner");
-        assert_eq!((trouble.blocked.reason, trouble.again), (reason, again));
-    }
-
-    #[test]
-    fn the_message_of_a_bad_token_names_cloud_and_secret() {
-        let trouble =
-            Trouble::cloud(&error(ErrorKind::Unauthorized), "Secret moorage-system/hetzner");
-        for part in ["hetzner", "Secret moorage-system/hetzner"] {
-            assert!(trouble.blocked.message.contains(part), "{}", trouble.blocked.message);
-        }
-    }
-
-    #[test]
-    fn two_rate_limits_of_different_length_make_the_same_message() {
-        let message = |seconds| {
-            let retry_after = Duration::from_secs(seconds);
-            Trouble::cloud(&error(ErrorKind::RateLimited { retry_after }), "Secret").blocked
-        };
-        assert_eq!(message(3), message(4));
     }
 
     #[rstest]

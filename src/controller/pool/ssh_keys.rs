@@ -5,7 +5,7 @@ use moorage_wire::Sha256;
 
 use crate::hetzner::{CreateSshKey, SshKey, SshKeyId};
 
-use super::plan::{PoolIdentity, Trouble};
+use super::{identity::PoolIdentity, trouble::Trouble};
 
 /// What to do about the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -1,0 +1,308 @@
+//! One pass over a pool: its steps in order, and when the next one is due.
+
+use std::sync::Arc;
+
+use kube::{Api, Resource as _, ResourceExt as _, runtime::controller::Action};
+use tokio::time::Instant;
+
+use super::{
+    Controller, GuardedPool, SLOWLY,
+    access_secret::{AccessSecret as _, KubeAccessSecret, StoredToken},
+    apply::{Outcome, Pass, token_secret},
+    deletion::{self, Deletion},
+    firewall::Marker,
+    identity::PoolIdentity,
+    observe::Clouds,
+    plan::{self, Findings, ParsedSpec, SweepState},
+    session::{Inputs, Remembered, Session},
+    tokens,
+    trouble::{Again, Trouble},
+};
+use crate::{
+    api::{HostingPool, HostingPoolStatus, annotation, conditions::reason},
+    cloud::CloudError,
+    controller::{
+        backoff::{jittered, random},
+        events, guard, status,
+    },
+    hetzner::FirewallId,
+    pool::{Blocked, Facilities, PoolRuntime, PoolState},
+};
+
+/// A pool is looked at again after this many sweeps.
+const SWEEPS_PER_LOOK: u32 = 5;
+/// Every so many looks one reads everything, also what only an administrator could have changed.
+const LOOKS_PER_THOROUGH: u32 = 24;
+
+impl Controller {
+    pub(super) async fn guarded_pass(
+        &self,
+        name: &str,
+        pool: &GuardedPool,
+    ) -> Result<Action, kube::Error> {
+        match &pool.0 {
+            Ok(pool) => self.pass(name, pool).await,
+            Err(invalid) => {
+                guard::report_malformed::<HostingPool>(&self.ctx, invalid).await?;
+                Ok(Action::await_change())
+            }
+        }
+    }
+
+    /// One pass: finalizer → tokens → clients → cloud objects → what instances get → status.
+    async fn pass(&self, name: &str, pool: &HostingPool) -> Result<Action, kube::Error> {
+        let api: Api<HostingPool> = Api::all(self.ctx.client.clone());
+        let deleting = pool.metadata.deletion_timestamp.is_some();
+        if deleting && !pool.finalizers().iter().any(|held| held == crate::api::FINALIZER) {
+            self.forget(name);
+            return Ok(Action::await_change());
+        }
+        if !deleting && status::set_finalizer(&api, pool, true, &self.ctx.metrics).await? {
+            // The watch brings the pool back with its finalizer; no cloud is called before.
+            return Ok(Action::await_change());
+        }
+        self.references.complete().await;
+        let instances = self.references.count(|reference| reference.pool == name);
+
+        let outcome = match self.session(name, pool).await? {
+            Ok((session, parsed)) => {
+                let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
+                let gone = deleting && outcome.trouble.is_none();
+                if gone {
+                    status::set_finalizer(&api, pool, false, &self.ctx.metrics).await?;
+                    self.forget(name);
+                    return Ok(Action::await_change());
+                }
+                self.with_sweep(name, pool, &session, &parsed, outcome)
+            }
+            Err(trouble) => {
+                self.sessions.remove(name);
+                self.ctx.pools.set(name, PoolState::Blocked(trouble.blocked.clone()));
+                Outcome { trouble: Some(trouble), ..Outcome::default() }
+            }
+        };
+        self.write_status(&api, pool, &outcome, instances).await?;
+        Ok(self.next_look(name, &outcome))
+    }
+
+    /// The clients, or why there are none.
+    async fn session(
+        &self,
+        name: &str,
+        pool: &HostingPool,
+    ) -> Result<Result<(Arc<Session>, ParsedSpec), Trouble>, kube::Error> {
+        let parsed = match plan::parse_spec(&pool.spec) {
+            Ok(parsed) => parsed,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let (client, namespace) = (&self.ctx.client, &self.ctx.namespace);
+        let tokens = match tokens::read_tokens(client, namespace, &pool.spec).await? {
+            Ok(tokens) => tokens,
+            Err(trouble) => return Ok(Err(trouble)),
+        };
+        let uid = pool.uid().unwrap_or_default();
+        let opened = self.sessions.open(name, &uid, &self.settings, &pool.spec, &parsed, tokens);
+        Ok(opened.map(|session| (session, parsed)).map_err(|error| {
+            let message = format!("{error}. Correct the operator's flags and restart it.");
+            Trouble::terminal(Blocked { reason: reason::CLOUD_REJECTED, message })
+        }))
+    }
+
+    /// Looks at the clouds if it is time or something changed; else what the last look came to.
+    async fn cloud_pass(
+        &self,
+        name: &str,
+        pool: &HostingPool,
+        session: &Session,
+        parsed: &ParsedSpec,
+        instances: u32,
+    ) -> Result<Outcome, kube::Error> {
+        let identity = PoolIdentity::new(name, self.ctx.master_key.installation());
+        let (client, namespace) = (self.ctx.client.clone(), &self.ctx.namespace);
+        let secret = KubeAccessSecret::new(client, namespace, &identity, &self.ctx.metrics);
+        let stored = secret.read().await?;
+        let mut inputs = inputs(pool, instances, &stored);
+        let last = session.remembered();
+        if let Some(last) = last.as_ref().filter(|last| last.inputs == inputs)
+            && last.until.is_none_or(|until| Instant::now() < until)
+        {
+            return Ok(last.outcome.clone());
+        }
+        let same =
+            last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
+        let glances = same.map_or(0, |last| (last.glances + 1) % LOOKS_PER_THOROUGH);
+        let clouds = Clouds { hetzner: &*session.hetzner, cloudflare: &*session.cloudflare };
+        if last.is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
+            session.sweep_now();
+        }
+        let outcome = if inputs.deleting {
+            let place = |error: &CloudError| token_secret(&pool.spec, namespace, error.cloud);
+            let (identity, token_secret) = (&identity, &place);
+            let deletion = Deletion { clouds, secret: &secret, identity, token_secret };
+            let done = match deletion::in_use(instances) {
+                Some(trouble) => Err(trouble),
+                None => deletion.run().await,
+            };
+            Outcome { trouble: done.err(), ..Outcome::default() }
+        } else {
+            let status = pool.status.as_ref();
+            let pass = Pass {
+                clouds,
+                secret: &secret,
+                identity: &identity,
+                spec: &pool.spec,
+                parsed,
+                marker: Marker {
+                    recorded: status.and_then(|status| status.firewall_id).map(FirewallId),
+                    has_instances: instances > 0,
+                    retry: inputs.retry.as_deref(),
+                },
+                recorded_access: status.and_then(|status| status.access.as_ref()),
+                stored: &stored,
+                thorough: glances == 0,
+                now: self.ctx.clock.now(),
+                namespace,
+            };
+            pass.run().await
+        };
+        inputs.token_stored |= outcome.headers.is_some();
+        let until = self.until(name, &outcome);
+        let remembered = Remembered { inputs, outcome: outcome.clone(), until, glances };
+        session.remember(Some(remembered));
+        Ok(outcome)
+    }
+
+    /// For how long the outcome of a look at the clouds is good.
+    fn until(&self, name: &str, outcome: &Outcome) -> Option<Instant> {
+        let look = jittered(self.ctx.intervals.sweep * SWEEPS_PER_LOOK, random());
+        let pause = match outcome.trouble.as_ref().map(|trouble| trouble.again) {
+            None => {
+                self.backoff.reset(&name.to_owned());
+                look
+            }
+            Some(Again::OnChange) => return None,
+            Some(Again::Slowly) => SLOWLY,
+            Some(Again::Backoff) => self.backoff.next(&name.to_owned(), random()),
+            Some(Again::After(pause)) => pause.max(self.backoff.next(&name.to_owned(), random())),
+        };
+        Some(Instant::now() + pause)
+    }
+
+    /// Gives instances what they get, which takes a sweep besides the pool's objects.
+    fn with_sweep(
+        &self,
+        name: &str,
+        pool: &HostingPool,
+        session: &Session,
+        parsed: &ParsedSpec,
+        mut outcome: Outcome,
+    ) -> Outcome {
+        let sweep = session.sweep();
+        let place = |error: &CloudError| token_secret(&pool.spec, &self.ctx.namespace, error.cloud);
+        let swept = plan::sweep_trouble(&sweep, place);
+        // An old inventory serves on; none at all does not, and neither does a refused token.
+        let unswept = match &sweep {
+            SweepState::Done => None,
+            SweepState::Failed { swept_before: true, .. } => {
+                swept.as_ref().filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED)
+            }
+            SweepState::Pending | SweepState::Failed { .. } => swept.as_ref(),
+        };
+        let refused = outcome.trouble.as_ref();
+        let refused = refused.filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED);
+        let state = if let Some(trouble) = refused.or(unswept) {
+            PoolState::Blocked(trouble.blocked.clone())
+        } else {
+            let facilities = facilities(pool, &outcome);
+            PoolState::Running(Arc::new(runtime(name, pool, session, parsed, facilities)))
+        };
+        self.ctx.pools.set(name, state);
+        outcome.trouble = outcome.trouble.or(swept);
+        outcome
+    }
+
+    async fn write_status(
+        &self,
+        api: &Api<HostingPool>,
+        pool: &HostingPool,
+        outcome: &Outcome,
+        instances: u32,
+    ) -> Result<(), kube::Error> {
+        let ring = self.ctx.key_ring.read().await.clone();
+        let certificate = ring.certificate().map(moorage_wire::sealing::SealingCertificate::pem);
+        let findings = Findings {
+            generation: pool.metadata.generation,
+            firewall: outcome.firewall,
+            access: outcome.access.clone(),
+            instances,
+            certificate,
+            deleting: pool.metadata.deletion_timestamp.is_some(),
+            trouble: outcome.trouble.as_ref(),
+        };
+        let old = pool.status.as_ref();
+        let now = self.ctx.clock.now();
+        let wanted = plan::status(old.unwrap_or(&HostingPoolStatus::default()), &findings, now);
+        if status::write(api, pool, old, &wanted, &self.ctx.metrics).await? {
+            let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
+            events::publish(&self.ctx, &pool.object_ref(&()), old, &wanted.conditions).await;
+        }
+        Ok(())
+    }
+
+    /// When the pool is looked at again without anything changing.
+    fn next_look(&self, name: &str, outcome: &Outcome) -> Action {
+        let until = self.sessions.remembered(name).map(|remembered| remembered.until);
+        match until {
+            Some(Some(until)) => Action::requeue(until.saturating_duration_since(Instant::now())),
+            Some(None) => Action::await_change(),
+            None => match outcome.trouble.as_ref().map(|trouble| trouble.again) {
+                Some(Again::OnChange) => Action::await_change(),
+                _ => Action::requeue(self.ctx.intervals.sweep),
+            },
+        }
+    }
+}
+
+fn inputs(pool: &HostingPool, instances: u32, stored: &StoredToken) -> Inputs {
+    let annotation = |name| pool.annotations().get(name).cloned();
+    Inputs {
+        generation: pool.metadata.generation,
+        retry: annotation(annotation::RETRY),
+        reconcile_at: annotation(annotation::RECONCILE_AT),
+        has_instances: instances > 0,
+        token_stored: stored.headers().is_some(),
+        deleting: pool.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+fn facilities(pool: &HostingPool, outcome: &Outcome) -> Result<Facilities, Blocked> {
+    if pool.metadata.deletion_timestamp.is_some() {
+        let message = "The pool is being deleted.".to_owned();
+        return Err(Blocked { reason: reason::DELETING, message });
+    }
+    outcome.facilities()
+}
+
+fn runtime(
+    name: &str,
+    pool: &HostingPool,
+    session: &Session,
+    parsed: &ParsedSpec,
+    facilities: Result<Facilities, Blocked>,
+) -> PoolRuntime {
+    PoolRuntime {
+        name: name.to_owned(),
+        spec: pool.spec.clone(),
+        account: parsed.account.clone(),
+        zone: parsed.zone.clone(),
+        hetzner: Arc::clone(&session.hetzner),
+        cloudflare: Arc::clone(&session.cloudflare),
+        inventory: Arc::clone(&session.inventory),
+        dns: Arc::clone(&session.dns),
+        accepted_loss: pool
+            .annotations()
+            .get(annotation::ACCEPT_LOSS)
+            .and_then(|count| count.parse().ok()),
+        facilities,
+    }
+}
