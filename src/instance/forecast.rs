@@ -3,38 +3,28 @@
 //! `moorage plan` can show the whole way, and tests can walk it.
 
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, Receipt, Report, Sha256,
+    CredentialName, CredentialType, Epoch, Sha256,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
-    desired::Artifacts,
-    enrolment::AgentIdentity,
-    report::{
-        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details, InstalledProgram,
-        Machine, OpenClawHealth, OpenClawState, ProgramKind,
-    },
+    report::{CloudflaredHealth, Consumed, ConvergenceState, OpenClawState},
 };
 
 use super::{
     Observed, Plan, Step, Wanted,
-    observed::{AgentKeys, AgentSight, AgentView, DashboardSight, OwnTokens, ServerSight},
+    observed::{AgentKeys, AgentSight, DashboardSight, OwnTokens, ServerSight},
     plan::{self, Timing},
-    programs, routes, status,
+    programs, routes,
+    stand_in::{applied, enrolled, installed, new_record, new_server, new_tunnel, receipt, tokens},
+    status,
 };
 use crate::{
     api::{OpenClawInstanceStatus, instance::ServerStatus},
-    cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
+    cloudflare::{DnsPatch, DnsRecord},
     credentials::secret_source::CredentialSource,
-    hetzner::{
-        AppliedFirewall, FirewallId, FirewallStatus, Named, Protection, PublicNet, Server,
-        ServerId, ServerStatus as Power,
-    },
-    names,
+    hetzner::ServerStatus as Power,
 };
 
 /// More than any way from nothing to ready takes; a way that is longer goes in circles.
 const MAX_ROUNDS: usize = 40;
-
-/// The id that a tunnel has here until it is made.
-pub(super) const NEW_TUNNEL: &str = "00000000-0000-0000-0000-000000000000";
 
 /// One thing that is going to happen.
 #[derive(Debug, Clone, PartialEq)]
@@ -210,7 +200,7 @@ impl Model<'_> {
         seen.server = ServerSight::None;
         seen.agent = AgentSight::NotAsked;
         seen.tunnel_memory.rotated = None;
-        seen.own_tokens = Some(stand_in_tokens(epoch));
+        seen.own_tokens = Some(tokens(epoch));
     }
 
     fn store(&mut self, credential: CredentialName, kind: CredentialType, source: Sha256) {
@@ -261,141 +251,6 @@ impl Model<'_> {
             known.recreated +=
                 u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
         }
-    }
-}
-
-/// Digests that stand for tokens which only the operator can derive.
-pub fn stand_in_tokens(epoch: Epoch) -> OwnTokens {
-    let of = |what: &str| Sha256::of(format!("{what} {epoch}").as_bytes());
-    OwnTokens { gateway: of("gateway"), tunnel: of("tunnel") }
-}
-
-/// A receipt as the planner sees it: its signature was checked, or never will be, so it has none.
-pub fn receipt(
-    (instance_id, epoch): (moorage_wire::InstanceId, Epoch),
-    credential: CredentialName,
-    kind: CredentialType,
-    source_sha256: Sha256,
-    stored_at: jiff::Timestamp,
-) -> Receipt {
-    Receipt {
-        instance_id,
-        epoch,
-        credential,
-        r#type: kind,
-        source_sha256,
-        stored_at,
-        signature: String::new(),
-    }
-}
-
-/// An agent that was just enrolled and has nothing yet.
-pub fn enrolled(
-    wanted: &Wanted,
-    epoch: Epoch,
-    keys: &AgentKeys,
-    at: jiff::Timestamp,
-) -> AgentSight {
-    let identity = AgentIdentity {
-        instance_id: wanted.subject.instance,
-        epoch,
-        public_key: keys.public_key,
-        sealing_certificate: keys.certificate.pem().to_owned(),
-        proof: Sha256::of(&[]),
-    };
-    let first = Sha256::of(b"the token of user-data");
-    let report = Report {
-        identity,
-        agent_version: wanted.release.artifacts.agent.version.clone(),
-        desired: DesiredProgress {
-            digest: None,
-            state: ConvergenceState::Waiting,
-            failed: Vec::new(),
-        },
-        receipts: Vec::new(),
-        consumed: Vec::new(),
-        openclaw: OpenClawHealth { state: OpenClawState::Stopped, version: None, message: None },
-        cloudflared: CloudflaredHealth {
-            connected: true,
-            active_token_sha256: Some(first),
-            token_sha256: vec![first],
-        },
-        machine: Machine { disk_free_bytes: 0, memory_available_bytes: 0, reboot_pending: false },
-        details: Details {
-            // What user-data brings.
-            programs: installed(
-                &wanted.release.artifacts,
-                &[ProgramKind::Cloudflared, ProgramKind::Agent],
-            ),
-            ..Details::default()
-        },
-    };
-    AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
-}
-
-/// These programs of a release, in use.
-pub fn installed(artifacts: &Artifacts, kinds: &[ProgramKind]) -> Vec<InstalledProgram> {
-    let one = |kind: &ProgramKind| {
-        let artifact = programs::pinned(artifacts, *kind)?;
-        let version = Some(artifact.version.clone());
-        Some(InstalledProgram { kind: *kind, sha256: artifact.sha256, version, active: true })
-    };
-    kinds.iter().filter_map(one).collect()
-}
-
-fn applied(id: FirewallId) -> AppliedFirewall {
-    AppliedFirewall { id, status: FirewallStatus::Applied }
-}
-
-/// A server of this life at the first placement.
-pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
-    let place = wanted.placements.first();
-    let subject = &wanted.subject;
-    Server {
-        id: ServerId(u64::MAX),
-        name: names::server(&subject.hostname, subject.instance),
-        status: Power::Running,
-        created: subject.created,
-        labels: epoch.map(|epoch| subject.server_identity(epoch).labels()).unwrap_or_default(),
-        server_type: Named {
-            name: place.map(|place| place.server_type.clone()).unwrap_or_default(),
-        },
-        location: place.map(|place| Named { name: place.location.clone() }),
-        public_net: PublicNet { firewalls: vec![applied(wanted.firewall)], ..PublicNet::default() },
-        locked: false,
-        protection: Protection::default(),
-    }
-}
-
-/// A tunnel with the right name. Its id is not known before it is made.
-///
-/// # Panics
-/// Never: the id that stands in for it is one.
-pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
-    let subject = &wanted.subject;
-    Tunnel {
-        id: TunnelId::parse(NEW_TUNNEL).expect("the nil UUID is a UUID"),
-        name: names::tunnel(subject.installation, subject.instance),
-        status: None,
-        created_at: None,
-        deleted_at: None,
-    }
-}
-
-/// The record that a new one becomes.
-///
-/// # Panics
-/// If the name is not a host name.
-pub fn new_record(post: &NewDnsRecord) -> DnsRecord {
-    let id: String =
-        post.name.chars().map(|letter| if letter == '.' { '-' } else { letter }).take(64).collect();
-    DnsRecord {
-        id: RecordId::parse(id).expect("a host name without dots is letters, digits and -"),
-        name: post.name.clone(),
-        record_type: post.record_type.clone(),
-        content: Some(post.content.clone()),
-        proxied: Some(post.proxied),
-        comment: Some(post.comment.clone()),
     }
 }
 

@@ -24,6 +24,7 @@ pub mod rotation;
 pub mod routes;
 pub mod server;
 pub mod setback;
+pub mod stand_in;
 pub mod status;
 #[cfg(test)]
 mod tests;

@@ -9,9 +9,9 @@ use moorage_wire::{
 };
 
 use super::{
-    Observed, Wanted, desired_state, forecast,
+    Observed, Wanted, desired_state,
     observed::{AgentKeys, AgentSight, AgentView, DashboardSight, ServerSight, TunnelMemory},
-    programs, routes,
+    programs, routes, stand_in,
 };
 use crate::{
     agent::AgentError,
@@ -33,7 +33,7 @@ pub fn observed(
     let record = Record { wanted, applied, status, keys, now };
     let epoch = status.server.as_ref().and_then(|server| server.epoch.parse().ok());
     let tunnel = status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(tunnel.id.clone()).ok());
-    let tunnel = tunnel.map(|id| crate::cloudflare::Tunnel { id, ..forecast::new_tunnel(wanted) });
+    let tunnel = tunnel.map(|id| crate::cloudflare::Tunnel { id, ..stand_in::new_tunnel(wanted) });
     let routed = record.holds(ConditionType::RoutesReady);
     let records = tunnel.iter().filter(|_| routed).flat_map(|tunnel| {
         let subject = &wanted.subject;
@@ -44,7 +44,7 @@ pub fn observed(
             &subject.name,
         );
         subject.hosts().map(|host| {
-            forecast::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
+            stand_in::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
         })
     });
     let dashboard = match &wanted.dashboard_secret {
@@ -68,7 +68,7 @@ pub fn observed(
         agent: record.agent(epoch),
         epoch,
         fresh_epoch: Some(Epoch::from_bytes([0; 8])),
-        own_tokens: epoch.map(forecast::stand_in_tokens),
+        own_tokens: epoch.map(stand_in::tokens),
         dashboard_secret: dashboard,
         status: status.clone(),
         now,
@@ -97,7 +97,7 @@ impl Record<'_> {
     fn server(&self, epoch: Option<Epoch>) -> ServerSight {
         let Some(recorded) = &self.status.server else { return ServerSight::None };
         let Some(id) = recorded.id else { return ServerSight::None };
-        let mut server = forecast::new_server(self.wanted, epoch);
+        let mut server = stand_in::new_server(self.wanted, epoch);
         server.id = ServerId(id);
         if let Some(kind) = &recorded.r#type {
             server.server_type = Named { name: kind.clone() };
@@ -117,7 +117,7 @@ impl Record<'_> {
         if !self.holds(ConditionType::AgentReady) {
             return AgentSight::Silent(AgentError::Unreachable("the status says so".into()));
         }
-        let mut sight = forecast::enrolled(self.wanted, epoch, self.keys, self.now);
+        let mut sight = stand_in::enrolled(self.wanted, epoch, self.keys, self.now);
         if let AgentSight::Reported(view) = &mut sight {
             self.report(view, epoch);
         }
@@ -126,7 +126,7 @@ impl Record<'_> {
 
     /// Fills in what an agent that is as the status says would report.
     fn report(&self, view: &mut AgentView, epoch: Epoch) {
-        let own = forecast::stand_in_tokens(epoch);
+        let own = stand_in::tokens(epoch);
         let mut stored: Vec<(Option<CredentialName>, CredentialType, moorage_wire::Sha256)> =
             Vec::new();
         for known in self.status.credentials.iter().filter(|known| known.epoch == epoch.to_string())
@@ -152,7 +152,7 @@ impl Record<'_> {
         let identity = (self.wanted.subject.instance, epoch);
         for (credential, kind, source_sha256) in stored {
             let Some(credential) = credential else { continue };
-            view.report.receipts.push(forecast::receipt(
+            view.report.receipts.push(stand_in::receipt(
                 identity,
                 credential.clone(),
                 kind,
@@ -165,7 +165,7 @@ impl Record<'_> {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
             view.report.details.programs =
-                forecast::installed(&applied.release.artifacts, &programs::ORDER);
+                stand_in::installed(&applied.release.artifacts, &programs::ORDER);
             let degraded = self.status.phase == Some(Phase::Degraded);
             view.report.openclaw.state =
                 if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };

@@ -4,7 +4,7 @@ use super::{fakes::Fakes, *};
 use crate::{
     cloudflare::{NewDnsRecord, TunnelId},
     hetzner::Labels,
-    instance::forecast::new_record,
+    instance::stand_in::new_record,
 };
 
 const OURS: InstallationId = InstallationId::from_bytes([1; 8]);

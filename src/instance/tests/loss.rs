@@ -7,8 +7,8 @@ use crate::{
     instance::{
         Observed, Step,
         fixtures::{SECOND_EPOCH, kinds, plan_of, ready, status_of, walk, wanted},
-        forecast,
         observed::{Disappearance, ServerSight},
+        stand_in,
     },
 };
 
@@ -108,7 +108,7 @@ fn a_rebuild_deletes_the_named_server_and_nothing_else() {
 fn a_rebuild_ends_when_the_named_server_is_gone() {
     let plain = wanted();
     let mut seen = ready(&plain);
-    let mut old = forecast::new_server(&plain, seen.epoch);
+    let mut old = stand_in::new_server(&plain, seen.epoch);
     old.id = crate::hetzner::ServerId(4711);
     seen.server = ServerSight::Present(Box::new(old));
     let wanted = plain.with_rebuild_of(4711);
