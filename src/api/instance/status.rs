@@ -1,0 +1,177 @@
+//! What is known of one customer's server.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::is_zero;
+
+/// What is known of one customer's server.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct OpenClawInstanceStatus {
+    /// The generation of the spec that the conditions speak of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// `Ready`, `Reconciling` and `Stalled`, and one per part.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// A summary of the conditions for people; never an input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
+    /// The release that the server was told to run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<String>,
+    /// The server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server: Option<ServerStatus>,
+    /// The tunnel.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel: Option<TunnelStatus>,
+    /// Where the two routes are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub urls: Option<Urls>,
+    /// The enrolled agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent: Option<AgentStatus>,
+    /// What was delivered, with the digest of the ciphertext that it came from.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub credentials: Vec<CredentialStatus>,
+}
+
+/// A summary of the conditions.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Work has not begun, or waits for something.
+    Pending,
+    /// The server is being made.
+    Provisioning,
+    /// All is as the spec says.
+    Ready,
+    /// Ready before; something is being changed or repaired.
+    Updating,
+    /// Runs, but something is wrong.
+    Degraded,
+    /// Nothing will happen until a person changes something.
+    Stalled,
+    /// `spec.suspend` is true.
+    Suspended,
+    /// Being deleted.
+    Deleting,
+}
+
+/// The server of an instance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServerStatus {
+    /// Random id of this server's life, 16 hexadecimal characters; written before the server is made.
+    pub epoch: String,
+    /// Id of the master key that this server's keys are derived from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_key_id: Option<String>,
+    /// Hetzner's id, once it is made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// Its type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<String>,
+    /// Its location.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+}
+
+/// The tunnel of an instance.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelStatus {
+    /// Cloudflare's id.
+    pub id: String,
+}
+
+/// Where the two routes are.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Urls {
+    /// OpenClaw's dashboard.
+    pub dashboard: String,
+    /// The agent's management API.
+    pub management: String,
+}
+
+/// The enrolled agent.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// Epoch of the server that it enrolled from.
+    pub epoch: String,
+    /// Verifies its answers and receipts: Ed25519, 64 hexadecimal characters.
+    pub public_key: String,
+    /// PEM of the certificate to seal values for this agent with (`sealedTo: Agent`).
+    pub sealing_certificate: String,
+    /// The agent's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// OpenClaw's version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub openclaw_version: Option<String>,
+    /// The programs that it runs; none where it does not install them itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub programs: Vec<ProgramStatus>,
+    /// The last update that was taken back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_rollback: Option<RollbackStatus>,
+    /// When OpenClaw's data was last backed up on the server, by the server's clock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_backup: Option<String>,
+    /// Whether an upgrade of the system waits for a reboot.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reboot_pending: bool,
+}
+
+/// A program that the server runs.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ProgramStatus {
+    /// `openclaw`, `node`, `cloudflared` or `agent`.
+    pub name: String,
+    /// Its version, if a release that is known pins it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// SHA-256 of its artifact, 64 hexadecimal characters.
+    pub sha256: String,
+}
+
+/// An update that was taken back.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RollbackStatus {
+    /// Of which program.
+    pub program: String,
+    /// SHA-256 of the artifact that did not work, 64 hexadecimal characters.
+    pub sha256: String,
+    /// Why.
+    pub reason: String,
+    /// When, by the server's clock.
+    pub at: String,
+}
+
+/// One delivered credential.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct CredentialStatus {
+    /// Which.
+    pub name: String,
+    /// When the agent stored it.
+    pub delivered_at: String,
+    /// SHA-256 of the decoded ciphertext that it came from.
+    #[serde(rename = "ciphertextSHA256")]
+    pub ciphertext_sha256: String,
+    /// Epoch of the server that stores it.
+    pub epoch: String,
+    /// How often the Secret of a ciphertext that was already consumed came back and was deleted again.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub recreated: u32,
+}
