@@ -10,8 +10,9 @@ use moorage_agent::{
 use rstest::rstest;
 
 use crate::{
+    order::Release,
     program::{Behaviour, program},
-    server::{Release, Server, disk_that_fails_at},
+    server::{Server, disk_that_fails_at},
 };
 
 const OPENCLAW: ArtifactKind = ArtifactKind::Openclaw;

@@ -7,6 +7,7 @@ mod artifacts;
 mod bus;
 mod crash;
 mod fetch;
+mod order;
 mod process;
 mod program;
 mod protocol;

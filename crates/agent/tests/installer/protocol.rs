@@ -18,10 +18,7 @@ use tokio::{
     net::UnixStream,
 };
 
-use crate::{
-    program::Behaviour,
-    server::{Release, Server},
-};
+use crate::{order::Release, program::Behaviour, server::Server};
 
 /// The largest order fits: a desired state of 1 MiB in base64.
 const _: () = assert!(LONGEST_REQUEST > 4 * 1024 * 1024 / 3 + 1024);

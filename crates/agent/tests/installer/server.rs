@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::HeaderMap;
 use moorage_agent::{
     Disk, Layout, UnixSocket,
     accounts::User,
@@ -24,14 +23,7 @@ use moorage_agent::{
         update::UpdateTiming,
     },
 };
-use moorage_wire::{
-    AgentPublicKey, DesiredState, Epoch, InstanceId, Secret, Sha256,
-    bootstrap::{Bootstrap, EnrolmentKeyText},
-    desired::{Artifact, Artifacts},
-    path,
-    signature::{AgentKey, OperatorKey, Peers, RequestParts, sign_request},
-};
-use serde_json::json;
+use moorage_wire::{Sha256, desired::Artifact};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -40,9 +32,11 @@ use tokio::{
     task::JoinSet,
 };
 
-use crate::program::{Behaviour, program};
+use crate::{
+    order::{Release, artifact, bootstrap},
+    program::{Behaviour, program},
+};
 
-const NONCE: &str = "00112233445566778899aabbccddeeff";
 const AGENT: ArtifactKind = ArtifactKind::Agent;
 
 /// What runs on the server.
@@ -318,98 +312,6 @@ impl Server {
     pub(crate) fn new_agent(&self, behaviour: Behaviour) -> (Sha256, SignedOrder, PathBuf) {
         let (artifact, file) = self.fetched(&program("2.0.0", behaviour));
         (artifact.sha256, Release::default().with(AGENT, artifact).order(), file)
-    }
-}
-
-pub(crate) fn artifact(version: &str, bytes: &[u8]) -> Artifact {
-    Artifact {
-        version: version.to_owned(),
-        url: "https://releases.example/file".to_owned(),
-        sha256: Sha256::of(bytes),
-        size: bytes.len() as u64,
-    }
-}
-
-/// What the operator orders.
-#[derive(Clone)]
-pub(crate) struct Release {
-    artifacts: Artifacts,
-    retry: Option<String>,
-}
-
-impl Default for Release {
-    fn default() -> Self {
-        let some = || artifact("0", b"nothing");
-        let (openclaw, node, cloudflared, agent) = (some(), some(), some(), some());
-        let release = "1".to_owned();
-        Self { artifacts: Artifacts { release, openclaw, node, cloudflared, agent }, retry: None }
-    }
-}
-
-impl Release {
-    pub(crate) fn with(mut self, kind: ArtifactKind, artifact: Artifact) -> Self {
-        let place = match kind {
-            ArtifactKind::Openclaw => &mut self.artifacts.openclaw,
-            ArtifactKind::Node => &mut self.artifacts.node,
-            ArtifactKind::Cloudflared => &mut self.artifacts.cloudflared,
-            ArtifactKind::Agent => &mut self.artifacts.agent,
-        };
-        *place = artifact;
-        self
-    }
-
-    pub(crate) fn retry(mut self, retry: &str) -> Self {
-        self.retry = Some(retry.to_owned());
-        self
-    }
-
-    pub(crate) fn order(self) -> SignedOrder {
-        self.order_by(&operator())
-    }
-
-    pub(crate) fn order_by(self, signer: &OperatorKey) -> SignedOrder {
-        let state = DesiredState {
-            config: json!({}),
-            credentials: std::collections::BTreeSet::default(),
-            artifacts: self.artifacts,
-            integrations: Vec::new(),
-            approved_pairings: std::collections::BTreeSet::default(),
-            retry: self.retry,
-        };
-        let (body, bootstrap, if_match) = (state.to_bytes(), bootstrap(), "\"none\"");
-        let peers = Peers {
-            instance: bootstrap.instance_id,
-            epoch: bootstrap.epoch,
-            agent: Some(agent_key()),
-        };
-        let parts = RequestParts {
-            method: "PUT",
-            path: path::DESIRED,
-            query: "",
-            if_match: Some(if_match),
-            body: &body,
-        };
-        let mut headers: HeaderMap = sign_request(signer, &peers, NONCE, &parts).unwrap();
-        headers.insert(http::header::IF_MATCH, if_match.parse().unwrap());
-        SignedOrder::new(&headers, agent_key(), &body).unwrap()
-    }
-}
-
-fn operator() -> OperatorKey {
-    OperatorKey::from_seed(&Secret::from([1; 32]))
-}
-
-fn agent_key() -> AgentPublicKey {
-    AgentKey::from_seed(&Secret::from([2; 32])).public_key()
-}
-
-fn bootstrap() -> Bootstrap {
-    Bootstrap {
-        instance_id: InstanceId::from_bytes([1; 16]),
-        epoch: Epoch::from_bytes([2; 8]),
-        operator_key: operator().public_key(),
-        bearer_sha256: Sha256::of(b""),
-        enrolment_key: EnrolmentKeyText::new(String::new()),
     }
 }
 

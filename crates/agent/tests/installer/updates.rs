@@ -8,10 +8,7 @@ use moorage_agent::{
 };
 use rstest::rstest;
 
-use crate::{
-    program::Behaviour,
-    server::{Release, Server},
-};
+use crate::{order::Release, program::Behaviour, server::Server};
 
 const AGENT: ArtifactKind = ArtifactKind::Agent;
 
