@@ -1,68 +1,23 @@
 //! Servers of the simulator's nspawn backend, looked into: programs run inside, files and the journal
 //! read, ports knocked at from outside, power switched behind the cloud's back.
 
+mod parts;
+mod seen;
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
-    path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
-use crate::{NotInTime, Simulator, SimulatorError, or_skip, wait_until};
+pub use parts::{LabParts, NoLab};
+pub use seen::{CloudInit, Executed, LabServerState, Probed};
 
-/// What booting servers as containers needs, made by `hack/lab.sh`.
-#[derive(Debug, Clone)]
-pub struct LabParts {
-    /// The root filesystem.
-    pub rootfs: PathBuf,
-}
-
-/// The lab cannot run here.
-#[derive(Debug, Error)]
-#[error("{0}")]
-pub struct NoLab(String);
-
-impl LabParts {
-    /// What `hack/lab.sh --env` says, for root.
-    pub fn from_env() -> Result<Self, NoLab> {
-        if !rustix::process::geteuid().is_root() {
-            return Err(NoLab("not root, which booting containers needs".to_owned()));
-        }
-        let rootfs = std::env::var_os("MOORAGE_ROOTFS").map(PathBuf::from).ok_or_else(|| {
-            let how = "env=$(hack/lab.sh --env) && eval \"$env\"";
-            NoLab(format!("MOORAGE_ROOTFS names no root filesystem: run `{how}`"))
-        })?;
-        let programs = ["systemd-nspawn", "ip", "nsenter", "mkfs.ext4"];
-        match programs.into_iter().find(|program| !is_installed(program)) {
-            Some(missing) => Err(NoLab(format!("{missing} is missing: run hack/lab.sh"))),
-            None => Ok(Self { rootfs }),
-        }
-    }
-
-    /// For tests: `None`, said as [`skip`](crate::skip) does, where the lab cannot run.
-    pub fn for_test() -> Option<Self> {
-        or_skip(Self::from_env())
-    }
-
-    /// Arguments of `moorage-sim serve`.
-    pub fn simulator_arguments(&self, artifacts: Option<&Path>) -> Vec<String> {
-        let mut arguments =
-            vec!["--backend=nspawn".to_owned(), format!("--rootfs={}", self.rootfs.display())];
-        arguments.extend(artifacts.map(|folder| format!("--artifacts={}", folder.display())));
-        arguments
-    }
-}
-
-fn is_installed(program: &str) -> bool {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).any(|folder| folder.join(program).is_file())
-}
+use crate::{NotInTime, Simulator, SimulatorError, wait_until};
 
 /// The power buttons.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,91 +34,9 @@ pub enum Press {
     Reset,
 }
 
-/// What came of a knock at a port.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Probed {
-    /// Something accepted the connection.
-    Open,
-    /// The host said that nothing listens there.
-    Refused,
-    /// No answer.
-    Dropped,
-    /// The host or a router said that it is not allowed or not there.
-    Unreachable,
-}
-
 #[derive(Deserialize)]
 struct ProbeAnswer {
     outcome: Probed,
-}
-
-/// How far cloud-init is in this life of the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CloudInit {
-    /// Not at its end.
-    Unfinished,
-    /// Done without errors.
-    Done,
-    /// Done with errors.
-    Failed,
-}
-
-/// A server as the backend sees it.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct LabServerState {
-    /// Its id at the cloud.
-    pub id: u64,
-    /// Its name.
-    pub name: String,
-    /// Its public addresses.
-    pub addresses: Vec<IpAddr>,
-    /// Whether the power is on.
-    #[serde(deserialize_with = "is_on")]
-    pub power: bool,
-    /// How far cloud-init is.
-    pub cloud_init: CloudInit,
-    /// How often it was started.
-    pub starts: u32,
-    /// Its folder on this machine; `console.log` is in it.
-    pub folder: PathBuf,
-}
-
-fn is_on<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
-    Ok(String::deserialize(deserializer)? == "on")
-}
-
-/// What a program inside left.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Executed {
-    /// Its exit code; 137 when it took too long.
-    pub exit_code: Option<i32>,
-    /// What it printed.
-    #[serde(deserialize_with = "from_base64")]
-    pub stdout: Vec<u8>,
-    /// What it complained of.
-    #[serde(deserialize_with = "from_base64")]
-    pub stderr: Vec<u8>,
-}
-
-fn from_base64<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<u8>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    STANDARD.decode(text).map_err(serde::de::Error::custom)
-}
-
-impl Executed {
-    /// Whether it ended with 0.
-    pub fn succeeded(&self) -> bool {
-        self.exit_code == Some(0)
-    }
-
-    /// Standard output as text, without the last line's end.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.stdout).trim_end().to_owned()
-    }
 }
 
 /// Why a server could not be looked into.
