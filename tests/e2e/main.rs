@@ -11,6 +11,7 @@ mod credentials;
 mod drift;
 mod faults;
 mod lifecycle;
+mod objects;
 mod stage;
 mod tenant;
 mod trouble;

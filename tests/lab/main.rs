@@ -12,6 +12,9 @@ mod keys;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/lifecycle.rs"]
 mod lifecycle;
+#[allow(dead_code, reason = "what only the other scenarios do")]
+#[path = "../e2e/objects.rs"]
+mod objects;
 mod outages;
 mod server;
 #[allow(dead_code, reason = "what only the other scenarios do")]
