@@ -1,0 +1,255 @@
+//! The documents that are refused, and in which words.
+
+use serde_json::{Value, json};
+
+use crate::{INSTANCE, POOL, RELEASE};
+
+/// One document that is refused: a sample with a change.
+pub(crate) struct Case {
+    what: &'static str,
+    pub(crate) sample: &'static str,
+    pub(crate) change: Value,
+    /// What the answer must say: the field and what is wrong with it.
+    says: &'static [&'static str],
+}
+
+impl Case {
+    /// What is wrong with an answer, if anything.
+    pub(crate) fn check(&self, result: Result<(), String>) -> Option<String> {
+        match result {
+            Ok(()) => Some(format!("{}: was taken", self.what)),
+            Err(answer) => {
+                let missing = self.says.iter().find(|part| !answer.contains(**part))?;
+                Some(format!("{}: does not say {missing:?}: {answer}", self.what))
+            }
+        }
+    }
+}
+
+fn instance(what: &'static str, spec: Value, says: &'static [&'static str]) -> Case {
+    Case { what, sample: INSTANCE, change: json!({"spec": spec}), says }
+}
+
+fn pool(what: &'static str, spec: Value, says: &'static [&'static str]) -> Case {
+    Case { what, sample: POOL, change: json!({"spec": spec}), says }
+}
+
+fn release(what: &'static str, spec: Value, says: &'static [&'static str]) -> Case {
+    Case { what, sample: RELEASE, change: json!({"spec": spec}), says }
+}
+
+fn credential(change: Value) -> Value {
+    let mut credential = json!({
+        "name": "anthropic",
+        "type": "AnthropicApiKey",
+        "secretRef": {"name": "ada-keys", "key": "anthropic"},
+    });
+    let object = credential.as_object_mut().unwrap();
+    let Value::Object(change) = change else { panic!("not an object") };
+    object.extend(change);
+    object.retain(|_, value| !value.is_null());
+    json!({"credentials": [credential]})
+}
+
+pub(crate) fn refused_creations() -> Vec<Case> {
+    let mut cases = hostnames();
+    cases.extend(credentials());
+    cases.extend(pools_and_releases());
+    cases.extend([
+        instance("no pool", json!({"pool": null}), &["spec.pool", "Required"]),
+        instance("an empty pool", json!({"pool": ""}), &["spec.pool"]),
+        instance("no hostname", json!({"hostname": null}), &["spec.hostname", "Required"]),
+        instance(
+            "a deletion policy that is not known",
+            json!({"deletionPolicy": "Orphan"}),
+            &["spec.deletionPolicy", "\"Delete\", \"Retain\""],
+        ),
+        instance(
+            "a configuration that is no object",
+            json!({"config": [1]}),
+            &["spec.config", "object"],
+        ),
+        instance(
+            "the same integration twice",
+            json!({"integrations": [{"name": "a"}, {"name": "a"}]}),
+            &["spec.integrations[1]", "Duplicate value"],
+        ),
+        Case {
+            what: "a name that is no label's value",
+            sample: INSTANCE,
+            change: json!({"metadata": {"name": "a".repeat(64)}}),
+            says: &[
+                "metadata.name must be at most 63 characters: it becomes a label of the server",
+            ],
+        },
+    ]);
+    cases
+}
+
+fn hostnames() -> Vec<Case> {
+    let label = "hostname must be one DNS label: a-z, 0-9 and -, starting and ending with a letter or digit";
+    let label: &'static [&'static str] = Box::leak(Box::new(["spec.hostname", label]));
+    vec![
+        instance(
+            "a hostname of 59 characters",
+            json!({"hostname": "a".repeat(59)}),
+            &["spec.hostname", "at most 58 characters: hostname-mgmt must fit into one DNS label"],
+        ),
+        instance(
+            "a hostname of the management API",
+            json!({"hostname": "ada-mgmt"}),
+            &["spec.hostname", "must not end in -mgmt: those names belong to the management API"],
+        ),
+        instance("a hostname with a dot", json!({"hostname": "ada.example"}), label),
+        instance("a hostname with capitals", json!({"hostname": "Ada"}), label),
+        instance("a hostname that starts with a hyphen", json!({"hostname": "-ada"}), label),
+        instance("a hostname that ends with a hyphen", json!({"hostname": "ada-"}), label),
+        instance("a hostname with a wildcard", json!({"hostname": "*"}), label),
+        instance("an empty hostname", json!({"hostname": ""}), &["spec.hostname"]),
+    ]
+}
+
+fn credentials() -> Vec<Case> {
+    let one = "a credential needs exactly one of secretRef and sealed";
+    let one: &'static [&'static str] = Box::leak(Box::new(["spec.credentials[0]", one]));
+    let name: &'static [&'static str] =
+        &["spec.credentials[0].name", "does not start with moorage-"];
+    let same = json!({"name": "a", "type": "OpenAiApiKey", "sealed": "AAAA"});
+    vec![
+        instance("neither secretRef nor sealed", credential(json!({"secretRef": null})), one),
+        instance("secretRef and sealed", credential(json!({"sealed": "AAAA"})), one),
+        instance(
+            "the same credential twice",
+            json!({"credentials": [same, same]}),
+            &["spec.credentials[1]", "Duplicate value", "\"a\""],
+        ),
+        instance(
+            "a type that is not known",
+            credential(json!({"type": "AwsKey"})),
+            &[
+                "spec.credentials[0].type",
+                "\"AwsKey\"",
+                "\"AnthropicApiKey\"",
+                "\"TelegramBotToken\"",
+            ],
+        ),
+        instance(
+            "a type of Moorage's own",
+            credential(json!({"type": "TunnelToken"})),
+            &["spec.credentials[0].type", "\"TunnelToken\""],
+        ),
+        instance("a reserved name", credential(json!({"name": "moorage-tunnel"})), name),
+        instance("a name with a slash", credential(json!({"name": "a/../b"})), name),
+        instance(
+            "a name that is too long",
+            credential(json!({"name": "a".repeat(41)})),
+            &["spec.credentials[0].name", "40"],
+        ),
+        instance(
+            "sealed to nobody we know",
+            credential(json!({"sealedTo": "Nobody"})),
+            &["spec.credentials[0].sealedTo", "\"Operator\", \"Agent\""],
+        ),
+    ]
+}
+
+fn pools_and_releases() -> Vec<Case> {
+    vec![
+        pool(
+            "an account id that is none",
+            json!({"cloudflare": {"accountId": "me"}}),
+            &["accountId must be 32 lower-case hexadecimal characters"],
+        ),
+        pool(
+            "a zone id that is none",
+            json!({"cloudflare": {"zoneId": "my zone"}}),
+            &["zoneId must be 32 lower-case hexadecimal characters"],
+        ),
+        pool(
+            "a domain that is none",
+            json!({"cloudflare": {"domain": "https://example.com"}}),
+            &["domain must be a lower-case domain name such as example.com"],
+        ),
+        pool(
+            "no server type",
+            json!({"hetzner": {"serverTypes": []}}),
+            &["spec.hetzner.serverTypes", "at least 1"],
+        ),
+        pool(
+            "a negative capacity",
+            json!({"capacity": -1}),
+            &["spec.capacity", "greater than or equal to 0"],
+        ),
+        pool(
+            "the same namespace twice",
+            json!({"allowedNamespaces": ["a", "a"]}),
+            &["spec.allowedNamespaces[1]", "Duplicate value"],
+        ),
+        pool(
+            "SSH as root",
+            json!({"hetzner": {"ssh": {"user": "root", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
+            &["ssh.user must be a user name other than root"],
+        ),
+        release(
+            "a digest that is none",
+            json!({"artifacts": {"node": {"sha256": "abc"}}}),
+            &["spec.artifacts.node.sha256", "64 lower-case hexadecimal characters"],
+        ),
+        release(
+            "an address that is none",
+            json!({"artifacts": {"node": {"url": "file:///etc/passwd"}}}),
+            &["spec.artifacts.node.url", "url must start with https:// or http://"],
+        ),
+        release(
+            "an empty file",
+            json!({"artifacts": {"agent": {"size": 0}}}),
+            &["spec.artifacts.agent.size", "greater than or equal to 1"],
+        ),
+        release(
+            "an architecture that is not known",
+            json!({"artifacts": {"agent": {"architecture": "riscv"}}}),
+            &["architecture", "\"x86\", \"arm\""],
+        ),
+        release(
+            "a missing artifact",
+            json!({"artifacts": {"agent": null}}),
+            &["spec.artifacts.agent", "Required"],
+        ),
+    ]
+}
+
+pub(crate) fn refused_updates() -> Vec<Case> {
+    vec![
+        instance(
+            "another pool",
+            json!({"pool": "us-1"}),
+            &[
+                "spec.pool",
+                "pool cannot be changed: delete the instance and make it in the other pool",
+            ],
+        ),
+        instance(
+            "another hostname",
+            json!({"hostname": "bob"}),
+            &[
+                "spec.hostname",
+                "hostname cannot be changed: delete the instance and make it with the other name",
+            ],
+        ),
+        pool(
+            "another domain",
+            json!({"cloudflare": {"domain": "example.org"}}),
+            &["domain cannot be changed: make another pool"],
+        ),
+        release(
+            "another version under the same name",
+            json!({"version": "2026.9.7"}),
+            &["the spec of a release cannot be changed: make a new release"],
+        ),
+        release(
+            "another digest under the same name",
+            json!({"artifacts": {"node": {"sha256": "5".repeat(64)}}}),
+            &["the spec of a release cannot be changed: make a new release"],
+        ),
+    ]
+}
