@@ -100,12 +100,6 @@ impl Failure {
         let message = format!("OpenClaw rejects the configuration{at}");
         Self { reason: FailureReason::InvalidConfig, message, path }
     }
-
-    fn unhealthy(core: &Core) -> Self {
-        let seconds = core.settings.timing.health_deadline.as_secs();
-        let message = format!("OpenClaw did not start within {seconds} s");
-        Self::new(FailureReason::Unhealthy, message)
-    }
 }
 
 /// Converges until the agent ends.
@@ -201,7 +195,7 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
             try_document(core, &document, last_good.as_deref()).await?;
         }
         (Standing::Good | Standing::Failed, Some(good)) => openclaw::keep(core, &good).await?,
-        (Standing::Good | Standing::Failed, None) => openclaw::stop(core).await?,
+        (Standing::Good | Standing::Failed, None) => openclaw::keep_stopped(core).await?,
     }
     erase_unwanted(core).await?;
     openclaw::reload_secrets(core).await?;
@@ -270,7 +264,7 @@ async fn try_document(
             match wait_for_health(core, Some(document.digest)).await {
                 Gate::Healthy => return accept(core, document, text, programs).await,
                 Gate::Superseded => return Ok(()),
-                Gate::Unhealthy => Failure::unhealthy(core),
+                Gate::Unhealthy(why) => Failure::new(FailureReason::Unhealthy, why),
             }
         }
     };

@@ -14,7 +14,7 @@ use super::Trouble;
 use crate::{
     core::{Core, blocking},
     desired::{Document, LastGood, Pair},
-    installer::protocol::{ArtifactKind, Request, Unit},
+    installer::protocol::{ArtifactKind, Request, Unit, UnitFailure},
     openclaw::{config::Started, health},
     worker::{
         WorkerError,
@@ -23,11 +23,15 @@ use crate::{
 };
 
 const UNIT: Unit = Unit::Openclaw;
+/// So many failed starts in a row are not waited out: what a start needs does not come by starting
+/// again.
+const FAILED_STARTS: u32 = 3;
 
 /// How a wait for OpenClaw's health ended.
 pub(super) enum Gate {
     Healthy,
-    Unhealthy,
+    /// It does not work, for this reason.
+    Unhealthy(String),
     /// Another document arrived.
     Superseded,
 }
@@ -55,10 +59,16 @@ async fn restore_integrations(core: &Core, good: &LastGood) -> Result<(), Worker
     Ok(())
 }
 
-/// There is nothing good to run.
+/// Stops its unit, also one that systemd is about to start again.
 pub(super) async fn stop(core: &Core) -> Result<(), Trouble> {
-    if is_running(core).await? {
-        core.installer.perform(&Request::Stop { unit: UNIT }).await?;
+    Ok(core.installer.perform(&Request::Stop { unit: UNIT }).await?)
+}
+
+/// There is nothing good to run.
+pub(super) async fn keep_stopped(core: &Core) -> Result<(), Trouble> {
+    let status = core.installer.status(UNIT).await?;
+    if status.running || status.failure.is_some_and(|failure| !failure.given_up) {
+        stop(core).await?;
     }
     Ok(())
 }
@@ -77,7 +87,7 @@ pub(super) async fn switch_if_stopped(
 }
 
 /// Runs what is current, with the configuration that is live.
-pub(super) async fn start(core: &Core) -> Result<(), Trouble> {
+async fn start(core: &Core) -> Result<(), Trouble> {
     Ok(core.installer.perform(&Request::Start { unit: UNIT }).await?)
 }
 
@@ -146,11 +156,12 @@ async fn is_taken_up(core: &Core) -> bool {
     false
 }
 
-/// Waits until `OpenClaw` is started. With the digest of a document it waits only as long as that is
-/// the current one.
+/// Waits until `OpenClaw` is started, as long as there is hope. With the digest of a document it waits
+/// only as long as that is the current one.
 pub(super) async fn wait_for_health(core: &Core, digest: Option<Sha256>) -> Gate {
     let timing = &core.settings.timing;
     let begin = Instant::now();
+    let mut failures = Failures::default();
     loop {
         if health::ask(core.settings.gateway).await.started {
             return Gate::Healthy;
@@ -158,10 +169,58 @@ pub(super) async fn wait_for_health(core: &Core, digest: Option<Sha256>) -> Gate
         if digest.is_some() && core.desired().digest() != digest {
             return Gate::Superseded;
         }
+        // Without the installer there is still the deadline.
+        match core.installer.status(UNIT).await {
+            Ok(status) => failures.note(status.failure),
+            Err(error) => tracing::debug!(%error, "how OpenClaw's unit is doing is not known"),
+        }
+        if let Some(reason) = failures.verdict() {
+            return Gate::Unhealthy(reason);
+        }
         if begin.elapsed() >= timing.health_deadline {
-            return Gate::Unhealthy;
+            let seconds = timing.health_deadline.as_secs();
+            return Gate::Unhealthy(failures.at_deadline(seconds));
         }
         sleep(timing.health_poll).await;
+    }
+}
+
+/// The failed starts that systemd told of while the gate waited.
+#[derive(Default)]
+struct Failures {
+    count: u32,
+    last: Option<UnitFailure>,
+}
+
+impl Failures {
+    fn note(&mut self, failure: Option<UnitFailure>) {
+        let Some(failure) = failure else { return };
+        // The pause between two starts is long enough to be looked at more than once.
+        if self.last.is_none_or(|last| last.restarts != failure.restarts) {
+            self.count += 1;
+        }
+        self.last = Some(failure);
+    }
+
+    /// Why there is nothing to wait for any more.
+    fn verdict(&self) -> Option<String> {
+        let UnitFailure { ending, restarts, given_up } = self.last?;
+        let what = if given_up {
+            format!("systemd gave up on it after {restarts} restarts")
+        } else if self.count >= FAILED_STARTS {
+            format!("it ended {} times", self.count)
+        } else {
+            return None;
+        };
+        Some(format!("OpenClaw does not start: {what} ({ending}); see `journalctl -u openclaw`"))
+    }
+
+    fn at_deadline(&self, seconds: u64) -> String {
+        let late = format!("OpenClaw did not start within {seconds} s");
+        match self.last {
+            Some(last) => format!("{late}, and ended {} times ({})", self.count, last.ending),
+            None => late,
+        }
     }
 }
 

@@ -77,7 +77,11 @@ pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
                 finish(core).await?;
             }
             Stage::Preparing => {
-                make_safe(core).await?;
+                if let Err(trouble) = make_safe(core).await {
+                    // The next try may be long in coming, and the machine may have just booted.
+                    openclaw::keep(core, &journal.from).await?;
+                    return Err(trouble);
+                }
                 journal.stage = Stage::Trying { attempts: 0 };
                 save(core, &journal).await?;
             }
@@ -149,12 +153,7 @@ async fn make_safe(core: &Arc<Core>) -> Result<(), Trouble> {
     let made = Backup { at: Timestamp::now(), bytes };
     blocking(core, move |core| core.disk.write_json(&core.settings.layout.backup(), &made)).await?;
     openclaw::stop(core).await?;
-    if let Err(error) = core.openclaw.take_snapshot().await {
-        // The next try may be long in coming.
-        openclaw::start(core).await?;
-        return Err(error.into());
-    }
-    Ok(())
+    Ok(core.openclaw.take_snapshot().await?)
 }
 
 /// Switches to the new version and sees whether it works; why not, if it does not.
@@ -181,7 +180,9 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>,
                     accept(core, &document, text, programs).await?;
                     return Ok(None);
                 }
-                Gate::Unhealthy | Gate::Superseded => Failure::unhealthy(core),
+                Gate::Unhealthy(why) => Failure::new(FailureReason::Unhealthy, why),
+                // Not without a document to wait for; and if it were, the trial is not over.
+                Gate::Superseded => return Err(Trouble::Interrupted),
             }
         }
     };

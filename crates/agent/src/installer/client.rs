@@ -11,6 +11,7 @@ use tokio::time::timeout;
 
 use super::protocol::{
     Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedOrder, Unit,
+    UnitFailure,
 };
 use crate::conversation;
 
@@ -71,6 +72,8 @@ pub struct UnitStatus {
     pub running: bool,
     /// Grows with every start since boot.
     pub starts: u32,
+    /// How it failed, while it is down for that.
+    pub failure: Option<UnitFailure>,
 }
 
 /// Talks to the installer; one connection per request.
@@ -88,7 +91,9 @@ impl InstallerClient {
     /// Asks whether a unit runs.
     pub async fn status(&self, unit: Unit) -> Result<UnitStatus, InstallerError> {
         match self.call(&Request::Status { unit }, STATUS_PATIENCE).await? {
-            Answer::Status { running, starts } => Ok(UnitStatus { running, starts }),
+            Answer::Status { running, starts, failure } => {
+                Ok(UnitStatus { running, starts, failure })
+            }
             _ => Err(InstallerError::unexpected()),
         }
     }

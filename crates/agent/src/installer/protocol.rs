@@ -153,6 +153,9 @@ pub enum Answer {
         /// Grows with every start since boot; tells a restart from a long run. Some backends count
         /// the starts, systemd's tells hundredths of a second from boot to start.
         starts: u32,
+        /// How it failed, while it is down for that.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<UnitFailure>,
     },
     /// Answer to [`Request::Installed`].
     Installed(Inventory),
@@ -170,6 +173,50 @@ impl Answer {
     /// A failure.
     pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
         Self::Failed { reason, message: message.into() }
+    }
+}
+
+/// A unit that should run and does not, because its process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct UnitFailure {
+    /// How the last process ended.
+    pub ending: Ending,
+    /// How often it was started again by itself since somebody asked for it.
+    pub restarts: u32,
+    /// Whether it is not started again by itself.
+    pub given_up: bool,
+}
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "how")]
+pub enum Ending {
+    /// By itself.
+    Exited {
+        /// With this status.
+        status: i32,
+    },
+    /// By a signal.
+    Killed {
+        /// Its number.
+        signal: i32,
+    },
+    /// The kernel ended it: memory ran out.
+    OutOfMemory,
+    /// In another way; the journal says more.
+    #[serde(other)]
+    Other,
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, to: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Exited { status } => write!(to, "exit status {status}"),
+            Self::Killed { signal } => write!(to, "signal {signal}"),
+            Self::OutOfMemory => to.write_str("out of memory"),
+            Self::Other => to.write_str("the journal says how"),
+        }
     }
 }
 
@@ -305,6 +352,18 @@ mod tests {
         assert_eq!(answer, Answer::failed(Reason::System, "no"));
         let text = r#"{"result":"failed","message":"no"}"#;
         assert_eq!(serde_json::from_str::<Answer>(text).unwrap(), answer);
+    }
+
+    #[test]
+    fn an_older_installer_says_nothing_of_failures_and_a_newer_one_more_than_is_understood() {
+        let text = r#"{"result":"status","running":false,"starts":7}"#;
+        let answer: Answer = serde_json::from_str(text).unwrap();
+        assert_eq!(answer, Answer::Status { running: false, starts: 7, failure: None });
+        let text = r#"{"result":"status","running":false,"starts":7,
+            "failure":{"ending":{"how":"bored","of":1},"restarts":2,"given-up":true}}"#;
+        let failure = UnitFailure { ending: Ending::Other, restarts: 2, given_up: true };
+        let answer: Answer = serde_json::from_str(text).unwrap();
+        assert_eq!(answer, Answer::Status { running: false, starts: 7, failure: Some(failure) });
     }
 
     #[test]

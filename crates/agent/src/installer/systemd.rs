@@ -12,12 +12,18 @@ use zbus::{
 
 use super::{
     client::UnitStatus,
+    protocol::{Ending, UnitFailure},
     units::{Down, Service, UnitError, Units},
 };
 
 /// OpenClaw takes up to 330 s to stop.
 const JOB_PATIENCE: Duration = Duration::from_secs(390);
 const CALL_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Codes of waitid(2), in which systemd says how a process ended.
+const EXITED: i32 = 1;
+const KILLED: i32 = 2;
+const DUMPED: i32 = 3;
 
 #[proxy(
     interface = "org.freedesktop.systemd1.Manager",
@@ -154,16 +160,49 @@ impl Systemd {
         let connection = self.connect().await?;
         let path = ManagerProxy::new(&connection).await?.load_unit(unit).await?;
         let properties = PropertiesProxy::builder(&connection).path(path)?.build().await?;
-        let service = properties.get_all("org.freedesktop.systemd1.Service").await?;
-        let number = |name: &str| service.get(name).and_then(|value| u64::try_from(value).ok());
-        let process = service.get("MainPID").and_then(|value| u32::try_from(value).ok());
+        let service = Seen(properties.get_all("org.freedesktop.systemd1.Service").await?);
+        let running = service.number::<u32>("MainPID") != 0;
         // Hundredths of a second since boot: grows with every start, and lasts for 497 days.
-        let started = number("ExecMainStartTimestampMonotonic").unwrap_or(0) / 10_000;
-        Ok(UnitStatus {
-            running: process.unwrap_or(0) != 0,
-            starts: u32::try_from(started).unwrap_or(u32::MAX),
-        })
+        let started = service.number::<u64>("ExecMainStartTimestampMonotonic") / 10_000;
+        let failure = if running {
+            None
+        } else {
+            failure(&service, &Seen(properties.get_all("org.freedesktop.systemd1.Unit").await?))
+        };
+        Ok(UnitStatus { running, starts: u32::try_from(started).unwrap_or(u32::MAX), failure })
     }
+}
+
+/// Properties of a unit.
+struct Seen(HashMap<String, OwnedValue>);
+
+impl Seen {
+    /// A number; 0 if there is none of that type.
+    fn number<'a, T: TryFrom<&'a OwnedValue> + Default>(&'a self, name: &str) -> T {
+        self.0.get(name).and_then(|value| T::try_from(value).ok()).unwrap_or_default()
+    }
+
+    fn text(&self, name: &str) -> &str {
+        self.0.get(name).and_then(|value| <&str>::try_from(value).ok()).unwrap_or_default()
+    }
+}
+
+/// How a service failed that waits to be started again, or is not started again.
+fn failure(service: &Seen, unit: &Seen) -> Option<UnitFailure> {
+    let result = service.text("Result");
+    let given_up = unit.text("ActiveState") == "failed";
+    let waits = result != "success" && unit.text("SubState").starts_with("auto-restart");
+    if !given_up && !waits {
+        return None;
+    }
+    let status = service.number("ExecMainStatus");
+    let ending = match (result, service.number("ExecMainCode")) {
+        ("oom-kill", _) => Ending::OutOfMemory,
+        (_, EXITED) => Ending::Exited { status },
+        (_, KILLED | DUMPED) => Ending::Killed { signal: status },
+        _ => Ending::Other,
+    };
+    Some(UnitFailure { ending, restarts: service.number("NRestarts"), given_up })
 }
 
 fn bus_error(action: &'static str, unit: &'static str, error: &zbus::Error) -> UnitError {

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use zeroize::Zeroizing;
 
 use super::{
+    client::UnitStatus,
     enrolment_key,
     order::{OrderError, SignedOrder, VerifiedOrder},
     protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
@@ -168,9 +169,9 @@ impl<U: Units> Verbs<U> {
         let after = |afterwards| Ok(Done { answer: Answer::Done, afterwards: Some(afterwards) });
         match request {
             Request::Status { unit } => {
-                let status = self.units.status(unit.into()).await?;
-                let (running, starts) = (status.running, status.starts);
-                return Ok(Answer::Status { running, starts }.into());
+                let UnitStatus { running, starts, failure } =
+                    self.units.status(unit.into()).await?;
+                return Ok(Answer::Status { running, starts, failure }.into());
             }
             Request::Installed => return Ok(Answer::Installed(self.inventory().await?).into()),
             Request::Stop { unit: Unit::Agent } => return after(Afterwards::Stop),

@@ -15,6 +15,7 @@ case "$*" in
 "secrets reload --json") echo reload >>"$OPENCLAW_STATE_DIR/calls" ;;
 "backup create --verify --json --output "*)
     echo backup >>"$OPENCLAW_STATE_DIR/calls"
+    [ ! -e "$OPENCLAW_STATE_DIR/no-backup" ] || exit 1
     archive="$6/$$.tar.gz"
     : >"$archive"
     printf '{"archivePath":"%s","verified":true}\n' "$archive"

@@ -7,12 +7,13 @@ use http::Method;
 use jiff::Timestamp;
 use moorage_agent::{
     Agent,
-    installer::protocol::{AgentFailure, ArtifactKind, FailedAgent, Unit},
+    installer::protocol::{AgentFailure, ArtifactKind, Ending, FailedAgent, Unit, UnitFailure},
 };
 use moorage_wire::{
     CredentialType, DesiredState, Report, Sha256, path,
     report::{ConvergenceState, FailureReason, OpenClawState, ProgramKind},
 };
+use rstest::rstest;
 use serde_json::json;
 
 use crate::{
@@ -153,6 +154,55 @@ async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried
     assert_eq!(data(&world), sha256("openclaw-2").to_string());
 }
 
+/// How a test's OpenClaw ends when it does not start.
+fn failing(status: i32, given_up: bool) -> UnitFailure {
+    UnitFailure { ending: Ending::Exited { status }, restarts: 0, given_up }
+}
+
+#[rstest]
+#[case::given_up(failing(78, true), "systemd gave up on it after 0 restarts (exit status 78)")]
+#[case::again_and_again(failing(1, false), "it ended 3 times (exit status 1)")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
+    #[case] failure: UnitFailure,
+    #[case] said: &str,
+) {
+    let (mut world, agent, mut operator, _) = first().await;
+    drop(agent);
+    world.settings.timing.health_deadline = Duration::from_secs(3600);
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    world.machine(|machine| {
+        machine.broken.insert(sha256("openclaw-2"));
+        machine.failure = Some(failure);
+    });
+    let bad = world.release(json!({"a": 2}), [2, 1, 1]);
+    operator.put_desired(&bad).await;
+    let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
+    let failed = report.desired.failed.last().unwrap();
+    assert_eq!(failed.reason, FailureReason::Unhealthy);
+    for part in ["OpenClaw 2026.9.2: ", said, "journalctl -u openclaw"] {
+        assert!(failed.message.contains(part), "{}", failed.message);
+    }
+    assert_eq!(report.details.last_rollback.unwrap().reason, failed.message);
+    runs_version_one(&world, &mut operator).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_version_that_starts_at_its_third_try_stays() {
+    let (world, _agent, mut operator, _) = first().await;
+    world.machine(|machine| {
+        machine.broken.insert(sha256("openclaw-2"));
+        machine.failure = Some(failing(1, false));
+        machine.recovers_after = Some(2);
+    });
+    let second = world.release(json!({"a": 2}), [2, 1, 1]);
+    operator.put_desired(&second).await;
+    operator.wait_for(&second, ConvergenceState::Converged).await;
+    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+}
+
 async fn runs_version_one(world: &World, operator: &mut Operator) {
     operator
         .report_when("healthy again", |report| report.openclaw.state == OpenClawState::Ready)
@@ -213,6 +263,31 @@ async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_al
     assert!(failed.message.contains("did not answer on its socket"), "{}", failed.message);
     assert_eq!(report.details.failed_programs[0].sha256, sha256("agent-2"));
     assert_eq!(report.openclaw.state, OpenClawState::Ready);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn openclaw_runs_while_its_data_cannot_be_made_safe_also_after_a_reboot() {
+    let (world, agent, mut operator, _) = first().await;
+    let hindrance = world.layout.openclaw_state().join("no-backup");
+    fs::write(&hindrance, "").unwrap();
+    let second = world.release(json!({"a": 2}), [2, 1, 1]);
+    operator.put_desired(&second).await;
+    eventually("the update waits", || async { world.layout.update().exists().then_some(()) }).await;
+    drop(agent);
+    world.machine(|machine| machine.running.insert(Unit::Openclaw, false));
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let report = operator
+        .report_when("told, with the old version running", |report| {
+            !report.desired.failed.is_empty() && report.openclaw.state == OpenClawState::Ready
+        })
+        .await;
+    assert_eq!(report.desired.failed[0].reason, FailureReason::System);
+    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-1")));
+    fs::remove_file(hindrance).unwrap();
+    operator.wait_for(&second, ConvergenceState::Converged).await;
+    assert_eq!(data(&world), sha256("openclaw-2").to_string());
 }
 
 /// An update from version 1 to 2 with a crash of the agent at step `at`; whether that was reached.

@@ -16,6 +16,7 @@ use moorage_agent::{
         enrolment_key,
         protocol::{
             Answer, ArtifactKind, FailedAgent, InstalledArtifact, Inventory, Reason, Request, Unit,
+            UnitFailure,
         },
     },
     worker,
@@ -55,6 +56,11 @@ pub(crate) struct Machine {
     pub(crate) broken: HashSet<Sha256>,
     /// Whether OpenClaw came up.
     pub(crate) healthy: bool,
+    /// How OpenClaw ends while it is not healthy. Unless systemd has given up on it, it is started
+    /// again between two looks.
+    pub(crate) failure: Option<UnitFailure>,
+    /// So many of its restarts bring it up after all.
+    pub(crate) recovers_after: Option<u32>,
 }
 
 impl Machine {
@@ -308,10 +314,19 @@ async fn install(stream: UnixStream, machine: &Shared, layout: &Layout) -> io::R
 fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
     match request {
         Request::Status { unit } => {
-            return Answer::Status {
-                running: machine.running.get(&unit) == Some(&true),
-                starts: machine.starts.get(&unit).copied().unwrap_or(0),
+            let running = machine.running.get(&unit) == Some(&true);
+            let starts = machine.starts.get(&unit).copied().unwrap_or(0);
+            let failure = machine.failure.filter(|_| unit == Unit::Openclaw && running);
+            let Some(failure) = failure.filter(|_| !machine.healthy) else {
+                return Answer::Status { running, starts, failure: None };
             };
+            if !failure.given_up {
+                let restarts = failure.restarts + 1;
+                machine.failure = Some(UnitFailure { restarts, ..failure });
+                let data = migrate(machine, layout);
+                machine.healthy = data || machine.recovers_after == Some(restarts);
+            }
+            return Answer::Status { running: false, starts, failure: Some(failure) };
         }
         Request::Stop { unit } => {
             machine.running.insert(unit, false);

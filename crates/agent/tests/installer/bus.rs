@@ -6,9 +6,11 @@
 use std::{collections::HashMap, path::Path, process::Stdio, sync::Arc};
 
 use moorage_agent::installer::{
+    protocol::{Ending, UnitFailure},
     systemd::Systemd,
     units::{Down, Service, UnitError, Units as _},
 };
+use rstest::rstest;
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncBufReadExt as _, BufReader},
@@ -151,14 +153,63 @@ impl Manager {
     ) -> zbus::Result<()>;
 }
 
+/// What systemd says of a unit.
+#[derive(Clone, Copy)]
+struct Played {
+    main_pid: u32,
+    states: (&'static str, &'static str),
+    result: &'static str,
+    /// `si_code` of waitid(2), and the status or signal.
+    ended: (i32, i32),
+}
+
+const RUNS: Played =
+    Played { main_pid: 4711, states: ("active", "running"), result: "success", ended: (0, 0) };
+
+/// The properties of every unit.
+struct Unit1(Played);
+
+#[interface(name = "org.freedesktop.systemd1.Unit")]
+impl Unit1 {
+    #[zbus(property)]
+    fn active_state(&self) -> &str {
+        self.0.states.0
+    }
+
+    #[zbus(property)]
+    fn sub_state(&self) -> &str {
+        self.0.states.1
+    }
+}
+
 /// The properties of a unit's service.
-struct Service1;
+struct Service1(Played);
 
 #[interface(name = "org.freedesktop.systemd1.Service")]
 impl Service1 {
     #[zbus(property, name = "MainPID")]
     fn main_pid(&self) -> u32 {
-        4711
+        self.0.main_pid
+    }
+
+    #[zbus(property)]
+    fn result(&self) -> &str {
+        self.0.result
+    }
+
+    #[zbus(property, name = "NRestarts")]
+    fn n_restarts(&self) -> u32 {
+        2
+    }
+
+    #[zbus(property)]
+    fn exec_main_code(&self) -> i32 {
+        self.0.ended.0
+    }
+
+    #[zbus(property)]
+    fn exec_main_status(&self) -> i32 {
+        self.0.ended.1
     }
 
     #[zbus(property)]
@@ -168,12 +219,18 @@ impl Service1 {
 }
 
 async fn play_systemd(bus: &Bus) -> (Connection, Arc<Mutex<Seen>>) {
+    play_systemd_with(bus, RUNS).await
+}
+
+async fn play_systemd_with(bus: &Bus, unit: Played) -> (Connection, Arc<Mutex<Seen>>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let connection = zbus::connection::Builder::address(bus.address.as_str())
         .unwrap()
         .serve_at("/org/freedesktop/systemd1", Manager(Arc::clone(&seen)))
         .unwrap()
-        .serve_at("/org/freedesktop/systemd1/unit/one", Service1)
+        .serve_at("/org/freedesktop/systemd1/unit/one", Service1(unit))
+        .unwrap()
+        .serve_at("/org/freedesktop/systemd1/unit/one", Unit1(unit))
         .unwrap()
         .name("org.freedesktop.systemd1")
         .unwrap()
@@ -231,7 +288,44 @@ async fn a_status_is_read_from_the_services_properties() {
     let (_systemd, _seen) = play_systemd(&bus).await;
     let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
     assert!(status.running);
-    assert_eq!(status.starts, 1234);
+    assert_eq!((status.starts, status.failure), (1234, None));
+}
+
+#[rstest]
+#[case::exited(("failed", "failed"), "exit-code", (1, 78), Ending::Exited { status: 78 }, true)]
+#[case::too_often(("failed", "failed"), "start-limit-hit", (1, 1), Ending::Exited { status: 1 }, true)]
+#[case::between(("activating", "auto-restart"), "signal", (2, 9), Ending::Killed { signal: 9 }, false)]
+#[case::dumped(("activating", "auto-restart-queued"), "core-dump", (3, 6), Ending::Killed { signal: 6 }, false)]
+#[case::memory(("activating", "auto-restart"), "oom-kill", (2, 9), Ending::OutOfMemory, false)]
+#[case::never_ran(("failed", "failed"), "resources", (0, 0), Ending::Other, true)]
+#[tokio::test]
+async fn how_a_unit_failed_is_told(
+    #[case] states: (&'static str, &'static str),
+    #[case] result: &'static str,
+    #[case] ended: (i32, i32),
+    #[case] ending: Ending,
+    #[case] given_up: bool,
+) {
+    let Some(bus) = bus().await else { return };
+    let unit = Played { main_pid: 0, states, result, ended };
+    let (_systemd, _seen) = play_systemd_with(&bus, unit).await;
+    let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
+    assert!(!status.running);
+    assert_eq!(status.failure, Some(UnitFailure { ending, restarts: 2, given_up }));
+}
+
+#[rstest]
+#[case::stopped(("inactive", "dead"))]
+#[case::ended_well(("activating", "auto-restart"))]
+#[tokio::test]
+async fn a_unit_that_is_down_without_a_failure_did_not_fail(
+    #[case] states: (&'static str, &'static str),
+) {
+    let Some(bus) = bus().await else { return };
+    let unit = Played { main_pid: 0, states, result: "success", ended: (1, 0) };
+    let (_systemd, _seen) = play_systemd_with(&bus, unit).await;
+    let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
+    assert!(!status.running && status.failure.is_none(), "{status:?}");
 }
 
 #[tokio::test]

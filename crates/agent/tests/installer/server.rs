@@ -106,7 +106,7 @@ async fn answer_health(listener: UnixListener) {
 impl Units for Machine {
     async fn status(&self, service: Service) -> Result<UnitStatus, UnitError> {
         let running = self.running.lock().unwrap().services.get(&service) == Some(&true);
-        Ok(UnitStatus { running, starts: 1 })
+        Ok(UnitStatus { running, starts: 1, failure: None })
     }
 
     async fn start(&self, service: Service) -> Result<(), UnitError> {

@@ -114,7 +114,8 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
     let done = match request {
         Request::Status { unit } => {
             let unit = units.get(unit);
-            return Answer::Status { running: unit.process().is_some(), starts: unit.starts() };
+            let (running, starts) = (unit.process().is_some(), unit.starts());
+            return Answer::Status { running, starts, failure: unit.failure() };
         }
         Request::Start { unit } => units.get(unit).start().await,
         Request::Stop { unit } => units.get(unit).stop().await,

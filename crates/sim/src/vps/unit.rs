@@ -4,12 +4,14 @@
 use std::ffi::OsString;
 use std::fs::OpenOptions;
 use std::io::{self, Write as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use moorage_agent::installer::protocol::{Ending, UnitFailure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -79,6 +81,8 @@ struct Observed {
     /// Zero while nothing runs.
     process: AtomicU32,
     starts: AtomicU32,
+    /// How it failed, until it is started again.
+    failure: Mutex<Option<UnitFailure>>,
 }
 
 /// A supervised unit. Dropping it kills the unit.
@@ -94,7 +98,8 @@ impl SupervisedUnit {
     pub(super) fn new(spec: UnitSpec, spawner: Arc<Spawner>) -> Self {
         let (orders, inbox) = mpsc::channel(4);
         let observed = Arc::new(Observed::default());
-        let supervisor = Supervisor { spec, spawner, inbox, observed: observed.clone() };
+        let supervisor =
+            Supervisor { spec, spawner, inbox, restarts: 0, observed: observed.clone() };
         Self { orders, observed, supervisor: tokio::spawn(supervisor.run()) }
     }
 
@@ -128,6 +133,11 @@ impl SupervisedUnit {
         self.observed.starts.load(Ordering::Acquire)
     }
 
+    /// How it failed, while it is down for that.
+    pub(super) fn failure(&self) -> Option<UnitFailure> {
+        *self.observed.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn order(&self, order: Order) -> io::Result<()> {
         let gone = || io::Error::other("the server is powered off");
         let (reply, answer) = oneshot::channel();
@@ -146,6 +156,8 @@ struct Supervisor {
     spec: UnitSpec,
     spawner: Arc<Spawner>,
     inbox: mpsc::Receiver<(Order, Reply)>,
+    /// Since it was last asked for.
+    restarts: u32,
     observed: Arc<Observed>,
 }
 
@@ -190,6 +202,7 @@ impl Supervisor {
                 None => Next::End,
                 Some((Order::Start | Order::Restart, reply)) => Next::Start(Some(reply)),
                 Some((Order::Stop | Order::Cut, reply)) => {
+                    self.note_failure(None);
                     let _ = reply.send(Ok(()));
                     Next::Idle
                 }
@@ -198,6 +211,8 @@ impl Supervisor {
     }
 
     async fn start(&mut self, reply: Option<Reply>) -> Next {
+        self.restarts = if reply.is_some() { 0 } else { self.restarts.saturating_add(1) };
+        self.note_failure(None);
         let spawned = match self.spec.command() {
             Ok(command) => self.spawner.spawn(command).await,
             Err(error) => Err(error),
@@ -219,6 +234,7 @@ impl Supervisor {
                 if let Some(reply) = reply {
                     let _ = reply.send(Err(error));
                 }
+                self.failed(Ending::Other, false);
                 Next::Wait
             }
         }
@@ -266,13 +282,31 @@ impl Supervisor {
             Ok(status) => {
                 self.spec.note(&format!("ended: {status}"));
                 // As `RestartPreventExitStatus=78` in OpenClaw's unit.
-                if self.spec.unit == Unit::Openclaw && status.code() == Some(CONFIGURATION_ERROR) {
+                let given_up =
+                    self.spec.unit == Unit::Openclaw && status.code() == Some(CONFIGURATION_ERROR);
+                match (status.code(), status.signal()) {
+                    (Some(0), _) => {}
+                    (Some(status), _) => self.failed(Ending::Exited { status }, given_up),
+                    (None, Some(signal)) => self.failed(Ending::Killed { signal }, given_up),
+                    (None, None) => self.failed(Ending::Other, given_up),
+                }
+                if given_up {
                     return Next::Idle;
                 }
             }
             Err(error) => self.spec.note(&format!("cannot wait for the process: {error}")),
         }
         Next::Wait
+    }
+}
+
+impl Supervisor {
+    fn failed(&self, ending: Ending, given_up: bool) {
+        self.note_failure(Some(UnitFailure { ending, restarts: self.restarts, given_up }));
+    }
+
+    fn note_failure(&self, failure: Option<UnitFailure>) {
+        *self.observed.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
     }
 }
 
