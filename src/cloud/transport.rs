@@ -48,6 +48,23 @@ pub(crate) struct Refusal<'a> {
     pub(crate) pause: Duration,
 }
 
+impl Refusal<'_> {
+    /// What the answer of something on the way means, of a proxy or Cloudflare's own edge for example:
+    /// one without a document of the API. It proves nothing about an object: a bare 404 is not "gone".
+    pub(crate) fn without_document(&self) -> (ErrorKind, String) {
+        let maybe_applied = self.write;
+        let kind = match self.status {
+            StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
+            StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
+            StatusCode::GONE => ErrorKind::Gone,
+            StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: self.pause },
+            status if status.is_server_error() => ErrorKind::Transient { maybe_applied },
+            _ => ErrorKind::Malformed { maybe_applied },
+        };
+        (kind, format!("{} without an error document", self.status.as_u16()))
+    }
+}
+
 /// Sends requests to one cloud with one token.
 pub(crate) struct Transport {
     dialect: &'static Dialect,

@@ -53,7 +53,7 @@ fn refusal(refused: &Refusal<'_>) -> (ErrorKind, String) {
             let errors = envelope.errors.unwrap_or_default();
             (with_envelope(refused, &errors), message(refused.status, &errors))
         }
-        Err(_) => without_envelope(refused),
+        Err(_) => refused.without_document(),
     }
 }
 
@@ -107,20 +107,6 @@ fn invalid(errors: &[ApiError]) -> ErrorKind {
         messages: error.message.clone().into_iter().collect(),
     });
     ErrorKind::InvalidInput { fields: fields.collect() }
-}
-
-/// The answer of something on the way, Cloudflare's own edge for example. It proves nothing
-/// about an object: a bare 404 is not "gone".
-fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
-    let kind = match refused.status {
-        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-        StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
-        StatusCode::GONE => ErrorKind::Gone,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
-        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
-        _ => ErrorKind::Malformed { maybe_applied: refused.write },
-    };
-    (kind, format!("{} without an error document", refused.status.as_u16()))
 }
 
 fn message(status: StatusCode, errors: &[ApiError]) -> String {

@@ -38,7 +38,7 @@ struct Field {
 
 fn refusal(refused: &Refusal<'_>) -> (ErrorKind, String) {
     let Ok(Envelope { error }) = serde_json::from_slice(refused.body) else {
-        return without_envelope(refused);
+        return refused.without_document();
     };
     let kind = kind(refused, &error);
     (
@@ -88,20 +88,6 @@ fn by_status(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
         status if status.is_client_error() => ErrorKind::InvalidInput { fields: fields(error) },
         _ => ErrorKind::Malformed { maybe_applied: refused.write },
     }
-}
-
-/// The answer of something on the way, a proxy for example. It proves nothing about an object:
-/// a bare 404 is not "gone".
-fn without_envelope(refused: &Refusal<'_>) -> (ErrorKind, String) {
-    let kind = match refused.status {
-        StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
-        StatusCode::FORBIDDEN => ErrorKind::Forbidden { read_only: false },
-        StatusCode::GONE => ErrorKind::Gone,
-        StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
-        status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
-        _ => ErrorKind::Malformed { maybe_applied: refused.write },
-    };
-    (kind, format!("{} without an error document", refused.status.as_u16()))
 }
 
 fn fields(error: &Body) -> Vec<InvalidField> {
