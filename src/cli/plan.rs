@@ -18,10 +18,7 @@ use super::cluster_reader::{ClusterReader, ReadError};
 use crate::hetzner::FirewallId;
 use crate::{
     api::{FINALIZER, HostingPool, OpenClawInstance, annotation},
-    credentials::{
-        bundle::{InstanceRef, read_inline, read_secret, secrets_of},
-        refusal::Refusal,
-    },
+    credentials::{bundle::secrets_of, refusal::Refusal},
     instance::{
         Observed, Wanted,
         deletion::{self, Remains},
@@ -283,14 +280,8 @@ async fn read_credentials(
     seen: &mut Observed,
     report: &mut Report,
 ) {
-    let subject = &wanted.subject;
-    let of = InstanceRef {
-        namespace: &subject.namespace,
-        name: &subject.name,
-        created: subject.created,
-    };
     for name in secrets_of(&wanted.credentials) {
-        let view = match cluster.secret(&subject.namespace, name).await {
+        let view = match cluster.secret(&wanted.subject.namespace, name).await {
             Ok(view) => view,
             Err(error) => {
                 report.note(format!(
@@ -299,15 +290,9 @@ async fn read_credentials(
                 None
             }
         };
-        let bundle = read_secret(of, name, view.as_ref(), &wanted.credentials);
-        seen.handed_in.extend(bundle.values.clone());
-        seen.bundles.push(bundle);
+        seen.take_secret(wanted, name, view.as_ref());
     }
-    for request in &wanted.credentials {
-        if let Some(value) = read_inline(of, request) {
-            seen.handed_in.insert(request.name.clone(), value);
-        }
-    }
+    seen.take_inline(wanted);
 }
 
 fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {

@@ -8,13 +8,15 @@ use moorage_wire::{
     AgentPublicKey, CredentialName, Epoch, Receipt, Report, Sha256, sealing::SealingCertificate,
 };
 
+use super::Wanted;
 use crate::{
     agent::AgentError,
     api::OpenClawInstanceStatus,
     cloudflare::{DnsRecord, Tunnel},
     credentials::{
-        bundle::{Bundle, HandedIn},
+        bundle::{Bundle, HandedIn, read_inline, read_secret},
         refusal::Refusal,
+        secret_source::SecretView,
     },
     hetzner::Server,
 };
@@ -54,6 +56,24 @@ pub struct Observed {
     pub disappearance: Disappearance,
     /// Now.
     pub now: Timestamp,
+}
+
+impl Observed {
+    /// Takes in what a Secret of the instance's namespace holds for it; `None` if there is none.
+    pub fn take_secret(&mut self, wanted: &Wanted, secret: &str, view: Option<&SecretView>) {
+        let bundle = read_secret(wanted.subject.reference(), secret, view, &wanted.credentials);
+        self.handed_in.extend(bundle.values.clone());
+        self.bundles.push(bundle);
+    }
+
+    /// Takes in the values that stand in the spec itself.
+    pub fn take_inline(&mut self, wanted: &Wanted) {
+        for request in &wanted.credentials {
+            if let Some(value) = read_inline(wanted.subject.reference(), request) {
+                self.handed_in.insert(request.name.clone(), value);
+            }
+        }
+    }
 }
 
 /// Where the server is.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use crate::{
     api::{instance::DeletionPolicy, pool::SshSpec},
     cloudflare::AccountId,
-    credentials::{refusal::Refusal, secret_source::CredentialRequest},
+    credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{FirewallId, ServerId},
     names::{self, ServerIdentity},
 };
@@ -79,6 +79,11 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// What reading its credentials takes.
+    pub fn reference(&self) -> InstanceRef<'_> {
+        InstanceRef { namespace: &self.namespace, name: &self.name, created: self.created }
+    }
+
     /// The host name of the dashboard.
     pub fn dashboard_host(&self) -> String {
         let [dashboard, _] = self.hosts();

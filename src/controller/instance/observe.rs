@@ -13,10 +13,7 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{Tunnel, TunnelId},
     cluster::{ClusterError, DashboardAccess},
-    credentials::{
-        bundle::{InstanceRef, read_inline, read_secret, secrets_of},
-        courier::OwnCredential,
-    },
+    credentials::{bundle::secrets_of, courier::OwnCredential},
     hetzner::{Server, ServerId},
     instance::{
         Failure, Observed, Wanted,
@@ -115,23 +112,11 @@ impl Controller {
         wanted: &Wanted,
         seen: &mut Observed,
     ) -> Result<(), ClusterError> {
-        let subject = &wanted.subject;
-        let of = InstanceRef {
-            namespace: &subject.namespace,
-            name: &subject.name,
-            created: subject.created,
-        };
         for name in secrets_of(&wanted.credentials) {
             let view = self.cluster.secret(&instance.namespace().unwrap_or_default(), name).await?;
-            let bundle = read_secret(of, name, view.as_ref(), &wanted.credentials);
-            seen.handed_in.extend(bundle.values.clone());
-            seen.bundles.push(bundle);
+            seen.take_secret(wanted, name, view.as_ref());
         }
-        for request in &wanted.credentials {
-            if let Some(value) = read_inline(of, request) {
-                seen.handed_in.insert(request.name.clone(), value);
-            }
-        }
+        seen.take_inline(wanted);
         Ok(())
     }
 
