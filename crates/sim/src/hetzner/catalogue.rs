@@ -9,7 +9,7 @@ use super::labels::Labels;
 use super::model::{
     Deprecation, Image, ImageProtection, Location, Money, Price, ServerType, ServerTypeLocation,
 };
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::{ApiError, Call};
 use crate::query::QueryPairs;
 
@@ -233,26 +233,14 @@ fn capitalised(word: &str) -> String {
 }
 
 impl Listed for Location {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        None
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: self.name, labels: None }
     }
 }
 
 impl Listed for ServerType {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        None
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: self.name, labels: None }
     }
 }
 

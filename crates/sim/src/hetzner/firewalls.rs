@@ -12,7 +12,7 @@ use super::firewall_actions::{Target, attach, begin};
 use super::firewall_rules::check_rules;
 use super::labels::{self, Labels};
 use super::model::{Action, AppliedTo, AppliedToServer, Firewall, Rule, SelectorRef, ServerRef};
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::project::{FirewallRecord, now_in_seconds};
 use super::{ApiError, Call, Project, validate};
 use crate::query::QueryPairs;
@@ -51,14 +51,8 @@ pub(crate) struct FirewallList {
 }
 
 impl Listed for Firewall {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        Some(&self.labels)
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: &self.name, labels: Some(&self.labels) }
     }
 }
 

@@ -5,9 +5,8 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::body::PathId;
-use super::labels::Labels;
 use super::model::Image;
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::{ApiError, Call, catalogue};
 use crate::query::QueryPairs;
 
@@ -23,14 +22,12 @@ pub(crate) struct ImageList {
 }
 
 impl Listed for Image {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or_default()
-    }
-    fn labels(&self) -> Option<&Labels> {
-        Some(&self.labels)
+    fn key(&self) -> Key<'_> {
+        Key {
+            id: self.id,
+            name: self.name.as_deref().unwrap_or_default(),
+            labels: Some(&self.labels),
+        }
     }
 }
 

@@ -58,28 +58,34 @@ fn number(query: &QueryPairs, name: &str, default: usize) -> Result<usize, ApiEr
 }
 
 /// What lists can be filtered and sorted by.
+pub(crate) struct Key<'a> {
+    pub(crate) id: u64,
+    pub(crate) name: &'a str,
+    /// `None`: things of this kind have no labels.
+    pub(crate) labels: Option<&'a Labels>,
+}
+
+/// What stands in lists.
 pub(crate) trait Listed {
-    fn id(&self) -> u64;
-    fn name(&self) -> &str;
-    fn labels(&self) -> Option<&Labels>;
+    fn key(&self) -> Key<'_>;
 }
 
 /// Applies `name`, `label_selector` and `sort`.
 pub(crate) fn choose<T: Listed>(mut items: Vec<T>, query: &QueryPairs) -> Result<Vec<T>, ApiError> {
     if let Some(name) = query.get("name") {
-        items.retain(|item| item.name() == name);
+        items.retain(|item| item.key().name == name);
     }
     if let Some(text) = query.get("label_selector").filter(|text| !text.is_empty()) {
         let selector = Selector::parse(text)?;
-        items.retain(|item| item.labels().is_some_and(|labels| selector.selects(labels)));
+        items.retain(|item| item.key().labels.is_some_and(|labels| selector.selects(labels)));
     }
     let keys: Vec<_> = query.all("sort").collect();
     for key in keys.iter().rev() {
         let (field, order) = key.split_once(':').unwrap_or((key, "asc"));
         let compare: fn(&T, &T) -> Ordering = match field {
             // Ids are given in the order of creation.
-            "id" | "created" => |a, b| a.id().cmp(&b.id()),
-            "name" => |a, b| a.name().cmp(b.name()),
+            "id" | "created" => |a, b| a.key().id.cmp(&b.key().id),
+            "name" => |a, b| a.key().name.cmp(b.key().name),
             _ => {
                 return Err(ApiError::invalid("sort", format!("cannot sort by '{field}'")));
             }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::body::{JsonBody, PathId};
 use super::labels::{self, Labels};
 use super::model::PrimaryIp;
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::{ApiError, Call};
 use crate::query::QueryPairs;
 
@@ -31,14 +31,8 @@ pub(crate) struct PrimaryIpList {
 }
 
 impl Listed for PrimaryIp {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        Some(&self.labels)
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: &self.name, labels: Some(&self.labels) }
     }
 }
 

@@ -11,7 +11,7 @@ use super::model::{
     Action, AppliedFirewall, DnsPtr, FirewallStatus, Ipv4, Ipv6, PublicNet, Resource, Server,
     ServerStatus, ServerType,
 };
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::project::{ServerRecord, Timeline};
 use super::{ApiError, Call, Project, catalogue, validate};
 use crate::query::QueryPairs;
@@ -40,14 +40,8 @@ pub(crate) struct OneAction {
 }
 
 impl Listed for &ServerRecord {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        Some(&self.labels)
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: &self.name, labels: Some(&self.labels) }
     }
 }
 

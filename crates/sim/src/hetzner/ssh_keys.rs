@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::body::{JsonBody, PathId};
 use super::labels::{self, Labels};
 use super::model::SshKey;
-use super::page::{self, Listed, Meta};
+use super::page::{self, Key, Listed, Meta};
 use super::project::now_in_seconds;
 use super::{ApiError, Call, validate};
 use crate::query::QueryPairs;
@@ -42,14 +42,8 @@ pub(crate) struct KeyList {
 }
 
 impl Listed for SshKey {
-    fn id(&self) -> u64 {
-        self.id
-    }
-    fn name(&self) -> &str {
-        &self.name
-    }
-    fn labels(&self) -> Option<&Labels> {
-        Some(&self.labels)
+    fn key(&self) -> Key<'_> {
+        Key { id: self.id, name: &self.name, labels: Some(&self.labels) }
     }
 }
 
