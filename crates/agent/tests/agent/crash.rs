@@ -10,7 +10,7 @@ use std::{
 
 use futures::{StreamExt as _, stream};
 use http::{Method, StatusCode};
-use moorage_agent::Disk;
+use moorage_agent::{Agent, Disk};
 use moorage_wire::{
     CredentialType, DesiredState, Report, Sha256, enrolment::EnrolmentAnswer, path,
     report::ConvergenceState,
@@ -50,6 +50,36 @@ pub(crate) async fn count_crashes<F: Future<Output = bool>>(
 ) -> usize {
     let lives = stream::iter(0..).map(life).buffered(at_a_time);
     lives.take_while(|crashed| std::future::ready(*crashed)).count().await
+}
+
+/// Has work done with an agent that crashes at step `at`, and again with the one after it: that one, what
+/// came of the work, and whether the first one came so far.
+pub(crate) async fn in_two_lives<T>(
+    world: &World,
+    operator: &mut Operator,
+    at: usize,
+    mut work: impl AsyncFnMut(&mut Operator) -> T,
+) -> (Agent, T, bool) {
+    let (disk, died) = disk_that_dies_at(at);
+    let mut crashed = false;
+    match world.start_on(disk).await {
+        Err(_) => crashed = true,
+        Ok(agent) => {
+            operator.follow(&agent);
+            operator.wait_until_ready().await;
+            tokio::select! {
+                () = died.notified() => crashed = true,
+                _ = work(operator) => {}
+            }
+        }
+    }
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    let limit = std::time::Duration::from_secs(60);
+    let done = tokio::time::timeout(limit, work(operator)).await;
+    let done = done.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    (agent, done, crashed)
 }
 
 /// What an operator does, beginning anew from what it sees: each step is skipped when the report says
@@ -230,26 +260,9 @@ async fn roll_back(at: usize) -> bool {
     drop(agent);
 
     world.settings.timing.health_deadline = std::time::Duration::from_secs(1);
-    let (disk, died) = disk_that_dies_at(at);
     let script = Script { good, bad: unhealthy };
-    let mut crashed = false;
-    match world.start_on(disk).await {
-        Err(_) => crashed = true,
-        Ok(agent) => {
-            operator.follow(&agent);
-            operator.wait_until_ready().await;
-            tokio::select! {
-                () = died.notified() => crashed = true,
-                () = script.fall(&world, &mut operator) => {}
-            }
-        }
-    }
-    let agent = world.start().await;
-    operator.follow(&agent);
-    operator.wait_until_ready().await;
-    let limit = std::time::Duration::from_secs(60);
-    let fallen = tokio::time::timeout(limit, script.fall(&world, &mut operator)).await;
-    fallen.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
+    let fall = async |operator: &mut Operator| script.fall(&world, operator).await;
+    let (_agent, (), crashed) = in_two_lives(&world, &mut operator, at, fall).await;
     crashed
 }
 

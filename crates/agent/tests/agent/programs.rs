@@ -17,7 +17,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    crash::{count_crashes, disk_that_dies_at},
+    crash::{count_crashes, in_two_lives},
     operator::Operator,
     world::{World, eventually},
 };
@@ -299,8 +299,8 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
     }
     let document = world.release(json!({"a": 2}), [2, 1, 1]);
     let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
-    let (_agent, report, crashed) =
-        reach_in_two_lives(&world, &mut operator, &document, end, at).await;
+    let reach = async |operator: &mut Operator| reach(operator, &document, end).await;
+    let (_agent, report, crashed) = in_two_lives(&world, &mut operator, at, reach).await;
     let version = if works { "openclaw-2" } else { "openclaw-1" };
     eventually("OpenClaw runs", || async {
         world.machine(|machine| (machine.running[&Unit::Openclaw] && machine.healthy).then_some(()))
@@ -318,37 +318,6 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
     crashed
 }
 
-/// Brings a server to the end of a document, with an agent that crashes at step `at` and the one after
-/// it: that one, its report, and whether the first one came so far.
-async fn reach_in_two_lives(
-    world: &World,
-    operator: &mut Operator,
-    document: &DesiredState,
-    end: ConvergenceState,
-    at: usize,
-) -> (Agent, Report, bool) {
-    let (disk, died) = disk_that_dies_at(at);
-    let mut crashed = false;
-    match world.start_on(disk).await {
-        Err(_) => crashed = true,
-        Ok(agent) => {
-            operator.follow(&agent);
-            operator.wait_until_ready().await;
-            tokio::select! {
-                () = died.notified() => crashed = true,
-                _ = reach(operator, document, end) => {}
-            }
-        }
-    }
-    let agent = world.start().await;
-    operator.follow(&agent);
-    operator.wait_until_ready().await;
-    let limit = Duration::from_secs(60);
-    let reached = tokio::time::timeout(limit, reach(operator, document, end)).await;
-    let report = reached.unwrap_or_else(|_| panic!("stuck after a crash at step {at}"));
-    (agent, report, crashed)
-}
-
 /// Another cloudflared with a crash of the agent at step `at`; whether that was reached.
 async fn connector_with_crash(at: usize, works: bool) -> bool {
     let (mut world, agent, mut operator, _) = first().await;
@@ -359,8 +328,8 @@ async fn connector_with_crash(at: usize, works: bool) -> bool {
     }
     let document = world.release(json!({"a": 1}), [1, 2, 1]);
     let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
-    let (_agent, report, crashed) =
-        reach_in_two_lives(&world, &mut operator, &document, end, at).await;
+    let reach = async |operator: &mut Operator| reach(operator, &document, end).await;
+    let (_agent, report, crashed) = in_two_lives(&world, &mut operator, at, reach).await;
     eventually("the trial is over", || async {
         (!world.layout.connector_update().exists()).then_some(())
     })
