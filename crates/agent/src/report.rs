@@ -86,6 +86,7 @@ fn assemble(
                 .unwrap_or(None),
             backup: core.disk.read_json(&layout.backup()).inspect_err(remembered).unwrap_or(None),
             audit: core.notes().audit,
+            failed_pairings: core.notes().failed_pairings.clone(),
             disk_total_bytes,
             memory_total_bytes,
             ..details

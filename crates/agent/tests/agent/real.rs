@@ -202,7 +202,11 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
 
     let requests = ["0b4c1f2e-6a0f-4d4e-9d7e-0a1b2c3d4e5f"];
     let paired = real.program(json!({"verb": "approve-pairings", "requests": requests})).await;
-    assert_eq!(paired, json!({"result": "pairings", "approved": 0}), "nobody waits");
+    assert_eq!(
+        paired,
+        json!({"result": "pairings", "approved": [], "refused": []}),
+        "nobody waits"
+    );
     let audit = real.program(json!({"verb": "audit"})).await;
     assert_eq!((&audit["result"], &audit["critical"]), (&json!("audit"), &json!(0)), "{audit}");
     let backup = real.program(json!({"verb": "backup"})).await;
