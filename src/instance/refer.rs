@@ -222,7 +222,8 @@ fn integrations(
             IntegrationKind::Plugin => WireKind::Plugin,
             IntegrationKind::Skill => WireKind::Skill,
         };
-        Ok(Integration { kind, name: approved.name.clone(), version: approved.version.clone() })
+        let (name, version) = (approved.name.clone(), approved.version.clone());
+        Ok(Integration { kind, name, version, integrity: approved.integrity.clone() })
     };
     asked.iter().map(approved).collect()
 }

@@ -106,6 +106,15 @@ struct Serve {
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
 
+    /// The npm registry that servers of the nspawn backend reach as `https://registry.npmjs.org/`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MOORAGE_NPM_REGISTRY",
+        default_value = "https://registry.npmjs.org/"
+    )]
+    npm_registry: String,
+
     /// Size of the disk of a server of the nspawn backend, in MB; its file is sparse
     #[arg(long, value_name = "MB", default_value_t = 8192)]
     disk_mb: u64,
@@ -280,6 +289,8 @@ async fn backend(
                 artifacts: options.artifacts.clone(),
                 connector_edge: edge.connectors(),
                 edge_ca: edge.ca_file().to_owned(),
+                tls: edge.tls(),
+                npm_registry: options.npm_registry.clone(),
                 disk_bytes: options.disk_mb << 20,
             };
             Arc::new(NspawnBackend::start(options).await?)
