@@ -29,8 +29,10 @@ Stdout has one line per thing:
 
   rootfs=/absolute/path
   cloudflared=/absolute/path                        if there is one
+  npm-registry=URL                                  if npm is installed
 
-  --env      export MOORAGE_ROOTFS=… and CLOUDFLARED_BIN=… instead, for a shell:
+  --env      export MOORAGE_ROOTFS=…, CLOUDFLARED_BIN=… and MOORAGE_NPM_REGISTRY=… instead,
+             for a shell:
              env=$(hack/lab.sh --env) && eval "$env"
   --optional where the machine cannot run the lab at all (not root, not Linux),
              says why and succeeds; not with MOORAGE_REQUIRE_ALL=1
@@ -252,6 +254,12 @@ find_cloudflared() {
   cloudflared=''
 }
 
+# The npm registry that this machine itself uses; servers of the lab get their plugins from it.
+find_registry() {
+  registry=$(npm config get registry 2>/dev/null || true)
+  if [[ $registry != http*://* ]]; then registry=''; fi
+}
+
 env=0 optional=0 check=0 rebuild=0
 for argument in "$@"; do
   case $argument in
@@ -273,10 +281,13 @@ done
 prepare_host
 provide_rootfs
 find_cloudflared
+find_registry
 if ((env)); then
   printf 'export MOORAGE_ROOTFS=%q\n' "$rootfs"
   if [[ $cloudflared ]]; then printf 'export CLOUDFLARED_BIN=%q\n' "$cloudflared"; fi
+  if [[ $registry ]]; then printf 'export MOORAGE_NPM_REGISTRY=%q\n' "$registry"; fi
 else
   echo "rootfs=$rootfs"
   if [[ $cloudflared ]]; then echo "cloudflared=$cloudflared"; fi
+  if [[ $registry ]]; then echo "npm-registry=$registry"; fi
 fi

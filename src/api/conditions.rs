@@ -155,6 +155,8 @@ pub mod reason {
     pub const INTEGRATION_FAILED: &str = "IntegrationFailed";
     /// A configuration or an update did not work, and the last good state is back.
     pub const ROLLED_BACK: &str = "RolledBack";
+    /// It works, but a pairing that the spec approves did not come about.
+    pub const PAIRING_FAILED: &str = "PairingFailed";
     /// It works, but OpenClaw is not ready, or the server is short of disk or memory.
     pub const DEGRADED: &str = "Degraded";
     /// The pool does not exist.

@@ -49,7 +49,9 @@ pub use status::{
     printcolumn(name = "Location", type_ = "string", json_path = ".status.server.location", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     validation = Rule::new("self.metadata.name.size() <= 63")
-        .message("metadata.name must be at most 63 characters: it becomes a label of the server")
+        .message("metadata.name must be at most 63 characters: it becomes a label of the server"),
+    validation = Rule::new("(has(self.spec.access) && has(self.spec.access.tokenGeneration) ? self.spec.access.tokenGeneration : 0) >= (has(oldSelf.spec.access) && has(oldSelf.spec.access.tokenGeneration) ? oldSelf.spec.access.tokenGeneration : 0)")
+        .message("spec.access.tokenGeneration cannot be lowered: the server takes no token a second time")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OpenClawInstanceSpec {
@@ -264,9 +266,18 @@ pub struct AccessSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub dashboard_secret_name: Option<String>,
-    /// Device-pairing requests of OpenClaw that the owner approves.
+    /// Raise it to give the dashboard another token, after one has leaked for example: the old token is
+    /// refused from then on. It cannot be lowered.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub token_generation: u32,
+    /// Ids of device-pairing requests of OpenClaw that the owner approves: what a browser shows that is
+    /// not let in yet. Each is looked for once, and again when the spec changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 128)), extend("x-kubernetes-list-type" = "set"))]
+    #[schemars(
+        length(max = 100),
+        inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_-]*$")),
+        extend("x-kubernetes-list-type" = "set")
+    )]
     pub approved_pairings: Vec<String>,
 }
 

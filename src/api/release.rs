@@ -85,7 +85,9 @@ pub enum Architecture {
 }
 
 /// A plugin or skill that instances may ask for.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("self.kind != 'Plugin' || has(self.integrity)")
+    .message("a Plugin needs integrity, as `npm view NAME@VERSION dist.integrity` prints it"))]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovedIntegration {
     /// How instances name it.
@@ -96,6 +98,13 @@ pub struct ApprovedIntegration {
     /// The exact version.
     #[schemars(length(min = 1, max = 64))]
     pub version: String,
+    /// Of a plugin, the SHA-512 of its package as npm writes it: `sha512-<base64>`. A package with other
+    /// bytes is not used.
+    #[x_kube(validation = Rule::new("self.matches('^sha512-[A-Za-z0-9+/]{86}==$')")
+        .message("integrity must be sha512- and 88 characters of base64"))]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 95))]
+    pub integrity: Option<String>,
 }
 
 /// The two kinds of integrations.

@@ -86,11 +86,14 @@ fn converged(view: &AgentView) -> Part {
     let openclaw = &view.report.openclaw;
     let words = openclaw.message.as_deref().unwrap_or("see its log on the server");
     match openclaw.state {
-        OpenClawState::Ready => Part::done(Verdict::yes(
+        OpenClawState::Ready if openclaw.message.is_some() => Part::done(Verdict::yes(
             ConfigApplied,
-            reason::READY,
-            "OpenClaw runs with the configuration",
+            reason::DEGRADED,
+            format!("OpenClaw runs with the configuration, but {words}"),
         )),
+        OpenClawState::Ready => Part::done(setback::unpaired(view).unwrap_or_else(|| {
+            Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")
+        })),
         OpenClawState::Degraded => Part::done(Verdict::yes(
             ConfigApplied,
             reason::DEGRADED,

@@ -89,6 +89,7 @@ pub(super) fn wanted() -> Wanted {
         credentials: Vec::new(),
         credential_refusals: Vec::new(),
         approved_pairings: std::collections::BTreeSet::new(),
+        gateway_generation: crate::master_key::GatewayGeneration(0),
         dashboard_secret: None,
         retry: None,
         rebuild: None,

@@ -22,6 +22,7 @@ use crate::{
     cloudflare::AccountId,
     credentials::secret_source::{CredentialEntry, parse_entries},
     hetzner::{FirewallId, ServerId},
+    master_key::GatewayGeneration,
     openclaw,
 };
 
@@ -130,6 +131,7 @@ pub fn wanted(
         credentials,
         credential_refusals,
         approved_pairings: spec.access.approved_pairings.iter().cloned().collect(),
+        gateway_generation: GatewayGeneration(spec.access.token_generation),
         dashboard_secret: spec.access.dashboard_secret_name.clone(),
         retry: annotations.get(annotation::RETRY).cloned(),
         rebuild: annotations.get(annotation::REBUILD).and_then(|id| id.parse().ok()).map(ServerId),
@@ -220,7 +222,8 @@ fn integrations(
             IntegrationKind::Plugin => WireKind::Plugin,
             IntegrationKind::Skill => WireKind::Skill,
         };
-        Ok(Integration { kind, name: approved.name.clone(), version: approved.version.clone() })
+        let (name, version) = (approved.name.clone(), approved.version.clone());
+        Ok(Integration { kind, name, version, integrity: approved.integrity.clone() })
     };
     asked.iter().map(approved).collect()
 }

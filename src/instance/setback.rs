@@ -2,7 +2,9 @@
 //! remedy. The agent's own words may hold counts that move; they are made coarse, so that the status
 //! is not written for each of them.
 
-use moorage_wire::report::{ConvergenceState, FailedDigest, FailureReason, ProgramKind};
+use moorage_wire::report::{
+    ConvergenceState, FailedDigest, FailureReason, PairingFailure, ProgramKind,
+};
 
 use super::{Observed, Wanted, observed::AgentView, programs};
 use crate::api::conditions::{ConditionType::ConfigApplied, Verdict, reason};
@@ -44,6 +46,29 @@ pub fn held_up(wanted: &Wanted, view: &AgentView, trouble: &FailedDigest) -> Ver
             Verdict::no(ConfigApplied, reason::PROGRESSING, message)
         }
     }
+}
+
+/// Devices that the spec approves and OpenClaw did not let in, if there are any.
+pub fn unpaired(view: &AgentView) -> Option<Verdict> {
+    let failed = &view.report.details.failed_pairings;
+    let of = |refused: bool| {
+        let ids = failed.iter().filter(|one| (one.reason == PairingFailure::Refused) == refused);
+        let ids: Vec<_> = ids.map(|one| one.request.as_str()).collect();
+        (!ids.is_empty()).then(|| ids.join(", "))
+    };
+    let absent = of(false).map(|ids| {
+        format!(
+            "no device waits with the pairing request {ids}: take it out of spec.access.approvedPairings, and approve the id that the device shows when it connects again"
+        )
+    });
+    let refused = of(true).map(|ids| {
+        format!(
+            "it refused to approve the pairing request {ids}: let the device connect again, or annotate moorage.dev/retry to try again"
+        )
+    });
+    let why: Vec<_> = absent.into_iter().chain(refused).collect();
+    let message = format!("OpenClaw runs with the configuration, but {}", why.join("; "));
+    (!why.is_empty()).then(|| Verdict::yes(ConfigApplied, reason::PAIRING_FAILED, message))
 }
 
 /// Whether the agent does not go on by itself.

@@ -15,6 +15,7 @@ use crate::{
     cloudflare::AccountId,
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{FirewallId, ServerId},
+    master_key::GatewayGeneration,
     names::{self, ServerIdentity},
 };
 
@@ -45,6 +46,8 @@ pub struct Wanted {
     pub credential_refusals: Vec<Refusal>,
     /// Approved device pairings.
     pub approved_pairings: BTreeSet<String>,
+    /// Which of the dashboard's tokens is the present one.
+    pub gateway_generation: GatewayGeneration,
     /// The Secret for the dashboard's URL and token.
     pub dashboard_secret: Option<String>,
     /// Value of the annotation `moorage.dev/retry`.

@@ -32,7 +32,7 @@ pub const SBOM: &str = "sbom.cdx.json";
 pub const INDEX: &str = "bundle.json";
 
 /// Changes whenever the same pins would give other bytes.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 
 /// npm's own record of what it installed. It differs between versions of npm, and nothing reads it.
 const RECORD: &str = "node_modules/.package-lock.json";
@@ -211,7 +211,7 @@ impl Recipe<'_> {
     }
 }
 
-/// Does what OpenClaw's install script would have done, and adds `bin/openclaw`.
+/// Does what OpenClaw's install script would have done, and adds `bin/openclaw` and `bin/npm`.
 ///
 /// OpenClaw notices at its first start that no script ran, catches up, and removes its mark
 /// (`.openclaw-lifecycle-pending`). On a server it could not: the folder is root's. That it has caught
@@ -223,10 +223,13 @@ fn prepare(
     progress: Progress<'_>,
 ) -> Result<(), ReleaseError> {
     progress("starting OpenClaw once, so that it finishes its installation");
-    let link = tree.join("bin/openclaw");
-    fs::create_dir(tree.join("bin")).map_err(ReleaseError::writing(&link))?;
-    symlink("../node_modules/openclaw/openclaw.mjs", &link)
-        .map_err(ReleaseError::writing(&link))?;
+    let bin = tree.join("bin");
+    fs::create_dir(&bin).map_err(ReleaseError::writing(&bin))?;
+    for (name, program) in [("openclaw", "openclaw/openclaw.mjs"), ("npm", "npm/bin/npm-cli.js")] {
+        let link = bin.join(name);
+        symlink(format!("../node_modules/{program}"), &link)
+            .map_err(ReleaseError::writing(&link))?;
+    }
     start(tree, runner, version)?;
     let before = Tree::read(tree)?;
     start(tree, runner, version)?;

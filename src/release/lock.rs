@@ -21,6 +21,9 @@ use crate::api::release::Architecture;
 /// Where npm's packages of Node.js are.
 const REGISTRY: &str = "https://registry.npmjs.org/";
 
+/// The npm that comes along: OpenClaw installs plugins with it.
+const NPM: &str = "11.21.2";
+
 /// What to pin.
 pub struct Request<'a> {
     /// An exact version of OpenClaw.
@@ -101,7 +104,7 @@ fn package(openclaw: &str) -> String {
     let document = serde_json::json!({
         "name": "openclaw-release",
         "private": true,
-        "dependencies": {"openclaw": openclaw},
+        "dependencies": {"npm": NPM, "openclaw": openclaw},
     });
     format!("{document:#}\n")
 }

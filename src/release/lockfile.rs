@@ -100,8 +100,10 @@ impl Lockfile {
         }
         let root = document.packages.remove("");
         let wanted = root.map(|root| root.dependencies).unwrap_or_default();
-        let Some(openclaw) = wanted.get("openclaw").filter(|_| wanted.len() == 1) else {
-            return Err(malformed("its root must depend on openclaw alone".to_owned()));
+        // npm, because OpenClaw installs plugins with it.
+        let both = wanted.keys().eq(["npm", "openclaw"]);
+        let Some(openclaw) = wanted.get("openclaw").filter(|_| both) else {
+            return Err(malformed("its root must depend on openclaw and npm alone".to_owned()));
         };
         let mut packages = BTreeMap::new();
         for (at, written) in document.packages {

@@ -134,6 +134,7 @@ mod tests {
             name: "@openclaw/matrix".to_owned(),
             kind: IntegrationKind::Plugin,
             version: "1.2.3".to_owned(),
+            integrity: Some(format!("sha512-{}==", "A".repeat(86))),
         };
         Release {
             name: "2026.9.6-1".to_owned(),

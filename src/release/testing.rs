@@ -25,7 +25,8 @@ pub(super) fn lockfile_with(packages: &[(&str, Value)]) -> Value {
         "name": "openclaw-release",
         "lockfileVersion": 3,
         "packages": {
-            "": {"dependencies": {"openclaw": "2026.9.6"}},
+            "": {"dependencies": {"npm": "11.21.2", "openclaw": "2026.9.6"}},
+            "node_modules/npm": package("npm", "11.21.2"),
             "node_modules/openclaw": package("openclaw", "2026.9.6"),
         },
     });

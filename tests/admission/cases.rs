@@ -70,6 +70,11 @@ pub(crate) fn refused_creations() -> Vec<Case> {
             &["spec.config", "object"],
         ),
         instance(
+            "an approved pairing that is an option",
+            json!({"access": {"approvedPairings": ["--all"]}}),
+            &["spec.access.approvedPairings[0]", "should match"],
+        ),
+        instance(
             "the same integration twice",
             json!({"integrations": [{"name": "a"}, {"name": "a"}]}),
             &["spec.integrations[1]", "Duplicate value"],
@@ -211,6 +216,18 @@ fn pools_and_releases() -> Vec<Case> {
             &["architecture", "\"x86\", \"arm\""],
         ),
         release(
+            "a plugin without its integrity",
+            json!({"integrations": [{"name": "@a/b", "kind": "Plugin", "version": "1.0.0"}]}),
+            &["spec.integrations[0]", "a Plugin needs integrity"],
+        ),
+        release(
+            "an integrity that is none",
+            json!({"integrations": [
+                {"name": "@a/b", "kind": "Plugin", "version": "1.0.0", "integrity": "sha512-AAAA"},
+            ]}),
+            &["spec.integrations[0].integrity", "sha512- and 88 characters of base64"],
+        ),
+        release(
             "a missing artifact",
             json!({"artifacts": {"agent": null}}),
             &["spec.artifacts.agent", "Required"],
@@ -240,6 +257,11 @@ pub(crate) fn refused_updates() -> Vec<Case> {
             "another domain",
             json!({"cloudflare": {"domain": "example.org"}}),
             &["domain cannot be changed: make another pool"],
+        ),
+        instance(
+            "an older token of the dashboard",
+            json!({"access": null}),
+            &["spec.access.tokenGeneration cannot be lowered"],
         ),
         release(
             "another version under the same name",

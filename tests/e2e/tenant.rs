@@ -15,6 +15,7 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams},
 };
 use moorage::api::{HostingPool, OpenClawRelease};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::stage::{SYSTEM, Stage};
@@ -168,6 +169,21 @@ impl Tenant {
 
     /// A request through the edge to one of the tenant's host names.
     pub(crate) async fn visit(&self, host: &str, path: &str, token: Option<&str>) -> (u16, String) {
+        let mut request = self.at_edge(Method::GET, host, path);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
+        }
+        let answer = request.send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    }
+
+    /// A request through the edge, to be sent.
+    pub(crate) fn at_edge(
+        &self,
+        method: Method,
+        host: &str,
+        path: &str,
+    ) -> reqwest::RequestBuilder {
         let clouds = self.stage.simulator.endpoints();
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&clouds.edge_ca).unwrap()).unwrap();
         let client = reqwest::Client::builder()
@@ -176,12 +192,7 @@ impl Tenant {
             .resolve(host, clouds.edge)
             .build()
             .unwrap();
-        let mut request = client.get(format!("https://{host}:{}{path}", clouds.edge.port()));
-        if let Some(token) = token {
-            request = request.bearer_auth(token);
-        }
-        let answer = request.send().await.unwrap();
-        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+        client.request(method, format!("https://{host}:{}{path}", clouds.edge.port()))
     }
 
     /// All requests that a cloud got from this tenant, in order; `tenant` is the project or account.

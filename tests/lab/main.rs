@@ -15,6 +15,7 @@ mod lifecycle;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/objects.rs"]
 mod objects;
+mod openclaw;
 mod outages;
 mod server;
 #[allow(dead_code, reason = "what only the other scenarios do")]
@@ -48,7 +49,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
         scenario!(updates::an_agent_that_does_not_work_is_taken_back_and_a_good_one_stays),
         scenario!(updates::an_openclaw_that_does_not_start_is_taken_back_with_its_data),
-        scenario!(outages::a_first_boot_survives_artifacts_that_fail_and_a_power_cut),
+        scenario!(openclaw::token_devices_and_plugins_become_what_the_spec_says),
+        scenario!(outages::a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut),
     ]
 }
 

@@ -1,49 +1,217 @@
-//! What fails around a server while it comes up.
+//! What fails around a server while it comes up: the artifact server, and its power, at every step.
 
-use std::io::Write as _;
+use std::path::PathBuf;
 
-use moorage_testbed::Press;
-use serde_json::json;
+use k8s_openapi::api::admissionregistration::v1::{
+    ValidatingAdmissionPolicy, ValidatingAdmissionPolicyBinding,
+};
+use kube::{
+    Api,
+    api::{DeleteParams, PostParams},
+};
+use moorage_testbed::{CloudInit, LabServer, Press};
+use serde_json::{Value, json};
 
 use crate::{
     PROGRAMS,
-    tenant::{Tenant, condition, is},
+    tenant::{ANTHROPIC_KEY, Tenant, condition},
+    trouble::server_id,
 };
 
-pub(crate) async fn a_first_boot_survives_artifacts_that_fail_and_a_power_cut(tenant: Tenant) {
-    // Another file and the same program, so that the faults strike this server alone.
-    let folder = tempfile::tempdir().unwrap();
-    let cloudflared = folder.path().join("cloudflared");
-    std::fs::copy(std::env::var_os("CLOUDFLARED_BIN").unwrap(), &cloudflared).unwrap();
-    std::fs::OpenOptions::new().append(true).open(&cloudflared).unwrap().write_all(b"\0").unwrap();
-    let programs = PROGRAMS.get().unwrap();
-    let own = programs.show("cloudflared", "2026.8.2", &cloudflared).unwrap();
-    let url = own["url"].as_str().unwrap();
-    let path = url.strip_prefix("http://artifacts.moorage.test").unwrap();
-    let faults = [
-        json!({"path": path, "times": 1, "fault": {"kind": "down"}}),
-        json!({"path": path, "times": 1, "fault": {"kind": "cut", "after": 1_000_000}}),
-        json!({"path": path, "times": 1, "fault": {"kind": "wrong-bytes"}}),
-    ];
-    tenant.stage.simulator.set_artifact_faults(&faults).await.unwrap();
+const SECRETS: &str = "/var/lib/openclaw/credentials/secrets.json";
+const STATE: &str = "/var/lib/openclaw/.openclaw";
 
+pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut(tenant: Tenant) {
+    let artifacts = Artifacts::of(&tenant).await;
+    let policy = keep_secrets(&tenant).await;
+    for path in artifacts.all() {
+        artifacts.hold(&tenant, path).await;
+    }
+    ask_for_ada(&tenant, &artifacts).await;
+    let has_server = |ada: &Value| ada["status"]["server"]["id"].is_u64();
+    let ada = tenant.until("ada", "a server", has_server).await;
+    let mut server = Rising { tenant: &tenant, server: tenant.server(&ada), cuts: 0 };
+
+    server.until_prints(&["cat", "/run/cloud-init/status.json"], "init-local").await;
+    let state = server.server.state().await.unwrap();
+    assert_eq!(state.cloud_init, CloudInit::Unfinished);
+    server.cut("cloud-init runs").await;
+
+    server.until_prints(&["find", "/opt/moorage/agent", "-size", "+0"], "/moorage-agent").await;
+    artifacts.let_go(&tenant, &artifacts.agent).await;
+    server.cut("the first boot fetches the agent").await;
+
+    server.until_prints(&["ls", "/var/lib/moorage"], "identity.json").await;
+    server.until_prints(&["ls", "-A", "/opt/moorage/cloudflared"], ".").await;
+    let refusals = [
+        json!({"times": 1, "fault": {"kind": "down"}}),
+        json!({"times": 1, "fault": {"kind": "cut", "after": 1_000_000}}),
+        json!({"times": 1, "fault": {"kind": "wrong-bytes"}}),
+    ];
+    let simulator = &tenant.stage.simulator;
+    simulator.set_faults_of_artifact(&artifacts.cloudflared, &refusals).await.unwrap();
+    server.cut("the agent has made its keys and nobody has seen them").await;
+
+    server.until_prints(&["cat", SECRETS], ANTHROPIC_KEY).await;
+    assert!(tenant.secret("ada-keys").await.is_some(), "nobody may delete it yet");
+    server.cut("a key is on the server and its Secret is not deleted yet").await;
+    allow_deletion(&tenant, &policy).await;
+    tenant.until_secret_gone("ada-keys").await;
+
+    server.until_prints(&["ls", "/var/lib/moorage/downloads"], ".part").await;
+    artifacts.let_go(&tenant, &artifacts.node).await;
+    server.cut("the agent fetches Node.js").await;
+    server.until_prints(&["ls", "/opt/moorage/node"], "").await;
+    artifacts.was_resumed(&tenant, &artifacts.node).await;
+
+    artifacts.let_go(&tenant, &artifacts.openclaw).await;
+    server.until_prints(&["ls", "/opt/moorage/.staging/openclaw"], "contents").await;
+    server.cut("OpenClaw is unpacked").await;
+
+    server.until_prints(&["ls", STATE], "openclaw.staged.json").await;
+    server.cut("the first configuration is checked").await;
+
+    server.until_prints(&["systemctl", "is-active", "openclaw.service"], "active").await;
+    server.cut("OpenClaw starts").await;
+
+    let ada = tenant.until_ready("ada").await;
+    tenant.until_dashboard_answers("ada").await;
+    assert_eq!(server.server.state().await.unwrap().starts, server.cuts + 1);
+    assert_eq!(server_id(&ada), server.server.id(), "the same server");
+    assert_eq!(tenant.count("hetzner", "POST", "/servers").await, 1);
+    let delivered = ada["status"]["credentials"].as_array().unwrap();
+    assert!(delivered.len() == 1 && delivered[0]["recreated"].is_null(), "{delivered:?}");
+    let keys: Value = serde_json::from_slice(&server.server.read(SECRETS).await.unwrap()).unwrap();
+    assert_eq!(keys["anthropic"], ANTHROPIC_KEY);
+
+    a_full_disk_is_told_and_survived(&tenant, &server.server).await;
+}
+
+/// A server on its way up.
+struct Rising<'a> {
+    tenant: &'a Tenant,
+    server: LabServer,
+    cuts: u32,
+}
+
+impl Rising<'_> {
+    async fn until_prints(&self, argv: &[&str], wanted: &str) {
+        self.tenant.until_prints(&self.server, argv, wanted).await;
+    }
+
+    async fn cut(&mut self, what: &str) {
+        self.server.power(Press::Reset).await.unwrap();
+        self.cuts += 1;
+        eprintln!("{}: power cut {} while {what}", self.tenant.name, self.cuts);
+    }
+}
+
+async fn ask_for_ada(tenant: &Tenant, artifacts: &Artifacts) {
     let mut release = tenant.release();
     let name = format!("own-{}", tenant.name);
     release["metadata"]["name"] = json!(name);
-    release["spec"]["artifacts"]["cloudflared"] = own;
+    release["spec"]["artifacts"] = artifacts.pinned.clone();
     tenant.apply::<moorage::api::OpenClawRelease>(None, release).await;
-    tenant.apply_instance("ada", json!({"release": name})).await;
-    let ada = tenant.until("ada", "a server", |ada| is(ada, "ServerReady", "True")).await;
-    let server = tenant.server(&ada);
-    tenant.until_prints(&server, &["ls", "/opt/moorage"], "node").await;
-    server.power(Press::Reset).await.unwrap();
-    let ada = tenant.until_ready("ada").await;
-    tenant.until_dashboard_answers("ada").await;
-    assert_eq!(server.state().await.unwrap().starts, 2);
+    let sealed = tenant.seal("ada-keys", ANTHROPIC_KEY).await;
+    tenant.apply_secret("ada-keys", "ada", &[("anthropic", &sealed)]).await;
+    let reference = json!({"name": "ada-keys", "key": "anthropic"});
+    let credential =
+        json!({"name": "anthropic", "type": "AnthropicApiKey", "secretRef": reference});
+    tenant.apply_instance("ada", json!({"release": name, "credentials": [credential]})).await;
+}
 
+/// The programs under addresses of this scenario alone.
+struct Artifacts {
+    pinned: Value,
+    agent: String,
+    cloudflared: String,
+    node: String,
+    openclaw: String,
+}
+
+impl Artifacts {
+    async fn of(tenant: &Tenant) -> Self {
+        let programs = PROGRAMS.get().unwrap();
+        let mut pinned = tenant.release()["spec"]["artifacts"].clone();
+        let mut show = |kind: &str, variable: &str| {
+            let file = PathBuf::from(std::env::var_os(variable).unwrap());
+            let version = pinned[kind]["version"].as_str().unwrap().to_owned();
+            let (artifact, path) = programs.show_for(&tenant.name, kind, &version, &file).unwrap();
+            pinned[kind] = artifact;
+            path
+        };
+        let agent = show("agent", "MOORAGE_LAB_AGENT");
+        let cloudflared = show("cloudflared", "CLOUDFLARED_BIN");
+        let node = show("node", "MOORAGE_LAB_NODE");
+        let openclaw = show("openclaw", "MOORAGE_LAB_OPENCLAW");
+        Self { pinned, agent, cloudflared, node, openclaw }
+    }
+
+    fn all(&self) -> [&str; 4] {
+        [&self.agent, &self.cloudflared, &self.node, &self.openclaw]
+    }
+
+    /// Lets a file come so slowly that it does not arrive.
+    async fn hold(&self, tenant: &Tenant, path: &str) {
+        let slow = json!({"fault": {"kind": "slow", "bytesPerSecond": 1000}});
+        tenant.stage.simulator.set_faults_of_artifact(path, &[slow]).await.unwrap();
+    }
+
+    async fn let_go(&self, tenant: &Tenant, path: &str) {
+        tenant.stage.simulator.set_faults_of_artifact(path, &[]).await.unwrap();
+    }
+
+    async fn was_resumed(&self, tenant: &Tenant, path: &str) {
+        let requests = tenant.stage.simulator.artifact_requests().await.unwrap();
+        let mut ours = requests.iter().filter(|request| request["path"] == path);
+        assert!(ours.any(|request| request["status"] == 206), "{path} was fetched anew");
+    }
+}
+
+/// Has the cluster refuse to delete the instance's Secret; gives the name of the policy.
+async fn keep_secrets(tenant: &Tenant) -> String {
+    let name = format!("keep-{}", tenant.name);
+    let policy = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": [{
+                "apiGroups": [""], "apiVersions": ["v1"],
+                "operations": ["DELETE"], "resources": ["secrets"],
+            }]},
+            "validations": [{"expression": "oldObject.metadata.name != 'ada-keys'"}],
+        },
+    });
+    let binding = json!({
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name, "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": {
+                "matchLabels": {"kubernetes.io/metadata.name": tenant.name},
+            }},
+        },
+    });
+    let client = &tenant.stage.client;
+    let policies = Api::<ValidatingAdmissionPolicy>::all(client.clone());
+    let policy = serde_json::from_value(policy).unwrap();
+    policies.create(&PostParams::default(), &policy).await.unwrap();
+    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone());
+    let binding = serde_json::from_value(binding).unwrap();
+    bindings.create(&PostParams::default(), &binding).await.unwrap();
+    name
+}
+
+async fn allow_deletion(tenant: &Tenant, policy: &str) {
+    let client = &tenant.stage.client;
+    let bindings = Api::<ValidatingAdmissionPolicyBinding>::all(client.clone());
+    bindings.delete(policy, &DeleteParams::default()).await.unwrap();
+    let policies = Api::<ValidatingAdmissionPolicy>::all(client.clone());
+    policies.delete(policy, &DeleteParams::default()).await.unwrap();
+}
+
+async fn a_full_disk_is_told_and_survived(tenant: &Tenant, server: &LabServer) {
     let filler = server.fill_disk().await.unwrap();
     let model = json!({"agents": {"defaults": {"model": {"primary": "openai/gpt-5"}}}});
-    tenant.apply_instance("ada", json!({"release": ada["spec"]["release"], "config": model})).await;
+    tenant.patch_instance("ada", json!({"spec": {"config": model}})).await;
     tenant
         .until("ada", "the full disk is told or survived", |ada| {
             let said = condition(ada, "ConfigApplied")["message"].as_str().unwrap_or_default();

@@ -16,7 +16,7 @@ use moorage_wire::{
     Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
     enrolment::EnrolmentKey,
-    report::Audit,
+    report::{Audit, FailedPairing},
     signature::Peers,
 };
 use tokio::sync::Notify;
@@ -78,6 +78,8 @@ pub(crate) struct Notes {
     pub(crate) restarted_for_secrets: bool,
     /// The document whose pairing approvals were passed on.
     pub(crate) pairings_of: Option<Sha256>,
+    /// What it approves in vain.
+    pub(crate) failed_pairings: Vec<FailedPairing>,
     /// The document whose configuration was audited, and what came of it.
     pub(crate) audited: Option<Sha256>,
     pub(crate) audit: Option<Audit>,

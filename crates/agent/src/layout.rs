@@ -164,6 +164,11 @@ impl Layout {
         self.openclaw_state().join("openclaw.client.json")
     }
 
+    /// Which pairing requests were let in.
+    pub fn paired(&self) -> PathBuf {
+        self.state().join("paired.json")
+    }
+
     /// Verified backups. `OpenClaw` refuses to write them into its state folder.
     pub fn backups(&self) -> PathBuf {
         self.openclaw_home().join("backups")

@@ -69,6 +69,7 @@ fn assemble(
     let remembered =
         |error: &crate::disk::DiskError| tracing::warn!(%error, "left out of the report");
     let (disk_total_bytes, memory_total_bytes) = totals(layout);
+    let notes = core.notes().clone();
     Report {
         identity,
         agent_version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -85,7 +86,8 @@ fn assemble(
                 .inspect_err(remembered)
                 .unwrap_or(None),
             backup: core.disk.read_json(&layout.backup()).inspect_err(remembered).unwrap_or(None),
-            audit: core.notes().audit,
+            audit: notes.audit,
+            failed_pairings: notes.failed_pairings,
             disk_total_bytes,
             memory_total_bytes,
             ..details

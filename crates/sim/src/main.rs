@@ -1,5 +1,5 @@
-//! `moorage-sim`: the simulator as a program. Called as `openclaw` or `agent-stand-in` (by a symlink),
-//! it is the stand-in of that name.
+//! `moorage-sim`: the simulator as a program. Called as `openclaw`, `npm` or `agent-stand-in` (by a
+//! symlink), it is the stand-in of that name.
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use moorage_sim::connector::{self, ConnectorOptions};
 use moorage_sim::edge::{Edge, EdgeAddresses};
+use moorage_sim::openclaw::npm::{self, Npm};
 use moorage_sim::openclaw::{self, OpenClaw};
 use moorage_sim::terminal;
 use moorage_sim::vps::agent_stand_in::{self, AgentStandIn};
@@ -106,6 +107,15 @@ struct Serve {
     #[arg(long, value_name = "DIR")]
     artifacts: Option<PathBuf>,
 
+    /// The npm registry that servers of the nspawn backend reach as `https://registry.npmjs.org/`
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MOORAGE_NPM_REGISTRY",
+        default_value = "https://registry.npmjs.org/"
+    )]
+    npm_registry: String,
+
     /// Size of the disk of a server of the nspawn backend, in MB; its file is sparse
     #[arg(long, value_name = "MB", default_value_t = 8192)]
     disk_mb: u64,
@@ -151,6 +161,7 @@ fn main() -> ExitCode {
     let called = std::env::args_os().next().unwrap_or_default();
     match Path::new(&called).file_name().and_then(OsStr::to_str) {
         Some("openclaw") => within_runtime(openclaw::run(OpenClaw::parse())),
+        Some("npm") => npm::run(&Npm::parse()),
         Some("agent-stand-in") => {
             within_runtime(report(agent_stand_in::run(AgentStandIn::parse())))
         }
@@ -280,6 +291,8 @@ async fn backend(
                 artifacts: options.artifacts.clone(),
                 connector_edge: edge.connectors(),
                 edge_ca: edge.ca_file().to_owned(),
+                tls: edge.tls(),
+                npm_registry: options.npm_registry.clone(),
                 disk_bytes: options.disk_mb << 20,
             };
             Arc::new(NspawnBackend::start(options).await?)

@@ -13,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -155,7 +156,10 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, stop: Cancella
 
 /// Serves one connection. An answer that a fault takes away becomes an error of the service, which
 /// makes hyper close the connection without a byte.
-async fn converse(stream: tokio::net::TcpStream, peer: SocketAddr, router: Router) {
+pub(crate) async fn converse<S>(stream: S, peer: SocketAddr, router: Router)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         let router = router.clone();

@@ -91,6 +91,21 @@ impl Simulator {
     pub async fn set_artifact_faults(&self, faults: &[Value]) -> Result<(), SimulatorError> {
         self.put("/admin/artifacts/faults", &json!(faults)).await
     }
+
+    /// Replaces the faults of one file of the artifact server by these, given without `path`.
+    pub async fn set_faults_of_artifact(
+        &self,
+        path: &str,
+        faults: &[Value],
+    ) -> Result<(), SimulatorError> {
+        let with_path = |fault: &Value| {
+            let mut fault = fault.clone();
+            fault["path"] = json!(path);
+            fault
+        };
+        let faults: Vec<_> = faults.iter().map(with_path).collect();
+        self.put(&format!("/admin/artifacts/faults?path={path}"), &json!(faults)).await
+    }
 }
 
 impl LabServer {

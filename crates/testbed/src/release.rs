@@ -51,6 +51,22 @@ impl ReleaseFolder {
         Ok(json!({"version": version, "url": url, "sha256": sha256, "size": size}))
     }
 
+    /// Shows `file` under an address that nobody but `owner` knows: faults of it strike nobody else. Gives
+    /// the artifact, and the path of the address.
+    pub fn show_for(
+        &self,
+        owner: &str,
+        kind: &str,
+        version: &str,
+        file: &Path,
+    ) -> io::Result<(Value, String)> {
+        let mut artifact = self.show(kind, version, file)?;
+        let path = format!("/{kind}-{version}.{owner}");
+        symlink(file.canonicalize()?, self.folder.path().join(&path[1..]))?;
+        artifact["url"] = json!(format!("{SERVER}{path}"));
+        Ok((artifact, path))
+    }
+
     /// The folder, for the artifact server.
     pub fn path(&self) -> PathBuf {
         self.folder.path().to_owned()

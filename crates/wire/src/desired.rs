@@ -68,6 +68,9 @@ pub struct Integration {
     pub name: String,
     /// The exact version.
     pub version: String,
+    /// Of a plugin, what its package must be: `sha512-<base64>`, as npm writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub integrity: Option<String>,
 }
 
 /// The two kinds of things that can be added to OpenClaw.

@@ -187,6 +187,9 @@ pub struct Details {
     /// The last verified backup of OpenClaw.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backup: Option<Backup>,
+    /// Approved pairing requests of the present document that were looked for and did not come to a
+    /// pairing.
+    pub failed_pairings: Vec<FailedPairing>,
     /// Size of the file system of OpenClaw's state; zero if unknown.
     pub disk_total_bytes: u64,
     /// Memory of the machine; zero if unknown.
@@ -276,6 +279,29 @@ pub struct Audit {
     pub critical: u64,
     /// How many are warnings.
     pub warn: u64,
+}
+
+/// A pairing request that was approved in vain. It is not tried again before another document comes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailedPairing {
+    /// Its id, as the document has it.
+    pub request: String,
+    /// Why.
+    pub reason: PairingFailure,
+}
+
+/// Why a pairing request could not be let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PairingFailure {
+    /// No device waits with it: it is mistyped, too old, or replaced by a newer one.
+    NotWaiting,
+    /// OpenClaw refused the approval.
+    Refused,
+    /// A reason of a newer agent.
+    #[serde(other)]
+    Unknown,
 }
 
 /// A verified backup.

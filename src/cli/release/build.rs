@@ -68,7 +68,8 @@ pub(super) struct BuildArgs {
     /// Its version; what it says itself by default
     #[arg(long, value_name = "VERSION")]
     agent_version: Option<String>,
-    /// YAML list of plugins and skills to approve, each with name, kind (Plugin or Skill) and version
+    /// YAML list of plugins and skills to approve, each with name, kind (Plugin or Skill), version and, of
+    /// plugins, integrity
     #[arg(long, value_name = "FILE")]
     integrations: Option<PathBuf>,
     /// Where servers will fetch the files

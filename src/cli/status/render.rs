@@ -140,6 +140,7 @@ impl Summary {
             let wrong = |known: &&Condition| {
                 known.status == "False"
                     || known.reason == reason::DEGRADED
+                    || known.reason == reason::PAIRING_FAILED
                     || known.reason == reason::RECREATED_BY_SOURCE
             };
             let parts = self.conditions.iter().filter(|known| {

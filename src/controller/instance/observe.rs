@@ -23,7 +23,7 @@ use crate::{
         wanted::Subject,
     },
     inventory::InstanceView,
-    master_key::{GatewayGeneration, TunnelGeneration},
+    master_key::TunnelGeneration,
     names,
     pool::PoolRuntime,
 };
@@ -127,8 +127,8 @@ impl Controller {
     ) -> Result<DashboardSight, ClusterError> {
         let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
         let url = format!("https://{}", wanted.subject.dashboard_host());
-        let token =
-            self.ctx.master_key.gateway_token(wanted.subject.instance, GatewayGeneration(0));
+        let (master, subject) = (&self.ctx.master_key, &wanted.subject);
+        let token = master.gateway_token(subject.instance, wanted.gateway_generation);
         let access = DashboardAccess { url: &url, token: token.secret() };
         self.cluster.dashboard_secret(instance, name, &access).await
     }
@@ -140,7 +140,7 @@ impl Controller {
         epoch: Epoch,
     ) -> OwnTokens {
         let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
-        let gateway = master.gateway_token(instance, GatewayGeneration(0));
+        let gateway = master.gateway_token(instance, wanted.gateway_generation);
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
         let id = tunnel.map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
         let token = secret.run_token(wanted.account.as_str(), &id);

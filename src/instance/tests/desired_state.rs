@@ -1,6 +1,8 @@
 //! The one document that the agent converges to.
 
-use moorage_wire::report::{ConvergenceState, FailureReason, OpenClawState};
+use moorage_wire::report::{
+    ConvergenceState, FailedPairing, FailureReason, OpenClawState, PairingFailure,
+};
 use rstest::rstest;
 use serde_json::json;
 
@@ -162,6 +164,34 @@ fn a_converged_server_is_as_openclaw_says(
     let seen = ready(&wanted).with_view(|view| view.report.openclaw.state = state);
     assert_eq!(condition(&wanted, &seen).0, expected);
     assert_eq!(status_of(&wanted, &seen).phase, Some(phase));
+}
+
+#[test]
+fn a_gateway_that_keeps_an_old_token_is_told() {
+    let wanted = wanted();
+    let said = "the gateway still takes its old token, even after a restart";
+    let seen =
+        ready(&wanted).with_view(|view| view.report.openclaw.message = Some(said.to_owned()));
+    let (status, reason, message) = condition(&wanted, &seen);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
+    assert!(message.contains(said), "{message}");
+}
+
+#[test]
+fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
+    let wanted = wanted();
+    let failed = |request: &str, reason| FailedPairing { request: request.to_owned(), reason };
+    let seen = ready(&wanted).with_view(|view| {
+        view.report.details.failed_pairings = vec![
+            failed("gone", PairingFailure::NotWaiting),
+            failed("bad", PairingFailure::Refused),
+        ];
+    });
+    let (status, reason, message) = condition(&wanted, &seen);
+    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::PAIRING_FAILED));
+    assert!(message.contains("waits with the pairing request gone:"), "{message}");
+    assert!(message.contains("refused to approve the pairing request bad:"), "{message}");
+    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
 }
 
 #[test]

@@ -14,7 +14,8 @@ const PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
 /// then it would refuse approved plugins. The agent sets right what anybody else changes there.
 const ENVIRONMENT: &[&str] = &[
     "HOME=/var/lib/openclaw",
-    "PATH=/opt/moorage/node/current/bin:/usr/bin:/bin",
+    // OpenClaw installs plugins with the npm of its own bundle.
+    "PATH=/opt/moorage/node/current/bin:/opt/moorage/openclaw/current/bin:/usr/bin:/bin",
     "OPENCLAW_STATE_DIR=/var/lib/openclaw/.openclaw",
     "OPENCLAW_CONFIG_PATH=/var/lib/openclaw/.openclaw/openclaw.json",
     "OPENCLAW_NO_AUTO_UPDATE=1",

@@ -5,6 +5,7 @@
 mod connector;
 mod enrolment_key;
 mod openclaw;
+mod pairings;
 mod programs;
 mod update;
 
@@ -200,7 +201,7 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     erase_unwanted(core).await?;
     openclaw::reload_secrets(core).await?;
     openclaw::learn_version(core).await;
-    openclaw::approve_pairings(core, &document).await?;
+    pairings::approve(core, &document).await?;
     openclaw::audit(core).await;
     if !works(core, &document) {
         return Ok(());

@@ -2,7 +2,6 @@
 //! for its health, and what it has to be told.
 
 use std::{
-    collections::BTreeSet,
     sync::{Arc, atomic::Ordering},
     time::Instant,
 };
@@ -13,12 +12,12 @@ use tokio::time::sleep;
 use super::Trouble;
 use crate::{
     core::{Core, blocking},
-    desired::{Document, LastGood, Pair},
+    desired::{LastGood, Pair},
     installer::protocol::{ArtifactKind, Request, Unit, UnitFailure},
     openclaw::{config::Started, health},
     worker::{
         WorkerError,
-        protocol::{PairingId, Reload},
+        protocol::{Reload, Stale},
     },
 };
 
@@ -243,11 +242,15 @@ pub(super) async fn reload_secrets(core: &Arc<Core>) -> Result<(), Trouble> {
             core.notes().restarted_for_secrets = false;
             None
         }
-        Ok(Reload::RestartNeeded) if core.notes().restarted_for_secrets => {
-            Some("the gateway refuses its token, even after a restart".to_owned())
+        Ok(Reload::RestartNeeded { because }) if core.notes().restarted_for_secrets => {
+            let does = match because {
+                Stale::RefusesNew => "refuses its new token",
+                Stale::TakesOld => "still takes its old token",
+            };
+            Some(format!("the gateway {does}, even after a restart"))
         }
-        Ok(Reload::RestartNeeded) => {
-            tracing::info!("OpenClaw is restarted: its gateway knows neither of its tokens");
+        Ok(Reload::RestartNeeded { because }) => {
+            tracing::info!(?because, "OpenClaw is restarted: its gateway did not change its token");
             core.notes().restarted_for_secrets = true;
             // After the start it is asked again.
             core.secrets_changed.store(true, Ordering::SeqCst);
@@ -287,24 +290,4 @@ pub(super) async fn audit(core: &Core) {
     let mut notes = core.notes();
     notes.audited = digest;
     notes.audit = audit.ok().map(|(critical, warn)| Audit { critical, warn });
-}
-
-/// Lets in what the owner approved, once for every document: whoever names a request has seen it
-/// waiting.
-pub(super) async fn approve_pairings(core: &Core, document: &Document) -> Result<(), Trouble> {
-    let wanted = &document.state.approved_pairings;
-    let requests: BTreeSet<_> = wanted.iter().filter_map(|id| PairingId::parse(id)).collect();
-    if requests.len() < wanted.len() {
-        tracing::warn!("an approved pairing is no id of a pairing request; it is left out");
-    }
-    let done = core.notes().pairings_of == Some(document.digest);
-    if done || requests.is_empty() || !health::ask(core.settings.gateway).await.started {
-        return Ok(());
-    }
-    let approved = core.openclaw.approve_pairings(requests).await?;
-    if approved > 0 {
-        tracing::info!(target: "audit", approved, "pairing requests approved");
-    }
-    core.notes().pairings_of = Some(document.digest);
-    Ok(())
 }

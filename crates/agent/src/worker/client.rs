@@ -213,13 +213,13 @@ impl OpenClaw {
         done(&self.program(ProgramRequest::RemoveIntegrations { wanted }).await?)
     }
 
-    /// Lets pairing requests in; how many.
+    /// Lets pairing requests in; those that were, and those that OpenClaw refused.
     pub(crate) async fn approve_pairings(
         &self,
         requests: BTreeSet<PairingId>,
-    ) -> Result<usize, WorkerError> {
+    ) -> Result<(BTreeSet<PairingId>, BTreeSet<PairingId>), WorkerError> {
         match self.program(ProgramRequest::ApprovePairings { requests }).await? {
-            Answer::Pairings { approved } => Ok(approved),
+            Answer::Pairings { approved, refused } => Ok((approved, refused)),
             _ => Err(WorkerError::Unexpected),
         }
     }

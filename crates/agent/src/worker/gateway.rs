@@ -13,12 +13,18 @@ use tokio::{
 };
 use zeroize::Zeroizing;
 
-use super::{WorkError, Worker, program::client_config, protocol::Reload};
+use super::{
+    WorkError, Worker,
+    program::client_config,
+    protocol::{Reload, Stale},
+};
 use crate::secret_text::SecretText;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 /// Enough for the status line.
 const LONGEST_STATUS: u64 = 512;
+
+const REFUSES_NEW: Reload = Reload::RestartNeeded { because: Stale::RefusesNew };
 
 /// What the gateway makes of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,19 +47,20 @@ impl Worker {
         if ask(self.gateway, &token).await? == Opinion::Taken {
             self.program.reload_secrets(&config, None).await?;
         } else {
-            let Some(previous) = &previous else { return Ok(Reload::RestartNeeded) };
+            // Without one that it takes it cannot even be told to reload.
+            let Some(previous) = &previous else { return Ok(REFUSES_NEW) };
             if ask(self.gateway, previous).await? == Opinion::Refused {
-                return Ok(Reload::RestartNeeded);
+                return Ok(REFUSES_NEW);
             }
             self.reload_with(live.as_ref(), previous).await?;
         }
         if ask(self.gateway, &token).await? == Opinion::Refused {
-            return Err(WorkError::Other("the gateway refuses its new token".to_owned()));
+            return Ok(REFUSES_NEW);
         }
         if let Some(previous) = &previous
             && ask(self.gateway, previous).await? == Opinion::Taken
         {
-            return Err(WorkError::Other("the gateway still takes its old token".to_owned()));
+            return Ok(Reload::RestartNeeded { because: Stale::TakesOld });
         }
         self.secrets.forget_previous_gateway_token(&token);
         Ok(Reload::Done)

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{WorkError, Worker};
+use crate::disk::Disk;
 
 /// What was ever installed and not removed.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -75,6 +76,7 @@ impl Worker {
             if !there {
                 known.note(integration, false);
                 self.disk.write_json(&self.layout.integrations(), &known)?;
+                self.check_registry(integration).await?;
                 self.install(integration).await?;
                 changed = true;
             }
@@ -95,7 +97,14 @@ impl Worker {
                 let message = format!("OpenClaw does not list the plugin {name} {version}");
                 WorkError::Other(format!("{message} after its installation"))
             };
-            ids.insert(plugin.ok_or_else(absent)?.id.clone());
+            let plugin = plugin.ok_or_else(absent)?;
+            let found = installed_integrity(&self.disk, plugin, integration)?;
+            if let Err(error) = check_integrity(integration, found.as_deref()) {
+                // It never gets into a configuration.
+                self.uninstall(&plugin.id).await?;
+                return Err(error);
+            }
+            ids.insert(plugin.id.clone());
         }
         Ok(ids)
     }
@@ -116,9 +125,7 @@ impl Worker {
             match integration.kind {
                 IntegrationKind::Plugin => {
                     if let Some(plugin) = find(&plugins, integration) {
-                        let arguments = ["plugins", "uninstall", &plugin.id, "--force"];
-                        let config = self.cli_config()?;
-                        self.program.long("plugins uninstall", &arguments, &config).await?;
+                        self.uninstall(&plugin.id).await?;
                     }
                 }
                 IntegrationKind::Skill => self.remove_skill(&integration.name)?,
@@ -135,7 +142,7 @@ impl Worker {
     }
 
     async fn install(&self, integration: &Integration) -> Result<(), WorkError> {
-        let Integration { kind, name, version } = integration;
+        let Integration { kind, name, version, .. } = integration;
         let config = self.cli_config()?;
         // `--force` and `--accept-capabilities` are the answers to questions that a person would be
         // asked: whoever approved the release gave them.
@@ -155,6 +162,24 @@ impl Worker {
         installed.map_err(|error| WorkError::Other(format!("{name} {version}: {error}")))?;
         tracing::info!(target: "audit", ?kind, name, version, "integration installed");
         Ok(())
+    }
+
+    /// Asks the registry what it would give, before anything is fetched that a running OpenClaw loads at
+    /// once. OpenClaw's command line takes no pin of its own.
+    async fn check_registry(&self, integration: &Integration) -> Result<(), WorkError> {
+        if integration.kind != IntegrationKind::Plugin {
+            return Ok(());
+        }
+        let package = format!("{}@{}", integration.name, integration.version);
+        let said = self.program.npm_view(&package, "dist.integrity").await;
+        let said = said.map_err(|error| WorkError::Other(format!("{package}: {error}")))?;
+        check_integrity(integration, said.as_str())
+    }
+
+    async fn uninstall(&self, id: &str) -> Result<(), WorkError> {
+        let arguments = ["plugins", "uninstall", id, "--force"];
+        let config = self.cli_config()?;
+        Ok(self.program.long("plugins uninstall", &arguments, &config).await?)
     }
 
     /// The live configuration; before the first, one that is just enough for the command line.
@@ -217,9 +242,47 @@ fn find<'a>(plugins: &'a [Plugin], wanted: &Integration) -> Option<&'a Plugin> {
     plugins.iter().find(|plugin| Path::new(&plugin.folder).ends_with(&end))
 }
 
+/// What npm noted of the package when it fetched it, and checked: `package-lock.json` of the folder that
+/// OpenClaw gives each plugin.
+fn installed_integrity(
+    disk: &Disk,
+    plugin: &Plugin,
+    integration: &Integration,
+) -> Result<Option<String>, WorkError> {
+    let below = Path::new("node_modules").join(&integration.name);
+    let Some(project) = Path::new(&plugin.folder).ancestors().nth(below.components().count())
+    else {
+        return Ok(None);
+    };
+    let lock: Option<Value> = disk.read_json(&project.join("package-lock.json"))?;
+    let noted = lock
+        .as_ref()
+        .and_then(|lock| lock.get("packages")?.get(below.to_str()?)?.get("integrity")?.as_str());
+    Ok(noted.map(str::to_owned))
+}
+
+fn check_integrity(integration: &Integration, found: Option<&str>) -> Result<(), WorkError> {
+    let Integration { name, version, integrity, .. } = integration;
+    let why = match (integrity.as_deref(), found) {
+        (Some(wanted), Some(found)) if wanted == found => return Ok(()),
+        (None, _) => "the release does not pin its integrity".to_owned(),
+        (Some(wanted), Some(found)) if is_integrity(found) => {
+            format!("the package has the integrity {found}, and the release pins {wanted}")
+        }
+        (Some(_), _) => "the integrity of the package is not known".to_owned(),
+    };
+    Err(WorkError::Other(format!("{name} {version}: {why}")))
+}
+
+/// What may stand in a message.
+fn is_integrity(text: &str) -> bool {
+    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-".contains(&byte);
+    text.len() <= 200 && text.bytes().all(base64)
+}
+
 /// What may stand on a command line: the names that npm and the hub know, and exact versions.
 fn check(integration: &Integration) -> Result<(), WorkError> {
-    let Integration { kind, name, version } = integration;
+    let Integration { kind, name, version, .. } = integration;
     let part = |part: &str| is_plain(part, 100, "-_.");
     let name_fits = match (kind, name.strip_prefix('@').and_then(|rest| rest.split_once('/'))) {
         (_, Some((owner, rest))) => part(owner) && part(rest),
@@ -248,7 +311,7 @@ mod tests {
     use super::*;
 
     fn integration(kind: IntegrationKind, name: &str, version: &str) -> Integration {
-        Integration { kind, name: name.to_owned(), version: version.to_owned() }
+        Integration { kind, name: name.to_owned(), version: version.to_owned(), integrity: None }
     }
 
     #[rstest]
@@ -289,5 +352,40 @@ mod tests {
         };
         assert_eq!(find("@openclaw/zalo"), Some("zalo"));
         assert_eq!((find("zalo"), find("odd"), find("browser")), (None, None, None));
+    }
+
+    #[test]
+    fn a_package_is_the_pinned_one_or_the_difference_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let project = folder.path().join("npm/projects/a-b-1");
+        let plugin = Plugin {
+            id: "b".to_owned(),
+            version: "1.0.0".to_owned(),
+            folder: project.join("node_modules/@a/b").to_str().unwrap().to_owned(),
+        };
+        let pinned = |pin: Option<&str>| Integration {
+            integrity: pin.map(str::to_owned),
+            ..integration(IntegrationKind::Plugin, "@a/b", "1.0.0")
+        };
+        let disk = Disk::default();
+        assert_eq!(installed_integrity(&disk, &plugin, &pinned(None)).unwrap(), None);
+        fs::create_dir_all(&project).unwrap();
+        let lock = json!({"packages": {"node_modules/@a/b": {"integrity": "sha512-AAAA"}}});
+        disk.write_json(&project.join("package-lock.json"), &lock).unwrap();
+        let found = installed_integrity(&disk, &plugin, &pinned(None)).unwrap();
+        check_integrity(&pinned(Some("sha512-AAAA")), found.as_deref()).unwrap();
+        for (pin, found, says) in [
+            (
+                Some("sha512-BBBB"),
+                Some("sha512-AAAA"),
+                "sha512-AAAA, and the release pins sha512-BBBB",
+            ),
+            (Some("sha512-BBBB"), Some("odd \u{1b}"), "not known"),
+            (Some("sha512-BBBB"), None, "not known"),
+            (None, Some("sha512-AAAA"), "does not pin"),
+        ] {
+            let refused = check_integrity(&pinned(pin), found).unwrap_err().to_string();
+            assert!(refused.contains(says), "{refused}");
+        }
     }
 }

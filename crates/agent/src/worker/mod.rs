@@ -135,10 +135,7 @@ impl Worker {
             ProgramRequest::RemoveIntegrations { wanted } => {
                 self.remove_integrations(&wanted).await.map(|()| Answer::Done)
             }
-            ProgramRequest::ApprovePairings { requests } => {
-                let approved = self.approve_pairings(&requests).await;
-                approved.map(|approved| Answer::Pairings { approved })
-            }
+            ProgramRequest::ApprovePairings { requests } => self.approve_pairings(&requests).await,
             ProgramRequest::Audit => self.audit().await,
         };
         answer.unwrap_or_else(|error| failed(&error))

@@ -5,25 +5,31 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{WorkError, Worker, protocol::PairingId};
+use super::{
+    WorkError, Worker,
+    protocol::{Answer, PairingId},
+};
 
 impl Worker {
     pub(super) async fn approve_pairings(
         &self,
         requests: &BTreeSet<PairingId>,
-    ) -> Result<usize, WorkError> {
-        if requests.is_empty() {
-            return Ok(0);
+    ) -> Result<Answer, WorkError> {
+        let (mut approved, mut refused) = (BTreeSet::new(), BTreeSet::new());
+        if !requests.is_empty() {
+            let list = self.program.json("devices list", &["devices", "list", "--json"]).await?;
+            for request in requests.intersection(&waiting(&list)) {
+                let arguments = ["devices", "approve", request.as_str(), "--json"];
+                match self.program.json("devices approve", &arguments).await {
+                    Ok(_) => approved.insert(request.clone()),
+                    Err(error) => {
+                        tracing::warn!(request = request.as_str(), %error, "no pairing");
+                        refused.insert(request.clone())
+                    }
+                };
+            }
         }
-        let list = self.program.json("devices list", &["devices", "list", "--json"]).await?;
-        let waiting = waiting(&list);
-        let mut approved = 0;
-        for request in requests.intersection(&waiting) {
-            let arguments = ["devices", "approve", request.as_str(), "--json"];
-            self.program.json("devices approve", &arguments).await?;
-            approved += 1;
-        }
-        Ok(approved)
+        Ok(Answer::Pairings { approved, refused })
     }
 }
 

@@ -1,4 +1,4 @@
-//! OpenClaw's command line, run as argument vectors with a narrow environment. Its error output is
+//! OpenClaw's command line, and the npm that goes with it, run as argument vectors with a narrow environment. Its error output is
 //! never read: it may repeat values of the configuration.
 
 use std::{
@@ -45,6 +45,8 @@ pub(crate) enum ProgramError {
     Timeout { command: &'static str, seconds: u64 },
     #[error("`openclaw {command}` ended with {status} and no readable answer")]
     Failed { command: &'static str, status: String },
+    #[error("the npm registry cannot be asked: `npm view` {0}")]
+    Npm(String),
 }
 
 /// A command and how it is run.
@@ -148,6 +150,23 @@ impl Program {
         if output.status.success() { Ok(()) } else { Err(failed(command, &output)) }
     }
 
+    /// What the npm registry says of a package: `npm view`, by the npm that `OpenClaw` uses.
+    pub(super) async fn npm_view(&self, package: &str, field: &str) -> Result<Value, ProgramError> {
+        let npm = Path::new("npm");
+        let start = |source| ProgramError::Start { program: npm.to_owned(), source };
+        let mut command = self.surroundings(npm, &self.config);
+        command.args(["view", package, field, "--json"]);
+        let mut child = command.spawn().map_err(start)?;
+        let Ok(output) = timeout(PATIENCE, collect(&mut child)).await else {
+            end_group(&child);
+            return Err(ProgramError::Npm(format!("did not end within {} s", PATIENCE.as_secs())));
+        };
+        let output = output.map_err(start)?;
+        let answer = serde_json::from_slice(&output.text).ok();
+        let failed = || ProgramError::Npm(format!("ended with {}", output.status));
+        answer.filter(|_| output.status.success()).ok_or_else(failed)
+    }
+
     fn call<'a>(&'a self, command: &'static str, arguments: &[&'a str]) -> Call<'a> {
         let arguments = arguments.iter().copied().map(OsStr::new).collect();
         Call { command, arguments, config: &self.config, token: None, patience: PATIENCE }
@@ -166,14 +185,22 @@ impl Program {
     }
 
     fn command(&self, call: &Call<'_>) -> Command {
-        let mut command = Command::new(self.how.executable());
+        let mut command = self.surroundings(self.how.executable(), call.config);
+        command.args(self.how.first_argument()).args(&call.arguments);
+        if let Some(token) = call.token {
+            command.env(TOKEN_VARIABLE, token.expose());
+        }
         command
-            .args(self.how.first_argument())
-            .args(&call.arguments)
+    }
+
+    /// A program with nothing of this environment.
+    fn surroundings(&self, program: &Path, config: &Path) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("PATH", self.path())
             .env("HOME", self.layout.openclaw_home())
-            .env("OPENCLAW_CONFIG_PATH", call.config)
+            .env("OPENCLAW_CONFIG_PATH", config)
             .env("OPENCLAW_STATE_DIR", self.layout.openclaw_state())
             .env("OPENCLAW_NO_AUTO_UPDATE", "1")
             .env("OPENCLAW_SERVICE_REPAIR_POLICY", "external")
@@ -183,9 +210,6 @@ impl Program {
             .stderr(Stdio::null())
             .process_group(0)
             .kill_on_drop(true);
-        if let Some(token) = call.token {
-            command.env(TOKEN_VARIABLE, token.expose());
-        }
         // Where systemd gives a folder for temporary files, and where a test machine has its own
         // certificate authority.
         for name in ["TMPDIR", "NODE_EXTRA_CA_CERTS"] {
@@ -196,11 +220,12 @@ impl Program {
         command
     }
 
-    /// Node.js first: npm and what it starts look for `node`.
+    /// Node.js first, for npm and what it starts look for `node`; then OpenClaw's folder, where a release
+    /// has its npm.
     fn path(&self) -> OsString {
         let inherited = std::env::var_os("PATH");
         let mut path = OsString::new();
-        if let Some(folder) = self.how.node_folder() {
+        for folder in self.how.node_folder().into_iter().chain(self.how.openclaw.parent()) {
             path.push(folder);
             path.push(":");
         }

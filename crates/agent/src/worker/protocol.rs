@@ -165,8 +165,10 @@ pub(crate) enum Answer {
     },
     /// What became of pairing requests.
     Pairings {
-        /// How many requests were let in just now.
-        approved: usize,
+        /// Those that were let in just now.
+        approved: BTreeSet<PairingId>,
+        /// Those that OpenClaw does not let in. The others do not wait.
+        refused: BTreeSet<PairingId>,
     },
     /// How many findings an audit had.
     Audit {
@@ -211,8 +213,21 @@ pub(crate) enum Validation {
 pub(crate) enum Reload {
     /// `OpenClaw` uses what is on disk; if its gateway has a token, it was seen to.
     Done,
-    /// The gateway knows neither of the tokens that could be shown to it: only a start helps.
-    RestartNeeded,
+    /// Only a start helps.
+    RestartNeeded {
+        /// What its gateway was seen to do.
+        because: Stale,
+    },
+}
+
+/// What a gateway does that has not read its new token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Stale {
+    /// It refuses the new token.
+    RefusesNew,
+    /// It still takes the old one.
+    TakesOld,
 }
 
 /// The text of a credential on its way to the worker.

@@ -1,14 +1,17 @@
 use http::StatusCode;
+use moorage_agent::{Agent, installer::protocol::Unit};
 use moorage_wire::{
     CredentialType, Receipt,
+    credential::GATEWAY_TOKEN,
     problem::{Problem, ProblemCode},
     report::ConvergenceState,
 };
+use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    operator::desired,
-    world::{LOGS, World, eventually},
+    operator::{Operator, desired},
+    world::{Gateway, LOGS, World, eventually},
 };
 
 const FIRST: &str = "sk-ant-credentials-hidden-first-00000";
@@ -104,4 +107,60 @@ async fn receipts_and_consumed_ciphertexts_survive_a_restart() {
     let report = operator.report().await;
     assert_eq!(report.receipts, [before]);
     assert_eq!(report.consumed.len(), 2);
+}
+
+const OLD_TOKEN: &str = "old-gateway-token-hidden-0123456789ab";
+const NEW_TOKEN: &str = "new-gateway-token-hidden-0123456789ab";
+
+/// A server whose gateway runs with the old token.
+async fn with_gateway(gateway: Gateway) -> (World, Agent, Operator) {
+    let world = World::new().await;
+    world.machine(|machine| machine.gateway = gateway);
+    let (agent, mut operator) = world.enrolled().await;
+    operator.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, OLD_TOKEN).await;
+    let token = json!({"id": format!("/{GATEWAY_TOKEN}")});
+    let document = desired(json!({"gateway": {"auth": {"token": token}}}), &[GATEWAY_TOKEN]);
+    operator.put_desired(&document).await;
+    operator.wait_for(&document, ConvergenceState::Converged).await;
+    (world, agent, operator)
+}
+
+fn starts(world: &World) -> u32 {
+    world.machine(|machine| machine.starts[&Unit::Openclaw])
+}
+
+#[rstest]
+#[case::at_a_reload(Gateway::Reloads, 1)]
+#[case::at_a_restart_because_the_new_one_is_refused(Gateway::IgnoresReloads, 2)]
+#[case::at_a_restart_because_the_old_one_is_taken(Gateway::KeepsOld, 2)]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_old_token_of_the_gateway_ends(#[case] gateway: Gateway, #[case] wanted: u32) {
+    let (world, _agent, mut operator) = with_gateway(gateway).await;
+    operator.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, NEW_TOKEN).await;
+    eventually("the new token alone is taken", || async {
+        let tokens = world.machine(|machine| machine.gateway_tokens.clone());
+        (tokens.len() == 1 && tokens.contains(NEW_TOKEN)).then_some(())
+    })
+    .await;
+    assert_eq!(starts(&world), wanted);
+    operator.report_when("no trouble", |report| report.openclaw.message.is_none()).await;
+    assert!(!LOGS.contains(OLD_TOKEN) && !LOGS.contains(NEW_TOKEN));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_keeps_its_old_token_even_after_a_restart_is_told_and_restarted_once() {
+    let (world, _agent, mut operator) = with_gateway(Gateway::NeverForgets).await;
+    operator.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, NEW_TOKEN).await;
+    let told = |report: &moorage_wire::Report| {
+        report.openclaw.message.as_deref().is_some_and(|said| said.contains("takes its old token"))
+    };
+    operator.report_when("told", told).await;
+    let reloads = world.calls("reload");
+    eventually("it is looked at again", || async {
+        (world.calls("reload") > reloads + 1).then_some(())
+    })
+    .await;
+    assert_eq!(starts(&world), 2, "one restart is enough to know");
+    world.machine(|machine| machine.gateway_tokens.retain(|token| token == NEW_TOKEN));
+    operator.report_when("no trouble", |report| report.openclaw.message.is_none()).await;
 }

@@ -20,6 +20,15 @@ case "$*" in
     : >"$archive"
     printf '{"archivePath":"%s","verified":true}\n' "$archive"
     ;;
+"devices list --json")
+    echo list >>"$OPENCLAW_STATE_DIR/calls"
+    cat "$OPENCLAW_STATE_DIR/devices"
+    ;;
+"devices approve refused --json") exit 1 ;;
+"devices approve "*" --json")
+    echo "approve $3" >>"$OPENCLAW_STATE_DIR/calls"
+    echo '{}'
+    ;;
 "--version") echo "OpenClaw 2026.9.6 (abcdef)" ;;
 *) exit 64 ;;
 esac

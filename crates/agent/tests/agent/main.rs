@@ -9,6 +9,7 @@ mod credentials;
 mod enrolment;
 mod gates;
 mod operator;
+mod pairings;
 mod process;
 mod programs;
 mod real;

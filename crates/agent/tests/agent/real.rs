@@ -202,7 +202,11 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
 
     let requests = ["0b4c1f2e-6a0f-4d4e-9d7e-0a1b2c3d4e5f"];
     let paired = real.program(json!({"verb": "approve-pairings", "requests": requests})).await;
-    assert_eq!(paired, json!({"result": "pairings", "approved": 0}), "nobody waits");
+    assert_eq!(
+        paired,
+        json!({"result": "pairings", "approved": [], "refused": []}),
+        "nobody waits"
+    );
     let audit = real.program(json!({"verb": "audit"})).await;
     assert_eq!((&audit["result"], &audit["critical"]), (&json!("audit"), &json!(0)), "{audit}");
     let backup = real.program(json!({"verb": "backup"})).await;
@@ -225,7 +229,15 @@ async fn a_plugin_comes_and_goes_with_the_real_openclaw() {
     let Some(plugin) = given("OPENCLAW_PLUGIN") else { return };
     let Some(real) = Real::start().await else { return };
     let (name, version) = plugin.rsplit_once('@').unwrap();
-    let wanted = json!([{"kind": "Plugin", "name": name, "version": version}]);
+    let wrong = format!("sha512-{}==", "A".repeat(86));
+    let pinned = |integrity: &str| json!([{"kind": "Plugin", "name": name, "version": version, "integrity": integrity}]);
+    let refused = real.program(json!({"verb": "add-integrations", "wanted": pinned(&wrong)})).await;
+    let said = refused["message"].as_str().unwrap();
+    assert!(said.contains(&wrong), "{said}");
+    assert!(!real.layout.openclaw_state().join("npm").exists(), "nothing was fetched");
+    // What the registry has stands in the refusal.
+    let found = said.split("has the integrity ").nth(1).unwrap().split(',').next().unwrap();
+    let wanted = pinned(found);
     let add = json!({"verb": "add-integrations", "wanted": wanted});
     let added = real.program(add.clone()).await;
     assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");

@@ -61,6 +61,27 @@ pub(crate) struct Machine {
     pub(crate) failure: Option<UnitFailure>,
     /// So many of its restarts bring it up after all.
     pub(crate) recovers_after: Option<u32>,
+    /// The tokens that its gateway takes, and what makes it read them again.
+    pub(crate) gateway_tokens: HashSet<String>,
+    pub(crate) gateway: Gateway,
+    /// How often the installer was asked whether OpenClaw runs: once for every pass, at least.
+    pub(crate) looks: u32,
+    /// How many reloads of secrets it has heeded.
+    pub(crate) reloads: usize,
+}
+
+/// How OpenClaw's gateway takes up another token.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Gateway {
+    /// As it should.
+    #[default]
+    Reloads,
+    /// A reload does nothing; a start helps.
+    IgnoresReloads,
+    /// A reload adds the new token to the old one; a start helps.
+    KeepsOld,
+    /// It takes what it ever took.
+    NeverForgets,
 }
 
 impl Machine {
@@ -120,7 +141,8 @@ impl World {
             ..Machine::default()
         }));
         let mut tasks = JoinSet::new();
-        settings.gateway = serve(&mut tasks, gateway(Arc::clone(&machine))).await;
+        let router = gateway(Arc::clone(&machine)).merge(tools(Arc::clone(&machine), &layout));
+        settings.gateway = serve(&mut tasks, router).await;
         settings.cloudflared_metrics = serve(&mut tasks, metrics(Arc::clone(&machine))).await;
         settings.listen = Listen::Tcp(SocketAddr::from(([127, 0, 0, 1], 0)));
         settings.programs = Programs::External;
@@ -220,8 +242,7 @@ impl World {
 
     /// How often OpenClaw's command line was asked for something.
     pub(crate) fn calls(&self, what: &str) -> usize {
-        let path = self.layout.openclaw_state().join("calls");
-        fs::read_to_string(path).map_or(0, |text| text.lines().filter(|line| *line == what).count())
+        calls(&self.layout, what)
     }
 }
 
@@ -275,6 +296,49 @@ fn gateway(machine: Shared) -> Router {
         .with_state(machine)
 }
 
+/// The call by which a token can be tried.
+fn tools(machine: Shared, layout: &Layout) -> Router {
+    async fn invoke(
+        State((machine, layout)): State<(Shared, Layout)>,
+        headers: axum::http::HeaderMap,
+    ) -> StatusCode {
+        let reloads = calls(&layout, "reload");
+        let mut machine = machine.lock().unwrap();
+        if reloads > machine.reloads {
+            machine.reloads = reloads;
+            read_gateway_token(&mut machine, &layout, false);
+        }
+        let shown = headers.get("authorization").and_then(|value| value.to_str().ok());
+        let shown = shown.and_then(|value| value.strip_prefix("Bearer ")).unwrap_or_default();
+        let taken = machine.gateway_tokens.contains(shown);
+        if taken { StatusCode::BAD_REQUEST } else { StatusCode::UNAUTHORIZED }
+    }
+    Router::new()
+        .route("/tools/invoke", axum::routing::post(invoke))
+        .with_state((machine, layout.clone()))
+}
+
+fn read_gateway_token(machine: &mut Machine, layout: &Layout, starts: bool) {
+    let forgets = match machine.gateway {
+        Gateway::Reloads => true,
+        Gateway::IgnoresReloads if !starts => return,
+        Gateway::IgnoresReloads => true,
+        Gateway::KeepsOld => starts,
+        Gateway::NeverForgets => false,
+    };
+    if forgets {
+        machine.gateway_tokens.clear();
+    }
+    let secrets = fs::read(layout.secrets()).unwrap_or_else(|_| b"{}".to_vec());
+    let secrets: Value = serde_json::from_slice(&secrets).unwrap();
+    machine.gateway_tokens.extend(secrets["moorage-gateway"].as_str().map(str::to_owned));
+}
+
+fn calls(layout: &Layout, what: &str) -> usize {
+    let path = layout.openclaw_state().join("calls");
+    fs::read_to_string(path).map_or(0, |text| text.lines().filter(|line| *line == what).count())
+}
+
 fn artifacts(machine: Shared) -> Router {
     async fn file(
         State(machine): State<Shared>,
@@ -314,6 +378,7 @@ async fn install(stream: UnixStream, machine: &Shared, layout: &Layout) -> io::R
 fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
     match request {
         Request::Status { unit } => {
+            machine.looks += u32::from(unit == Unit::Openclaw);
             let running = machine.running.get(&unit) == Some(&true);
             let starts = machine.starts.get(&unit).copied().unwrap_or(0);
             let failure = machine.failure.filter(|_| unit == Unit::Openclaw && running);
@@ -338,6 +403,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
                 Unit::Openclaw => {
                     let bytes = fs::read(layout.openclaw_config()).unwrap();
                     machine.openclaw_config = serde_json::from_slice(&bytes).unwrap();
+                    read_gateway_token(machine, layout, true);
                     let data = migrate(machine, layout);
                     machine.healthy =
                         data && machine.openclaw_config.get("fakeUnhealthy").is_none();

@@ -78,6 +78,7 @@ pub struct Edge {
     visitors: SocketAddr,
     connectors: SocketAddr,
     ca_file: PathBuf,
+    tls: Arc<rustls::ServerConfig>,
     live: Arc<LiveConnections>,
     stop: CancellationToken,
     tasks: JoinSet<()>,
@@ -104,12 +105,13 @@ impl Edge {
         let mut tasks = JoinSet::new();
         // Subscribed before the first connector can register, so that no event is missed.
         tasks.spawn(connectors::follow_events(live.clone(), registry.subscribe(), stop.clone()));
-        let arrivals = Arrivals::new(live.clone(), tls.connectors);
+        let arrivals = Arrivals::new(live.clone(), tls.connectors.clone());
         tasks.spawn(arrivals.accept(connector_listener, stop.clone()));
         let visits =
             visitors::accept(visitor_listener, tls.visitors, registry, live.clone(), stop.clone());
         tasks.spawn(visits);
-        Ok(Self { visitors, connectors, ca_file, live, stop, tasks })
+        let tls = tls.connectors;
+        Ok(Self { visitors, connectors, ca_file, tls, live, stop, tasks })
     }
 
     /// Where visitors connect by TLS.
@@ -125,6 +127,11 @@ impl Edge {
     /// The PEM file with the authority that visitors and connectors have to trust.
     pub fn ca_file(&self) -> &Path {
         &self.ca_file
+    }
+
+    /// How another service ends TLS under any name, with certificates of this authority.
+    pub fn tls(&self) -> Arc<rustls::ServerConfig> {
+        self.tls.clone()
     }
 
     /// How many connections of `tunnel` are up.

@@ -7,6 +7,7 @@ mod config;
 mod control;
 mod devices;
 mod gateway;
+pub mod npm;
 mod packages;
 mod schema;
 mod secrets;

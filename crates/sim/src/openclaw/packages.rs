@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{Places, TITLE};
+use super::{Places, TITLE, npm};
 use crate::terminal;
 
 /// `openclaw plugins`
@@ -98,6 +98,10 @@ pub(super) fn plugins(places: &Places, verb: PluginsVerb) -> io::Result<()> {
             }
             let root_dir = state_dir.join("npm/projects").join(&id).join("node_modules").join(name);
             std::fs::create_dir_all(&root_dir)?;
+            let package = format!("node_modules/{name}");
+            let lock = json!({"packages": {package: {"integrity": npm::integrity(spec)}}});
+            let project = state_dir.join("npm/projects").join(&id);
+            std::fs::write(project.join("package-lock.json"), lock.to_string())?;
             plugins.retain(|plugin| plugin.id != id);
             let version = version.to_owned();
             plugins.push(Plugin { id: id.clone(), version, root_dir, origin: "global".into() });
@@ -141,7 +145,8 @@ fn writable() -> io::Result<()> {
     Ok(())
 }
 
-fn published(name: &str) -> io::Result<()> {
+/// Whether the registry has it.
+pub(super) fn published(name: &str) -> io::Result<()> {
     if name.contains("unpublished") { Err(refused("no such package")) } else { Ok(()) }
 }
 

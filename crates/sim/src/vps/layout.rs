@@ -14,6 +14,8 @@ const ID_DIGITS: usize = 10;
 /// The home of the `openclaw` user.
 const OPENCLAW_HOME: &str = "/var/lib/openclaw";
 const OPENCLAW_PROGRAM: &str = "/usr/local/bin/openclaw";
+/// Beside it.
+const NPM: &str = "npm";
 
 const FOLDERS: [&str; 9] = [
     "etc/moorage",
@@ -95,18 +97,22 @@ impl Layout {
         self.root.join("var/log/cloud-init.log")
     }
 
-    /// Makes the folders, empties `/run` as a boot does, and links OpenClaw's program to the stand-in.
+    /// Makes the folders, empties `/run` as a boot does, and links OpenClaw's program and its npm to their
+    /// stand-ins.
     pub(super) fn prepare(&self, sim_bin: &Path) -> io::Result<()> {
         remove_dir(&self.root.join("run"))?;
         for folder in FOLDERS {
             std::fs::create_dir_all(self.root.join(folder))?;
         }
         let program = self.openclaw_program();
-        match std::fs::remove_file(&program) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
+        for program in [program.with_file_name(NPM), program] {
+            match std::fs::remove_file(&program) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            std::os::unix::fs::symlink(sim_bin, program)?;
         }
-        std::os::unix::fs::symlink(sim_bin, program)
+        Ok(())
     }
 
     /// Removes everything of the server.

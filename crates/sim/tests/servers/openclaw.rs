@@ -269,6 +269,14 @@ async fn plugins_are_installed_listed_and_removed_and_switched_in_the_configurat
     };
     assert!(home.run(&install("npm:@openclaw/zalo@1.2.3")).await.status.success());
     assert!(!home.run(&install("npm:unpublished@1.0.0")).await.status.success());
+    let npm = home.path("npm");
+    std::os::unix::fs::symlink(crate::common::SIM, &npm).unwrap();
+    let view = ["view", "@openclaw/zalo@1.2.3", "dist.integrity", "--json"];
+    let said = Command::new(npm).args(view).output().await.unwrap().stdout;
+    let lock = std::fs::read(home.path("npm/projects/zalo/package-lock.json"));
+    let lock: Value = serde_json::from_slice(&lock.unwrap_or_default()).unwrap();
+    let said: Value = serde_json::from_slice(&said).unwrap();
+    assert_eq!(lock["packages"]["node_modules/@openclaw/zalo"]["integrity"], said);
     let list: Value =
         serde_json::from_slice(&home.run(&["plugins", "list", "--json"]).await.stdout).unwrap();
     assert_eq!(

@@ -13,7 +13,7 @@ use crate::{
         secret_source::{CredentialSource, SecretVersion},
     },
     instance::{Failure, Observed, observed::DashboardSight},
-    master_key::{GatewayGeneration, GatewayToken, TunnelGeneration},
+    master_key::{GatewayToken, TunnelGeneration},
     metrics::DeliveryOutcome,
 };
 
@@ -163,7 +163,7 @@ impl Hands<'_> {
     }
 
     fn gateway_token(&self) -> GatewayToken {
-        let (master, instance) = (&self.controller.ctx.master_key, self.wanted.subject.instance);
-        master.gateway_token(instance, GatewayGeneration(0))
+        let (master, wanted) = (&self.controller.ctx.master_key, self.wanted);
+        master.gateway_token(wanted.subject.instance, wanted.gateway_generation)
     }
 }

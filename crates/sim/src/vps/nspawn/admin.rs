@@ -7,11 +7,11 @@
 //! | `POST /admin/servers/{id}/power` | `{"press": "on|off|shutdown|reboot|reset"}`, behind the cloud's back |
 //! | `POST /admin/probe` | knocks at a port from outside ([`Probe`]): open, refused, dropped, unreachable |
 //! | `GET /admin/artifacts/requests` | what was fetched from the artifact server |
-//! | `PUT /admin/artifacts/faults` | sets the artifact server's faults, a list; an empty one ends them |
+//! | `PUT /admin/artifacts/faults` | sets the artifact server's faults, a list; an empty one ends them; with `?path=` those of one file |
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post, put};
 use axum::{Json, Router};
@@ -138,7 +138,16 @@ async fn requests(State(context): Shared) -> Json<Vec<Fetch>> {
     Json(context.artifacts.fetches())
 }
 
-async fn faults(State(context): Shared, Json(faults): Json<Vec<Fault>>) -> StatusCode {
-    context.artifacts.set_faults(faults);
+#[derive(Deserialize)]
+struct FaultsOf {
+    path: Option<String>,
+}
+
+async fn faults(
+    State(context): Shared,
+    Query(of): Query<FaultsOf>,
+    Json(faults): Json<Vec<Fault>>,
+) -> StatusCode {
+    context.artifacts.set_faults(of.path.as_deref(), faults);
     StatusCode::NO_CONTENT
 }

@@ -53,6 +53,10 @@ pub struct NspawnOptions {
     pub connector_edge: SocketAddr,
     /// PEM of the authority that connectors trust.
     pub edge_ca: PathBuf,
+    /// How services end TLS, with certificates of that authority.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// URL of the npm registry behind the lab's one.
+    pub npm_registry: String,
     /// Size of a server's disk, in bytes.
     pub disk_bytes: u64,
 }

@@ -26,6 +26,8 @@ pub(super) fn files(boot: &ServerBoot, edge_authority: Vec<u8>) -> Vec<Planted> 
         text("/etc/hosts", hosts),
         text("/etc/resolv.conf", format!("nameserver {SERVICES}\noptions timeout:1 attempts:2\n")),
         text("/etc/systemd/system/cloudflared.service.d/50-lab.conf", cloudflared()),
+        text("/etc/systemd/system/openclaw.service.d/50-lab.conf", npm()),
+        text("/etc/systemd/system/moorage-worker.service.d/50-lab.conf", npm()),
         Planted { path: EDGE_AUTHORITY, mode: 0o644, content: edge_authority },
     ]
 }
@@ -42,6 +44,11 @@ fn cloudflared() -> String {
          Environment=TUNNEL_RETRIES=0\n\
          Environment=NO_AUTOUPDATE=true\n"
     )
+}
+
+/// Has npm, which OpenClaw and the worker run, believe the lab's registry.
+fn npm() -> String {
+    format!("[Service]\nEnvironment=NODE_EXTRA_CA_CERTS={EDGE_AUTHORITY}\n")
 }
 
 #[cfg(test)]

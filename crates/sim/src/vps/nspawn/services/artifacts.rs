@@ -77,9 +77,11 @@ impl Artifacts {
         Self { folder, ..Self::default() }
     }
 
-    /// Replaces all faults.
-    pub(in crate::vps::nspawn) fn set_faults(&self, faults: Vec<Fault>) {
-        *lock(&self.faults) = faults;
+    /// Replaces all faults, or those of one path.
+    pub(in crate::vps::nspawn) fn set_faults(&self, of: Option<&str>, faults: Vec<Fault>) {
+        let mut all = lock(&self.faults);
+        all.retain(|fault| of.is_some() && fault.path.as_deref() != of);
+        all.extend(faults);
     }
 
     /// What was asked for, oldest first.

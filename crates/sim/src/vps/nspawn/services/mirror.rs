@@ -115,7 +115,8 @@ async fn forward(State(mirror): State<Arc<Mirror>>, request: Request) -> Respons
     }
 }
 
-fn pass_back(upstream: reqwest::Response) -> Response {
+/// The answer, as it came.
+pub(super) fn pass_back(upstream: reqwest::Response) -> Response {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = upstream.status();
     for name in PASSED_BACK {

@@ -1,11 +1,12 @@
-//! What servers reach in the lab's internet: a name server, the mirror of Debian's packages, the
-//! artifact server, Cloudflare's edge and the metadata service. All of it listens in the cloud's
+//! What servers reach in the lab's internet: a name server, the mirrors of Debian's packages and of the
+//! npm registry, the artifact server, Cloudflare's edge and the metadata service. All of it listens in the cloud's
 //! namespace and runs in the simulator.
 
 pub(super) mod artifacts;
 mod metadata;
 mod mirror;
 mod names;
+mod registry;
 mod relay;
 
 use std::io;
@@ -27,6 +28,7 @@ use crate::serve;
 pub use self::names::ARTIFACTS_NAME;
 
 const HTTP: u16 = 80;
+const HTTPS: u16 = 443;
 const DNS: u16 = 53;
 /// Where connectors dial Cloudflare.
 pub(super) const EDGE_PORT: u16 = 7844;
@@ -53,6 +55,10 @@ impl Services {
         http(SERVICES, mirror::router(mirror))?;
         http(ARTIFACTS, artifacts::router(artifacts.clone()))?;
         http(METADATA, metadata::router(machines))?;
+        let registry = host.network.listen((SERVICES, HTTPS).into())?;
+        let router = registry::router(&host.options.npm_registry)?;
+        let tls = host.options.tls.clone();
+        tasks.spawn(until(stop.clone(), registry::serve(registry, tls, router)));
         let names = host.network.datagrams((SERVICES, DNS).into())?;
         tasks.spawn(until(stop.clone(), names::serve(names)));
         let edge = host.network.listen((EDGE, EDGE_PORT).into())?;

@@ -13,6 +13,8 @@ use crate::vps::nspawn::network::{ARTIFACTS, SERVICES};
 pub const ARTIFACTS_NAME: &str = "artifacts.moorage.test";
 /// The names behind which the package mirror stands.
 pub(super) const MIRROR_NAMES: [&str; 2] = ["deb.debian.org", "security.debian.org"];
+/// The name of the npm registry.
+pub(super) const REGISTRY_NAME: &str = "registry.npmjs.org";
 const TTL: u32 = 60;
 /// Longest question, in bytes.
 const DATAGRAM: usize = 1500;
@@ -41,7 +43,7 @@ fn address_of(name: &str) -> Option<Ipv4Addr> {
     let name = name.to_ascii_lowercase();
     if name == ARTIFACTS_NAME {
         Some(ARTIFACTS)
-    } else if MIRROR_NAMES.contains(&&*name) {
+    } else if MIRROR_NAMES.contains(&&*name) || name == REGISTRY_NAME {
         Some(SERVICES)
     } else {
         None
@@ -76,6 +78,7 @@ mod tests {
 
     #[rstest]
     #[case::mirror("deb.debian.org", TYPE::A, RCODE::NoError, 1)]
+    #[case::registry("registry.npmjs.org", TYPE::A, RCODE::NoError, 1)]
     #[case::any_case("Artifacts.Moorage.TEST", TYPE::A, RCODE::NoError, 1)]
     #[case::other_kind("deb.debian.org", TYPE::AAAA, RCODE::NoError, 0)]
     #[case::service("_http._tcp.deb.debian.org", TYPE::SRV, RCODE::NameError, 0)]
