@@ -7,6 +7,7 @@
 mod chart;
 mod control_plane;
 mod describe;
+mod gateway;
 mod lab;
 mod operator;
 mod proc;
@@ -21,6 +22,7 @@ mod wait;
 pub use chart::install_chart;
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
+pub use gateway::{Challenge, Device, GatewayClient, GatewayError, GatewayRefusal};
 pub use lab::{
     CloudInit, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press, Probed,
 };
