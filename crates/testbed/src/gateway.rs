@@ -29,8 +29,8 @@ use crate::SimulatorEndpoints;
 
 /// The longest that the gateway may take for one answer: it shares its processor with others.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// What the gateway's own dashboard says it is.
-const CLIENT: &str = "openclaw-control-ui";
+/// A browser client that is not the gateway's own page, which would have to be of the same build.
+const CLIENT: &str = "webchat-ui";
 const MODE: &str = "webchat";
 const PLATFORM: &str = "linux";
 const ROLE: &str = "operator";

@@ -41,6 +41,8 @@ pub struct SimulatorEndpoints {
     pub admin: String,
     /// Address of the edge that visitors come to.
     pub edge: SocketAddr,
+    /// Address of the edge that connectors come to.
+    pub connector_edge: SocketAddr,
     /// PEM of the authority that signs the edge's certificates.
     pub edge_ca: PathBuf,
 }
