@@ -16,6 +16,7 @@ mod lifecycle;
 #[path = "../e2e/objects.rs"]
 mod objects;
 mod outages;
+mod rotation;
 mod server;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/stage.rs"]
@@ -26,6 +27,7 @@ mod tenant;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/trouble.rs"]
 mod trouble;
+mod tunnel;
 mod updates;
 
 use std::{path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
@@ -48,6 +50,7 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
         scenario!(updates::an_agent_that_does_not_work_is_taken_back_and_a_good_one_stays),
         scenario!(updates::an_openclaw_that_does_not_start_is_taken_back_with_its_data),
+        scenario!(tunnel::the_old_token_is_cut_off_and_never_the_server_and_browsers_come_through),
         scenario!(outages::a_first_boot_survives_artifacts_that_fail_and_a_power_cut),
     ]
 }
