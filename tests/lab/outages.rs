@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use moorage_testbed::Press;
+use moorage_testbed::{Cloudflared, Press};
 use serde_json::json;
 
 use crate::{
@@ -14,10 +14,11 @@ pub(crate) async fn a_first_boot_survives_artifacts_that_fail_and_a_power_cut(te
     // Another file and the same program, so that the faults strike this server alone.
     let folder = tempfile::tempdir().unwrap();
     let cloudflared = folder.path().join("cloudflared");
-    std::fs::copy(std::env::var_os("CLOUDFLARED_BIN").unwrap(), &cloudflared).unwrap();
+    let used = Cloudflared::from_env().unwrap();
+    std::fs::copy(used.program, &cloudflared).unwrap();
     std::fs::OpenOptions::new().append(true).open(&cloudflared).unwrap().write_all(b"\0").unwrap();
     let programs = PROGRAMS.get().unwrap();
-    let own = programs.show("cloudflared", "2026.8.2", &cloudflared).unwrap();
+    let own = programs.show("cloudflared", &used.version, &cloudflared).unwrap();
     let url = own["url"].as_str().unwrap();
     let path = url.strip_prefix("http://artifacts.moorage.test").unwrap();
     let faults = [

@@ -31,7 +31,7 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     let server = tenant.server(&ada);
 
     // The server holds both tokens, and Cloudflare knows the old one.
-    let first = tenant.until_held("PATCH", 0).await;
+    tenant.until_held("PATCH", 0).await;
     let (old, new) = (token(&server).await, pending(&server).await.unwrap());
     assert_ne!(old, new);
     for unit in ["cloudflared.service", "moorage-agent.service"] {
@@ -41,16 +41,18 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     tenant.cut_power(&server).await;
     tenant.until_prints(&server, &READY, "\"status\":200").await;
     tenant.stage.kill_operator();
+    let before = tenant.last_call().await;
     tenant.stage.start_operator().await;
-    tenant.until_held("PATCH", first).await;
+    tenant.until_held("PATCH", before).await;
     assert_eq!((token(&server).await, pending(&server).await), (old.clone(), Some(new.clone())));
     let thief = Thief::start(tenant, &old);
     thief.until(tenant, Heard::LetIn).await;
 
     // Cloudflare knows the new token, and nobody's connection is cut.
     tenant.lift(patch).await;
-    let asked = tenant.until_held("DELETE", 0).await;
+    tenant.until_held("DELETE", 0).await;
     tenant.stage.kill_operator();
+    let before = tenant.last_call().await;
     Thief::start(tenant, &old).until(tenant, Heard::Refused).await;
     assert_eq!(thief.heard(), Some(Heard::LetIn));
     tenant.until_prints(&server, &READY, "\"status\":200").await;
@@ -81,7 +83,7 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
 
     // The server has moved on by itself; only the status tells that the old one is to be cut off.
     tenant.stage.start_operator().await;
-    tenant.until_held("DELETE", asked).await;
+    tenant.until_held("DELETE", before).await;
     tenant.lift(cut).await;
     thief.until(tenant, Heard::Refused).await;
     tenant.kill(&server, "cloudflared.service").await;
@@ -121,22 +123,27 @@ impl Stage {
 }
 
 impl Tenant {
-    /// Waits until a call about the tunnel is held that came after number `since`, and gives its number.
-    async fn until_held(&self, method: &str, since: u64) -> u64 {
+    /// The number of the last call. Those that a dead operator has made stay held for ever.
+    async fn last_call(&self) -> u64 {
+        let requests = self.requests("cloudflare").await;
+        requests.last().and_then(|entry| entry["seq"].as_u64()).unwrap()
+    }
+
+    /// Waits until a call about the tunnel is held that came after number `since`.
+    async fn until_held(&self, method: &str, since: u64) {
         let what = format!("a {method} of the tunnel is held");
         let held = wait_until(what, self.stage.patience, || async {
             let requests = self.requests("cloudflare").await;
-            let number = |entry: &Value| entry["seq"].as_u64().unwrap_or_default();
-            let held = requests.iter().find(|entry| {
+            let held = requests.iter().any(|entry| {
                 let path = entry["path"].as_str().unwrap_or_default();
                 entry["method"] == method
                     && path.contains("/cfd_tunnel/")
                     && entry["status"].is_null()
-                    && number(entry) > since
+                    && entry["seq"].as_u64() > Some(since)
             });
-            held.map(number).ok_or_else(|| "there is none".to_owned())
+            if held { Ok(()) } else { Err("there is none".to_owned()) }
         });
-        held.await.unwrap_or_else(|late| panic!("{late}"))
+        held.await.unwrap_or_else(|late| panic!("{late}"));
     }
 
     /// Kills a unit's main process and waits until another one runs.
