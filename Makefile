@@ -9,8 +9,14 @@ agent_target := $(shell rustc -vV | sed -n 's/^host: //p')
 agent_binary := $(target)/agent/$(agent_target)/agent/moorage-agent
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
-# What servers of the lab run: the agent as servers get it, and OpenClaw with its Node.js.
-programs = bundle=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh); \
+# Stands in for cloudflared on servers of the lab.
+connector_binary := $(target)/agent/$(agent_target)/stand-in/moorage-sim
+# What servers of the lab run: the agent as servers get it, cloudflared, and OpenClaw with its Node.js.
+# No registry has cloudflared, so that it may be missing.
+programs = if [[ $${CLOUDFLARED_BIN:-none} == none ]]; then \
+	echo "cloudflared is missing: the simulator's connector stands in" >&2; make --no-print-directory connector; \
+	export MOORAGE_LAB_CLOUDFLARED="$(abspath $(connector_binary))"; else export MOORAGE_LAB_CLOUDFLARED="$$CLOUDFLARED_BIN"; fi; \
+	bundle=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh); \
 	export MOORAGE_LAB_AGENT="$(abspath $(agent_binary))" MOORAGE_LAB_NODE="$$bundle/node.tar.gz" MOORAGE_LAB_OPENCLAW="$$bundle/openclaw.tar.gz"
 # The same for the lab, where this machine can run it (root on Linux).
 lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
@@ -52,6 +58,11 @@ agent: ## The agent as it goes to servers: static, small, at most 10 MB; prints 
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build -p moorage-agent --profile agent \
 		--target "$(agent_target)" --target-dir "$(target)/agent"
 	@hack/check-agent.sh "$(agent_binary)"
+
+.PHONY: connector
+connector: ## What stands in for cloudflared on servers of the lab where that is missing, static
+	@RUSTFLAGS="-C target-feature=+crt-static" cargo build -p moorage-sim --bin moorage-sim --profile stand-in \
+		--target "$(agent_target)" --target-dir "$(target)/agent"
 
 .PHONY: generate
 generate: build ## CRDs from the Rust types, the Kustomize base from the chart

@@ -47,7 +47,8 @@ is made from; folders with other keys are removed unless a server uses them. The
 whole cache may be deleted while nothing runs.
 
 cloudflared is $CLOUDFLARED_BIN, or the one in $PATH, or ../shared/bin/cloudflared
-beside the checkout.
+beside the checkout. Where there is none, or CLOUDFLARED_BIN=none, --env says
+CLOUDFLARED_BIN=none, and the simulator's connector stands in (make connector).
 END
 }
 
@@ -244,6 +245,8 @@ provide_rootfs() {
 
 find_cloudflared() {
   local beside
+  cloudflared=''
+  if [[ ${CLOUDFLARED_BIN:-} == none ]]; then return; fi
   beside=$(dirname "${BASH_SOURCE[0]}")/../../shared/bin/cloudflared
   for cloudflared in "${CLOUDFLARED_BIN:-}" "$(type -P cloudflared || true)" "$beside"; do
     if [[ $cloudflared && -f $cloudflared && -x $cloudflared ]]; then
@@ -284,7 +287,7 @@ find_cloudflared
 find_registry
 if ((env)); then
   printf 'export MOORAGE_ROOTFS=%q\n' "$rootfs"
-  if [[ $cloudflared ]]; then printf 'export CLOUDFLARED_BIN=%q\n' "$cloudflared"; fi
+  printf 'export CLOUDFLARED_BIN=%q\n' "${cloudflared:-none}"
   if [[ $registry ]]; then printf 'export MOORAGE_NPM_REGISTRY=%q\n' "$registry"; fi
 else
   echo "rootfs=$rootfs"

@@ -194,7 +194,10 @@ impl Model<'_> {
     fn record_epoch(&mut self, epoch: Epoch) {
         let seen = &mut self.seen;
         let server = ServerStatus { epoch: epoch.to_string(), ..ServerStatus::default() };
-        let status = std::mem::take(&mut seen.status);
+        let mut status = std::mem::take(&mut seen.status);
+        if let Some(tunnel) = &mut status.tunnel {
+            tunnel.rotating = false;
+        }
         seen.status = OpenClawInstanceStatus { server: Some(server), agent: None, ..status };
         seen.epoch = Some(epoch);
         seen.server = ServerSight::None;
@@ -226,6 +229,9 @@ impl Model<'_> {
 
     fn rotate(&mut self) {
         self.seen.tunnel_memory.rotated = Some(self.seen.now);
+        if let Some(tunnel) = &mut self.seen.status.tunnel {
+            tunnel.rotating = false;
+        }
         if let (Some(own), AgentSight::Reported(view)) =
             (self.seen.own_tokens, &mut self.seen.agent)
         {

@@ -79,7 +79,6 @@ impl Step {
                 | Self::DeliverGatewayToken
                 | Self::DeliverTunnelToken
                 | Self::PutDesired { .. }
-                | Self::RotateTunnel(_)
         )
     }
 

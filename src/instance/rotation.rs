@@ -1,6 +1,10 @@
 //! Tunnel rotation: the token that was in user-data is replaced by one that never was, in an order
 //! in which the server is never cut off: the agent holds both, then Cloudflare takes the new one,
 //! then the connections of the old are cut, then the agent drops the old.
+//!
+//! That a rotation has begun stands in the status before Cloudflare is asked for anything. A server
+//! whose connection breaks in the middle goes to the new token by itself, and nothing else would tell
+//! that somebody's connection with the old one may still be up.
 
 use std::time::Duration;
 
@@ -22,9 +26,6 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
     else {
         return Part::default();
     };
-    let progressing = || {
-        Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced")
-    };
     let waiting = || Part { passable: true, ..Part::wait(progressing(), SOON) };
     let held = TUNNEL_TOKEN.parse().ok().and_then(|name| view.receipt(&name));
     let cloudflared = &view.report.cloudflared;
@@ -37,7 +38,7 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
     }
     if cloudflared.active_token_sha256 != Some(own.tunnel) {
         let patient = |at| seen.now.duration_since(at).unsigned_abs() < PATIENCE;
-        if seen.tunnel_memory.rotated.is_some_and(patient) {
+        if view.stale || seen.tunnel_memory.rotated.is_some_and(patient) {
             return waiting();
         }
         let step = Step::RotateTunnel(tunnel.id.clone());
@@ -50,11 +51,21 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
     Part { passable: true, ..Part::default() }
 }
 
+pub(super) fn progressing() -> Verdict {
+    Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced")
+}
+
+/// Whether a rotation was begun and the connections of the old token may be up.
+pub(super) fn is_unfinished(seen: &Observed) -> bool {
+    seen.status.tunnel.as_ref().is_some_and(|tunnel| tunnel.rotating)
+}
+
 /// Whether the server holds the rotated token alone and is connected with it.
 pub(super) fn is_done(seen: &Observed, view: &AgentView) -> bool {
     let cloudflared = &view.report.cloudflared;
     let active = cloudflared.active_token_sha256;
-    active.is_some()
+    !is_unfinished(seen)
+        && active.is_some()
         && active == seen.own_tokens.map(|own| own.tunnel)
         && cloudflared.token_sha256.len() <= 1
         && cloudflared.connected

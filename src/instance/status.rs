@@ -3,7 +3,8 @@
 use jiff::Timestamp;
 
 use super::{
-    Failure, Observed, Wanted, credentials, failure::Retry, programs, setback, wanted::Refused,
+    Failure, Observed, Wanted, credentials, failure::Retry, programs, rotation, setback,
+    wanted::Refused,
 };
 use crate::api::{
     OpenClawInstanceStatus,
@@ -50,7 +51,10 @@ pub fn of_pass(
         phase: Some(phase),
         release: Some(wanted.release.name.clone()),
         server: server(seen, master_key_id),
-        tunnel: seen.tunnel.as_ref().map(|tunnel| TunnelStatus { id: tunnel.id.to_string() }),
+        tunnel: seen.tunnel.as_ref().map(|tunnel| TunnelStatus {
+            id: tunnel.id.to_string(),
+            rotating: rotation::is_unfinished(seen),
+        }),
         urls: Some(Urls {
             dashboard: format!("https://{}", subject.dashboard_host()),
             management: format!("https://{}", subject.management_host()),

@@ -27,6 +27,10 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
         );
         return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
     }
+    if rotation::is_unfinished(seen) {
+        // Also of a server that does not answer: who holds the old token may be why it does not.
+        return Part::todo(Step::RotateTunnel(tunnel.id.clone()), rotation::progressing());
+    }
     // Of an agent that was enrolled and is silent the last word stands.
     let rotated = match seen.agent.view() {
         Some(view) => rotation::is_done(seen, view),

@@ -57,8 +57,8 @@ impl Servers {
 /// All that runs; it ends with it.
 pub(crate) struct Stage {
     // Dropped in this order: nobody outlives whom it talks to.
-    operator: Mutex<Operator>,
-    options: OperatorOptions,
+    pub(crate) operator: Mutex<Operator>,
+    pub(crate) options: OperatorOptions,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
     /// The artifacts of a release.

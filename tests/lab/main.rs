@@ -1,6 +1,6 @@
 //! The whole way with real servers: Debian booted by its own systemd and cloud-init from the
-//! operator's user-data, the real agent, cloudflared and OpenClaw. Otherwise as `e2e`, with which it
-//! shares the stage and the tenants.
+//! operator's user-data, the real agent, cloudflared (or what stands in for it) and OpenClaw. Otherwise
+//! as `e2e`, with which it shares the stage and the tenants.
 //!
 //! Needs root, what `hack/lab.sh` makes, and the programs that `make test` names; without them it says
 //! that it is skipped, and fails if `MOORAGE_REQUIRE_ALL=1`.
@@ -17,6 +17,7 @@ mod lifecycle;
 mod objects;
 mod openclaw;
 mod outages;
+mod rotation;
 mod server;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/stage.rs"]
@@ -27,12 +28,13 @@ mod tenant;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/trouble.rs"]
 mod trouble;
+mod tunnel;
 mod updates;
 
 use std::{path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
 use moorage_testbed::{
-    LabParts, ReleaseFolder, Scenario, run_scenarios, scenario, skip, skip_without_cloudflared,
+    Cloudflared, LabParts, ReleaseFolder, Scenario, or_skip, run_scenarios, scenario, skip,
 };
 use stage::{Servers, Stage};
 use tenant::Tenant;
@@ -51,6 +53,7 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(updates::an_openclaw_that_does_not_start_is_taken_back_with_its_data),
         scenario!(openclaw::token_devices_and_plugins_become_what_the_spec_says),
         scenario!(outages::a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut),
+        scenario!(tunnel::the_old_token_is_cut_off_and_never_the_server_and_browsers_come_through),
     ]
 }
 
@@ -62,20 +65,16 @@ fn main() -> ExitCode {
 /// The programs of a release; `None`, said loudly, where one is missing.
 fn servers() -> Option<Servers> {
     let parts = LabParts::for_test()?;
+    let cloudflared = or_skip(Cloudflared::from_env())?;
     let mut programs = ReleaseFolder::new().unwrap();
+    programs.add("cloudflared", &cloudflared.version, &cloudflared.program).unwrap();
     for (kind, version, variable) in [
         ("agent", env!("CARGO_PKG_VERSION"), "MOORAGE_LAB_AGENT"),
-        ("cloudflared", "2026.8.2", "CLOUDFLARED_BIN"),
         ("node", "24.21.0", "MOORAGE_LAB_NODE"),
         ("openclaw", "2026.9.6", "MOORAGE_LAB_OPENCLAW"),
     ] {
         let Some(file) = std::env::var_os(variable).map(PathBuf::from) else {
-            let reason = format!("{variable} names no {kind}: see `make test`");
-            if kind == "cloudflared" {
-                skip_without_cloudflared(reason);
-            } else {
-                skip(reason);
-            }
+            skip(format!("{variable} names no {kind}: see `make test`"));
             return None;
         };
         programs.add(kind, version, &file).unwrap();

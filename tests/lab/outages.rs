@@ -9,7 +9,7 @@ use kube::{
     Api,
     api::{DeleteParams, PostParams},
 };
-use moorage_testbed::{CloudInit, LabServer, Press};
+use moorage_testbed::{CloudInit, Cloudflared, LabServer, Press};
 use serde_json::{Value, json};
 
 use crate::{
@@ -133,17 +133,17 @@ impl Artifacts {
     async fn of(tenant: &Tenant) -> Self {
         let programs = PROGRAMS.get().unwrap();
         let mut pinned = tenant.release()["spec"]["artifacts"].clone();
-        let mut show = |kind: &str, variable: &str| {
-            let file = PathBuf::from(std::env::var_os(variable).unwrap());
+        let named = |variable: &str| PathBuf::from(std::env::var_os(variable).unwrap());
+        let mut show = |kind: &str, file: PathBuf| {
             let version = pinned[kind]["version"].as_str().unwrap().to_owned();
             let (artifact, path) = programs.show_for(&tenant.name, kind, &version, &file).unwrap();
             pinned[kind] = artifact;
             path
         };
-        let agent = show("agent", "MOORAGE_LAB_AGENT");
-        let cloudflared = show("cloudflared", "CLOUDFLARED_BIN");
-        let node = show("node", "MOORAGE_LAB_NODE");
-        let openclaw = show("openclaw", "MOORAGE_LAB_OPENCLAW");
+        let agent = show("agent", named("MOORAGE_LAB_AGENT"));
+        let cloudflared = show("cloudflared", Cloudflared::from_env().unwrap().program);
+        let node = show("node", named("MOORAGE_LAB_NODE"));
+        let openclaw = show("openclaw", named("MOORAGE_LAB_OPENCLAW"));
         Self { pinned, agent, cloudflared, node, openclaw }
     }
 

@@ -1,6 +1,6 @@
 //! What a scenario does on a booted server, and what it looks for there.
 
-use moorage_testbed::{LabServer, size_in_status};
+use moorage_testbed::{LabServer, SimulatorEndpoints, size_in_status};
 use serde_json::{Value, json};
 
 use crate::{tenant::Tenant, trouble::server_id};
@@ -21,9 +21,19 @@ impl Tenant {
         self.stage.simulator.lab_server(server_id(instance))
     }
 
+    /// Where the simulated clouds listen.
+    pub(crate) fn clouds(&self) -> &SimulatorEndpoints {
+        self.stage.simulator.endpoints()
+    }
+
+    /// The host name of an instance's dashboard.
+    pub(crate) fn dashboard(&self, name: &str) -> String {
+        format!("{name}.{}", self.domain)
+    }
+
     /// Waits until the dashboard answers through the edge.
     pub(crate) async fn until_dashboard_answers(&self, name: &str) {
-        let host = format!("{name}.{}", self.domain);
+        let host = self.dashboard(name);
         self.eventually("the dashboard answers", || async {
             let (status, page) = self.visit(&host, "/", None).await;
             if status == 200 && page.contains("openclaw") {

@@ -1,8 +1,10 @@
-//! `moorage-sim connector`: stands in for cloudflared on a server of the process backend. It speaks
-//! cloudflared's protocol: dials the edge by TLS, serves HTTP/2 on that connection, registers by
-//! `registration` and carries each stream to the origin that the ingress rules name. It has one
-//! connection, and knows fewer kinds of rules and services.
+//! `moorage-sim connector`: stands in for cloudflared on a server of the process backend, and under the
+//! name `cloudflared` on a server of the lab where the real one is missing. It speaks cloudflared's
+//! protocol: dials the edge by TLS, serves HTTP/2 on that connection, registers by `registration` and
+//! carries each stream to the origin that the ingress rules name. It has one connection, and knows fewer
+//! kinds of rules and services.
 
+mod cloudflared;
 mod connection;
 mod metrics;
 mod origin;
@@ -20,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_util::task::LocalPoolHandle;
 use uuid::Uuid;
 
+pub use self::cloudflared::Cloudflared;
 use self::connection::{Dialler, Ended};
 pub use self::origin::{AddressMap, Mapping};
 use self::rules::Rules;

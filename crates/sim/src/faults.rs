@@ -5,6 +5,7 @@ use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::sync::Notify;
 
 use crate::ids::lock;
 use crate::journal::Cloud;
@@ -60,6 +61,9 @@ pub enum FaultKind {
     },
     /// Does nothing and never answers.
     Hang,
+    /// Does nothing until the fault is taken away, and then what was asked. Strikes every request until
+    /// then.
+    Hold,
     /// Does what was asked, then answers with a body that stops in the middle.
     MalformedBody,
     /// The Hetzner action that the request starts ends in `error`. Does not strike a GET.
@@ -103,12 +107,16 @@ struct Registry {
 
 /// The faults in force, oldest first.
 #[derive(Debug, Default)]
-pub struct Faults(Mutex<Registry>);
+pub struct Faults {
+    registry: Mutex<Registry>,
+    /// Wakes whoever waits for a fault to be taken away.
+    removed: Notify,
+}
 
 impl Faults {
     /// Adds a fault.
     pub fn add(&self, spec: FaultSpec) -> Fault {
-        let mut registry = lock(&self.0);
+        let mut registry = lock(&self.registry);
         registry.last_id += 1;
         let fault = Fault { id: registry.last_id, spec };
         registry.faults.push(fault.clone());
@@ -117,35 +125,54 @@ impl Faults {
 
     /// The faults that can still strike.
     pub fn list(&self) -> Vec<Fault> {
-        lock(&self.0).faults.clone()
+        lock(&self.registry).faults.clone()
     }
 
     /// Removes one fault; false when there is none of that id.
     pub fn remove(&self, id: u64) -> bool {
-        let mut registry = lock(&self.0);
+        let mut registry = lock(&self.registry);
         let before = registry.faults.len();
         registry.faults.retain(|fault| fault.id != id);
+        self.removed.notify_waiters();
         registry.faults.len() < before
     }
 
     /// Removes every fault.
     pub fn clear(&self) {
-        lock(&self.0).faults.clear();
+        lock(&self.registry).faults.clear();
+        self.removed.notify_waiters();
     }
 
-    /// The oldest fault that strikes this request, counted down.
-    pub(crate) fn strike(
+    /// Waits until a fault is taken away.
+    async fn gone(&self, id: u64) {
+        loop {
+            let removed = self.removed.notified();
+            if !lock(&self.registry).faults.iter().any(|fault| fault.id == id) {
+                return;
+            }
+            removed.await;
+        }
+    }
+
+    /// The oldest fault that strikes this request, counted down. Returns when none holds it any more.
+    pub(crate) async fn strike(
         &self,
         cloud: Cloud,
         tenant: &str,
         method: &str,
         path: &str,
     ) -> Option<FaultKind> {
-        self.take(|spec| match &spec.kind {
-            FaultKind::OutOfStock { .. } => false,
-            FaultKind::ActionError { .. } if method == "GET" => false,
-            _ => spec.meets(cloud, tenant, method, path),
-        })
+        loop {
+            let struck = self.take(|spec| match &spec.kind {
+                FaultKind::OutOfStock { .. } => false,
+                FaultKind::ActionError { .. } if method == "GET" => false,
+                _ => spec.meets(cloud, tenant, method, path),
+            })?;
+            match struck.spec.kind {
+                FaultKind::Hold => self.gone(struck.id).await,
+                kind => return Some(kind),
+            }
+        }
     }
 
     /// Whether a fault says that this type is sold out there, counted down.
@@ -155,20 +182,25 @@ impl Faults {
 
     /// Whether a fault says that this type is sold out there, without counting it down.
     pub(crate) fn sold_out(&self, tenant: &str, server_type: &str, location: &str) -> bool {
-        lock(&self.0).faults.iter().any(|fault| fault.spec.sells_out(tenant, server_type, location))
+        lock(&self.registry)
+            .faults
+            .iter()
+            .any(|fault| fault.spec.sells_out(tenant, server_type, location))
     }
 
-    fn take(&self, strikes: impl Fn(&FaultSpec) -> bool) -> Option<FaultKind> {
-        let mut registry = lock(&self.0);
+    fn take(&self, strikes: impl Fn(&FaultSpec) -> bool) -> Option<Fault> {
+        let mut registry = lock(&self.registry);
         let index = registry.faults.iter().position(|fault| strikes(&fault.spec))?;
-        let spec = &mut registry.faults[index].spec;
-        let kind = spec.kind.clone();
-        match &mut spec.times {
+        let fault = registry.faults[index].clone();
+        if matches!(fault.spec.kind, FaultKind::Hold) {
+            return Some(fault);
+        }
+        match &mut registry.faults[index].spec.times {
             Some(times) if *times > 1 => *times -= 1,
             Some(_) => drop(registry.faults.remove(index)),
             None => {}
         }
-        Some(kind)
+        Some(fault)
     }
 }
 

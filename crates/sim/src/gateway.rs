@@ -60,8 +60,8 @@ impl Received {
         })
     }
 
-    fn strike(&self, world: &World, cloud: Cloud, tenant: &str) -> Option<FaultKind> {
-        world.faults.strike(cloud, tenant, self.parts.method.as_str(), &self.path)
+    async fn strike(&self, world: &World, cloud: Cloud, tenant: &str) -> Option<FaultKind> {
+        world.faults.strike(cloud, tenant, self.parts.method.as_str(), &self.path).await
     }
 
     fn into_request(self) -> Request {
@@ -86,7 +86,7 @@ pub(crate) async fn hetzner(
     let response = if let Some((name, project)) = project {
         let reading = lock(&project).rate.take(Instant::now(), world.timings.rate_limit_scale);
         let mut response = if reading.allowed {
-            let fault = received.strike(&world, Cloud::Hetzner, &name);
+            let fault = received.strike(&world, Cloud::Hetzner, &name).await;
             received.parts.extensions.insert(Call {
                 world: Arc::clone(&world),
                 project,
@@ -122,7 +122,7 @@ pub(crate) async fn cloudflare(
     let response = if let Some(grant) = grant {
         match world.cloudflare.take_request(&grant.user, world.timings.rate_limit_scale) {
             Ok(()) => {
-                let fault = received.strike(&world, Cloud::Cloudflare, &grant.tenant);
+                let fault = received.strike(&world, Cloud::Cloudflare, &grant.tenant).await;
                 received.parts.extensions.insert(Caller { state: world.cloudflare.clone(), grant });
                 with_fault(fault, Cloud::Cloudflare, &token, received, next).await
             }
@@ -143,7 +143,9 @@ async fn with_fault(
     next: Next,
 ) -> Response {
     match fault {
-        None | Some(FaultKind::ActionError { .. } | FaultKind::OutOfStock { .. }) => {
+        // A request that was held is let go now.
+        None
+        | Some(FaultKind::ActionError { .. } | FaultKind::OutOfStock { .. } | FaultKind::Hold) => {
             next.run(received.into_request()).await
         }
         Some(FaultKind::Status { status, code, message, retry_after }) => {

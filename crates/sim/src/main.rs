@@ -1,5 +1,5 @@
 //! `moorage-sim`: the simulator as a program. Called as `openclaw`, `npm` or `agent-stand-in` (by a
-//! symlink), it is the stand-in of that name.
+//! symlink) or `cloudflared` (by a copy), it is the stand-in of that name.
 
 use std::ffi::OsStr;
 use std::io::{IsTerminal as _, Write as _};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use moorage_sim::connector::{self, ConnectorOptions};
+use moorage_sim::connector::{self, Cloudflared, ConnectorOptions};
 use moorage_sim::edge::{Edge, EdgeAddresses};
 use moorage_sim::openclaw::npm::{self, Npm};
 use moorage_sim::openclaw::{self, OpenClaw};
@@ -165,6 +165,7 @@ fn main() -> ExitCode {
         Some("agent-stand-in") => {
             within_runtime(report(agent_stand_in::run(AgentStandIn::parse())))
         }
+        Some("cloudflared") => within_runtime(report(connector::run(Cloudflared::parse().into()))),
         _ => match Cli::parse().command {
             Command::Serve(options) => within_runtime(report(serve(*options))),
             Command::Connector(options) => within_runtime(report(connector::run(options))),

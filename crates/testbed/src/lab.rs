@@ -1,6 +1,7 @@
 //! Servers of the simulator's nspawn backend, looked into: programs run inside, files and the journal
 //! read, ports knocked at from outside, power switched behind the cloud's back.
 
+mod cloudflared;
 mod parts;
 mod seen;
 
@@ -14,6 +15,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use thiserror::Error;
 
+pub use cloudflared::Cloudflared;
 pub use parts::{LabParts, NoLab};
 pub use seen::{CloudInit, Executed, LabServerState, Probed};
 

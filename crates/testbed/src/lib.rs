@@ -24,7 +24,8 @@ pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
 pub use gateway::{Challenge, Device, GatewayClient, GatewayError, GatewayRefusal};
 pub use lab::{
-    CloudInit, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press, Probed,
+    CloudInit, Cloudflared, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press,
+    Probed,
 };
 pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use proc::{children_of, runs, signal, size_in_status};

@@ -18,11 +18,12 @@ pub fn or_skip<T>(needed: Result<T, impl Display>) -> Option<T> {
     needed.map_err(skip).ok()
 }
 
-/// As [`skip`], for want of cloudflared, which no registry has: `MOORAGE_NO_CLOUDFLARED` excuses it.
+/// As [`skip`], for want of the real cloudflared, which no registry has: `CLOUDFLARED_BIN=none`, as
+/// `hack/lab.sh` says where there is none, excuses it.
 pub fn skip_without_cloudflared(reason: impl Display) {
-    if env::var_os("MOORAGE_NO_CLOUDFLARED").is_none() {
-        skip(reason);
-    } else {
+    if env::var_os("CLOUDFLARED_BIN").is_some_and(|named| named == "none") {
         eprintln!("skipped: {reason}");
+    } else {
+        skip(reason);
     }
 }

@@ -88,6 +88,10 @@ pub struct ServerStatus {
 pub struct TunnelStatus {
     /// Cloudflare's id.
     pub id: String,
+    /// Whether the tunnel's first secret is being replaced: written before the new one is set, and kept
+    /// until the connections that were made with the old one are cut.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub rotating: bool,
 }
 
 /// Where the two routes are.

@@ -27,6 +27,7 @@ struct Start {
     receipts_lost: bool,
     agent_silent: bool,
     secret_back: bool,
+    rotating: bool,
     mass: bool,
     accepted: bool,
 }
@@ -35,10 +36,10 @@ prop_compose! {
     fn start()(
         steps in 0_usize..16,
         (forgetful, server_lost, tunnel_lost, status_lost, receipts_lost) in any::<(bool, bool, bool, bool, bool)>(),
-        (agent_silent, secret_back, mass, accepted) in any::<(bool, bool, bool, bool)>(),
+        (agent_silent, secret_back, rotating, mass, accepted) in any::<(bool, bool, bool, bool, bool)>(),
         records_lost in 0_usize..=2,
     ) -> Start {
-        Start { steps, forgetful, server_lost, tunnel_lost, records_lost, status_lost, receipts_lost, agent_silent, secret_back, mass, accepted }
+        Start { steps, forgetful, server_lost, tunnel_lost, records_lost, status_lost, receipts_lost, agent_silent, secret_back, rotating, mass, accepted }
     }
 }
 
@@ -82,6 +83,12 @@ impl Start {
             seen.status.credentials.clear();
         }
         if let AgentSight::Reported(view) = &mut seen.agent {
+            let holds_new_token = !view.report.receipts.is_empty() && !self.agent_silent;
+            if let (true, Some(tunnel)) =
+                (self.rotating && holds_new_token, &mut seen.status.tunnel)
+            {
+                tunnel.rotating = true;
+            }
             if self.receipts_lost {
                 view.report.receipts.clear();
                 view.report.consumed.clear();

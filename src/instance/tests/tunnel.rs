@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use crate::{
+    agent::AgentError,
     api::conditions::reason,
     api::instance::Phase,
     instance::{
-        Step,
+        Observed, Step,
         fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
-        observed::TunnelMemory,
+        observed::{AgentSight, TunnelMemory},
         rotation::PATIENCE,
         routes,
     },
@@ -56,6 +57,29 @@ fn a_rotation_is_given_time_and_then_repeated() {
     assert!(!kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
     seen.now = now() + PATIENCE;
     assert!(kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
+}
+
+#[test]
+fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_server_that_moved_on()
+{
+    let wanted = wanted();
+    let rotating = || {
+        let mut seen = ready(&wanted);
+        seen.status.tunnel.as_mut().unwrap().rotating = true;
+        seen
+    };
+    let seen = rotating();
+    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["RotateTunnel"]);
+    let status = status_of(&wanted, &seen);
+    assert!(status.tunnel.unwrap().rotating, "nobody has cut them");
+    assert_eq!(status.phase, Some(Phase::Updating));
+    // Whoever holds the old token may be why the server cannot be reached.
+    let agent = AgentSight::Silent(AgentError::Unreachable("refused".into()));
+    let silent = Observed { agent, ..rotating() };
+    assert_eq!(kinds(&plan_of(&wanted, &silent)), ["RotateTunnel"]);
+    let end = walk(&wanted, seen, |_| false);
+    assert!(!status_of(&wanted, &end).tunnel.unwrap().rotating);
+    assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
 
 #[test]

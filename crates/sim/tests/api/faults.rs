@@ -47,6 +47,32 @@ async fn cloudflare_answers_any_status_in_its_own_envelope(#[case] status: u16, 
 }
 
 #[tokio::test]
+async fn a_held_request_is_done_when_it_is_let_go() {
+    let lab = Lab::start().await;
+    let hold = json!({"cloud": "hetzner", "method": "POST", "path": "/servers", "kind": "hold"});
+    let fault = lab.admin(Method::POST, "/admin/faults", hold).await.expect(201).json;
+    let names = async || {
+        let servers = lab.hetzner(Method::GET, "/servers", NONE).await.expect(200).json;
+        servers["servers"].as_array().unwrap().len()
+    };
+    let make = lab.hetzner(Method::POST, "/servers", server("ada", json!({})));
+    let let_go = async {
+        let waits = async || {
+            let journal = lab.admin(Method::GET, "/admin/journal?cloud=hetzner", NONE).await.json;
+            let posts = journal.as_array().unwrap().iter();
+            posts.filter(|entry| entry["method"] == "POST").any(|entry| entry["status"].is_null())
+        };
+        eventually(waits).await;
+        assert_eq!(names().await, 0);
+        let fault = format!("/admin/faults/{}", fault["id"]);
+        lab.admin(Method::DELETE, &fault, NONE).await;
+    };
+    let (reply, ()) = tokio::join!(make, let_go);
+    reply.expect(201);
+    assert_eq!(names().await, 1);
+}
+
+#[tokio::test]
 async fn a_lost_response_leaves_its_effect_behind() {
     let lab = Lab::start().await;
     lab.fault(json!({"cloud": "hetzner", "method": "POST", "pathPrefix": "/servers", "kind": "response-lost"})).await;

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorage_testbed::{CloudInit, LabParts, LabServer, Simulator, SimulatorOptions};
+use moorage_testbed::{CloudInit, Cloudflared, LabParts, LabServer, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
 /// More than any boot takes on a busy machine.
@@ -33,8 +33,9 @@ impl Stage {
         let artifacts = tempfile::tempdir().unwrap();
         std::fs::create_dir(artifacts.path().join("agent")).unwrap();
         std::fs::write(artifacts.path().join("agent/file"), artifact()).unwrap();
-        if let Some(cloudflared) = crate::tunnel::program() {
-            std::os::unix::fs::symlink(cloudflared, artifacts.path().join("cloudflared")).unwrap();
+        if let Ok(cloudflared) = Cloudflared::from_env() {
+            let shown = artifacts.path().join("cloudflared");
+            std::os::unix::fs::symlink(cloudflared.program, shown).unwrap();
         }
         let mut arguments = parts.simulator_arguments(Some(artifacts.path()));
         arguments.push("--action-ms=1".to_owned());

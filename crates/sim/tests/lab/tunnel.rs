@@ -1,22 +1,16 @@
-//! The real cloudflared on a server, connected to the simulated edge.
+//! cloudflared on a server, or what stands in for it, connected to the simulated edge.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use moorage_testbed::{skip_without_cloudflared, wait_until};
+use moorage_testbed::{Cloudflared, or_skip, wait_until};
 use serde_json::json;
 
 use crate::stage::{ACCOUNT, PATIENCE, Stage, ZONE};
 
 const HOST: &str = "ada.example.com";
-
-/// The program, where there is one.
-pub(crate) fn program() -> Option<PathBuf> {
-    std::env::var_os("CLOUDFLARED_BIN").map(PathBuf::from)
-}
 
 /// What stands in for the project's own user-data: the program from the artifact server, a unit, the token.
 fn user_data(token: &str) -> String {
@@ -41,8 +35,7 @@ fn user_data(token: &str) -> String {
 }
 
 pub(crate) async fn cloudflared_carries_visitors_to_a_server(stage: Arc<Stage>) {
-    if program().is_none() {
-        skip_without_cloudflared("CLOUDFLARED_BIN names no cloudflared");
+    if or_skip(Cloudflared::from_env()).is_none() {
         return;
     }
     let secret = vec![7_u8; 32];
@@ -82,7 +75,7 @@ pub(crate) async fn cloudflared_carries_visitors_to_a_server(stage: Arc<Stage>) 
             panic!("{late}\n{}", server.journal(Some("cloudflared.service")).await.unwrap())
         }
     }
-    // It is the vendor's program that answered.
+    // It is that program that answered, and no other.
     let ready = ["curl", "-s", "http://127.0.0.1:20241/ready"];
     let ready = server.exec(&ready).await.unwrap();
     assert!(ready.contains("\"readyConnections\""), "{ready}");

@@ -30,9 +30,12 @@ impl Kind {
     }
 }
 
-/// `CLOUDFLARED_BIN`, the first on `PATH`, or one that lies beside the checkout.
+/// `CLOUDFLARED_BIN` (`none` is none), the first on `PATH`, or one that lies beside the checkout.
 fn cloudflared() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("CLOUDFLARED_BIN") {
+        if named == "none" {
+            return None;
+        }
         let named = PathBuf::from(named);
         assert!(named.is_file(), "CLOUDFLARED_BIN names no file: {}", named.display());
         return Some(named);

@@ -16,7 +16,7 @@ pub struct LabParts {
 /// The lab cannot run here.
 #[derive(Debug, Error)]
 #[error("{0}")]
-pub struct NoLab(String);
+pub struct NoLab(pub(super) String);
 
 impl LabParts {
     /// What `hack/lab.sh --env` says, for root.

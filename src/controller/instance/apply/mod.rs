@@ -117,6 +117,18 @@ impl Hands<'_> {
         }
     }
 
+    /// Writes a status that has to stand before something is done.
+    async fn persist(
+        &mut self,
+        status: OpenClawInstanceStatus,
+        seen: &mut Observed,
+    ) -> Result<(), ClusterError> {
+        self.controller.write(self.instance, self.persisted.as_ref(), &status).await?;
+        *self.persisted = Some(status.clone());
+        seen.status = status;
+        Ok(())
+    }
+
     fn agent<'a>(
         &self,
         seen: &'a mut Observed,

@@ -37,11 +37,13 @@ impl Hands<'_> {
         let master_key_id = Some(self.controller.ctx.master_key.id().to_string());
         let server =
             ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
-        let status =
+        let mut status =
             OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
-        self.controller.write(self.instance, self.persisted.as_ref(), &status).await?;
-        *self.persisted = Some(status.clone());
-        seen.status = status;
+        if let Some(tunnel) = &mut status.tunnel {
+            // The secret of the new server's user-data is set before it, and cuts whatever is up.
+            tunnel.rotating = false;
+        }
+        self.persist(status, seen).await?;
         seen.epoch = Some(epoch);
         seen.server = ServerSight::None;
         seen.agent = AgentSight::NotAsked;

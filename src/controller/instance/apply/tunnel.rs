@@ -2,7 +2,11 @@
 
 use super::{Hands, Trouble, failed, no_epoch};
 use crate::{
-    api::conditions::{ConditionType, reason},
+    api::{
+        OpenClawInstanceStatus,
+        conditions::{ConditionType, reason},
+        instance::TunnelStatus,
+    },
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::{CreateTunnel, Tunnel, TunnelId},
     instance::{Failure, Observed},
@@ -59,9 +63,17 @@ impl Hands<'_> {
         Ok(())
     }
 
-    pub(super) async fn rotate(&self, id: &TunnelId, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn rotate(
+        &mut self,
+        id: &TunnelId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
         let secret = self.tunnel_secret(seen, TunnelGeneration::FIRST_ROTATED)?;
+        let of = |rotating| Some(TunnelStatus { id: id.to_string(), rotating });
+        let status = OpenClawInstanceStatus { tunnel: of(true), ..seen.status.clone() };
+        self.persist(status, seen).await?;
         self.set_tunnel_secret(id, &secret).await?;
+        seen.status.tunnel = of(false);
         seen.tunnel_memory.rotated = Some(seen.now);
         Ok(())
     }

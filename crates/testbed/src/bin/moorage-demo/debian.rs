@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
-use moorage_testbed::{LabParts, ReleaseFolder};
+use moorage_testbed::{Cloudflared, LabParts, ReleaseFolder};
 
 /// The name of the release that the sample pool asks for.
 const RELEASE: &str = "2026.9.6-1";
@@ -15,10 +15,6 @@ pub(crate) struct Programs {
     /// The static moorage-agent
     #[arg(long, value_name = "FILE", env = "MOORAGE_LAB_AGENT")]
     agent: Option<PathBuf>,
-
-    /// cloudflared
-    #[arg(long, value_name = "FILE", env = "CLOUDFLARED_BIN")]
-    cloudflared: Option<PathBuf>,
 
     /// The archive of Node.js
     #[arg(long, value_name = "FILE", env = "MOORAGE_LAB_NODE")]
@@ -42,7 +38,6 @@ impl Programs {
         let mut release = ReleaseFolder::new()?;
         for (kind, version, file, variable) in [
             ("agent", env!("CARGO_PKG_VERSION"), &self.agent, "MOORAGE_LAB_AGENT"),
-            ("cloudflared", "2026.8.2", &self.cloudflared, "CLOUDFLARED_BIN"),
             ("node", "24.0.0", &self.node, "MOORAGE_LAB_NODE"),
             ("openclaw", "2026.9.6", &self.openclaw, "MOORAGE_LAB_OPENCLAW"),
         ] {
@@ -51,6 +46,8 @@ impl Programs {
             })?;
             release.add(kind, version, file).with_context(|| file.display().to_string())?;
         }
+        let Cloudflared { program, version } = Cloudflared::from_env()?;
+        release.add("cloudflared", &version, &program)?;
         Ok(Debian { parts, release })
     }
 }

@@ -1,0 +1,83 @@
+//! cloudflared as servers of the lab get it: the real one, or where that is missing the simulator's
+//! connector in its place.
+
+use std::{
+    env, io,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::NoLab;
+
+/// What the simulator's connector has in its version.
+const STAND_IN: &str = "stand-in";
+
+/// The program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cloudflared {
+    /// The file.
+    pub program: PathBuf,
+    /// What it says of itself.
+    pub version: String,
+}
+
+impl Cloudflared {
+    /// What `make` names as `MOORAGE_LAB_CLOUDFLARED`, or else the real one, `CLOUDFLARED_BIN`. Says it
+    /// loudly when it is the stand-in.
+    pub fn from_env() -> Result<Self, NoLab> {
+        let named = |variable| env::var_os(variable).filter(|value| value != "none");
+        let program = named("MOORAGE_LAB_CLOUDFLARED").or_else(|| named("CLOUDFLARED_BIN"));
+        let program = program.ok_or_else(|| {
+            let how = "MOORAGE_LAB_CLOUDFLARED nor CLOUDFLARED_BIN names one: see `make lab`";
+            NoLab(format!("there is no cloudflared: neither {how}"))
+        })?;
+        let program = PathBuf::from(program);
+        let found = Self::at(&program)
+            .map_err(|error| NoLab(format!("{} is no cloudflared: {error}", program.display())))?;
+        if found.version.contains(STAND_IN) {
+            eprintln!("cloudflared is missing: the simulator's connector stands in");
+        }
+        Ok(found)
+    }
+
+    /// Has a program say its version.
+    pub fn at(program: &Path) -> io::Result<Self> {
+        // The simulator is the connector when it is called so.
+        let output = Command::new(program).arg0("cloudflared").arg("--version").output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // `cloudflared version 2026.8.2 (built …)`, `cloudflared 0.1.0+…`.
+        let version =
+            text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
+        let version =
+            version.filter(|_| output.status.success() && text.starts_with("cloudflared "));
+        match version {
+            Some(version) => Ok(Self { program: program.to_owned(), version: version.to_owned() }),
+            None => Err(io::Error::other(format!("it says `{}`", text.trim()))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn saying(text: &str) -> io::Result<Cloudflared> {
+        let folder = tempfile::tempdir().unwrap();
+        let program = folder.path().join("program");
+        std::fs::write(&program, format!("#!/bin/sh\necho '{text}'\n")).unwrap();
+        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
+        Cloudflared::at(&program)
+    }
+
+    #[test]
+    fn the_version_is_what_the_program_says() {
+        let real = "cloudflared version 2026.8.2 (built 2026-08-20-1200 UTC)";
+        assert_eq!(saying(real).unwrap().version, "2026.8.2");
+        let stand_in = saying("cloudflared 0.1.0+moorage-sim-stand-in").unwrap();
+        assert_eq!(stand_in.version, "0.1.0+moorage-sim-stand-in");
+        assert!(saying("busybox 1.37").is_err());
+    }
+}
