@@ -8,11 +8,13 @@ packages=(
   systemd systemd-sysv systemd-timesyncd udev dbus libpam-systemd cloud-init openssh-server sudo
   nftables fail2ban python3 python3-systemd unattended-upgrades curl ca-certificates
   iproute2 iputils-ping netbase procps kmod locales less openssl rsyslog
+  # For servers with a kernel of their own.
+  linux-image-cloud-amd64 initramfs-tools e2fsprogs qemu-guest-agent
 )
 # Programs of the host, and the Debian packages that hold them.
 host_programs=(
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 nsenter:util-linux
-  setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs flock:util-linux dbus-daemon:dbus-daemon
+  setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs flock:util-linux dbus-daemon:dbus-daemon qemu-system-x86_64:qemu-system-x86
 )
 export PATH=$PATH:/usr/sbin:/sbin
 
@@ -20,19 +22,22 @@ usage() {
   cat <<'END'
 Usage: hack/lab.sh [--env] [--optional] [--check] [--rebuild]
 
-Prepares this machine for the lab: installs what booting containers needs
-(systemd-container, mmdebstrap, …), builds the root filesystem that servers of
-the nspawn backend boot from, and looks for a cloudflared. Needs root on Linux
-with apt; only packages and the cache folder are touched.
+Prepares this machine for the lab: installs what booting containers and virtual
+machines needs (systemd-container, mmdebstrap, qemu-system-x86 with about
+60 MB, …), builds the root filesystem that servers of the nspawn backend boot
+from, tries how fast virtual machines can run, and looks for a cloudflared.
+Needs root on Linux (x86-64) with apt; only packages and the cache folder are
+touched.
 
 Stdout has one line per thing:
 
   rootfs=/absolute/path
+  acceleration=kvm                                  or tcg: without KVM
   cloudflared=/absolute/path                        if there is one
   npm-registry=URL                                  if npm is installed
 
-  --env      export MOORAGE_ROOTFS=…, CLOUDFLARED_BIN=… and MOORAGE_NPM_REGISTRY=… instead,
-             for a shell:
+  --env      export MOORAGE_ROOTFS=…, MOORAGE_LAB_ACCELERATION=…, CLOUDFLARED_BIN=… and
+             MOORAGE_NPM_REGISTRY=… instead, for a shell:
              env=$(hack/lab.sh --env) && eval "$env"
   --optional where the machine cannot run the lab at all (not root, not Linux),
              says why and succeeds; not with MOORAGE_REQUIRE_ALL=1
@@ -40,7 +45,8 @@ Stdout has one line per thing:
              something is missing
   --rebuild  builds the root filesystem anew, with today's packages
 
-The root filesystem is a Debian trixie of about 400 MB, built in about a minute
+The root filesystem is a Debian trixie of about 450 MB, its kernel included,
+built in one to three minutes
 from this machine's own Debian mirror (Acquire::http::Proxy is respected) into
 ${XDG_CACHE_HOME:-$HOME/.cache}/moorage/rootfs/<key>. The key covers all that it
 is made from; folders with other keys are removed unless a server uses them. The
@@ -79,6 +85,7 @@ missing_packages() {
 prepare_host() {
   local missing
   [[ $(uname -s) == Linux ]] || impossible "the lab needs Linux"
+  [[ $(uname -m) == x86_64 ]] || impossible "the lab needs an x86-64 machine"
   ((EUID == 0)) || impossible "the lab needs root (containers, network namespaces, mounts)"
   [[ -e /dev/loop-control ]] || impossible "the lab needs loop devices (/dev/loop-control)"
   mapfile -t missing < <(missing_packages)
@@ -144,7 +151,7 @@ END
 cache_key() {
   {
     printf '%s\n' "$suite" "$architecture" "$mirror" "${packages[@]}"
-    declare -f customize build
+    declare -f customize ram_disk build
   } | sha256sum | cut -c1-16
 }
 
@@ -157,12 +164,21 @@ clean_up() {
   if [[ $stage ]]; then rm -rf --one-file-system "$stage"; fi
 }
 
+# The initial RAM disk finds this root and nothing else: less to load where translation makes it slow.
+ram_disk() {
+  mkdir -p "$1/etc/initramfs-tools/conf.d" "$1/usr/share/initramfs-tools/modules.d"
+  printf '%s\n' MODULES=list FSTYPE=ext4 >"$1/etc/initramfs-tools/conf.d/lab"
+  printf '%s\n' virtio_pci virtio_blk ext4 >"$1/usr/share/initramfs-tools/modules.d/lab"
+}
+
 build() {
   local log=$1 list options=()
+  ram_disk "$stage/overlay"
   printf -v list '%s,' "${packages[@]}"
   if [[ $proxy ]]; then options+=(--aptopt="Acquire::http::Proxy \"$proxy\""); fi
   # The package lists stay, so that an `apt-get update` in a server has little to fetch.
   mmdebstrap --variant=minbase --mode=root --format=directory "${options[@]}" \
+    --essential-hook="sync-in \"$stage/overlay\" /" \
     --aptopt='APT::Install-Recommends "false"' --skip=cleanup/apt/lists --include="${list%,}" \
     "$suite" "$stage/root" \
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror $suite main" \
@@ -190,6 +206,7 @@ build_with_ticks() {
     die "mmdebstrap failed ($status)"
   fi
   customize "$stage/root"
+  rm -rf "$stage/overlay"
   printf '{"mirror": "%s", "securityMirror": "%s", "proxy": "%s"}\n' "$mirror" "$mirror-security" "$proxy" \
     >"$stage/lab.json"
   say "built in $((SECONDS - began)) s"
@@ -243,6 +260,19 @@ provide_rootfs() {
   exec 9>&-
 }
 
+# KVM that opens may still not run a kernel, as in some nested machines: one has to come to its end.
+try_acceleration() {
+  local try=(timeout 20 qemu-system-x86_64 -accel kvm -cpu host -m 256 -nodefaults -no-user-config
+    -display none -no-reboot -kernel "$rootfs/root/vmlinuz" -append 'panic=-1')
+  acceleration=tcg
+  # The shell's own word about a crash is swallowed as well.
+  if [[ -w /dev/kvm ]] && { "${try[@]}" </dev/null; } >/dev/null 2>&1; then
+    acceleration=kvm
+  else
+    say "KVM runs no kernel here: servers with a kernel of their own are about ten times slower (TCG)"
+  fi
+}
+
 find_cloudflared() {
   local beside
   cloudflared=''
@@ -283,14 +313,17 @@ done
 
 prepare_host
 provide_rootfs
+try_acceleration
 find_cloudflared
 find_registry
 if ((env)); then
   printf 'export MOORAGE_ROOTFS=%q\n' "$rootfs"
+  printf 'export MOORAGE_LAB_ACCELERATION=%s\n' "$acceleration"
   printf 'export CLOUDFLARED_BIN=%q\n' "${cloudflared:-none}"
   if [[ $registry ]]; then printf 'export MOORAGE_NPM_REGISTRY=%q\n' "$registry"; fi
 else
   echo "rootfs=$rootfs"
+  echo "acceleration=$acceleration"
   if [[ $cloudflared ]]; then echo "cloudflared=$cloudflared"; fi
   if [[ $registry ]]; then echo "npm-registry=$registry"; fi
 fi

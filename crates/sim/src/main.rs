@@ -20,7 +20,8 @@ use moorage_sim::vps::agent_stand_in::{self, AgentStandIn};
 use moorage_sim::vps::guard::{self, GuardOptions};
 use moorage_sim::vps::nspawn::inside::{self, ExecOptions};
 use moorage_sim::vps::nspawn::launch::{self, LaunchOptions};
-use moorage_sim::vps::nspawn::{NspawnBackend, NspawnOptions};
+use moorage_sim::vps::nspawn::qemu::{self, MachineOptions};
+use moorage_sim::vps::nspawn::{Acceleration, NspawnBackend, NspawnOptions};
 use moorage_sim::vps::{ProcessBackend, ProcessOptions, StateDir};
 use moorage_sim::{
     CloudflareState, ListenAddresses, NoBackend, Simulator, Timings, VpsBackend, World,
@@ -54,6 +55,9 @@ enum Command {
     /// Become the container of a server
     #[command(hide = true)]
     LaunchContainer(LaunchOptions),
+    /// Become the virtual machine of a server
+    #[command(hide = true)]
+    LaunchMachine(MachineOptions),
     /// Become a program that dies with the simulator
     #[command(hide = true)]
     Guard(GuardOptions),
@@ -120,6 +124,10 @@ struct Serve {
     #[arg(long, value_name = "MB", default_value_t = 8192)]
     disk_mb: u64,
 
+    /// How servers of the nspawn backend run that have a kernel of their own; hack/lab.sh tries it
+    #[arg(long, value_enum, env = "MOORAGE_LAB_ACCELERATION", default_value_t = Acceleration::Tcg)]
+    acceleration: Acceleration,
+
     /// Written when everything listens: a JSON object with URLs (hetzner, cloudflare, admin),
     /// addresses (edge, connectorEdge) and the file of the edge's authority (edgeCa)
     #[arg(long, value_name = "FILE")]
@@ -173,6 +181,9 @@ fn main() -> ExitCode {
             Command::Exec(options) => not_become("the program", &inside::run(options)),
             Command::LaunchContainer(options) => {
                 not_become("the container", &launch::run(&options))
+            }
+            Command::LaunchMachine(options) => {
+                not_become("the virtual machine", &qemu::run(&options))
             }
             Command::Guard(options) => {
                 let error = guard::run(&options);
@@ -295,6 +306,7 @@ async fn backend(
                 tls: edge.tls(),
                 npm_registry: options.npm_registry.clone(),
                 disk_bytes: options.disk_mb << 20,
+                acceleration: options.acceleration,
             };
             Arc::new(NspawnBackend::start(options).await?)
         }

@@ -81,6 +81,14 @@ impl Simulator {
         self.get("/admin/servers").await
     }
 
+    /// Servers whose names are this, or begin with this and a hyphen, will be virtual machines: with a
+    /// kernel of their own, and if given with a clock that shows this time (UTC,
+    /// `1970-01-01T00:00:00`) whenever the power comes.
+    pub async fn give_kernel(&self, name: &str, clock: Option<&str>) -> Result<(), SimulatorError> {
+        let hardware = json!({"kind": "virtualMachine", "clock": clock});
+        self.put(&format!("/admin/hardware/{name}"), &hardware).await
+    }
+
     /// What was fetched from the artifact server: `from`, `path`, `range`, `status`.
     pub async fn artifact_requests(&self) -> Result<Vec<Value>, SimulatorError> {
         self.get("/admin/artifacts/requests").await

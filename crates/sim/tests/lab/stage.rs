@@ -8,7 +8,7 @@ use moorage_testbed::{CloudInit, Cloudflared, LabParts, LabServer, Simulator, Si
 use serde_json::{Value, json};
 
 /// More than any boot takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
 const TOKEN: &str = "lab-token";
 pub(crate) const ACCOUNT: &str = "acc";
 pub(crate) const ZONE: &str = "0123456789abcdef0123456789abcdef";

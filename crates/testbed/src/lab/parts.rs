@@ -28,7 +28,7 @@ impl LabParts {
             let how = "env=$(hack/lab.sh --env) && eval \"$env\"";
             NoLab(format!("MOORAGE_ROOTFS names no root filesystem: run `{how}`"))
         })?;
-        let programs = ["systemd-nspawn", "ip", "nsenter", "mkfs.ext4"];
+        let programs = ["systemd-nspawn", "ip", "nsenter", "mkfs.ext4", "qemu-system-x86_64"];
         match programs.into_iter().find(|program| !is_installed(program)) {
             Some(missing) => Err(NoLab(format!("{missing} is missing: run hack/lab.sh"))),
             None => Ok(Self { rootfs }),

@@ -5,6 +5,7 @@
 //! | `GET /admin/servers`, `GET /admin/servers/{id}` | power, addresses, cloud-init, starts ([`Card`]) |
 //! | `POST /admin/servers/{id}/exec` | runs a program inside ([`ExecRequest`]) and answers what it left |
 //! | `POST /admin/servers/{id}/power` | `{"press": "on|off|shutdown|reboot|reset"}`, behind the cloud's back |
+//! | `PUT /admin/hardware/{name}` | what servers will be whose names begin so ([`Hardware`]) |
 //! | `POST /admin/probe` | knocks at a port from outside ([`Probe`]): open, refused, dropped, unreachable |
 //! | `GET /admin/artifacts/requests` | what was fetched from the artifact server |
 //! | `PUT /admin/artifacts/faults` | sets the artifact server's faults, a list; an empty one ends them; with `?path=` those of one file |
@@ -20,9 +21,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Machines;
-use super::inside::{self, ExecAnswer, ExecRequest};
-use super::machine::{Button, Card, Host, Machine};
+use super::hardware::Hardware;
+use super::inside::{ExecAnswer, ExecRequest};
+use super::machine::{Card, Host, Machine};
 use super::network::{Outcome, Probe};
+use super::running::Button;
 use super::services::artifacts::{Artifacts, Fault, Fetch};
 use crate::ids::lock;
 
@@ -54,6 +57,7 @@ pub(super) fn router(host: Arc<Host>, machines: Machines, artifacts: Arc<Artifac
         .route("/admin/servers/{id}", get(show))
         .route("/admin/servers/{id}/exec", post(exec))
         .route("/admin/servers/{id}/power", post(power))
+        .route("/admin/hardware/{name}", put(hardware))
         .route("/admin/probe", post(probe))
         .route("/admin/artifacts/requests", get(requests))
         .route("/admin/artifacts/faults", put(faults))
@@ -68,11 +72,12 @@ fn machine(context: &Context, id: u64) -> Result<Arc<Machine>, Refused> {
 async fn list(State(context): Shared) -> Json<Vec<Card>> {
     let mut machines: Vec<_> = lock(&context.machines).clone().into_iter().collect();
     machines.sort_by_key(|(id, _)| *id);
-    Json(machines.into_iter().map(|(_, machine)| machine.card()).collect())
+    let cards = machines.iter().map(|(_, machine)| machine.card());
+    Json(futures::future::join_all(cards).await)
 }
 
 async fn show(State(context): Shared, Path(id): Path<u64>) -> Result<Json<Card>, Refused> {
-    Ok(Json(machine(&context, id)?.card()))
+    Ok(Json(machine(&context, id)?.card().await))
 }
 
 async fn exec(
@@ -80,10 +85,18 @@ async fn exec(
     Path(id): Path<u64>,
     Json(request): Json<ExecRequest>,
 ) -> Result<Json<ExecAnswer>, Refused> {
-    let leader = machine(&context, id)?.leader();
-    let leader = leader
-        .ok_or_else(|| Refused(StatusCode::CONFLICT, "the server does not run".to_owned()))?;
-    Ok(Json(inside::exec(leader, request).await.map_err(|error| failed(&error))?))
+    let answer = machine(&context, id)?.exec(request).await.map_err(|error| failed(&error))?;
+    let off = || Refused(StatusCode::CONFLICT, "the server does not run".to_owned());
+    Ok(Json(answer.ok_or_else(off)?))
+}
+
+async fn hardware(
+    State(context): Shared,
+    Path(name): Path<String>,
+    Json(hardware): Json<Hardware>,
+) -> StatusCode {
+    context.host.catalogue.set(name, hardware);
+    StatusCode::NO_CONTENT
 }
 
 #[derive(Deserialize)]

@@ -1,5 +1,6 @@
-//! A server's disk: an image with a file system of its own, so that it has a size and can be full. It
-//! holds what differs from the shared tree, which lies below it as an overlay.
+//! A server's disk: an image with a file system of its own, so that it has a size and can be full. A
+//! container's holds what differs from the shared tree, which lies below it as an overlay; a virtual
+//! machine's holds everything.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -11,6 +12,9 @@ use std::time::{Duration, Instant};
 
 /// How long a loop device may need to let go of an image.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The image, in the server's folder.
+pub(super) const IMAGE: &str = "disk.img";
 
 /// The files of one server's disk.
 #[derive(Debug, Clone)]
@@ -26,7 +30,25 @@ pub(super) struct Planted {
     /// Permissions.
     pub(super) mode: u32,
     /// Content.
-    pub(super) content: Vec<u8>,
+    pub(super) content: Content,
+}
+
+/// What is at a planted path.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    /// A file with these bytes.
+    Bytes(Vec<u8>),
+    /// A symbolic link to this.
+    Link(&'static str),
+}
+
+/// What is on a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Extent {
+    /// What differs from the shared tree.
+    Difference,
+    /// Everything.
+    Whole,
 }
 
 impl Disk {
@@ -35,7 +57,12 @@ impl Disk {
     }
 
     fn image(&self) -> PathBuf {
-        self.folder.join("disk.img")
+        self.folder.join(IMAGE)
+    }
+
+    /// A whole disk that is not filled yet.
+    fn unfilled(&self) -> PathBuf {
+        self.folder.join("disk.new")
     }
 
     /// What is put onto the disk at its first use.
@@ -43,27 +70,60 @@ impl Disk {
         self.folder.join("seed")
     }
 
-    /// Makes an empty disk of `bytes`, with these files besides what the shared tree has. Blocks.
-    pub(super) fn make(&self, bytes: u64, files: &[Planted]) -> io::Result<()> {
+    /// Makes a disk of `bytes`, with these files besides what the shared tree has. Blocks.
+    pub(super) fn make(&self, bytes: u64, extent: Extent, files: &[Planted]) -> io::Result<()> {
         self.erase()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder)?;
-        let image = self.image();
+        let image = match extent {
+            Extent::Difference => self.image(),
+            Extent::Whole => self.unfilled(),
+        };
         File::options().write(true).create_new(true).mode(0o600).open(&image)?.set_len(bytes)?;
-        // Without a journal: the kernel of this machine does not crash with the server.
-        let format =
-            ["-q", "-F", "-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"];
-        run("mkfs.ext4", format.map(OsStr::new).into_iter().chain([image.as_os_str()]))?;
-        for file in files {
-            let path = self.seed().join(file.path.trim_start_matches('/'));
-            if let Some(parent) = path.parent() {
-                // These become folders of the server, where everybody may look.
-                fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
-            }
-            let mut options = File::options();
-            let mut out = options.write(true).create_new(true).mode(file.mode).open(&path)?;
-            io::Write::write_all(&mut out, &file.content)?;
+        if extent == Extent::Difference {
+            // Without a journal: the kernel of this machine does not crash with the server.
+            let format = ["-m", "0", "-O", "^has_journal", "-E", "lazy_itable_init=1,nodiscard"];
+            make_file_system(format.map(OsStr::new), &image)?;
         }
-        Ok(())
+        files.iter().try_for_each(|file| self.add_to_seed(file))
+    }
+
+    fn add_to_seed(&self, file: &Planted) -> io::Result<()> {
+        let path = self.seed().join(file.path.trim_start_matches('/'));
+        if let Some(parent) = path.parent() {
+            // These become folders of the server, where everybody may look.
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(parent)?;
+        }
+        match &file.content {
+            Content::Link(target) => std::os::unix::fs::symlink(target, &path),
+            Content::Bytes(bytes) => {
+                let mut options = File::options();
+                let mut out = options.write(true).create_new(true).mode(file.mode).open(&path)?;
+                io::Write::write_all(&mut out, bytes)
+            }
+        }
+    }
+
+    /// Fills a whole disk with the tree and the seed, unless that was done before. Mounts in the mount
+    /// namespace of the caller. Blocks.
+    pub(super) fn fill(&self, tree: &Path) -> io::Result<()> {
+        let (image, unfilled) = (self.image(), self.unfilled());
+        if image.exists() {
+            return Ok(());
+        }
+        let merged = self.folder.join("root");
+        fs::create_dir_all(&merged)?;
+        let mut layers = OsString::from("ro,lowerdir=");
+        layers.push(self.seed());
+        layers.push(":");
+        layers.push(tree);
+        mount_overlay(&layers, &merged)?;
+        // Exactly as a cloud's image: with a journal, which a power cut needs.
+        make_file_system(
+            ["-m", "0", "-d"].map(OsStr::new).into_iter().chain([merged.as_os_str()]),
+            &unfilled,
+        )?;
+        // What fills it may be cut off: only now it is a disk.
+        fs::rename(unfilled, image)
     }
 
     /// Removes the image and everything else in the folder. Blocks.
@@ -94,15 +154,7 @@ impl Disk {
             layers.push(name);
             layers.push(folder);
         }
-        let arguments: [&OsStr; 6] = [
-            "-t".as_ref(),
-            "overlay".as_ref(),
-            "overlay".as_ref(),
-            "-o".as_ref(),
-            &layers,
-            root.as_ref(),
-        ];
-        run("mount", arguments)?;
+        mount_overlay(&layers, &root)?;
         Ok(root)
     }
 
@@ -139,6 +191,19 @@ impl Disk {
         }
         Ok(false)
     }
+}
+
+fn make_file_system<'a>(
+    format: impl IntoIterator<Item = &'a OsStr>,
+    image: &'a Path,
+) -> io::Result<()> {
+    let quiet = ["-q", "-F"].map(OsStr::new).into_iter();
+    run("mkfs.ext4", quiet.chain(format).chain([image.as_os_str()]))
+}
+
+fn mount_overlay(layers: &OsStr, at: &Path) -> io::Result<()> {
+    let overlay = ["-t", "overlay", "overlay", "-o"].map(OsStr::new);
+    run("mount", overlay.into_iter().chain([layers, at.as_os_str()]))
 }
 
 fn run<'a>(program: &str, arguments: impl IntoIterator<Item = &'a OsStr>) -> io::Result<()> {

@@ -1,4 +1,5 @@
-//! Looking into a running container: programs are run inside by `nsenter`, as root or as a user.
+//! Looking into a running server: programs are run inside, as root or as a user. In a container that
+//! is done by `nsenter`, in a virtual machine by [`super::guest_agent`].
 
 use std::ffi::OsString;
 use std::io;
@@ -30,6 +31,14 @@ pub(super) struct ExecRequest {
     timeout_ms: u64,
 }
 
+impl ExecRequest {
+    /// As root, without input, with the usual patience.
+    pub(super) fn of(argv: &[&str]) -> Self {
+        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+        Self { argv, user: None, stdin: String::new(), timeout_ms: RUN_TIMEOUT_MS }
+    }
+}
+
 fn run_timeout_ms() -> u64 {
     RUN_TIMEOUT_MS
 }
@@ -39,13 +48,13 @@ fn run_timeout_ms() -> u64 {
 #[serde(rename_all = "camelCase")]
 pub(super) struct ExecAnswer {
     /// Its exit code; 137 when it took too long; absent when a signal ended it.
-    exit_code: Option<i32>,
+    pub(super) exit_code: Option<i32>,
     /// Base64.
     #[serde(serialize_with = "base64")]
-    stdout: Vec<u8>,
+    pub(super) stdout: Vec<u8>,
     /// Base64.
     #[serde(serialize_with = "base64")]
-    stderr: Vec<u8>,
+    pub(super) stderr: Vec<u8>,
 }
 
 fn base64<S: Serializer>(bytes: &Vec<u8>, serializer: S) -> Result<S::Ok, S::Error> {
@@ -78,40 +87,48 @@ fn command(
 ) -> Vec<OsString> {
     let mut command: Vec<OsString> =
         vec!["nsenter".into(), "--target".into(), leader.to_string().into()];
-    command.extend(
-        [
-            "--mount",
-            "--uts",
-            "--ipc",
-            "--net",
-            "--pid",
-            "--cgroup",
-            "--",
-            "env",
-            "-i",
-            SEARCH_PATH,
-            "LANG=C.UTF-8",
-        ]
-        .map(OsString::from),
-    );
-    match user {
-        None => command.push("HOME=/root".into()),
-        Some(user) => command.extend(
-            ["setpriv", "--reuid", user, "--regid", user, "--init-groups", "--reset-env", "--"]
-                .map(OsString::from),
-        ),
-    }
+    let namespaces = ["--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--"];
+    command.extend(namespaces.map(OsString::from));
+    command.extend(as_user(user).into_iter().map(OsString::from));
     command.extend(argv);
     command
 }
 
-/// Runs a program and waits for it.
+/// What runs the words that follow in a clean environment, as root or as a user.
+fn as_user(user: Option<&str>) -> Vec<&str> {
+    let mut command = vec!["env", "-i", SEARCH_PATH, "LANG=C.UTF-8"];
+    match user {
+        None => command.push("HOME=/root"),
+        Some(user) => command.extend([
+            "setpriv",
+            "--reuid",
+            user,
+            "--regid",
+            user,
+            "--init-groups",
+            "--reset-env",
+            "--",
+        ]),
+    }
+    command
+}
+
+/// What is run inside to end by itself: killing what waits for it outside would leave it running.
+fn with_limit(request: &ExecRequest) -> impl Iterator<Item = String> {
+    let patience = Duration::from_millis(request.timeout_ms).as_secs_f64().to_string();
+    let limit = ["timeout".to_owned(), "--signal=KILL".to_owned(), patience];
+    limit.into_iter().chain(request.argv.clone())
+}
+
+/// A request as a command in the server, and its input.
+pub(super) fn limited(request: ExecRequest) -> (Vec<String>, String) {
+    let environment = as_user(request.user.as_deref()).into_iter().map(str::to_owned);
+    (environment.chain(with_limit(&request)).collect(), request.stdin)
+}
+
+/// Runs a program in the container of `leader` and waits for it.
 pub(super) async fn exec(leader: i32, request: ExecRequest) -> io::Result<ExecAnswer> {
-    let patience = Duration::from_millis(request.timeout_ms);
-    // Inside as well: killing nsenter would leave what it has started.
-    let limit =
-        ["timeout".to_owned(), "--signal=KILL".to_owned(), patience.as_secs_f64().to_string()];
-    let argv = limit.into_iter().chain(request.argv).map(OsString::from);
+    let argv = with_limit(&request).map(OsString::from);
     let argv = command(leader, request.user.as_deref(), argv);
     let mut child = tokio::process::Command::new(&argv[0])
         .args(&argv[1..])
@@ -161,6 +178,7 @@ pub(super) struct CardFile {
 /// Becomes the program. Returns only when that failed.
 pub fn run(options: ExecOptions) -> io::Error {
     use std::os::unix::process::CommandExt as _;
+    // A virtual machine has no terminal to offer.
     let leader = match find(&options.state_dir, &options.server) {
         Ok(leader) => leader,
         Err(error) => return error,

@@ -1,5 +1,6 @@
 //! `moorage-sim launch-container`: the last steps to a running container, done inside the mount and
-//! process namespaces that end with it. Whatever is mounted here is gone when the container is.
+//! process namespaces that end with it. Whatever is mounted here is gone when the container is. A
+//! virtual machine is launched in the same way, by [`super::qemu`].
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -34,23 +35,7 @@ impl LaunchOptions {
 
     /// The command that becomes the container, apart from what makes it die with the simulator.
     pub(super) fn command(&self, sim_bin: &Path) -> Vec<OsString> {
-        // Process 1 of the new process namespace is systemd-nspawn: when it ends, however it ends, the
-        // kernel kills all that the container ever started, and the mounts go with the last of them.
-        let mut command: Vec<OsString> = [
-            "unshare",
-            "--mount",
-            "--propagation",
-            "private",
-            "--pid",
-            "--fork",
-            "--mount-proc",
-            "--kill-child=SIGKILL",
-            "--",
-        ]
-        .map(OsString::from)
-        .into();
-        command.push(sim_bin.into());
-        command.push("launch-container".into());
+        let mut command = within_namespaces(sim_bin, "launch-container");
         let options: [(&str, &OsStr); 4] = [
             ("--folder", self.folder.as_os_str()),
             ("--lower", self.lower.as_os_str()),
@@ -63,6 +48,27 @@ impl LaunchOptions {
         }
         command
     }
+}
+
+/// `moorage-sim` with one of its words, as process 1 of a new process namespace: when it ends, however
+/// it ends, the kernel kills all that it ever started, and the mounts go with the last of them.
+pub(super) fn within_namespaces(sim_bin: &Path, word: &str) -> Vec<OsString> {
+    let mut command: Vec<OsString> = [
+        "unshare",
+        "--mount",
+        "--propagation",
+        "private",
+        "--pid",
+        "--fork",
+        "--mount-proc",
+        "--kill-child=SIGKILL",
+        "--",
+    ]
+    .map(OsString::from)
+    .into();
+    command.push(sim_bin.into());
+    command.push(word.into());
+    command
 }
 
 /// Mounts the disk and becomes systemd-nspawn. Returns only when that failed.

@@ -1,31 +1,30 @@
 //! One server: its disk, its place in the network, and what happens between power on and power off.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
-use std::process::{ExitStatus, Stdio};
+use std::path::PathBuf;
+use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde::Serialize;
 use serde_json::Value;
-use tokio::process::{Child, Command};
+use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::disk::Disk;
-use super::inside::{self, CardFile};
+use super::hardware::{Catalogue, Hardware};
+use super::inside::{self, CardFile, ExecAnswer, ExecRequest};
 use super::launch::LaunchOptions;
-use super::network::Network;
-use super::{NspawnOptions, leftovers, seed};
+use super::network::{Cable, Network};
+use super::running::{Button, Ended, Running};
+use super::{NspawnOptions, guest_agent, leftovers, qemu, seed};
 use crate::backend::ServerBoot;
 use crate::ids::lock;
 use crate::vps::spawner::Spawner;
-
-/// How systemd-nspawn ends when its container wants to be started again.
-const REBOOT: i32 = 133;
 
 /// What all machines share.
 pub(super) struct Host {
@@ -33,12 +32,14 @@ pub(super) struct Host {
     pub(super) network: Network,
     pub(super) prefix: String,
     pub(super) spawner: Spawner,
+    pub(super) catalogue: Catalogue,
 }
 
 /// A server that exists.
 pub(super) struct Machine {
     host: Arc<Host>,
     id: u64,
+    hardware: Hardware,
     boot: Mutex<ServerBoot>,
     /// Held while the power is switched.
     power: tokio::sync::Mutex<Option<Life>>,
@@ -55,28 +56,13 @@ struct Life {
     task: JoinHandle<()>,
 }
 
-/// What can be pressed while the power is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Button {
-    /// The power is cut.
-    Cut,
-    /// The system is asked to power off.
-    Shutdown,
-    /// The system is asked to reboot.
-    Reboot,
-}
-
-enum Ended {
-    Off,
-    Again,
-}
-
 /// A server as the admin API shows it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Card {
     id: u64,
     name: String,
+    hardware: Hardware,
     addresses: Vec<IpAddr>,
     power: Power,
     cloud_init: CloudInit,
@@ -105,9 +91,11 @@ enum CloudInit {
 impl Machine {
     /// Makes the disk. The power is off.
     pub(super) async fn make(host: Arc<Host>, boot: ServerBoot) -> io::Result<Arc<Self>> {
+        let hardware = host.catalogue.of(&boot.name);
         let machine = Arc::new(Self {
             host,
             id: boot.id,
+            hardware,
             boot: Mutex::new(boot.clone()),
             power: tokio::sync::Mutex::default(),
             process: AtomicU32::new(0),
@@ -123,21 +111,29 @@ impl Machine {
         lock(&self.boot).clone()
     }
 
-    /// The first process inside.
-    pub(super) fn leader(&self) -> Option<i32> {
-        match self.process.load(Ordering::Acquire) {
-            0 => None,
-            process => inside::leader(process),
-        }
+    /// Runs a program inside; `None` while nothing can run there.
+    pub(super) async fn exec(&self, request: ExecRequest) -> io::Result<Option<ExecAnswer>> {
+        let process = self.process.load(Ordering::Acquire);
+        let answer = match self.hardware {
+            _ if process == 0 => return Ok(None),
+            Hardware::Container => match inside::leader(process) {
+                None => return Ok(None),
+                Some(leader) => inside::exec(leader, request).await,
+            },
+            Hardware::VirtualMachine { .. } => {
+                guest_agent::exec(&self.folder().join(qemu::AGENT_SOCKET), request).await
+            }
+        };
+        answer.map(Some)
     }
 
-    pub(super) fn card(&self) -> Card {
+    pub(super) async fn card(&self) -> Card {
         let boot = self.boot();
-        let leader = self.leader();
         let on = self.process.load(Ordering::Acquire) != 0;
         Card {
             id: self.id,
             name: boot.name,
+            hardware: self.hardware,
             addresses: boot
                 .ipv4
                 .map(IpAddr::from)
@@ -145,10 +141,27 @@ impl Machine {
                 .chain(boot.ipv6.map(IpAddr::from))
                 .collect(),
             power: if on { Power::On } else { Power::Off },
-            cloud_init: leader.map_or(CloudInit::Unfinished, cloud_init),
+            cloud_init: self.cloud_init().await,
             starts: self.starts.load(Ordering::Acquire),
             folder: self.folder(),
         }
+    }
+
+    /// Reads the result, which is on a tmpfs of this boot.
+    async fn cloud_init(&self) -> CloudInit {
+        const RESULT: &str = "/run/cloud-init/result.json";
+        let text = match self.hardware {
+            Hardware::Container => {
+                let leader = inside::leader(self.process.load(Ordering::Acquire));
+                let read = |leader| fs::read(format!("/proc/{leader}/root{RESULT}")).ok();
+                leader.and_then(read)
+            }
+            Hardware::VirtualMachine { .. } => {
+                let read = self.exec(ExecRequest::of(&["cat", RESULT])).await;
+                read.ok().flatten().map(|answer| answer.stdout)
+            }
+        };
+        text.map_or(CloudInit::Unfinished, |text| CloudInit::of(&text))
     }
 
     /// Whether it has powered itself off.
@@ -168,9 +181,9 @@ impl Machine {
             // It is off already, and still putting its things in order.
             self.end(life).await;
         }
-        let child = self.start().await?;
+        let running = self.start().await?;
         let (buttons, pressed) = mpsc::unbounded_channel();
-        let task = tokio::spawn(self.clone().live(child, pressed));
+        let task = tokio::spawn(self.clone().live(running, pressed));
         *power = Some(Life { buttons, task });
         Ok(())
     }
@@ -203,7 +216,9 @@ impl Machine {
         let disk = Disk::of(&self.folder());
         let (bytes, authority) = (self.host.options.disk_bytes, self.host.options.edge_ca.clone());
         *lock(&self.boot) = boot.clone();
-        blocking(move || disk.make(bytes, &seed::files(&boot, fs::read(authority)?))).await?;
+        let hardware = self.hardware;
+        let files = move || Ok::<_, io::Error>(seed::files(&boot, hardware, fs::read(authority)?));
+        blocking(move || disk.make(bytes, hardware.extent(), &files()?)).await?;
         self.write_card()
     }
 
@@ -228,37 +243,68 @@ impl Machine {
         format!("{}{}", self.host.prefix, self.id)
     }
 
-    /// Plugs the cable in and starts the container.
-    async fn start(&self) -> io::Result<Child> {
+    /// Plugs the cable in and starts the container or virtual machine.
+    async fn start(&self) -> io::Result<Running> {
         let (host, boot) = (self.host.clone(), self.boot());
-        let hostname = boot.name.clone();
-        blocking(move || host.network.plug(&boot)).await?;
+        let cable = match self.hardware {
+            Hardware::Container => Cable::ToNamespace,
+            Hardware::VirtualMachine { .. } => Cable::Tap,
+        };
+        blocking(move || host.network.plug(&boot, cable)).await?;
         let options = &self.host.options;
-        let launch =
-            LaunchOptions::new(&self.folder(), &options.rootfs.join("root"), self.name(), hostname);
         let console =
             File::options().create(true).append(true).open(self.folder().join("console.log"))?;
         let mut command = Command::new(&options.sim_bin);
         command
             .args(["guard", "--parent", &std::process::id().to_string(), "--"])
-            .args(launch.command(&options.sim_bin))
+            .args(self.launch())
             .stdin(Stdio::null())
             .stdout(console.try_clone()?)
             .stderr(console)
             // Ctrl-C is for the simulator.
             .process_group(0);
         let child = self.host.spawner.spawn(command).await?;
-        self.process.store(child.id().unwrap_or(0), Ordering::Release);
+        let running = match self.hardware {
+            Hardware::Container => Running::container(child),
+            Hardware::VirtualMachine { .. } => Running::virtual_machine(child, &self.folder()),
+        };
+        self.process.store(running.process().unwrap_or(0), Ordering::Release);
         self.starts.fetch_add(1, Ordering::AcqRel);
         self.write_card()?;
-        Ok(child)
+        Ok(running)
     }
 
-    async fn live(self: Arc<Self>, mut child: Child, mut buttons: mpsc::UnboundedReceiver<Button>) {
-        while let Ended::Again = self.attend(&mut child, &mut buttons).await {
+    fn launch(&self) -> Vec<OsString> {
+        let (options, folder, name) = (&self.host.options, self.folder(), self.name());
+        let tree = options.rootfs.join("root");
+        match self.hardware {
+            Hardware::Container => {
+                LaunchOptions::new(&folder, &tree, name, self.boot().name).command(&options.sim_bin)
+            }
+            Hardware::VirtualMachine { clock } => {
+                let (network, cable) = self.host.network.tap(self.id);
+                let parts = qemu::Parts {
+                    tree: &tree,
+                    machine: &name,
+                    network: &network,
+                    cable,
+                    acceleration: options.acceleration,
+                    clock,
+                };
+                qemu::command(&options.sim_bin, &folder, &parts)
+            }
+        }
+    }
+
+    async fn live(
+        self: Arc<Self>,
+        mut running: Running,
+        mut buttons: mpsc::UnboundedReceiver<Button>,
+    ) {
+        while let Ended::Again = self.attend(running, &mut buttons).await {
             tracing::info!(server = self.id, "a server reboots");
             match self.start().await {
-                Ok(next) => child = next,
+                Ok(next) => running = next,
                 Err(error) => {
                     tracing::error!(server = self.id, %error, "a server does not boot again");
                     break;
@@ -273,55 +319,50 @@ impl Machine {
         }
     }
 
-    /// Until the container ends, by itself or by a button.
+    /// Until it ends, by itself or by a button.
     async fn attend(
         &self,
-        child: &mut Child,
+        mut running: Running,
         buttons: &mut mpsc::UnboundedReceiver<Button>,
     ) -> Ended {
         loop {
-            let pressed = tokio::select! {
-                status = child.wait() => return self.ended(status),
-                button = buttons.recv() => match button {
-                    None | Some(Button::Cut) => {
-                        cut(child).await;
-                        return Ended::Off;
-                    }
-                    // systemd-nspawn passes it on as the signal to power off.
-                    Some(Button::Shutdown) => supervisor(child).map(|it| kill_process(it, Signal::TERM)),
-                    // As Ctrl-Alt-Del.
-                    Some(Button::Reboot) => {
-                        let leader = self.leader().and_then(Pid::from_raw);
-                        leader.map(|it| kill_process(it, Signal::INT))
-                    }
+            let button = tokio::select! {
+                status = running.wait() => {
+                    let ended = match status {
+                        Ok(status) => running.ended(status).await,
+                        Err(error) => Err(error),
+                    };
+                    return self.ended(ended);
                 }
+                button = buttons.recv() => button,
             };
-            // A system that is not up yet does not hear a button.
-            if !matches!(pressed, Some(Ok(()))) {
-                tracing::warn!(server = self.id, "a server does not hear its power button");
+            match button {
+                None | Some(Button::Cut) => {
+                    running.cut().await;
+                    return Ended::Off;
+                }
+                Some(button) if running.press(button).await => {}
+                Some(_) => {
+                    tracing::warn!(server = self.id, "a server does not hear its power button");
+                }
             }
         }
     }
 
-    /// How the container ended by itself.
-    fn ended(&self, status: io::Result<ExitStatus>) -> Ended {
-        let again = matches!(&status, Ok(status) if status.code() == Some(REBOOT));
-        self.off_by_itself.store(!again, Ordering::Release);
-        match status {
-            Ok(status) if status.code() == Some(REBOOT) => Ended::Again,
-            Ok(status) if status.success() => Ended::Off,
-            Ok(status) => {
-                let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
-                let said = String::from_utf8_lossy(&console);
-                let last = said.lines().last().unwrap_or_default();
-                tracing::error!(server = self.id, %status, last, "a container failed");
-                Ended::Off
-            }
-            Err(error) => {
-                tracing::error!(server = self.id, %error, "cannot wait for a container");
-                Ended::Off
-            }
+    /// It ended by itself.
+    fn ended(&self, ended: io::Result<Ended>) -> Ended {
+        let ended = ended.unwrap_or_else(|error| {
+            tracing::error!(server = self.id, %error, "cannot say how a server ended");
+            Ended::Off
+        });
+        if let Ended::Failed(status) = ended {
+            let console = fs::read(self.folder().join("console.log")).unwrap_or_default();
+            let said = String::from_utf8_lossy(&console);
+            let last = said.lines().last().unwrap_or_default();
+            tracing::error!(server = self.id, %status, last, "a server failed");
         }
+        self.off_by_itself.store(ended != Ended::Again, Ordering::Release);
+        ended
     }
 
     fn write_card(&self) -> io::Result<()> {
@@ -335,37 +376,17 @@ impl Machine {
     }
 }
 
-/// systemd-nspawn, the only child of what was started.
-fn supervisor(child: &Child) -> Option<Pid> {
-    let supervisor = child.id().and_then(inside::only_child)?;
-    Pid::from_raw(i32::try_from(supervisor).ok()?)
-}
-
-/// Kills the container's supervisor, with which the kernel ends the whole process namespace.
-async fn cut(child: &mut Child) {
-    match supervisor(child) {
-        Some(supervisor) => {
-            // It may have ended since.
-            let _ = kill_process(supervisor, Signal::KILL);
-            let _ = child.wait().await;
+impl CloudInit {
+    /// How the result that cloud-init has written is to be understood.
+    fn of(result: &[u8]) -> Self {
+        match serde_json::from_slice::<Value>(result) {
+            Ok(result) if result["v1"]["errors"].as_array().is_some_and(Vec::is_empty) => {
+                Self::Done
+            }
+            Ok(_) => Self::Failed,
+            // It is being written.
+            Err(_) => Self::Unfinished,
         }
-        // It has not come that far.
-        None => drop(child.kill().await),
-    }
-}
-
-/// Reads the result through the container's own root, where it is on a tmpfs of this boot.
-fn cloud_init(leader: i32) -> CloudInit {
-    let result =
-        Path::new("/proc").join(leader.to_string()).join("root/run/cloud-init/result.json");
-    let Ok(text) = fs::read(result) else { return CloudInit::Unfinished };
-    match serde_json::from_slice::<Value>(&text) {
-        Ok(result) if result["v1"]["errors"].as_array().is_some_and(Vec::is_empty) => {
-            CloudInit::Done
-        }
-        Ok(_) => CloudInit::Failed,
-        // It is being written.
-        Err(_) => CloudInit::Unfinished,
     }
 }
 

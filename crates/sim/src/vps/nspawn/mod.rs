@@ -2,19 +2,25 @@
 //! by systemd-nspawn on a disk image of its own, in a network that ends at the simulator. It needs root.
 //!
 //! What real servers have and these do not: a kernel of their own (so no modules, no clock that could
-//! be set, no memory or processor limits), and a power cut never loses what was written. Everything a
-//! server consists of dies with the simulator; names carry a tag of its state directory, by which the
-//! next start of any simulator finds what is left.
+//! be set, no memory or processor limits), and a power cut never loses what was written. Where that
+//! matters, a server can be a virtual machine instead, which is slower to boot and otherwise the same
+//! to everybody. Everything a server consists of dies with the simulator; names carry a tag of its state
+//! directory, by which the next start of any simulator finds what is left.
 
 mod admin;
 mod cgroup;
 mod disk;
+mod guest_agent;
+mod hardware;
 pub mod inside;
 pub mod launch;
 mod leftovers;
 mod machine;
+mod monitor;
 mod namespace;
 mod network;
+pub mod qemu;
+mod running;
 mod seed;
 mod services;
 
@@ -28,14 +34,17 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use axum::Router;
 
+use self::hardware::Catalogue;
 use self::leftovers::{Registry, Tag};
-use self::machine::{Button, Host, Machine};
+use self::machine::{Host, Machine};
 use self::network::Network;
+use self::running::Button;
 use self::services::Services;
 use super::spawner::Spawner;
 use crate::backend::{BackendError, PowerAction, ServerBoot, VpsBackend};
 use crate::ids::lock;
 
+pub use self::hardware::Acceleration;
 pub use self::services::ARTIFACTS_NAME;
 
 /// What the nspawn backend needs.
@@ -59,6 +68,8 @@ pub struct NspawnOptions {
     pub npm_registry: String,
     /// Size of a server's disk, in bytes.
     pub disk_bytes: u64,
+    /// How virtual machines run.
+    pub acceleration: Acceleration,
 }
 
 /// The nspawn backend could not be made.
@@ -114,7 +125,8 @@ impl NspawnBackend {
         let network = Network::make(tag.prefix()).map_err(failed("make the network"))?;
         let spawner = Spawner::start().map_err(failed("start a thread"))?;
         let prefix = tag.prefix().to_owned();
-        let host = Arc::new(Host { options, network, prefix, spawner });
+        let host =
+            Arc::new(Host { options, network, prefix, spawner, catalogue: Catalogue::default() });
         let machines = Machines::default();
         let services = Services::start(&host, machines.clone());
         let services = services.map_err(failed("serve the servers' network"))?;

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +12,7 @@ use super::namespace::{NetworkNamespace, ip};
 use crate::backend::ServerBoot;
 
 /// The gateway of every server, as at Hetzner.
-const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 1, 1);
+pub(super) const GATEWAY: Ipv4Addr = Ipv4Addr::new(172, 31, 1, 1);
 /// The block of everything outside that is not a server (RFC 5737). All of it is local to the cloud's
 /// namespace, so that probes can come from any address of it.
 const OUTSIDE: &str = "198.51.100.0/24";
@@ -27,6 +28,15 @@ pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// How long a probe waits when its request says nothing.
 const PROBE_TIMEOUT_MS: u64 = 1500;
+
+/// What a server is plugged in with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cable {
+    /// A veth pair, whose other end is `eth0` in a namespace of the server, addresses included.
+    ToNamespace,
+    /// A tap device, for a server that configures its own interface.
+    Tap,
+}
 
 /// The network of one simulator.
 #[derive(Debug)]
@@ -67,17 +77,30 @@ impl Network {
         NetworkNamespace::named(format!("{}{id}", self.prefix))
     }
 
-    /// Gives a server a namespace with nothing but its cable: rules of an earlier boot are gone.
-    pub(super) fn plug(&self, boot: &ServerBoot) -> io::Result<()> {
+    /// Where a server's tap device is: the namespace's file, and its name there.
+    pub(super) fn tap(&self, id: u64) -> (PathBuf, String) {
+        (self.cloud.path(), port(id))
+    }
+
+    /// Gives a server a cable, if need be with a namespace with nothing else in it: rules of an earlier
+    /// boot are gone.
+    pub(super) fn plug(&self, boot: &ServerBoot, cable: Cable) -> io::Result<()> {
         let server = self.of_server(boot.id);
         server.remove()?;
-        server.add()?;
-        let port = format!("v{}", boot.id);
+        let port = port(boot.id);
         let cloud = self.cloud.name();
         // The old cable may go a moment after its namespace.
         let _ = ip(&["-n", cloud, "link", "del", &port], "");
-        let cable = ["type", "veth", "peer", "name", "eth0", "netns", server.name()];
-        ip(&[["-n", cloud, "link", "add", &port].as_slice(), &cable].concat(), "")?;
+        match cable {
+            Cable::ToNamespace => {
+                server.add()?;
+                let pair = ["type", "veth", "peer", "name", "eth0", "netns", server.name()];
+                ip(&[["-n", cloud, "link", "add", &port].as_slice(), &pair].concat(), "")?;
+            }
+            Cable::Tap => {
+                ip(&["-n", cloud, "tuntap", "add", "dev", &port, "mode", "tap"], "")?;
+            }
+        }
         let mut outside =
             vec![format!("link set {port} up"), format!("addr add {GATEWAY}/32 dev {port}")];
         let mut inside = vec!["link set lo up".to_owned(), "link set eth0 up".to_owned()];
@@ -95,12 +118,18 @@ impl Network {
             inside.push("route add default via fe80::1 dev eth0".to_owned());
         }
         self.cloud.configure(&outside)?;
-        server.configure(&inside)
+        match cable {
+            Cable::ToNamespace => server.configure(&inside),
+            Cable::Tap => Ok(()),
+        }
     }
 
-    /// Takes the namespace of a server away.
+    /// Takes the cable of a server away.
     pub(super) fn unplug(&self, id: u64) -> io::Result<()> {
-        self.of_server(id).remove()
+        self.of_server(id).remove()?;
+        // The end of a veth pair goes with the namespace.
+        let _ = ip(&["-n", self.cloud.name(), "link", "del", &port(id)], "");
+        Ok(())
     }
 
     /// Takes everything away.
@@ -150,6 +179,11 @@ impl Network {
             })
         })
     }
+}
+
+/// The cloud's end of a server's cable.
+fn port(id: u64) -> String {
+    format!("v{id}")
 }
 
 /// A knock at a port from somewhere in the internet.

@@ -1,0 +1,90 @@
+//! QEMU's own line: presses the power button, and tells a reboot from a power-off.
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::json_lines::{read_line, write_line};
+
+/// How long QEMU may take to listen: before that, the disk is filled.
+const CONNECT_ATTEMPTS: u32 = 1200;
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// The line to one running QEMU.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    presses: mpsc::UnboundedSender<()>,
+    /// Gives whether the guest has asked to be started again.
+    task: JoinHandle<io::Result<bool>>,
+}
+
+impl Monitor {
+    /// Connects as soon as QEMU listens. Must be called within a tokio runtime.
+    pub(super) fn of(socket: PathBuf) -> Self {
+        let (presses, pressed) = mpsc::unbounded_channel();
+        Self { presses, task: tokio::spawn(listen(socket, pressed)) }
+    }
+
+    /// Presses the power button, which asks the system to power off.
+    pub(super) fn press(&self) -> bool {
+        self.presses.send(()).is_ok()
+    }
+
+    /// Whether the guest that has ended wants to be started again.
+    pub(super) async fn reboots(self) -> io::Result<bool> {
+        self.task.await.map_err(io::Error::other)?
+    }
+
+    /// Lets go of a QEMU that was killed.
+    pub(super) fn forget(self) {
+        self.task.abort();
+    }
+}
+
+async fn listen(socket: PathBuf, mut pressed: mpsc::UnboundedReceiver<()>) -> io::Result<bool> {
+    let (reader, mut writer) = connect(&socket).await?.into_split();
+    let mut reader = BufReader::new(reader);
+    let _greeting: Value = read_line(&mut reader).await?;
+    write_line(&mut writer, &json!({"execute": "qmp_capabilities"})).await?;
+    let commands = async {
+        while pressed.recv().await.is_some() {
+            write_line(&mut writer, &json!({"execute": "system_powerdown"})).await?;
+        }
+        std::future::pending::<io::Result<bool>>().await
+    };
+    let events = async {
+        let mut reboots = false;
+        loop {
+            match read_line::<Value, _>(&mut reader).await {
+                Ok(said) if said["event"] == "SHUTDOWN" => {
+                    reboots = said["data"]["reason"] == "guest-reset";
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return Err(error),
+                // QEMU has ended.
+                Err(_) => return Ok(reboots),
+            }
+        }
+    };
+    tokio::select! {
+        ended = events => ended,
+        failed = commands => failed,
+    }
+}
+
+async fn connect(socket: &std::path::Path) -> io::Result<UnixStream> {
+    let mut attempt = 1;
+    loop {
+        match UnixStream::connect(socket).await {
+            Err(_) if attempt < CONNECT_ATTEMPTS => attempt += 1,
+            connected => return connected,
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}

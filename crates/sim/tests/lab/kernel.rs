@@ -1,0 +1,52 @@
+//! Servers that are virtual machines.
+
+use std::sync::Arc;
+
+use moorage_testbed::{LabServer, Press, Probed};
+
+use crate::stage::{PATIENCE, Stage, up};
+
+const USER_DATA: &str = "#cloud-config\nruncmd:\n- [touch, /var/lib/ran]\n";
+
+pub(crate) async fn a_virtual_machine_has_a_kernel_a_clock_and_a_power_cut_of_its_own(
+    stage: Arc<Stage>,
+) {
+    let epoch = Some("1970-01-01T00:00:00");
+    stage.simulator.give_kernel("machine", epoch).await.unwrap();
+    let server = stage.booted("machine-1", USER_DATA).await;
+    server.exec(&["test", "-e", "/var/lib/ran"]).await.unwrap();
+    let here = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_ne!(server.exec(&["uname", "-r"]).await.unwrap(), here.trim());
+    assert_eq!(server.exec(&["cat", "/proc/1/comm"]).await.unwrap(), "systemd");
+    let said = server.exec(&["journalctl", "--boot", "--output=cat", "--grep=rtc_cmos.*1970"]);
+    assert!(said.await.unwrap().contains("1970-01-01T"), "the clock of the hardware");
+
+    let name =
+        ["curl", "-sS", "--max-time", "10", "http://169.254.169.254/hetzner/v1/metadata/hostname"];
+    assert_eq!(server.exec(&name).await.unwrap(), "machine-1");
+    for from in ["198.51.100.7", "2001:db8:ffff::1"] {
+        assert_eq!(server.probe_port(from.parse().unwrap(), 22).await.unwrap(), Probed::Open);
+    }
+    what_was_not_written_is_lost_in_a_power_cut(&server).await;
+
+    server.run(&["systemctl", "reboot"]).await.unwrap();
+    up(&server, 3).await;
+    server.power(Press::Shutdown).await.unwrap();
+    server.wait_off(PATIENCE).await.unwrap();
+    assert!(server.run(&["true"]).await.is_err(), "nothing runs in a server that is off");
+    stage.delete(&server).await;
+}
+
+async fn what_was_not_written_is_lost_in_a_power_cut(server: &LabServer) {
+    let keep = ["dd", "if=/dev/urandom", "of=/root/kept", "bs=4k", "count=1", "conv=fsync"];
+    server.exec(&keep).await.unwrap();
+    server.exec(&["sync"]).await.unwrap();
+    let lose = ["dd", "if=/dev/urandom", "of=/root/lost", "bs=4k", "count=1"];
+    server.exec(&lose).await.unwrap();
+    server.power(Press::Reset).await.unwrap();
+    up(server, 2).await;
+    let size = ["stat", "--format=%s", "/root/kept"];
+    assert_eq!(server.exec(&size).await.unwrap(), "4096");
+    let lost = server.run(&["stat", "--format=%s", "/root/lost"]).await.unwrap();
+    assert!(!lost.succeeded() || lost.text() == "0", "{lost:?}");
+}
