@@ -47,6 +47,6 @@ async fn what_was_not_written_is_lost_in_a_power_cut(server: &LabServer) {
     up(server, 2).await;
     let size = ["stat", "--format=%s", "/root/kept"];
     assert_eq!(server.exec(&size).await.unwrap(), "4096");
-    let lost = server.run(&["stat", "--format=%s", "/root/lost"]).await.unwrap();
-    assert!(!lost.succeeded() || lost.text() == "0", "{lost:?}");
+    let found = server.run(&["stat", "--format=%s", "/root/lost"]).await.unwrap();
+    assert!(!found.succeeded() || found.text() == "0", "{found:?}");
 }

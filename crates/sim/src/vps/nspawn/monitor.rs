@@ -27,8 +27,8 @@ pub(super) struct Monitor {
 impl Monitor {
     /// Connects as soon as QEMU listens. Must be called within a tokio runtime.
     pub(super) fn of(socket: PathBuf) -> Self {
-        let (presses, pressed) = mpsc::unbounded_channel();
-        Self { presses, task: tokio::spawn(listen(socket, pressed)) }
+        let (presses, button) = mpsc::unbounded_channel();
+        Self { presses, task: tokio::spawn(listen(socket, button)) }
     }
 
     /// Presses the power button, which asks the system to power off.
@@ -47,13 +47,13 @@ impl Monitor {
     }
 }
 
-async fn listen(socket: PathBuf, mut pressed: mpsc::UnboundedReceiver<()>) -> io::Result<bool> {
+async fn listen(socket: PathBuf, mut button: mpsc::UnboundedReceiver<()>) -> io::Result<bool> {
     let (reader, mut writer) = connect(&socket).await?.into_split();
     let mut reader = BufReader::new(reader);
     let _greeting: Value = read_line(&mut reader).await?;
     write_line(&mut writer, &json!({"execute": "qmp_capabilities"})).await?;
     let commands = async {
-        while pressed.recv().await.is_some() {
+        while button.recv().await.is_some() {
             write_line(&mut writer, &json!({"execute": "system_powerdown"})).await?;
         }
         std::future::pending::<io::Result<bool>>().await

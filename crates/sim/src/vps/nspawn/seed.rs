@@ -68,8 +68,10 @@ fn network(boot: &ServerBoot) -> String {
     let mut text =
         "[Match]\nName=eth0\n\n[Network]\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n".to_owned();
     let mut add = |address: String, gateway: &str| {
-        text += &format!("\n[Address]\nAddress={address}\nDuplicateAddressDetection=none\n");
-        text += &format!("\n[Route]\nGateway={gateway}\nGatewayOnLink=yes\n");
+        text.extend([
+            format!("\n[Address]\nAddress={address}\nDuplicateAddressDetection=none\n"),
+            format!("\n[Route]\nGateway={gateway}\nGatewayOnLink=yes\n"),
+        ]);
     };
     if let Some(address) = boot.ipv4 {
         add(format!("{address}/32"), &GATEWAY.to_string());
