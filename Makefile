@@ -18,7 +18,10 @@ programs = if [[ $${CLOUDFLARED_BIN:-none} == none ]]; then \
 	export MOORAGE_LAB_CLOUDFLARED="$(abspath $(connector_binary))"; else export MOORAGE_LAB_CLOUDFLARED="$$CLOUDFLARED_BIN"; fi; \
 	bundle=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh); \
 	export MOORAGE_LAB_AGENT="$(abspath $(agent_binary))" MOORAGE_LAB_NODE="$$bundle/node.tar.gz" MOORAGE_LAB_OPENCLAW="$$bundle/openclaw.tar.gz"
-# The same for the lab, where this machine can run it (root on Linux).
+# The OpenClaw that servers of the lab are updated from.
+older = older=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh 2026.9.5); \
+	export MOORAGE_LAB_OPENCLAW_OLDER="$$older/openclaw.tar.gz"
+# The tools and the root filesystem of the lab, where this machine can run it (root on Linux).
 lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
 # The real OpenClaw and a plugin of it, for the tests of the worker, where the lab runs.
 openclaw = if [[ $${MOORAGE_ROOTFS:-} ]]; then \
@@ -42,7 +45,7 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	@$(tools); $(lab); $(openclaw); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
 	@$(tools); cargo test -p moorage --test e2e
-	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); fi; \
+	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); $(older); fi; \
 	cargo test --workspace --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
 	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi

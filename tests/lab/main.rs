@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
+mod cuts;
 mod hardening;
 mod keys;
 #[allow(dead_code, reason = "what only the other scenarios do")]
@@ -42,6 +43,10 @@ use tenant::Tenant;
 /// Real programs start slowly where several do at once.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// The OpenClaw of the release, and the one before it.
+const OPENCLAW: (&str, &str) = ("2026.9.6", "MOORAGE_LAB_OPENCLAW");
+const OLDER_OPENCLAW: (&str, &str) = ("2026.9.5", "MOORAGE_LAB_OPENCLAW_OLDER");
+
 /// What servers can fetch.
 static PROGRAMS: OnceLock<ReleaseFolder> = OnceLock::new();
 
@@ -50,7 +55,9 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(hardening::a_server_is_locked_down_and_comes_up_again_whatever_is_killed),
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
         scenario!(updates::an_agent_that_does_not_work_is_taken_back_and_a_good_one_stays),
-        scenario!(updates::an_openclaw_that_does_not_start_is_taken_back_with_its_data),
+        scenario!(updates::an_openclaw_that_works_stays_and_one_that_does_not_is_taken_back),
+        scenario!(cuts::an_update_of_openclaw_survives_a_power_cut_in_each_step),
+        scenario!(cuts::an_update_of_the_agent_survives_a_power_cut_in_each_step),
         scenario!(openclaw::token_devices_and_plugins_become_what_the_spec_says),
         scenario!(outages::a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut),
         scenario!(tunnel::the_old_token_is_cut_off_and_never_the_server_and_browsers_come_through),
@@ -68,17 +75,14 @@ fn servers() -> Option<Servers> {
     let cloudflared = or_skip(Cloudflared::from_env())?;
     let mut programs = ReleaseFolder::new().unwrap();
     programs.add("cloudflared", &cloudflared.version, &cloudflared.program).unwrap();
-    for (kind, version, variable) in [
-        ("agent", env!("CARGO_PKG_VERSION"), "MOORAGE_LAB_AGENT"),
-        ("node", "24.21.0", "MOORAGE_LAB_NODE"),
-        ("openclaw", "2026.9.6", "MOORAGE_LAB_OPENCLAW"),
+    for (kind, (version, variable)) in [
+        ("agent", (env!("CARGO_PKG_VERSION"), "MOORAGE_LAB_AGENT")),
+        ("node", ("24.21.0", "MOORAGE_LAB_NODE")),
+        ("openclaw", OPENCLAW),
     ] {
-        let Some(file) = std::env::var_os(variable).map(PathBuf::from) else {
-            skip(format!("{variable} names no {kind}: see `make test`"));
-            return None;
-        };
-        programs.add(kind, version, &file).unwrap();
+        programs.add(kind, version, &program(kind, variable)?).unwrap();
     }
+    program("openclaw", OLDER_OPENCLAW.1)?;
     let servers = Servers {
         agent: None,
         arguments: parts.simulator_arguments(Some(&programs.path())),
@@ -87,4 +91,13 @@ fn servers() -> Option<Servers> {
     };
     PROGRAMS.set(programs).unwrap();
     Some(servers)
+}
+
+/// The file that a variable names; `None`, said loudly, where it names none.
+fn program(kind: &str, variable: &str) -> Option<PathBuf> {
+    let file = std::env::var_os(variable).map(PathBuf::from);
+    if file.is_none() {
+        skip(format!("{variable} names no {kind}: see `make test`"));
+    }
+    file
 }

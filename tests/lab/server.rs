@@ -1,6 +1,7 @@
 //! What a scenario does on a booted server, and what it looks for there.
 
-use moorage_testbed::{LabServer, SimulatorEndpoints, size_in_status};
+use moorage_testbed::{Executed, LabServer, SimulatorEndpoints, size_in_status};
+use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{tenant::Tenant, trouble::server_id};
@@ -59,6 +60,14 @@ impl Tenant {
         .await;
     }
 
+    /// What OpenClaw answers to a call through the edge that needs its token: 401 without the right one.
+    pub(crate) async fn tool_call(&self, name: &str, token: &str) -> u16 {
+        let host = format!("{name}.{}", self.domain);
+        let call = self.at_edge(Method::POST, &host, "/tools/invoke");
+        let call = call.bearer_auth(token).json(&json!({}));
+        call.send().await.unwrap().status().as_u16()
+    }
+
     /// Applies a release in which one artifact is another, and has an instance use it.
     pub(crate) async fn switch_to(
         &self,
@@ -76,10 +85,21 @@ impl Tenant {
     }
 }
 
+/// A JSON file of a server; `None` if there is none.
+pub(crate) async fn json_file(server: &LabServer, path: &str) -> Option<Value> {
+    let bytes = server.read(path).await.ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
 /// Runs OpenClaw's command line as its user, and gives what it printed.
 pub(crate) async fn openclaw(server: &LabServer, arguments: &[&str]) -> String {
+    run_openclaw(server, arguments).await.text()
+}
+
+/// Runs OpenClaw's command line as its user, and gives what it left, whatever its exit code.
+pub(crate) async fn run_openclaw(server: &LabServer, arguments: &[&str]) -> Executed {
     let argv: Vec<_> = OPENCLAW.iter().chain(arguments).copied().collect();
-    server.run_as(Some("openclaw"), &argv, "").await.unwrap().text()
+    server.run_as(Some("openclaw"), &argv, "").await.unwrap()
 }
 
 /// Which version of a program is in use, by its digest.

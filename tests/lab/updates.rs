@@ -6,15 +6,17 @@ use std::{
     process::Command,
 };
 
+use moorage_testbed::LabServer;
 use serde_json::{Value, json};
 
 use crate::{
-    PROGRAMS,
-    server::current,
+    OLDER_OPENCLAW, OPENCLAW, PROGRAMS,
+    server::{current, json_file, openclaw, run_openclaw},
     tenant::{Tenant, condition, is},
 };
 
-fn program(variable: &str) -> PathBuf {
+/// The file that a variable names.
+pub(crate) fn program(variable: &str) -> PathBuf {
     std::env::var_os(variable).map(PathBuf::from).unwrap()
 }
 
@@ -23,14 +25,7 @@ pub(crate) async fn an_agent_that_does_not_work_is_taken_back_and_a_good_one_sta
     let server = tenant.server(&ada);
     let old = current(&server, "agent").await;
     let folder = tempfile::tempdir().unwrap();
-    let programs = PROGRAMS.get().unwrap();
-
-    // What follows the ELF image is not looked at, so this is another file and the same program.
-    let better = folder.path().join("better");
-    std::fs::copy(program("MOORAGE_LAB_AGENT"), &better).unwrap();
-    std::fs::OpenOptions::new().append(true).open(&better).unwrap().write_all(b"\0").unwrap();
-    let version = env!("CARGO_PKG_VERSION");
-    let good = programs.show("agent", version, &better).unwrap();
+    let good = good_agent(folder.path());
     let sha256 = good["sha256"].as_str().unwrap().to_owned();
     tenant.switch_to("ada", "good", "agent", &good).await;
     tenant.until_prints(&server, &["readlink", "/opt/moorage/agent/current"], &sha256).await;
@@ -40,8 +35,7 @@ pub(crate) async fn an_agent_that_does_not_work_is_taken_back_and_a_good_one_sta
     for (name, body) in
         [("crashes", "std::process::exit(3)"), ("hangs", "loop { std::thread::park() }")]
     {
-        let bad = fake_agent(folder.path(), name, version, body);
-        let bad = programs.show("agent", version, &bad).unwrap();
+        let bad = fake_agent(folder.path(), name, body);
         tenant.switch_to("ada", name, "agent", &bad).await;
         told_as_rolled_back(&tenant, name).await;
         assert_eq!(current(&server, "agent").await, sha256, "{name}");
@@ -64,12 +58,27 @@ pub(crate) async fn an_agent_that_does_not_work_is_taken_back_and_a_good_one_sta
     tenant.until_ready("ada").await;
 }
 
+/// The agent in another file: what follows the ELF image is not looked at.
+pub(crate) fn good_agent(folder: &Path) -> Value {
+    let path = folder.join("good");
+    std::fs::copy(program("MOORAGE_LAB_AGENT"), &path).unwrap();
+    std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"\0").unwrap();
+    PROGRAMS.get().unwrap().show("agent", env!("CARGO_PKG_VERSION"), &path).unwrap()
+}
+
 /// A program that says that it is the agent, and then does something else.
-fn fake_agent(folder: &Path, name: &str, version: &str, body: &str) -> PathBuf {
+pub(crate) fn fake_agent(folder: &Path, name: &str, body: &str) -> Value {
+    let version = env!("CARGO_PKG_VERSION");
+    let said = format!("println!(\"moorage-agent {version}\")");
+    built_agent(folder, name, &said, body)
+}
+
+/// A program that does `asked` when it is asked for its version, and `body` as the agent.
+pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) -> Value {
     let source = folder.join(format!("{name}.rs"));
     let text = format!(
         "fn main() {{ if std::env::args().nth(1).as_deref() == Some(\"--version\") {{ \
-         println!(\"moorage-agent {version}\"); return; }} {body} }}"
+         {asked}; return; }} {body} }}"
     );
     std::fs::write(&source, text).unwrap();
     let program = folder.join(name);
@@ -79,10 +88,10 @@ fn fake_agent(folder: &Path, name: &str, version: &str, body: &str) -> PathBuf {
         .status()
         .unwrap();
     assert!(built.success());
-    program
+    PROGRAMS.get().unwrap().show("agent", env!("CARGO_PKG_VERSION"), &program).unwrap()
 }
 
-async fn told_as_rolled_back(tenant: &Tenant, what: &str) -> Value {
+pub(crate) async fn told_as_rolled_back(tenant: &Tenant, what: &str) -> Value {
     tenant
         .until("ada", &format!("{what} is taken back"), |ada| {
             let rolled_back =
@@ -93,39 +102,119 @@ async fn told_as_rolled_back(tenant: &Tenant, what: &str) -> Value {
         .await
 }
 
-pub(crate) async fn an_openclaw_that_does_not_start_is_taken_back_with_its_data(tenant: Tenant) {
-    let ada = tenant.make("ada").await;
-    let server = tenant.server(&ada);
-    let (old, marker) = (current(&server, "openclaw").await, "/var/lib/openclaw/.openclaw/marker");
-    let written = server.run_as(Some("openclaw"), &["touch", marker], "").await.unwrap();
-    assert!(written.succeeded(), "{written:?}");
+pub(crate) async fn an_openclaw_that_works_stays_and_one_that_does_not_is_taken_back(
+    tenant: Tenant,
+) {
+    let (ada, server) = on_the_older_openclaw(&tenant).await;
+    let programs = PROGRAMS.get().unwrap();
+    let new = programs.show("openclaw", OPENCLAW.0, &program(OPENCLAW.1)).unwrap();
+    let old = current(&server, "openclaw").await;
+    let token = gateway_token(&server).await;
+    tenant.switch_to("ada", "newer", "openclaw", &new).await;
+    let ada = runs_the_newer_openclaw(&tenant, &ada, &server, &new).await;
+    assert_eq!(gateway_token(&server).await, token);
+    server
+        .exec(&["test", "-e", &format!("/opt/moorage/openclaw/{old}/bin/openclaw")])
+        .await
+        .unwrap();
+
+    // A backup is for people: OpenClaw takes it for a good one.
+    assert!(ada["status"]["agent"]["lastBackup"].is_string(), "{}", ada["status"]["agent"]);
+    let backups = server.exec(&["find", "/var/lib/openclaw/backups", "-type", "f"]).await.unwrap();
+    let verified = run_openclaw(&server, &["backup", "verify", backups.trim()]).await;
+    assert!(verified.succeeded(), "{verified:?}");
 
     let folder = tempfile::tempdir().unwrap();
-    let broken = folder.path().join("broken.tar.gz");
-    broken_openclaw(&broken);
-    let programs = PROGRAMS.get().unwrap();
-    let broken = programs.show("openclaw", "2026.9.7", &broken).unwrap();
+    let broken = broken_openclaw(folder.path());
     tenant.switch_to("ada", "broken", "openclaw", &broken).await;
-    told_as_rolled_back(&tenant, "the broken OpenClaw").await;
-    assert_eq!(current(&server, "openclaw").await, old);
-    server.exec(&["test", "-e", marker]).await.unwrap();
-    tenant.until_dashboard_answers("ada").await;
-
+    let ada = told_as_rolled_back(&tenant, "the broken OpenClaw").await;
+    let said = condition(&ada, "ConfigApplied")["message"].as_str().unwrap_or_default();
+    assert!(said.contains("it ended 3 times (exit status 1)"), "{said}");
+    assert_eq!(ada["status"]["agent"]["lastRollback"]["sha256"], broken["sha256"]);
     // It is not tried again, and what worked is asked for again.
-    let release = format!("release-{}", tenant.name);
-    tenant.patch_instance("ada", json!({"spec": {"release": release}})).await;
-    let ada = tenant.until_ready("ada").await;
-    assert!(is(&ada, "UpToDate", "True"));
+    let release = json!({"spec": {"release": format!("newer-{}", tenant.name)}});
+    tenant.patch_instance("ada", release).await;
+    runs_the_newer_openclaw(&tenant, &ada, &server, &new).await;
+    let kept = server.exec(&["ls", "/opt/moorage/openclaw"]).await.unwrap();
+    let versions = kept.lines().filter(|name| name.len() == 64).count();
+    assert!(versions <= 2, "{kept}");
 }
 
-/// A bundle whose program takes any configuration, loses the data, and does not start.
-fn broken_openclaw(path: &Path) {
-    let program = "const { rmSync } = require('node:fs');\n\
-        if (process.argv[2] === 'config') { console.log('{\"valid\":true}'); process.exit(0); }\n\
-        if (process.argv[2] === '--version') { console.log('2026.9.7'); process.exit(0); }\n\
-        rmSync('/var/lib/openclaw/.openclaw/marker', { force: true });\n\
-        process.exit(1);\n";
-    let file = std::fs::File::create(path).unwrap();
+/// What the owner of a server has in it, besides a value in its configuration.
+const NOTES: &str = "/var/lib/openclaw/.openclaw/workspace/notes.md";
+const NOTED: &str = "water the plants";
+/// What [`broken_openclaw`] ruins.
+const MARKER: &str = "/var/lib/openclaw/.openclaw/marker";
+const MODEL: &str = "anthropic/claude-opus-4-5";
+
+/// A server with an OpenClaw before the newest, which somebody uses.
+pub(crate) async fn on_the_older_openclaw(tenant: &Tenant) -> (Value, LabServer) {
+    let programs = PROGRAMS.get().unwrap();
+    let older = programs.show("openclaw", OLDER_OPENCLAW.0, &program(OLDER_OPENCLAW.1)).unwrap();
+    let mut release = tenant.release();
+    let name = format!("older-{}", tenant.name);
+    release["metadata"]["name"] = json!(name);
+    release["spec"]["version"] = json!(OLDER_OPENCLAW.0);
+    release["spec"]["artifacts"]["openclaw"] = older;
+    tenant.apply::<moorage::api::OpenClawRelease>(None, release).await;
+    let config = json!({"agents": {"defaults": {"model": {"primary": MODEL}}}});
+    tenant.apply_instance("ada", json!({"release": name, "config": config})).await;
+    let ada = tenant.until_ready("ada").await;
+    let server = tenant.server(&ada);
+    assert_eq!(ada["status"]["agent"]["openclawVersion"], OLDER_OPENCLAW.0);
+    assert!(openclaw(&server, &["--version"]).await.contains(OLDER_OPENCLAW.0));
+    let workspace = Path::new(NOTES).parent().and_then(Path::to_str).unwrap();
+    let made = server.run_as(Some("openclaw"), &["mkdir", "-p", workspace], "").await.unwrap();
+    assert!(made.succeeded(), "{made:?}");
+    for file in [NOTES, MARKER] {
+        let written = server.run_as(Some("openclaw"), &["tee", file], NOTED).await.unwrap();
+        assert!(written.succeeded(), "{written:?}");
+    }
+    (ada, server)
+}
+
+/// Waits for the end of an update, and looks at everything that it must leave as it was.
+pub(crate) async fn runs_the_newer_openclaw(
+    tenant: &Tenant,
+    before: &Value,
+    server: &LabServer,
+    new: &Value,
+) -> Value {
+    let ada = tenant.until_ready("ada").await;
+    assert_eq!(ada["status"]["server"], before["status"]["server"], "it is the same server");
+    assert_eq!(current(server, "openclaw").await, new["sha256"]);
+    assert!(is(&ada, "UpToDate", "True"));
+    assert_eq!(ada["status"]["agent"]["openclawVersion"], OPENCLAW.0);
+    assert!(openclaw(server, &["--version"]).await.contains(OPENCLAW.0));
+    for file in [NOTES, MARKER] {
+        assert_eq!(server.read(file).await.unwrap(), NOTED.as_bytes(), "{file}");
+    }
+    let model = openclaw(server, &["config", "get", "agents.defaults.model.primary"]).await;
+    assert!(model.contains(MODEL), "{model}");
+    tenant.until_dashboard_answers("ada").await;
+    let token = gateway_token(server).await;
+    assert_eq!(tenant.tool_call("ada", "wrong").await, 401);
+    assert_eq!(tenant.tool_call("ada", &token).await, 400, "a call of nothing");
+    ada
+}
+
+/// The token of the dashboard, as OpenClaw reads it.
+async fn gateway_token(server: &LabServer) -> String {
+    let keys = json_file(server, "/var/lib/openclaw/credentials/secrets.json").await.unwrap();
+    keys[moorage_wire::credential::GATEWAY_TOKEN].as_str().expect("a token").to_owned()
+}
+
+/// A bundle whose program takes any configuration, ruins the data, and does not start.
+pub(crate) fn broken_openclaw(folder: &Path) -> Value {
+    let program = format!(
+        "const {{ rmSync }} = require('node:fs');\n\
+        if (process.argv[2] === 'config') {{ console.log('{{\"valid\":true}}'); process.exit(0); }}\n\
+        if (process.argv[2] === '--version') {{ console.log('2026.9.7'); process.exit(0); }}\n\
+        rmSync('{MARKER}', {{ force: true }});\n\
+        process.exit(1);\n"
+    );
+    let path = folder.join("broken.tar.gz");
+    let file = std::fs::File::create(&path).unwrap();
     let mut archive =
         tar::Builder::new(flate2::write::GzEncoder::new(file, flate2::Compression::fast()));
     let mut header = tar::Header::new_gnu();
@@ -133,4 +222,5 @@ fn broken_openclaw(path: &Path) {
     header.set_mode(0o755);
     archive.append_data(&mut header, "bin/openclaw", program.as_bytes()).unwrap();
     archive.into_inner().unwrap().finish().unwrap();
+    PROGRAMS.get().unwrap().show("openclaw", "2026.9.7", &path).unwrap()
 }

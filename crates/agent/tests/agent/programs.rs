@@ -295,7 +295,11 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
     let (world, agent, mut operator, _) = first().await;
     drop(agent);
     if !works {
-        world.machine(|machine| machine.broken.insert(sha256("openclaw-2")));
+        world.machine(|machine| {
+            machine.broken.insert(sha256("openclaw-2"));
+            // Whenever it may run, it ruins the data.
+            machine.failure = Some(failing(1, false));
+        });
     }
     let document = world.release(json!({"a": 2}), [2, 1, 1]);
     let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };

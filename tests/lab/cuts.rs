@@ -1,0 +1,283 @@
+//! Power cuts in the middle of updates: of OpenClaw, of the agent, and of the installer that follows
+//! the agent. A step is held where it is, so that it is certain what was hit, by what a power cut takes
+//! away: a drop-in below `/run`, a stopped process. Most cuts hit one and the same update: that it
+//! comes to its next step shows that it survived the one before.
+
+use std::future::Future;
+
+use moorage_testbed::{LabServer, Press, wait_until};
+use serde_json::{Value, json};
+
+use crate::{
+    OPENCLAW, PROGRAMS,
+    server::{current, json_file},
+    tenant::{Tenant, condition},
+    updates::{
+        broken_openclaw, built_agent, fake_agent, good_agent, on_the_older_openclaw, program,
+        runs_the_newer_openclaw, told_as_rolled_back,
+    },
+};
+
+/// The agent's journal of an update of OpenClaw.
+const OPENCLAW_UPDATE: &str = "/var/lib/moorage/openclaw-update.json";
+/// The installer's record of an update of the agent.
+const AGENT_UPDATE: &str = "/var/lib/moorage-installer/agent-updates.json";
+/// Never ends by itself.
+const HOLD: &str = "/usr/bin/sleep infinity";
+
+pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tenant: Tenant) {
+    let (ada, server) = on_the_older_openclaw(&tenant).await;
+    let new = downloading(&tenant, &server).await;
+    let staged = ["find", "/opt/moorage/.staging", "-mindepth", "2"];
+    tenant.until_prints(&server, &staged, "/opt").await;
+    // The first backup is made of a running OpenClaw, whose stop can be held.
+    cut(&tenant, &server, "while the bundle is unpacked").await;
+
+    hold(&server, "openclaw.service", "ExecStop").await;
+    until(&tenant, "OpenClaw is being stopped", async || {
+        is_at(&server, "preparing").await
+            && state(&server, "openclaw.service").await == "deactivating/stop"
+    })
+    .await;
+    cut(&tenant, &server, "after the backup, while OpenClaw is stopped").await;
+
+    tenant.until_prints(&server, &["ps", "-eo", "args"], "backup create").await;
+    assert!(is_at(&server, "preparing").await);
+    cut(&tenant, &server, "while a backup is made").await;
+
+    hold(&server, "openclaw.service", "ExecStartPre").await;
+    until(&tenant, "the new OpenClaw is to be started", async || {
+        is_at(&server, "trying").await
+            && state(&server, "openclaw.service").await == "activating/start-pre"
+    })
+    .await;
+    assert_eq!(current(&server, "openclaw").await, new["sha256"]);
+    cut(&tenant, &server, "after the switch, before the start").await;
+
+    until(&tenant, "the new OpenClaw is on its way up", async || {
+        is_at(&server, "trying").await
+            && state(&server, "openclaw.service").await == "active/running"
+    })
+    .await;
+    cut(&tenant, &server, "while the new OpenClaw starts").await;
+    runs_the_newer_openclaw(&tenant, &ada, &server, &new).await;
+
+    let folder = tempfile::tempdir().unwrap();
+    let broken = broken_openclaw(folder.path());
+    tenant.switch_to("ada", "broken", "openclaw", &broken).await;
+    until(&tenant, "the broken OpenClaw fails", async || {
+        is_at(&server, "trying").await
+            && state(&server, "openclaw.service").await.starts_with("activating/auto-restart")
+    })
+    .await;
+    // Whoever puts the data back.
+    let stop = ["systemctl", "kill", "--signal=SIGSTOP", "moorage-worker.service"];
+    server.exec(&stop).await.unwrap();
+    until(&tenant, "it is taken back", async || is_at(&server, "rolling-back").await).await;
+    cut(&tenant, &server, "before the data is put back").await;
+
+    hold(&server, "openclaw.service", "ExecStartPre").await;
+    until(&tenant, "the old OpenClaw is to be started", async || {
+        is_at(&server, "rolling-back").await
+            && state(&server, "openclaw.service").await == "activating/start-pre"
+    })
+    .await;
+    assert_eq!(current(&server, "openclaw").await, new["sha256"]);
+    cut(&tenant, &server, "after the data is back, before the start").await;
+    let ada = told_as_rolled_back(&tenant, "the broken OpenClaw").await;
+    let release = json!({"spec": {"release": format!("newer-{}", tenant.name)}});
+    tenant.patch_instance("ada", release).await;
+    runs_the_newer_openclaw(&tenant, &ada, &server, &new).await;
+}
+
+/// Cuts the power in the middle of the download of an OpenClaw, and gives that.
+async fn downloading(tenant: &Tenant, server: &LabServer) -> Value {
+    // Under an address of its own, so that the fault strikes this server alone.
+    let programs = PROGRAMS.get().unwrap();
+    let (new, path) =
+        programs.show_for(&tenant.name, "openclaw", OPENCLAW.0, &program(OPENCLAW.1)).unwrap();
+    let simulator = &tenant.stage.simulator;
+    let slow = json!({"fault": {"kind": "slow", "bytesPerSecond": 1000}});
+    simulator.set_faults_of_artifact(&path, &[slow]).await.unwrap();
+    tenant.switch_to("ada", "newer", "openclaw", &new).await;
+    let partial = format!("/var/lib/moorage/downloads/{}.part", new["sha256"].as_str().unwrap());
+    until(tenant, "a part of the bundle is there", async || {
+        let size = server.run(&["stat", "--format=%s", &partial]).await;
+        size.is_ok_and(|size| size.text().trim().parse::<u64>().is_ok_and(|size| size > 0))
+    })
+    .await;
+    simulator.set_faults_of_artifact(&path, &[]).await.unwrap();
+    cut(tenant, server, "while the bundle is downloaded").await;
+    until(tenant, "the download goes on where it was", async || {
+        let requests = simulator.artifact_requests().await.unwrap();
+        requests.iter().any(|request| request["path"] == path && request["status"] == 206)
+    })
+    .await;
+    new
+}
+
+pub(crate) async fn an_update_of_the_agent_survives_a_power_cut_in_each_step(tenant: Tenant) {
+    let ada = tenant.make("ada").await;
+    let server = tenant.server(&ada);
+    let old = current(&server, "agent").await;
+    let folder = tempfile::tempdir().unwrap();
+
+    let mute = built_agent(folder.path(), "mute", "loop { std::thread::park() }", "");
+    tenant.switch_to("ada", "mute", "agent", &mute).await;
+    let tried =
+        format!("/opt/moorage/agent/{}/moorage-agent --version", mute["sha256"].as_str().unwrap());
+    tenant.until_prints(&server, &["ps", "-eo", "args"], &tried).await;
+    cut(&tenant, &server, "while a new agent is asked for its version").await;
+    taken_back(&tenant, &server, "the agent that does not say its version", &old).await;
+
+    let good = good_agent(folder.path());
+    a_good_agent(&tenant, &server, &good).await;
+    let old = current(&server, "agent").await;
+    assert_eq!(old, good["sha256"]);
+
+    let silent = fake_agent(folder.path(), "silent", "loop { std::thread::park() }");
+    tenant.switch_to("ada", "silent", "agent", &silent).await;
+    until(&tenant, "the silent agent is watched", async || is_agent_at(&server, "watching").await)
+        .await;
+    cut(&tenant, &server, "before a new agent is on its socket").await;
+    until(&tenant, "it is watched again", async || is_agent_at(&server, "watching").await).await;
+    hold(&server, "moorage-agent.service", "ExecStartPre").await;
+    until(&tenant, "it is taken back", async || {
+        is_agent_at(&server, "rolling-back").await
+            && state(&server, "moorage-agent.service").await == "activating/start-pre"
+    })
+    .await;
+    cut(&tenant, &server, "while the agent before is restarted").await;
+    taken_back(&tenant, &server, "the silent agent", &old).await;
+
+    let dead = fake_agent(folder.path(), "dead", WITHOUT_INSTALLER);
+    hold(&server, "moorage-roll-back.service", "ExecStartPre").await;
+    tenant.switch_to("ada", "dead", "agent", &dead).await;
+    until(&tenant, "the roll-back unit runs", async || {
+        state(&server, "moorage-roll-back.service").await == "activating/start-pre"
+    })
+    .await;
+    assert_eq!(current(&server, "agent").await, dead["sha256"]);
+    cut(&tenant, &server, "while the roll-back unit runs").await;
+    taken_back(&tenant, &server, "the agent whose installer does not start", &old).await;
+}
+
+/// The agent before it in all but the installer.
+const WITHOUT_INSTALLER: &str = "use std::os::unix::process::CommandExt as _; \
+    let arguments: Vec<_> = std::env::args_os().skip(1).collect(); \
+    if arguments.first().is_some_and(|verb| verb == \"installer\") { std::process::exit(3); } \
+    let error = std::process::Command::new(\"/opt/moorage/agent/previous/moorage-agent\")\
+        .args(arguments).exec(); \
+    panic!(\"{error}\");";
+
+/// Cuts the power in each step of an update that ends well. Nobody can reach the server meanwhile, so
+/// that the new agent is not confirmed before its time.
+async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
+    const UNREACHABLE: &str = "/etc/systemd/system/cloudflared.service.d";
+    hold(server, "moorage-agent.service", "ExecStartPre").await;
+    tenant.switch_to("ada", "good", "agent", good).await;
+    until(tenant, "the new agent is to be started", async || {
+        is_agent_at(server, "restarting").await
+            && state(server, "moorage-agent.service").await == "activating/start-pre"
+    })
+    .await;
+    assert_eq!(current(server, "agent").await, good["sha256"]);
+    drop_in(server, UNREACHABLE, "ExecStartPre").await;
+    cut(tenant, server, "after the switch, while the agent is restarted").await;
+
+    until(tenant, "the new agent is on its socket", async || {
+        is_agent_at(server, "watching").await
+            && says(server, "the new agent is on its socket").await
+    })
+    .await;
+    cut(tenant, server, "before the operator reached the new agent").await;
+
+    until(tenant, "it is watched again", async || {
+        is_agent_at(server, "watching").await
+            && says(server, "the new agent is on its socket").await
+    })
+    .await;
+    hold(server, "moorage-installer.service", "ExecStartPre").await;
+    server.exec(&["rm", "-r", UNREACHABLE]).await.unwrap();
+    server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
+    server.exec(&["systemctl", "--no-block", "restart", "cloudflared.service"]).await.unwrap();
+    until(tenant, "the installer restarts itself", async || {
+        is_agent_at(server, "settling").await
+            && state(server, "moorage-installer.service").await == "activating/start-pre"
+    })
+    .await;
+    cut(tenant, server, "while the installer becomes the new one").await;
+    until(tenant, "the update is over", async || {
+        json_file(server, AGENT_UPDATE).await.is_some_and(|record| record.get("update").is_none())
+    })
+    .await;
+    let pid = server.unit("moorage-installer.service", &["MainPID"]).await.unwrap();
+    let program =
+        server.exec(&["readlink", &format!("/proc/{}/exe", pid["MainPID"])]).await.unwrap();
+    assert!(program.contains(good["sha256"].as_str().unwrap()), "{program}");
+    tenant.until_ready("ada").await;
+    tenant.until_dashboard_answers("ada").await;
+}
+
+async fn taken_back(tenant: &Tenant, server: &LabServer, what: &str, old: &str) {
+    told_as_rolled_back(tenant, what).await;
+    assert_eq!(current(server, "agent").await, old, "{what}");
+    tenant.until_dashboard_answers("ada").await;
+}
+
+/// Cuts the power, gives it back, and waits for the machine's systemd.
+async fn cut(tenant: &Tenant, server: &LabServer, when: &str) {
+    eprintln!("{}: the power is cut {when}", tenant.name);
+    server.power(Press::Reset).await.unwrap();
+    tenant.until_prints(server, &["systemctl", "show", "--property=Version"], "Version=").await;
+}
+
+/// Keeps a unit from being started (`ExecStartPre`) or stopped (`ExecStop`) until the next power cut.
+async fn hold(server: &LabServer, unit: &str, when: &str) {
+    drop_in(server, &format!("/run/systemd/system/{unit}.d"), when).await;
+    server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
+}
+
+async fn drop_in(server: &LabServer, folder: &str, when: &str) {
+    server.exec(&["mkdir", "-p", folder]).await.unwrap();
+    let text = format!("[Service]\n{when}={HOLD}\n");
+    server.write(&format!("{folder}/hold.conf"), &text).await.unwrap();
+}
+
+/// Waits until a look at a server sees it.
+async fn until<F: Future<Output = bool>>(tenant: &Tenant, what: &str, look: impl Fn() -> F) {
+    let looked = wait_until(what, tenant.stage.patience, || async {
+        if look().await {
+            return Ok(());
+        }
+        let ada = tenant.get("ada").await.unwrap_or_default();
+        Err(condition(&ada, "ConfigApplied").to_string())
+    });
+    looked.await.unwrap_or_else(|late| panic!("{late}"));
+}
+
+/// What systemd says of a unit: its state and the state below it.
+async fn state(server: &LabServer, unit: &str) -> String {
+    let state = server.unit(unit, &["ActiveState", "SubState"]).await.unwrap_or_default();
+    let part = |name: &str| state.get(name).cloned().unwrap_or_default();
+    format!("{}/{}", part("ActiveState"), part("SubState"))
+}
+
+/// Whether an update of OpenClaw is at this stage.
+async fn is_at(server: &LabServer, stage: &str) -> bool {
+    json_file(server, OPENCLAW_UPDATE)
+        .await
+        .is_some_and(|journal| journal["stage"]["stage"] == stage)
+}
+
+/// Whether an update of the agent is in this phase.
+async fn is_agent_at(server: &LabServer, phase: &str) -> bool {
+    let record = json_file(server, AGENT_UPDATE).await;
+    record.is_some_and(|record| record["update"]["phase"]["name"] == phase)
+}
+
+/// Whether the installer said so since the machine came up.
+async fn says(server: &LabServer, what: &str) -> bool {
+    let unit = Some("moorage-installer.service");
+    server.journal(unit).await.is_ok_and(|journal| journal.contains(what))
+}
