@@ -31,6 +31,9 @@ pub(crate) struct Servers {
     pub(crate) artifacts: Value,
     /// The longest that anything may take on a busy machine.
     pub(crate) patience: Duration,
+    /// How often the operator looks at the clouds: sooner than in production, so that drift is seen within
+    /// a test, and seldom enough that its budget for looking lasts as long as the test.
+    pub(crate) rhythm: [&'static str; 2],
 }
 
 impl Servers {
@@ -50,6 +53,7 @@ impl Servers {
                 "cloudflared": artifact("cloudflared"), "agent": artifact("agent"),
             }),
             patience: Duration::from_secs(90),
+            rhythm: ["--sweep-interval=2s", "--routes-interval=5s"],
         }
     }
 }
@@ -95,15 +99,11 @@ impl Stage {
             kubeconfig,
             namespace: SYSTEM.to_owned(),
             log: folder.path().join("moorage.log"),
-            // Everything happens sooner than in production, so that drift is seen within a test.
-            arguments: [
-                "--log-format=text",
-                "--sweep-interval=2s",
-                "--report-interval=10s",
-                "--routes-interval=5s",
-            ]
-            .map(str::to_owned)
-            .to_vec(),
+            arguments: ["--log-format=text", "--report-interval=10s"]
+                .into_iter()
+                .chain(servers.rhythm)
+                .map(str::to_owned)
+                .collect(),
         };
         let mut operator = Operator::start(&options, simulator.endpoints()).unwrap();
         operator.wait_until_ready().await.unwrap();

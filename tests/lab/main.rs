@@ -88,6 +88,7 @@ fn servers() -> Option<Servers> {
         arguments: parts.simulator_arguments(Some(&programs.path())),
         artifacts: programs.release("", "")["spec"]["artifacts"].clone(),
         patience: PATIENCE,
+        rhythm: ["--sweep-interval=4s", "--routes-interval=20s"],
     };
     PROGRAMS.set(programs).unwrap();
     Some(servers)

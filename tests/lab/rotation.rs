@@ -58,8 +58,8 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     tenant.until_prints(&server, &READY, "\"status\":200").await;
 
     // The server comes up with a token that is worth nothing and nobody to tell it so.
-    let held = "[Service]\nExecStartPre=/usr/bin/sleep infinity\nTimeoutStartSec=infinity\n";
-    server.write(HOLD, held).await.unwrap();
+    let endless = "[Service]\nExecStartPre=/usr/bin/sleep infinity\nTimeoutStartSec=infinity\n";
+    server.write(HOLD, endless).await.unwrap();
     server.power(Press::Reset).await.unwrap();
     tenant.until_prints(&server, &["cat", TOKEN], &new).await;
     let state = ["systemctl", "show", "--property=SubState", "cloudflared.service"];

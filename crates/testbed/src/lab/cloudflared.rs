@@ -45,39 +45,29 @@ impl Cloudflared {
     pub fn at(program: &Path) -> io::Result<Self> {
         // The simulator is the connector when it is called so.
         let output = Command::new(program).arg0("cloudflared").arg("--version").output()?;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        // `cloudflared version 2026.8.2 (built …)`, `cloudflared 0.1.0+…`.
-        let version =
-            text.split_whitespace().find(|word| word.starts_with(|c: char| c.is_ascii_digit()));
-        let version =
-            version.filter(|_| output.status.success() && text.starts_with("cloudflared "));
-        match version {
-            Some(version) => Ok(Self { program: program.to_owned(), version: version.to_owned() }),
-            None => Err(io::Error::other(format!("it says `{}`", text.trim()))),
-        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        let version = version_in(&said).filter(|_| output.status.success());
+        let version = version.ok_or_else(|| io::Error::other(format!("it says `{}`", said.trim())));
+        Ok(Self { program: program.to_owned(), version: version?.to_owned() })
     }
+}
+
+/// The version in what cloudflared or its stand-in says.
+fn version_in(said: &str) -> Option<&str> {
+    let said = said.strip_prefix("cloudflared ")?;
+    said.split_whitespace().find(|word| word.starts_with(|first: char| first.is_ascii_digit()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt as _;
-
     use super::*;
-
-    fn saying(text: &str) -> io::Result<Cloudflared> {
-        let folder = tempfile::tempdir().unwrap();
-        let program = folder.path().join("program");
-        std::fs::write(&program, format!("#!/bin/sh\necho '{text}'\n")).unwrap();
-        std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).unwrap();
-        Cloudflared::at(&program)
-    }
 
     #[test]
     fn the_version_is_what_the_program_says() {
-        let real = "cloudflared version 2026.8.2 (built 2026-08-20-1200 UTC)";
-        assert_eq!(saying(real).unwrap().version, "2026.8.2");
-        let stand_in = saying("cloudflared 0.1.0+moorage-sim-stand-in").unwrap();
-        assert_eq!(stand_in.version, "0.1.0+moorage-sim-stand-in");
-        assert!(saying("busybox 1.37").is_err());
+        let real = "cloudflared version 2026.8.2 (built 2026-08-20-1200 UTC)\n";
+        assert_eq!(version_in(real), Some("2026.8.2"));
+        let stand_in = "cloudflared 0.1.0+moorage-sim-stand-in\n";
+        assert_eq!(version_in(stand_in), Some("0.1.0+moorage-sim-stand-in"));
+        assert_eq!(version_in("busybox 1.37"), None);
     }
 }
