@@ -9,7 +9,8 @@ use moorage_agent::{
     installer::{
         protocol::ArtifactKind,
         roll_back::{self, Outcome},
-        server::{Installer, InstallerSettings},
+        server::Installer,
+        settings::InstallerSettings,
         systemd::Systemd,
         update::UpdateTiming,
     },

@@ -1,5 +1,5 @@
-//! The installer's listener: who may talk to it, how long a request may be and take, and what is
-//! written down about it. What is done is in [`super::verbs`].
+//! The installer's listener: who may talk to it, and how long a request may be and take. What is done
+//! is in [`super::verbs`].
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -12,17 +12,17 @@ use tokio::{
 };
 
 use super::{
+    audit::audit,
     protocol::{Answer, LONGEST_REQUEST, Reason, Request},
+    settings::InstallerSettings,
     units::Units,
-    update::{Surroundings, UpdateTiming, Updates},
+    update::{Surroundings, Updates},
     verbs::{Done, Verbs},
 };
 use crate::{
-    accounts::User,
     artifacts::{ArtifactError, Store},
     conversation::{Client, accept_all, read_line},
     disk::{Disk, DiskError, to_json},
-    layout::Layout,
     listen::UnixSocket,
 };
 
@@ -30,25 +30,6 @@ use crate::{
 const TRANSFER_PATIENCE: Duration = Duration::from_secs(10);
 /// Only the agent's user opens it.
 const SOCKET_MODE: u32 = 0o600;
-
-/// What an installer is started with.
-#[derive(Debug, Clone)]
-pub struct InstallerSettings {
-    /// Where things lie.
-    pub layout: Layout,
-    /// Where to answer; mode 0600 if the installer makes it.
-    pub listen: UnixSocket,
-    /// Who may talk to it, besides root.
-    pub client: Client,
-    /// Who may read the tunnel's token, besides root.
-    pub token_group: Option<u32>,
-    /// Who tries new agents; `None` for the installer's own user.
-    pub trial_user: Option<User>,
-    /// The version of this very process, if it is an installed one.
-    pub running: Option<moorage_wire::Sha256>,
-    /// How patient updates are.
-    pub timing: UpdateTiming,
-}
 
 /// Why an installer cannot run.
 #[derive(Debug, Error)]
@@ -179,24 +160,4 @@ async fn send(stream: &mut UnixStream, answer: &Answer) {
     if !matches!(timeout(TRANSFER_PATIENCE, sent).await, Ok(Ok(()))) {
         tracing::debug!("a client left before its answer");
     }
-}
-
-/// One line per request that could have changed something.
-fn audit(description: &Description, answer: &Answer, peer: UCred) {
-    let Description { verb, subject, mutating } = description;
-    let (uid, pid) = (peer.uid(), peer.pid());
-    match answer {
-        Answer::Failed { reason, message } => {
-            tracing::warn!(target: "audit", verb, subject, uid, pid, ?reason, message, "failed");
-        }
-        _ if *mutating => tracing::info!(target: "audit", verb, subject, uid, pid, "done"),
-        _ => {}
-    }
-}
-
-/// A request as it may stand in the journal.
-pub(super) struct Description {
-    pub(super) verb: &'static str,
-    pub(super) subject: String,
-    pub(super) mutating: bool,
 }

@@ -12,7 +12,7 @@ use super::{
     enrolment_key,
     order::{OrderError, SignedOrder, VerifiedOrder},
     protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
-    server::{Description, InstallerSettings},
+    settings::InstallerSettings,
     token::{self, TokenError},
     units::{Down, Service, UnitError, Units},
     update::{UpdateError, Updates, blocking, trial::TrialError},
@@ -102,35 +102,6 @@ fn artifact_reason(error: &ArtifactError) -> Reason {
 
 fn disk_reason(error: &DiskError) -> Reason {
     if error.is_disk_full() { Reason::DiskFull } else { Reason::System }
-}
-
-impl Request {
-    /// As it may stand in the journal: names and digests, never a value.
-    pub(super) fn describe(&self) -> Description {
-        let unit = |unit: &Unit| Service::from(*unit).unit().to_owned();
-        let document =
-            |order: &SignedOrder| order.document().map_or("garbled".into(), |it| it.to_string());
-        let (verb, subject, mutating) = match self {
-            Self::Status { unit: of } => ("status", unit(of), false),
-            Self::Start { unit: of } => ("start", unit(of), true),
-            Self::Stop { unit: of } => ("stop", unit(of), true),
-            Self::Restart { unit: of } => ("restart", unit(of), true),
-            Self::WriteTunnelToken { .. } => ("write-tunnel-token", String::new(), true),
-            Self::Install { order, kind, .. } => {
-                ("install", format!("{} of {}", kind.folder(), document(order)), true)
-            }
-            Self::Activate { kind, sha256 } => {
-                ("activate", format!("{} {sha256}", kind.folder()), true)
-            }
-            Self::Installed => ("installed", String::new(), false),
-            Self::UpdateAgent { order, .. } => ("update-agent", document(order), true),
-            Self::ConfirmAgent => ("confirm-agent", String::new(), true),
-            Self::EraseEnrolmentKey => ("erase-enrolment-key", String::new(), true),
-            Self::PowerOff => ("power-off", String::new(), true),
-            Self::Reboot => ("reboot", String::new(), true),
-        };
-        Description { verb, subject, mutating }
-    }
 }
 
 /// The verbs of one server.
