@@ -74,15 +74,16 @@ pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tena
     let stop = ["systemctl", "kill", "--signal=SIGSTOP", "moorage-worker.service"];
     server.exec(&stop).await.unwrap();
     until(&tenant, "it is taken back", async || is_at(&server, "rolling-back").await).await;
+    let stays = drop_in(&server, "/etc", "openclaw.service", "ExecStartPre").await;
     cut(&tenant, &server, "before the data is put back").await;
 
-    hold(&server, "openclaw.service", "ExecStartPre").await;
     until(&tenant, "the old OpenClaw is to be started", async || {
         is_at(&server, "rolling-back").await
             && state(&server, "openclaw.service").await == "activating/start-pre"
     })
     .await;
     assert_eq!(current(&server, "openclaw").await, new["sha256"]);
+    server.exec(&["rm", &stays]).await.unwrap();
     cut(&tenant, &server, "after the data is back, before the start").await;
     let ada = told_as_rolled_back(&tenant, "the broken OpenClaw").await;
     let release = json!({"spec": {"release": format!("newer-{}", tenant.name)}});
@@ -116,50 +117,48 @@ async fn downloading(tenant: &Tenant, server: &LabServer) -> Value {
     new
 }
 
-pub(crate) async fn an_update_of_the_agent_survives_a_power_cut_in_each_step(tenant: Tenant) {
-    let ada = tenant.make("ada").await;
-    let server = tenant.server(&ada);
-    let old = current(&server, "agent").await;
+/// Updates of the agent of a server, good ones and others, with a power cut in each step.
+pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, server: &LabServer) {
+    let old = current(server, "agent").await;
     let folder = tempfile::tempdir().unwrap();
 
     let mute = built_agent(folder.path(), "mute", "loop { std::thread::park() }", "");
     tenant.switch_to("ada", "mute", "agent", &mute).await;
-    let tried =
-        format!("/opt/moorage/agent/{}/moorage-agent --version", mute["sha256"].as_str().unwrap());
-    tenant.until_prints(&server, &["ps", "-eo", "args"], &tried).await;
-    cut(&tenant, &server, "while a new agent is asked for its version").await;
-    taken_back(&tenant, &server, "the agent that does not say its version", &old).await;
+    let program = format!("/opt/moorage/agent/{}/moorage-agent", mute["sha256"].as_str().unwrap());
+    tenant.until_prints(server, &["ps", "-eo", "args"], &format!("{program} --version")).await;
+    cut(tenant, server, "while a new agent is asked for its version").await;
+    taken_back(tenant, server, "the agent that does not say its version", &old).await;
 
-    let good = good_agent(folder.path());
-    a_good_agent(&tenant, &server, &good).await;
-    let old = current(&server, "agent").await;
+    let good = good_agent(folder.path(), "another");
+    a_good_agent(tenant, server, &good).await;
+    let old = current(server, "agent").await;
     assert_eq!(old, good["sha256"]);
 
     let silent = fake_agent(folder.path(), "silent", "loop { std::thread::park() }");
     tenant.switch_to("ada", "silent", "agent", &silent).await;
-    until(&tenant, "the silent agent is watched", async || is_agent_at(&server, "watching").await)
+    until(tenant, "the silent agent is watched", async || is_agent_at(server, "watching").await)
         .await;
-    cut(&tenant, &server, "before a new agent is on its socket").await;
-    until(&tenant, "it is watched again", async || is_agent_at(&server, "watching").await).await;
-    hold(&server, "moorage-agent.service", "ExecStartPre").await;
-    until(&tenant, "it is taken back", async || {
-        is_agent_at(&server, "rolling-back").await
-            && state(&server, "moorage-agent.service").await == "activating/start-pre"
+    cut(tenant, server, "before a new agent is on its socket").await;
+    until(tenant, "it is watched again", async || is_agent_at(server, "watching").await).await;
+    hold(server, "moorage-agent.service", "ExecStartPre").await;
+    until(tenant, "it is taken back", async || {
+        is_agent_at(server, "rolling-back").await
+            && state(server, "moorage-agent.service").await == "activating/start-pre"
     })
     .await;
-    cut(&tenant, &server, "while the agent before is restarted").await;
-    taken_back(&tenant, &server, "the silent agent", &old).await;
+    cut(tenant, server, "while the agent before is restarted").await;
+    taken_back(tenant, server, "the silent agent", &old).await;
 
     let dead = fake_agent(folder.path(), "dead", WITHOUT_INSTALLER);
-    hold(&server, "moorage-roll-back.service", "ExecStartPre").await;
+    hold(server, "moorage-roll-back.service", "ExecStartPre").await;
     tenant.switch_to("ada", "dead", "agent", &dead).await;
-    until(&tenant, "the roll-back unit runs", async || {
-        state(&server, "moorage-roll-back.service").await == "activating/start-pre"
+    until(tenant, "the roll-back unit runs", async || {
+        state(server, "moorage-roll-back.service").await == "activating/start-pre"
     })
     .await;
-    assert_eq!(current(&server, "agent").await, dead["sha256"]);
-    cut(&tenant, &server, "while the roll-back unit runs").await;
-    taken_back(&tenant, &server, "the agent whose installer does not start", &old).await;
+    assert_eq!(current(server, "agent").await, dead["sha256"]);
+    cut(tenant, server, "while the roll-back unit runs").await;
+    taken_back(tenant, server, "the agent whose installer does not start", &old).await;
 }
 
 /// The agent before it in all but the installer.
@@ -173,7 +172,6 @@ const WITHOUT_INSTALLER: &str = "use std::os::unix::process::CommandExt as _; \
 /// Cuts the power in each step of an update that ends well. Nobody can reach the server meanwhile, so
 /// that the new agent is not confirmed before its time.
 async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
-    const UNREACHABLE: &str = "/etc/systemd/system/cloudflared.service.d";
     hold(server, "moorage-agent.service", "ExecStartPre").await;
     tenant.switch_to("ada", "good", "agent", good).await;
     until(tenant, "the new agent is to be started", async || {
@@ -182,7 +180,7 @@ async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
     })
     .await;
     assert_eq!(current(server, "agent").await, good["sha256"]);
-    drop_in(server, UNREACHABLE, "ExecStartPre").await;
+    let unreachable = drop_in(server, "/etc", "cloudflared.service", "ExecStartPre").await;
     cut(tenant, server, "after the switch, while the agent is restarted").await;
 
     until(tenant, "the new agent is on its socket", async || {
@@ -198,7 +196,7 @@ async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
     })
     .await;
     hold(server, "moorage-installer.service", "ExecStartPre").await;
-    server.exec(&["rm", "-r", UNREACHABLE]).await.unwrap();
+    server.exec(&["rm", &unreachable]).await.unwrap();
     server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
     server.exec(&["systemctl", "--no-block", "restart", "cloudflared.service"]).await.unwrap();
     until(tenant, "the installer restarts itself", async || {
@@ -234,14 +232,19 @@ async fn cut(tenant: &Tenant, server: &LabServer, when: &str) {
 
 /// Keeps a unit from being started (`ExecStartPre`) or stopped (`ExecStop`) until the next power cut.
 async fn hold(server: &LabServer, unit: &str, when: &str) {
-    drop_in(server, &format!("/run/systemd/system/{unit}.d"), when).await;
+    drop_in(server, "/run", unit, when).await;
     server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
 }
 
-async fn drop_in(server: &LabServer, folder: &str, when: &str) {
-    server.exec(&["mkdir", "-p", folder]).await.unwrap();
+/// The same for a time that begins when systemd reads its units again; gives the file to remove. What
+/// lies below `/etc` outlasts a power cut.
+async fn drop_in(server: &LabServer, root: &str, unit: &str, when: &str) -> String {
+    let folder = format!("{root}/systemd/system/{unit}.d");
+    server.exec(&["mkdir", "-p", &folder]).await.unwrap();
     let text = format!("[Service]\n{when}={HOLD}\n");
-    server.write(&format!("{folder}/hold.conf"), &text).await.unwrap();
+    let file = format!("{folder}/90-held.conf");
+    server.write(&file, &text).await.unwrap();
+    file
 }
 
 /// Waits until a look at a server sees it.
