@@ -12,8 +12,9 @@ use moorage_wire::{
 use serde_json::json;
 
 use crate::{
+    logs::LOGS,
     operator::desired,
-    world::{LOGS, World, eventually},
+    world::{World, eventually},
 };
 
 const KEY: &str = "sk-ant-convergence-hidden-0123456789";

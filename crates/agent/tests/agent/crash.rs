@@ -293,5 +293,5 @@ async fn a_crash_at_any_write_of_a_rollback_ends_with_the_good_configuration_run
 async fn a_crash_at_any_write_of_a_whole_life_ends_in_the_same_state() {
     let crashes = count_crashes(live, 8).await;
     assert!(crashes > 60, "only {crashes} steps were tried");
-    assert!(!crate::world::LOGS.contains(SECOND) && !crate::world::LOGS.contains(TUNNEL));
+    assert!(!crate::logs::LOGS.contains(SECOND) && !crate::logs::LOGS.contains(TUNNEL));
 }

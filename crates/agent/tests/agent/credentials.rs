@@ -10,8 +10,10 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
+    logs::LOGS,
+    machine::Gateway,
     operator::{Operator, desired},
-    world::{Gateway, LOGS, World, eventually},
+    world::{World, eventually},
 };
 
 const FIRST: &str = "sk-ant-credentials-hidden-first-00000";

@@ -13,8 +13,9 @@ use tokio::{
 };
 
 use crate::{
+    logs::LOGS,
     operator::{BEARER, Operator, desired, header},
-    world::{LOGS, World},
+    world::World,
 };
 
 const REPORT: RequestParts<'static> =

@@ -2,7 +2,10 @@ use http::Method;
 use moorage_agent::installer::protocol::Unit;
 use moorage_wire::{CredentialType, Sha256, path};
 
-use crate::world::{FIRST_TUNNEL_TOKEN, LOGS, World, eventually};
+use crate::{
+    logs::LOGS,
+    world::{FIRST_TUNNEL_TOKEN, World, eventually},
+};
 
 const SECOND: &str = "second-tunnel-token-hidden-0123456789";
 const THIRD: &str = "third-tunnel-token-hidden-0123456789";
