@@ -123,9 +123,8 @@ pub(crate) fn tools(machine: Shared, layout: &Layout) -> Router {
 
 pub(crate) fn read_gateway_token(machine: &mut Machine, layout: &Layout, starts: bool) {
     let forgets = match machine.gateway {
-        Gateway::Reloads => true,
         Gateway::IgnoresReloads if !starts => return,
-        Gateway::IgnoresReloads => true,
+        Gateway::Reloads | Gateway::IgnoresReloads => true,
         Gateway::KeepsOld => starts,
         Gateway::NeverForgets => false,
     };
