@@ -33,7 +33,7 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     tenant.until_dashboard_answers("ada").await;
     let server = tenant.server(&ada);
     // Packages and settings come last, after the way in.
-    tenant.until_prints(&server, &["systemctl", "is-active", "fail2ban"], "active").await;
+    tenant.until_active(&server, "fail2ban").await;
 
     let first_boot = server.journal(Some("moorage-first-boot.service")).await.unwrap();
     assert!(!first_boot.contains("again in"), "a download stalled: {first_boot}");
@@ -49,7 +49,7 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
 
     for unit in ["openclaw.service", "moorage-agent.service", "cloudflared.service"] {
         server.kill_unit(unit).await.unwrap();
-        tenant.until_prints(&server, &["systemctl", "is-active", unit], "active").await;
+        tenant.until_active(&server, unit).await;
         tenant.until_dashboard_answers("ada").await;
     }
     server.power(Press::Reset).await.unwrap();

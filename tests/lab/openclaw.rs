@@ -12,6 +12,7 @@ use crate::{
 };
 
 const DASHBOARD: &str = "ada-dashboard";
+const CONFIG: &str = "/var/lib/openclaw/.openclaw/openclaw.json";
 const PLUGIN: &str = "@openclaw/zalo";
 const PLUGIN_VERSION: &str = "2026.9.5";
 /// What the npm registry has.
@@ -23,6 +24,7 @@ pub(crate) async fn token_devices_and_plugins_become_what_the_spec_says(tenant: 
     let before = process(&server).await;
     let token = the_old_token_of_the_dashboard_ends(&tenant).await;
     a_waiting_device_is_let_in(&tenant, &token).await;
+    what_openclaw_changes_in_its_configuration_is_taken_back(&tenant, &server).await;
     assert_eq!(process(&server).await, before, "all that without a restart");
     a_pinned_plugin_comes_and_goes(&tenant, &server).await;
 }
@@ -116,6 +118,25 @@ async fn a_waiting_device_is_let_in(tenant: &Tenant, token: &str) {
     knock(tenant, &device, token).await.unwrap();
     let stranger = knock(tenant, &Device::new(), token).await.unwrap_err();
     assert_eq!(stranger.refusal().unwrap().detail(), "PAIRING_REQUIRED", "{stranger}");
+}
+
+async fn what_openclaw_changes_in_its_configuration_is_taken_back(
+    tenant: &Tenant,
+    server: &LabServer,
+) {
+    // Who writes it makes another file.
+    let file = async || {
+        let number = server.exec(&["stat", "-c", "%i", CONFIG]).await.unwrap();
+        (number, server.read(CONFIG).await.unwrap())
+    };
+    let (number, before) = file().await;
+    openclaw(server, &["config", "set", "agents.defaults.model.primary", "openai/gpt-5"]).await;
+    tenant
+        .eventually("the configuration is what it was", || async {
+            let (now, text) = file().await;
+            if now != number && text == before { Ok(()) } else { Err(now) }
+        })
+        .await;
 }
 
 /// Applies a release that approves the plugin with this pin; gives its name.

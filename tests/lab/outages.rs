@@ -24,7 +24,7 @@ const STATE: &str = "/var/lib/openclaw/.openclaw";
 pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut(tenant: Tenant) {
     let artifacts = Artifacts::of(&tenant).await;
     let policy = keep_secrets(&tenant).await;
-    for path in artifacts.all() {
+    for path in [&artifacts.agent, &artifacts.cloudflared, &artifacts.node] {
         artifacts.hold(&tenant, path).await;
     }
     ask_for_ada(&tenant, &artifacts).await;
@@ -61,17 +61,15 @@ pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_c
     server.until_prints(&["ls", "/var/lib/moorage/downloads"], ".part").await;
     artifacts.let_go(&tenant, &artifacts.node).await;
     server.cut("the agent fetches Node.js").await;
-    server.until_prints(&["ls", "/opt/moorage/node"], "").await;
-    artifacts.was_resumed(&tenant, &artifacts.node).await;
+    artifacts.until_resumed(&tenant, &artifacts.node).await;
 
-    artifacts.let_go(&tenant, &artifacts.openclaw).await;
     server.until_prints(&["ls", "/opt/moorage/.staging/openclaw"], "contents").await;
     server.cut("OpenClaw is unpacked").await;
 
     server.until_prints(&["ls", STATE], "openclaw.staged.json").await;
     server.cut("the first configuration is checked").await;
 
-    server.until_prints(&["systemctl", "is-active", "openclaw.service"], "active").await;
+    tenant.until_active(&server.server, "openclaw.service").await;
     server.cut("OpenClaw starts").await;
 
     let ada = tenant.until_ready("ada").await;
@@ -126,7 +124,6 @@ struct Artifacts {
     agent: String,
     cloudflared: String,
     node: String,
-    openclaw: String,
 }
 
 impl Artifacts {
@@ -143,17 +140,12 @@ impl Artifacts {
         let agent = show("agent", named("MOORAGE_LAB_AGENT"));
         let cloudflared = show("cloudflared", Cloudflared::from_env().unwrap().program);
         let node = show("node", named("MOORAGE_LAB_NODE"));
-        let openclaw = show("openclaw", named("MOORAGE_LAB_OPENCLAW"));
-        Self { pinned, agent, cloudflared, node, openclaw }
-    }
-
-    fn all(&self) -> [&str; 4] {
-        [&self.agent, &self.cloudflared, &self.node, &self.openclaw]
+        Self { pinned, agent, cloudflared, node }
     }
 
     /// Lets a file come so slowly that it does not arrive.
     async fn hold(&self, tenant: &Tenant, path: &str) {
-        let slow = json!({"fault": {"kind": "slow", "bytesPerSecond": 1000}});
+        let slow = json!({"fault": {"kind": "slow", "bytesPerSecond": 20_000}});
         tenant.stage.simulator.set_faults_of_artifact(path, &[slow]).await.unwrap();
     }
 
@@ -161,10 +153,16 @@ impl Artifacts {
         tenant.stage.simulator.set_faults_of_artifact(path, &[]).await.unwrap();
     }
 
-    async fn was_resumed(&self, tenant: &Tenant, path: &str) {
-        let requests = tenant.stage.simulator.artifact_requests().await.unwrap();
-        let mut ours = requests.iter().filter(|request| request["path"] == path);
-        assert!(ours.any(|request| request["status"] == 206), "{path} was fetched anew");
+    async fn until_resumed(&self, tenant: &Tenant, path: &str) {
+        tenant
+            .eventually("a part of a file is asked for", || async {
+                let requests = tenant.stage.simulator.artifact_requests().await;
+                let requests = requests.map_err(|error| error.to_string())?;
+                let mut ours = requests.iter().filter(|request| request["path"] == path);
+                let resumed = ours.any(|request| request["status"] == 206);
+                if resumed { Ok(()) } else { Err("none was".to_owned()) }
+            })
+            .await;
     }
 }
 

@@ -68,6 +68,13 @@ impl Tenant {
         call.send().await.unwrap().status().as_u16()
     }
 
+    /// Waits until a unit is active.
+    pub(crate) async fn until_active(&self, server: &LabServer, unit: &str) {
+        // Not the bare word, which ends "inactive" as well.
+        let state = ["systemctl", "show", "--property=ActiveState", unit];
+        self.until_prints(server, &state, "=active").await;
+    }
+
     /// Applies a release in which one artifact is another, and has an instance use it.
     pub(crate) async fn switch_to(
         &self,
