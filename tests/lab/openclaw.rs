@@ -2,7 +2,6 @@
 //! lets in, its plugins.
 
 use moorage_testbed::{Device, GatewayClient, GatewayError, LabServer};
-use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::{
@@ -44,13 +43,6 @@ async fn token_of(tenant: &Tenant) -> Option<String> {
     Some(String::from_utf8(data["token"].0.clone()).unwrap())
 }
 
-/// What the gateway says to a call with this token: 400 if it is the right one, for the call is empty.
-async fn shown(tenant: &Tenant, token: &str) -> u16 {
-    let request = tenant.at_edge(Method::POST, &host(tenant), "/tools/invoke");
-    let answer = request.bearer_auth(token).json(&json!({})).send().await.unwrap();
-    answer.status().as_u16()
-}
-
 /// A WebSocket of the dashboard, as this device and with this token.
 async fn knock(
     tenant: &Tenant,
@@ -73,13 +65,13 @@ async fn the_old_token_of_the_dashboard_ends(tenant: &Tenant) -> String {
         })
         .await;
     let old = token_of(tenant).await.unwrap();
-    assert_eq!(shown(tenant, &old).await, 400);
+    assert_eq!(tenant.tool_call("ada", &old).await, 400);
 
     let access = json!({"tokenGeneration": 1});
     tenant.patch_instance("ada", json!({"spec": {"access": access}})).await;
     tenant
         .eventually("the old token gets 401", || async {
-            match shown(tenant, &old).await {
+            match tenant.tool_call("ada", &old).await {
                 401 => Ok(()),
                 other => Err(other.to_string()),
             }
@@ -88,7 +80,7 @@ async fn the_old_token_of_the_dashboard_ends(tenant: &Tenant) -> String {
     tenant.until_ready("ada").await;
     let new = token_of(tenant).await.unwrap();
     assert_ne!(new, old);
-    assert_eq!(shown(tenant, &new).await, 400);
+    assert_eq!(tenant.tool_call("ada", &new).await, 400);
     let refused = knock(tenant, &Device::new(), &old).await.unwrap_err();
     assert_eq!(refused.refusal().unwrap().detail(), "AUTH_TOKEN_MISMATCH", "{refused}");
     new
