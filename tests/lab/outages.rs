@@ -22,7 +22,7 @@ const SECRETS: &str = "/var/lib/openclaw/credentials/secrets.json";
 const STATE: &str = "/var/lib/openclaw/.openclaw";
 
 pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut(tenant: Tenant) {
-    let artifacts = Artifacts::of(&tenant).await;
+    let artifacts = Artifacts::of(&tenant);
     let policy = keep_secrets(&tenant).await;
     for path in [&artifacts.agent, &artifacts.cloudflared, &artifacts.node] {
         artifacts.hold(&tenant, path).await;
@@ -127,7 +127,7 @@ struct Artifacts {
 }
 
 impl Artifacts {
-    async fn of(tenant: &Tenant) -> Self {
+    fn of(tenant: &Tenant) -> Self {
         let programs = PROGRAMS.get().unwrap();
         let mut pinned = tenant.release()["spec"]["artifacts"].clone();
         let named = |variable: &str| PathBuf::from(std::env::var_os(variable).unwrap());
