@@ -58,7 +58,8 @@ pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_c
     allow_deletion(&tenant, &policy).await;
     tenant.until_secret_gone("ada-keys").await;
 
-    server.until_prints(&["ls", "/var/lib/moorage/downloads"], ".part").await;
+    let parts = ["find", "/var/lib/moorage/downloads", "-name", "*.part", "-size", "+0"];
+    server.until_prints(&parts, ".part").await;
     artifacts.let_go(&tenant, &artifacts.node).await;
     server.cut("the agent fetches Node.js").await;
     artifacts.until_resumed(&tenant, &artifacts.node).await;

@@ -114,7 +114,11 @@ impl Simulator {
             fault
         };
         let faults: Vec<_> = faults.iter().map(with_path).collect();
-        self.put(&format!("/admin/artifacts/faults?path={path}"), &json!(faults)).await
+        // A version may have a plus sign, which means a space in a query.
+        let call = format!("{}/admin/artifacts/faults", self.endpoints().admin);
+        let url = reqwest::Url::parse_with_params(&call, [("path", path)])
+            .expect("the simulator's address is a URL");
+        crate::simulator::answer(&call, self.http().put(url).json(&faults)).await.map(drop)
     }
 }
 
