@@ -10,7 +10,7 @@ pub(super) struct CloudConfig<'a> {
     pub(super) disable_root: bool,
     pub(super) ssh_pwauth: bool,
     pub(super) ssh_genkeytypes: [&'static str; 1],
-    pub(super) bootcmd: &'static [&'static [&'static str]],
+    pub(super) bootcmd: [Vec<String>; 2],
     pub(super) groups: Vec<&'static str>,
     pub(super) users: Vec<User<'a>>,
     pub(super) write_files: Vec<WriteFile>,

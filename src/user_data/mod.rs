@@ -15,6 +15,7 @@ mod tests;
 mod unit;
 mod units;
 
+use jiff::Timestamp;
 use moorage_wire::{
     Secret,
     bootstrap::{
@@ -44,11 +45,20 @@ const CONSTANTS_PATH: &str = "/usr/local/lib/moorage/constants.tar.gz";
 /// Runs first at every boot. cloud-init does what it has begun only once per server, so a cut in the
 /// middle would leave half of it undone for ever; until the jobs of the first boot have begun, it
 /// therefore forgets. The text is constant.
-const BEFORE: &[&[&str]] = &[&[
+const BEFORE: [&str; 3] = [
     "sh",
     "-c",
     "test -e /var/lib/moorage-first-boot/begun || rm -f /var/lib/cloud/instance/sem/config_*",
-]];
+];
+/// Runs with it: a clock without a battery starts in 1970, and systemd takes it no further than to its
+/// own build date, where certificates and package lists are not valid yet. Until NTP says better it is
+/// at least as late as user-data, and never set back. The text is constant; the time is its argument.
+const CLOCK: [&str; 4] = [
+    "/usr/bin/python3",
+    "-I",
+    "-c",
+    "import sys,time; t=int(sys.argv[1]); time.time()<t and time.clock_settime(time.CLOCK_REALTIME,t)",
+];
 /// Runs last. Enabled first: once a job has begun, the next boot continues it.
 const AFTER: &[&[&str]] = &[
     &["tar", "-xzf", CONSTANTS_PATH, "-C", "/", "--no-same-owner", "--no-overwrite-dir"],
@@ -72,6 +82,8 @@ pub struct UserDataInput<'a> {
     pub artifacts: &'a Artifacts,
     /// The pool's SSH fall-back.
     pub ssh: Option<&'a SshSpec>,
+    /// Now: the server's clock cannot rightly be before this.
+    pub now: Timestamp,
 }
 
 /// User-data that cannot be made.
@@ -110,7 +122,14 @@ pub fn render(input: &UserDataInput<'_>) -> Result<SecretText, UserDataError> {
         disable_root: true,
         ssh_pwauth: false,
         ssh_genkeytypes: ["ed25519"],
-        bootcmd: BEFORE,
+        bootcmd: [
+            BEFORE.map(str::to_owned).to_vec(),
+            CLOCK
+                .map(str::to_owned)
+                .into_iter()
+                .chain([input.now.as_second().to_string()])
+                .collect(),
+        ],
         groups: vec![TUNNEL_GROUP, SSH_GROUP],
         users: users(ssh.as_ref()),
         write_files: files(input, ssh.as_ref()),

@@ -11,6 +11,8 @@ use super::*;
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
 
+const NOW: Timestamp = Timestamp::constant(1_788_264_000, 0);
+
 fn bootstrap() -> Bootstrap {
     Bootstrap {
         instance_id: InstanceId::from_bytes([1; 16]),
@@ -49,7 +51,7 @@ fn open_ssh() -> SshSpec {
 fn rendered_from(url: &str, ssh: Option<&SshSpec>) -> Result<SecretText, UserDataError> {
     let (bootstrap, artifacts) = (&bootstrap(), &artifacts(url));
     let token = &Secret::from("dG9rZW4=".to_owned());
-    render(&UserDataInput { bootstrap, tunnel_token: token, artifacts, ssh })
+    render(&UserDataInput { bootstrap, tunnel_token: token, artifacts, ssh, now: NOW })
 }
 
 fn rendered(ssh: Option<&SshSpec>) -> Result<SecretText, UserDataError> {
@@ -211,7 +213,7 @@ proptest! {
         pinned.agent.version = version;
         let (bootstrap, token) = (&bootstrap(), &Secret::from("dG9rZW4=".to_owned()));
         let input = UserDataInput {
-            bootstrap, tunnel_token: token, artifacts: &pinned, ssh: Some(&hostile),
+            bootstrap, tunnel_token: token, artifacts: &pinned, ssh: Some(&hostile), now: NOW,
         };
         let Ok(text) = render(&input) else { return Ok(()) };
         let (document, usual) = (document(&text), document(&rendered(Some(&open_ssh())).unwrap()));

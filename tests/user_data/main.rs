@@ -64,6 +64,7 @@ fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
         tunnel_token: &Secret::from("dG9rZW4=".to_owned()),
         artifacts,
         ssh: Some(&ssh),
+        now: jiff::Timestamp::now(),
     };
     render(&input).unwrap().expose_secret().to_owned()
 }

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
+use jiff::tz::TimeZone;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -73,6 +74,10 @@ impl CertificateAuthority {
 
     fn leaf(&self, zone: &str) -> Result<CertifiedKey, Box<dyn std::error::Error>> {
         let mut params = CertificateParams::new(vec![zone.to_owned(), format!("*.{zone}")])?;
+        // Whoever lives in the past refuses it, as it would Cloudflare's.
+        let day = jiff::Timestamp::now().to_zoned(TimeZone::UTC).date().yesterday()?;
+        let [month, day_of_month] = [day.month(), day.day()].map(i8::unsigned_abs);
+        params.not_before = rcgen::date_time_ymd(day.year().into(), month, day_of_month);
         params.distinguished_name.push(DnType::CommonName, zone);
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];

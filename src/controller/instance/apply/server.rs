@@ -116,6 +116,7 @@ impl Hands<'_> {
             tunnel_token: token.secret(),
             artifacts: &self.wanted.release.artifacts,
             ssh: self.wanted.ssh.as_ref(),
+            now: ctx.clock.now(),
         };
         let user_data = user_data::render(&input).map_err(|error| {
             Failure::terminal(ConditionType::ServerReady, reason::INVALID_SPEC, error.to_string())
