@@ -1,5 +1,6 @@
-//! The machine below the programs: how much room there is, and whether it waits for a reboot. Figures
-//! that move never come into words; words change at coarse limits, and back only well above them.
+//! The machine below the programs: how much room there is, whether its clock is right, and whether it
+//! waits for a reboot. Figures that move never come into words; words change at coarse limits, and back
+//! only well above them.
 
 use moorage_wire::report::Machine;
 
@@ -11,6 +12,10 @@ const MIB: u64 = 1024 * 1024;
 const DISK: [(u64, u64); 3] = [(2, 256 * MIB), (5, 512 * MIB), (10, 1024 * MIB)];
 /// Available memory, percent of the whole.
 const MEMORY: [(u64, u64); 1] = [(10, 0)];
+/// How far a clock may be off before it is told, seconds, and the words for it; the worst comes first.
+/// Nothing of ours fails below the first: nonces have no date.
+const CLOCK: [(u64, &str); 3] =
+    [(86_400, "more than a day"), (3_600, "more than an hour"), (300, "more than five minutes")];
 /// So much more than the limit has to be free, percent, until a shortage is over.
 const RECOVERED: u64 = 150;
 
@@ -23,9 +28,25 @@ pub(super) fn reboot(view: &AgentView) -> &'static str {
     }
 }
 
-/// What the machine is short of, if anything.
-pub(super) fn shortage(seen: &Observed) -> Option<String> {
-    let report = &seen.agent.view()?.report;
+/// What is wrong with the machine, if anything.
+pub(super) fn trouble(seen: &Observed) -> Option<String> {
+    let view = seen.agent.view()?;
+    let trouble: Vec<_> = wrong_clock(view).into_iter().chain(shortages(seen, view)).collect();
+    (!trouble.is_empty()).then(|| trouble.join("; "))
+}
+
+fn wrong_clock(view: &AgentView) -> Option<String> {
+    let ahead = view.report.details.clock?.as_second() - view.at.as_second();
+    let (_, far) = CLOCK.iter().find(|(limit, _)| ahead.unsigned_abs() > *limit)?;
+    let way = if ahead > 0 { "ahead of" } else { "behind" };
+    Some(format!(
+        "its clock is {far} {way} the operator's, so certificates and upgrades may be refused there: see that it reaches a time server (NTP), or set it"
+    ))
+}
+
+/// What the machine is short of.
+fn shortages(seen: &Observed, view: &AgentView) -> Vec<String> {
+    let report = &view.report;
     let Machine { disk_free_bytes, memory_available_bytes, .. } = report.machine;
     let before = said_before(seen);
     let disk = Room {
@@ -48,8 +69,7 @@ pub(super) fn shortage(seen: &Observed) -> Option<String> {
         let short = room.shortage(before)?;
         Some(format!("{short}: {remedy}"))
     });
-    let short: Vec<_> = short.collect();
-    (!short.is_empty()).then(|| short.join("; "))
+    short.collect()
 }
 
 fn said_before(seen: &Observed) -> &str {

@@ -96,14 +96,14 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
             timing.report,
         ),
         // A sweep may be a minute old: the agent tells sooner that the server runs.
-        _ => Part::done(match machine::shortage(seen) {
+        _ => Part::done(match machine::trouble(seen) {
             None => {
                 Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))
             }
-            Some(shortage) => Verdict::yes(
+            Some(trouble) => Verdict::yes(
                 ServerReady,
                 reason::DEGRADED,
-                format!("Server {} exists, but {shortage}", server.id),
+                format!("Server {} exists, but {trouble}", server.id),
             ),
         }),
     }

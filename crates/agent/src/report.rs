@@ -2,6 +2,7 @@
 
 use std::{fs, sync::Arc};
 
+use jiff::Timestamp;
 use moorage_wire::{
     Report, Sha256,
     desired::Artifacts,
@@ -90,6 +91,7 @@ fn assemble(
             failed_pairings: notes.failed_pairings,
             disk_total_bytes,
             memory_total_bytes,
+            clock: Some(Timestamp::now()),
             ..details
         },
     }

@@ -194,6 +194,9 @@ pub struct Details {
     pub disk_total_bytes: u64,
     /// Memory of the machine; zero if unknown.
     pub memory_total_bytes: u64,
+    /// What the machine's clock shows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock: Option<Timestamp>,
 }
 
 /// The programs of a release.

@@ -288,6 +288,28 @@ fn a_pending_reboot_is_named_and_changes_nothing_else() {
     assert!(status.agent.unwrap().reboot_pending);
 }
 
+#[rstest]
+#[case::right(-200, None)]
+#[case::behind(-301, Some("more than five minutes behind"))]
+#[case::ahead(4_000, Some("more than an hour ahead of"))]
+#[case::in_1970(-1_780_000_000, Some("more than a day behind"))]
+fn a_wrong_clock_is_told_with_what_to_do(#[case] off: i64, #[case] words: Option<&str>) {
+    let seen = ready(&wanted()).with_view(|view| {
+        view.report.details.clock = Some(view.at + jiff::SignedDuration::from_secs(off));
+    });
+    let status = status_of(&wanted(), &seen);
+    let (holds, reason, message) = find(&status, "ServerReady");
+    assert_eq!(holds, "True");
+    match words {
+        None => assert_eq!(reason, reason::READY),
+        Some(words) => {
+            assert_eq!(reason, reason::DEGRADED);
+            assert!(message.contains(&format!("its clock is {words}")), "{message}");
+            assert!(message.contains("NTP"), "{message}");
+        }
+    }
+}
+
 fn with_disk(seen: Observed, free: u64, total: u64) -> Observed {
     seen.with_view(|view| {
         view.report.machine.disk_free_bytes = free;
