@@ -69,6 +69,11 @@ async fn nothing_answers_but_ssh_from_where_it_may(server: &LabServer) {
     for port in [443, 7443, 18789, 20241] {
         assert_eq!(server.probe_port(friend, port).await.unwrap(), Probed::Dropped, "{port}");
     }
+    nothing_listens_in_public(server).await;
+}
+
+/// Other than sshd.
+pub(crate) async fn nothing_listens_in_public(server: &LabServer) {
     let listening = server.exec(&["ss", "-lntuH"]).await.unwrap();
     let public = |line: &&str| {
         let local = line.split_whitespace().nth(4).unwrap_or_default();
@@ -78,7 +83,7 @@ async fn nothing_answers_but_ssh_from_where_it_may(server: &LabServer) {
     assert!(public.is_empty(), "{public:?}");
 }
 
-async fn units_are_in_tight_sandboxes(server: &LabServer) {
+pub(crate) async fn units_are_in_tight_sandboxes(server: &LabServer) {
     for unit in UNITS {
         let table =
             server.exec(&["systemd-analyze", "security", "--no-pager", unit]).await.unwrap();
@@ -88,7 +93,7 @@ async fn units_are_in_tight_sandboxes(server: &LabServer) {
     }
 }
 
-async fn others_read_neither_keys_nor_metadata_nor_state(server: &LabServer) {
+pub(crate) async fn others_read_neither_keys_nor_metadata_nor_state(server: &LabServer) {
     let metadata = "http://169.254.169.254/hetzner/v1/userdata";
     let ask = ["curl", "-sS", "--max-time", "5", metadata];
     let asked = server.run(&ask).await.unwrap();

@@ -9,6 +9,7 @@
 
 mod cuts;
 mod hardening;
+mod kernel;
 mod keys;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/lifecycle.rs"]
@@ -42,6 +43,8 @@ use tenant::Tenant;
 
 /// Real programs start slowly where several do at once.
 const PATIENCE: Duration = Duration::from_secs(240);
+/// An emulated processor is slower still.
+const MORE_PATIENCE: Duration = Duration::from_secs(600);
 
 /// The OpenClaw of the release, and the one before it.
 const OPENCLAW: (&str, &str) = ("2026.9.6", "MOORAGE_LAB_OPENCLAW");
@@ -52,6 +55,7 @@ static PROGRAMS: OnceLock<ReleaseFolder> = OnceLock::new();
 
 fn scenarios() -> Vec<Scenario<Tenant>> {
     vec![
+        scenario!(kernel::a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_power_cuts),
         scenario!(hardening::a_server_is_locked_down_and_comes_up_again_whatever_is_killed),
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
         scenario!(
@@ -68,6 +72,11 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
 fn main() -> ExitCode {
     // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute.
     run_scenarios(2, async { Stage::start(servers()?).await }, scenarios())
+}
+
+/// Whether servers with a kernel of their own have to do without KVM, as `hack/lab.sh` found.
+fn is_emulated() -> bool {
+    std::env::var_os("MOORAGE_LAB_ACCELERATION").is_none_or(|how| how != "kvm")
 }
 
 /// The programs of a release; `None`, said loudly, where one is missing.
@@ -88,7 +97,7 @@ fn servers() -> Option<Servers> {
         agent: None,
         arguments: parts.simulator_arguments(Some(&programs.path())),
         artifacts: programs.release("", "")["spec"]["artifacts"].clone(),
-        patience: PATIENCE,
+        patience: if is_emulated() { MORE_PATIENCE } else { PATIENCE },
         rhythm: ["--sweep-interval=4s", "--routes-interval=20s"],
     };
     PROGRAMS.set(programs).unwrap();

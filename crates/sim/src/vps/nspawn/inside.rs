@@ -12,6 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize, Serializer};
 use tokio::io::AsyncWriteExt as _;
 
+use super::guest_agent;
+use super::qemu::AGENT_SOCKET;
+
 const SEARCH_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// How long a program may run when its request says nothing.
 const RUN_TIMEOUT_MS: u64 = 60_000;
@@ -33,8 +36,7 @@ pub(super) struct ExecRequest {
 
 impl ExecRequest {
     /// As root, without input, with the usual patience.
-    pub(super) fn of(argv: &[&str]) -> Self {
-        let argv = argv.iter().map(|&word| word.to_owned()).collect();
+    pub(super) fn of(argv: Vec<String>) -> Self {
         Self { argv, user: None, stdin: String::new(), timeout_ms: RUN_TIMEOUT_MS }
     }
 }
@@ -160,7 +162,7 @@ pub struct ExecOptions {
     user: Option<String>,
     /// The server's id or name
     server: String,
-    /// The program and its arguments; a login shell when left out
+    /// The program and its arguments; a login shell when left out, in a container
     #[arg(last = true)]
     argv: Vec<OsString>,
 }
@@ -173,16 +175,24 @@ pub(super) struct CardFile {
     pub(super) name: String,
     /// The process that the backend has started, while the power is on.
     pub(super) process: Option<u32>,
+    /// Whether it is a virtual machine.
+    pub(super) virtual_machine: bool,
 }
 
-/// Becomes the program. Returns only when that failed.
+/// Becomes the program, or in a virtual machine passes on what it left. Returns only when that failed.
 pub fn run(options: ExecOptions) -> io::Error {
+    match find(&options.state_dir, &options.server) {
+        Ok(Place::Container(leader)) => become_inside(leader, options),
+        Ok(Place::VirtualMachine(agent)) => match run_remotely(&agent, options) {
+            Ok(code) => std::process::exit(code),
+            Err(error) => error,
+        },
+        Err(error) => error,
+    }
+}
+
+fn become_inside(leader: i32, options: ExecOptions) -> io::Error {
     use std::os::unix::process::CommandExt as _;
-    // A virtual machine has no terminal to offer.
-    let leader = match find(&options.state_dir, &options.server) {
-        Ok(leader) => leader,
-        Err(error) => return error,
-    };
     let argv = if options.argv.is_empty() {
         ["bash", "--login"].map(OsString::from).into()
     } else {
@@ -198,13 +208,41 @@ pub fn run(options: ExecOptions) -> io::Error {
     std::process::Command::new(&argv[0]).args(&argv[1..]).exec()
 }
 
-fn find(state_dir: &Path, server: &str) -> io::Result<i32> {
+fn run_remotely(agent: &Path, options: ExecOptions) -> io::Result<i32> {
+    use std::io::Write as _;
+    if options.argv.is_empty() {
+        return Err(io::Error::other("a virtual machine offers no terminal: name a program"));
+    }
+    let argv = options.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    let request = ExecRequest { user: options.user, ..ExecRequest::of(argv) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let answer = runtime.block_on(guest_agent::exec(agent, request))?;
+    io::stdout().write_all(&answer.stdout)?;
+    io::stderr().write_all(&answer.stderr)?;
+    Ok(answer.exit_code.unwrap_or(1))
+}
+
+/// Where a program can be run.
+enum Place {
+    /// By its first process.
+    Container(i32),
+    /// By its guest agent's socket.
+    VirtualMachine(PathBuf),
+}
+
+fn find(state_dir: &Path, server: &str) -> io::Result<Place> {
     for entry in std::fs::read_dir(state_dir.join("servers"))? {
-        let Ok(text) = std::fs::read(entry?.path().join("server.json")) else { continue };
+        let folder = entry?.path();
+        let Ok(text) = std::fs::read(folder.join("server.json")) else { continue };
         let card: CardFile = serde_json::from_slice(&text)?;
         if card.name == server || card.id.to_string() == server {
-            let leader = card.process.and_then(leader);
-            return leader.ok_or_else(|| io::Error::other(format!("server {server} does not run")));
+            let place = match card.process {
+                Some(_) if card.virtual_machine => {
+                    Some(Place::VirtualMachine(folder.join(AGENT_SOCKET)))
+                }
+                process => process.and_then(leader).map(Place::Container),
+            };
+            return place.ok_or_else(|| io::Error::other(format!("server {server} does not run")));
         }
     }
     Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no server {server}")))

@@ -157,7 +157,8 @@ impl Machine {
                 leader.and_then(read)
             }
             Hardware::VirtualMachine { .. } => {
-                let read = self.exec(ExecRequest::of(&["cat", RESULT])).await;
+                let read =
+                    self.exec(ExecRequest::of(["cat", RESULT].map(str::to_owned).into())).await;
                 read.ok().flatten().map(|answer| answer.stdout)
             }
         };
@@ -371,6 +372,7 @@ impl Machine {
             id: self.id,
             name: self.boot().name,
             process: (process != 0).then_some(process),
+            virtual_machine: self.hardware != Hardware::Container,
         };
         fs::write(self.folder().join("server.json"), serde_json::to_vec(&card)?)
     }

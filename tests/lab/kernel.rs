@@ -1,0 +1,316 @@
+//! A server with a kernel of its own, and a clock without a battery: what containers cannot show.
+//! Without KVM its processor is emulated, and a stand-in takes OpenClaw's place: the real one would
+//! need minutes to start.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Instant,
+};
+
+use moorage_testbed::{CloudInit, LabServer, Press};
+use serde_json::{Value, json};
+
+use crate::{
+    PROGRAMS,
+    hardening::{
+        nothing_listens_in_public, others_read_neither_keys_nor_metadata_nor_state,
+        units_are_in_tight_sandboxes,
+    },
+    is_emulated,
+    server::current,
+    tenant::{ANTHROPIC_KEY, Tenant, is},
+    updates::good_agent,
+};
+
+/// The instance, and what its server's name begins with.
+const NAME: &str = "vera";
+const SYSCTL: &str = "/etc/sysctl.d/90-moorage.conf";
+const SECRETS: &str = "/var/lib/openclaw/credentials/secrets.json";
+const OTHER_KEY: &str = "sk-ant-api03-the-second-key-of-a-test-that-opens-nothing-4711";
+const METADATA: &str = "http://169.254.169.254/hetzner/v1/metadata/hostname";
+/// How far a clock may be off that was set while the server booted.
+const CLOCK_ERROR_SECONDS: i64 = 15 * 60;
+
+pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_power_cuts(
+    tenant: Tenant,
+) {
+    tenant.stage.simulator.give_kernel(NAME, Some("1970-01-01T00:00:00")).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let artifacts = programs_for_this_processor(folder.path());
+    let created = jiff::Timestamp::now().as_second();
+    let server = boot(&tenant, &artifacts).await;
+
+    the_clock_is_not_before(&server, created).await;
+    tenant.until_prints(&server, &["ls", "/var/lib/moorage-setup"], "done").await;
+    kernel_settings_are_in_force(&server).await;
+    limits_are_in_force(&server).await;
+    units_are_in_tight_sandboxes(&server).await;
+    others_read_neither_keys_nor_metadata_nor_state(&server).await;
+    nothing_listens_in_public(&server).await;
+    units_reach_no_metadata_even_without_the_packet_filter(&tenant, &server).await;
+
+    a_clock_that_falls_back_is_told_and_harms_nothing(&tenant, &server).await;
+    power_is_cut_right_after_the_agent_was_switched(&tenant, &server, artifacts, folder.path())
+        .await;
+    the_clock_is_not_before(&server, created).await;
+    power_is_cut_while_a_key_is_delivered(&tenant, &server).await;
+
+    // An orderly reboot ends and begins it as well.
+    server.run(&["systemctl", "reboot"]).await.unwrap();
+    let again = async || server.state().await.map_err(|error| error.to_string());
+    tenant
+        .eventually("another start", || async {
+            let seen = again().await?;
+            if seen.starts == 4 { Ok(()) } else { Err(format!("{seen:?}")) }
+        })
+        .await;
+}
+
+/// The programs of the release, as far as this machine can run them in time.
+fn programs_for_this_processor(folder: &Path) -> BTreeMap<&'static str, Value> {
+    if !is_emulated() {
+        return BTreeMap::new();
+    }
+    eprintln!("no KVM: the processor is emulated, and a stand-in takes OpenClaw's place");
+    // It becomes the program that it is told, as Node.js does in a way.
+    let node = archive(folder, "node", Path::new("/usr/bin/env"));
+    let stand_in = folder.join("openclaw");
+    let simulator = Path::new(env!("CARGO_BIN_EXE_moorage")).with_file_name("moorage-sim");
+    let stripped = Command::new("strip").arg("-o").args([&stand_in, &simulator]).status().unwrap();
+    assert!(stripped.success());
+    let openclaw = archive(folder, "openclaw", &stand_in);
+    let programs = PROGRAMS.get().unwrap();
+    let show = |kind, version, file: &Path| (kind, programs.show(kind, version, file).unwrap());
+    [show("node", "24.0.0", &node), show("openclaw", "2026.9.6", &openclaw)].into()
+}
+
+/// An archive with `bin/<kind>`.
+fn archive(folder: &Path, kind: &str, program: &Path) -> PathBuf {
+    let path = folder.join(format!("{kind}.tar.gz"));
+    let out = std::fs::File::create(&path).unwrap();
+    let packed = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
+    let mut archive = tar::Builder::new(packed);
+    archive.follow_symlinks(true);
+    archive.append_path_with_name(program, format!("bin/{kind}")).unwrap();
+    archive.into_inner().unwrap().finish().unwrap();
+    path
+}
+
+/// Applies a release with these programs in place of the usual ones, and gives its name.
+async fn release(tenant: &Tenant, name: &str, programs: &BTreeMap<&'static str, Value>) -> String {
+    let mut document = tenant.release();
+    let name = format!("{name}-{}", tenant.name);
+    document["metadata"]["name"] = json!(name);
+    for (kind, artifact) in programs {
+        document["spec"]["artifacts"][kind] = artifact.clone();
+    }
+    tenant.apply::<moorage::api::OpenClawRelease>(None, document).await;
+    name
+}
+
+/// From nothing to Ready, and says how long that took.
+async fn boot(tenant: &Tenant, programs: &BTreeMap<&'static str, Value>) -> LabServer {
+    let release = release(tenant, "own-kernel", programs).await;
+    let sealed = tenant.seal("vera-keys", ANTHROPIC_KEY).await;
+    tenant.apply_secret("vera-keys", NAME, &[("anthropic", &sealed)]).await;
+    let reference = json!({"name": "vera-keys", "key": "anthropic"});
+    let key = json!({"name": "anthropic", "type": "AnthropicApiKey", "secretRef": reference});
+    tenant.apply_instance(NAME, json!({"release": release, "credentials": [key]})).await;
+    let began = Instant::now();
+    let since = || format!("{:.0} s", began.elapsed().as_secs_f64());
+    let vera = tenant.until(NAME, "a server", |vera| is(vera, "ServerReady", "True")).await;
+    let server = tenant.server(&vera);
+    let (_, ended) = server.wait_boot(1, tenant.stage.patience).await.unwrap();
+    let cloud_init = since();
+    assert_eq!(ended, CloudInit::Done);
+    tenant.until(NAME, "its agent", |vera| is(vera, "AgentReady", "True")).await;
+    let agent = since();
+    tenant.until_ready(NAME).await;
+    let ready = since();
+    tenant.until_secret_gone("vera-keys").await;
+    until_dashboard_answers(tenant).await;
+    let kernel = server.exec(&["uname", "-r"]).await.unwrap();
+    eprintln!("kernel {kernel}: cloud-init {cloud_init}, agent {agent}, Ready {ready}");
+    server
+}
+
+/// Real or stand-in.
+async fn until_dashboard_answers(tenant: &Tenant) {
+    let host = format!("{NAME}.{}", tenant.domain);
+    tenant
+        .eventually("the dashboard answers", || async {
+            let (status, page) = tenant.visit(&host, "/", None).await;
+            if status == 200 { Ok(()) } else { Err(format!("{status} {page}")) }
+        })
+        .await;
+}
+
+/// Though the hardware said 1970 and no time server answers.
+async fn the_clock_is_not_before(server: &LabServer, created: i64) {
+    let hardware = server.exec(&["cat", "/proc/driver/rtc"]).await.unwrap();
+    assert!(hardware.contains(": 1970-01-01"), "{hardware}");
+    let synchronized = ["timedatectl", "show", "--property=NTPSynchronized", "--value"];
+    assert_eq!(server.exec(&synchronized).await.unwrap(), "no");
+    let clock: i64 = server.exec(&["date", "+%s"]).await.unwrap().parse().unwrap();
+    let now = jiff::Timestamp::now().as_second();
+    assert!(clock >= created, "{clock} is before {created}");
+    assert!((now - clock).abs() < CLOCK_ERROR_SECONDS, "{clock} is not {now}");
+}
+
+/// While everything runs, as when a battery dies or a person errs.
+async fn a_clock_that_falls_back_is_told_and_harms_nothing(tenant: &Tenant, server: &LabServer) {
+    let restarts = async || {
+        let unit = server.unit("moorage-agent.service", &["NRestarts", "MainPID"]).await;
+        unit.unwrap()
+    };
+    let before = restarts().await;
+    server.exec(&["date", "--set=1970-01-02"]).await.unwrap();
+    tenant.look_now(NAME).await;
+    let said = tenant.until_reason(NAME, "ServerReady", "Degraded").await;
+    assert!(said.contains("clock is more than a day behind"), "{said}");
+    let now = format!("--set=@{}", jiff::Timestamp::now().as_second());
+    server.exec(&["date", &now]).await.unwrap();
+    tenant.look_now(NAME).await;
+    tenant.until_reason(NAME, "ServerReady", "Ready").await;
+    tenant.until_ready(NAME).await;
+    assert_eq!(restarts().await, before, "the agent went on");
+}
+
+/// Each line of our file is compared with what the kernel says, patterns with all that they match.
+async fn kernel_settings_are_in_force(server: &LabServer) {
+    let all = server.exec(&["sysctl", "--all"]).await.unwrap();
+    let all: BTreeMap<_, _> = all.lines().filter_map(|line| line.split_once(" = ")).collect();
+    let wanted = String::from_utf8(server.read(SYSCTL).await.unwrap()).unwrap();
+    let lines = wanted.lines().filter(|line| !line.starts_with('#'));
+    let mut compared = 0;
+    for (key, value) in lines.filter_map(|line| line.split_once(" = ")) {
+        let key = key.trim_start_matches('-');
+        let (start, end) = key.split_once('*').unwrap_or((key, ""));
+        let fits = |name: &&str| match key.contains('*') {
+            true => name.starts_with(start) && name.ends_with(end),
+            false => *name == key,
+        };
+        let found: Vec<_> = all.keys().filter(|name| fits(name)).collect();
+        assert!(!found.is_empty(), "the kernel knows no {key}");
+        for name in found {
+            assert_eq!(all[name].trim(), value, "{name}");
+            compared += 1;
+        }
+    }
+    assert!(compared > 40, "{compared}");
+}
+
+async fn limits_are_in_force(server: &LabServer) {
+    for (unit, bytes) in [("moorage-agent", 256 << 20), ("cloudflared", 512 << 20)] {
+        let file = format!("/sys/fs/cgroup/system.slice/{unit}.service/memory.max");
+        let limit = server.exec(&["cat", &file]).await.unwrap();
+        assert_eq!(limit, i64::to_string(&bytes), "{unit}");
+    }
+    // More than the limit is not given: whoever takes it is killed.
+    let hungry = ["systemd-run", "--pipe", "--wait", "--quiet", "--property=MemoryMax=32M"];
+    let taken = [&hungry[..], &["dd", "if=/dev/zero", "of=/dev/null", "bs=128M", "count=1"]];
+    let taken = server.run(&taken.concat()).await.unwrap();
+    assert!(!taken.succeeded(), "{taken:?}");
+}
+
+/// The units' own filter stands alone once the packet filter is gone.
+async fn units_reach_no_metadata_even_without_the_packet_filter(
+    tenant: &Tenant,
+    server: &LabServer,
+) {
+    let ask = |user: &str, deny: &str| {
+        let words = [
+            "systemd-run",
+            "--pipe",
+            "--wait",
+            "--quiet",
+            &format!("--property=User={user}"),
+            &format!("--property=IPAddressDeny={deny}"),
+            "curl",
+            "-sS",
+            "--max-time",
+            "10",
+            METADATA,
+        ];
+        words.map(str::to_owned)
+    };
+    server.exec(&["nft", "delete", "table", "inet", "moorage"]).await.unwrap();
+    for (unit, user) in
+        [("moorage-agent", "moorage"), ("openclaw", "openclaw"), ("cloudflared", "cloudflared")]
+    {
+        let unit = format!("{unit}.service");
+        let deny = server.unit(&unit, &["IPAddressDeny"]).await.unwrap()["IPAddressDeny"].clone();
+        assert!(deny.contains("169.254.169.254"), "{unit}: {deny}");
+        let words = ask(user, &deny);
+        let denied = server.run(&words.each_ref().map(String::as_str)).await.unwrap();
+        assert!(!denied.succeeded(), "{unit}: {denied:?}");
+    }
+    let words = ask("openclaw", "");
+    let words = words.each_ref().map(String::as_str);
+    let reached = server.run(&words).await.unwrap();
+    assert!(reached.succeeded(), "the packet filter is gone: {reached:?}");
+    server.exec(&["systemctl", "restart", "nftables.service"]).await.unwrap();
+    assert!(!server.run(&words).await.unwrap().succeeded(), "the packet filter is back");
+    until_dashboard_answers(tenant).await;
+}
+
+async fn power_is_cut_right_after_the_agent_was_switched(
+    tenant: &Tenant,
+    server: &LabServer,
+    mut programs: BTreeMap<&'static str, Value>,
+    folder: &Path,
+) {
+    let good = good_agent(folder);
+    let sha256 = good["sha256"].as_str().unwrap().to_owned();
+    programs.insert("agent", good);
+    let release = release(tenant, "good-agent", &programs).await;
+    tenant.patch_instance(NAME, json!({"spec": {"release": release}})).await;
+    tenant.until_prints(server, &["readlink", "/opt/moorage/agent/current"], &sha256).await;
+    cut(tenant, server, 2).await;
+    tenant.until_ready(NAME).await;
+    assert_eq!(current(server, "agent").await, sha256);
+    files_are_whole(server).await;
+}
+
+async fn power_is_cut_while_a_key_is_delivered(tenant: &Tenant, server: &LabServer) {
+    let sealed = tenant.seal("vera-keys", OTHER_KEY).await;
+    tenant.apply_secret("vera-keys", NAME, &[("anthropic", &sealed)]).await;
+    tenant.until_prints(server, &["cat", SECRETS], OTHER_KEY).await;
+    cut(tenant, server, 3).await;
+    files_are_whole(server).await;
+    tenant.until_ready(NAME).await;
+    tenant.until_secret_gone("vera-keys").await;
+    let keys = String::from_utf8(server.read(SECRETS).await.unwrap()).unwrap();
+    assert!(keys.contains(OTHER_KEY) && !keys.contains(ANTHROPIC_KEY));
+}
+
+/// Cuts the power and gives it back; the next start has this number.
+async fn cut(tenant: &Tenant, server: &LabServer, start: u32) {
+    server.power(Press::Reset).await.unwrap();
+    let (took, ended) = server.wait_boot(start, tenant.stage.patience).await.unwrap();
+    assert_eq!(ended, CloudInit::Done);
+    eprintln!("start {start} after a power cut: {:.0} s", took.as_secs_f64());
+    tenant.look_now(NAME).await;
+}
+
+/// What a power cut could have left half written.
+async fn files_are_whole(server: &LabServer) {
+    let state = [
+        "/etc/moorage",
+        "/var/lib/moorage",
+        "/var/lib/moorage-installer",
+        "/var/lib/openclaw/credentials",
+    ];
+    let find = |what: &[&'static str]| [&["find"][..], &state, &["-type", "f"], what].concat();
+    let empty = server.exec(&find(&["-empty", "!", "-name", "lock"])).await.unwrap();
+    assert_eq!(empty, "", "empty files");
+    let documents = server.exec(&find(&["-name", "*.json"])).await.unwrap();
+    assert!(documents.lines().count() >= 5, "{documents}");
+    for document in documents.lines() {
+        server.exec(&["python3", "-I", "-m", "json.tool", document, "/dev/null"]).await.unwrap();
+    }
+    let agent = server.exec(&["sha256sum", "/opt/moorage/agent/current/moorage-agent"]).await;
+    assert!(agent.unwrap().starts_with(&current(server, "agent").await));
+}
