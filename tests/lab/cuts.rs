@@ -127,7 +127,15 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     let program = format!("/opt/moorage/agent/{}/moorage-agent", mute["sha256"].as_str().unwrap());
     tenant.until_prints(server, &["ps", "-eo", "args"], &format!("{program} --version")).await;
     cut(tenant, server, "while a new agent is asked for its version").await;
-    taken_back(tenant, server, "the agent that does not say its version", &old).await;
+    tenant
+        .until("ada", "the agent that does not say its version is told", |ada| {
+            let told = condition(ada, "ConfigApplied");
+            let said = told["message"].as_str().unwrap_or_default();
+            told["reason"] == "ArtifactFailed" && said.contains("asked for its version")
+        })
+        .await;
+    assert_eq!(current(server, "agent").await, old);
+    tenant.until_dashboard_answers("ada").await;
 
     let good = good_agent(folder.path(), "another");
     a_good_agent(tenant, server, &good).await;
