@@ -188,9 +188,12 @@ async fn kernel_settings_are_in_force(server: &LabServer) {
     for (key, value) in lines.filter_map(|line| line.split_once(" = ")) {
         let key = key.trim_start_matches('-');
         let (start, end) = key.split_once('*').unwrap_or((key, ""));
-        let fits = |name: &&str| match key.contains('*') {
-            true => name.starts_with(start) && name.ends_with(end),
-            false => *name == key,
+        let fits = |name: &&str| {
+            if key.contains('*') {
+                name.starts_with(start) && name.ends_with(end)
+            } else {
+                *name == key
+            }
         };
         let found: Vec<_> = all.keys().filter(|name| fits(name)).collect();
         assert!(!found.is_empty(), "the kernel knows no {key}");
@@ -203,10 +206,10 @@ async fn kernel_settings_are_in_force(server: &LabServer) {
 }
 
 async fn limits_are_in_force(server: &LabServer) {
-    for (unit, bytes) in [("moorage-agent", 256 << 20), ("cloudflared", 512 << 20)] {
+    for (unit, bytes) in [("moorage-agent", 256_u64 << 20), ("cloudflared", 512 << 20)] {
         let file = format!("/sys/fs/cgroup/system.slice/{unit}.service/memory.max");
         let limit = server.exec(&["cat", &file]).await.unwrap();
-        assert_eq!(limit, i64::to_string(&bytes), "{unit}");
+        assert_eq!(limit, bytes.to_string(), "{unit}");
     }
     // More than the limit is not given: whoever takes it is killed.
     let hungry = ["systemd-run", "--pipe", "--wait", "--quiet", "--property=MemoryMax=32M"];
