@@ -265,7 +265,7 @@ async fn power_is_cut_right_after_the_agent_was_switched(
     mut programs: BTreeMap<&'static str, Value>,
     folder: &Path,
 ) {
-    let good = good_agent(folder);
+    let good = good_agent(folder, "good");
     let sha256 = good["sha256"].as_str().unwrap().to_owned();
     programs.insert("agent", good);
     let release = release(tenant, "good-agent", &programs).await;
