@@ -336,9 +336,17 @@ mod tests {
             |architecture| lockfile.on_servers(architecture).map(|(at, _)| at).collect::<Vec<_>>();
         assert_eq!(
             on(Architecture::X86),
-            ["node_modules/not-windows", "node_modules/openclaw", "node_modules/x64"]
+            [
+                "node_modules/not-windows",
+                "node_modules/npm",
+                "node_modules/openclaw",
+                "node_modules/x64"
+            ]
         );
-        assert_eq!(on(Architecture::Arm), ["node_modules/arm64", "node_modules/openclaw"]);
+        assert_eq!(
+            on(Architecture::Arm),
+            ["node_modules/arm64", "node_modules/npm", "node_modules/openclaw"]
+        );
     }
 
     #[test]
