@@ -181,7 +181,7 @@ const WITHOUT_INSTALLER: &str = "use std::os::unix::process::CommandExt as _; \
 /// that the new agent is not confirmed before its time.
 async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
     hold(server, "moorage-agent.service", "ExecStartPre").await;
-    tenant.switch_to("ada", "good", "agent", good).await;
+    tenant.switch_to("ada", "another", "agent", good).await;
     until(tenant, "the new agent is to be started", async || {
         is_agent_at(server, "restarting").await
             && state(server, "moorage-agent.service").await == "activating/start-pre"
