@@ -55,7 +55,7 @@ static PROGRAMS: OnceLock<ReleaseFolder> = OnceLock::new();
 
 fn scenarios() -> Vec<Scenario<Tenant>> {
     vec![
-        scenario!(kernel::a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_power_cuts),
+        scenario!(kernel::a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_a_power_cut),
         scenario!(hardening::a_server_is_locked_down_and_comes_up_again_whatever_is_killed),
         scenario!(keys::keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs),
         scenario!(
@@ -70,8 +70,9 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
 }
 
 fn main() -> ExitCode {
-    // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute.
-    run_scenarios(2, async { Stage::start(servers()?).await }, scenarios())
+    // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute, and waits
+    // a good part of its time.
+    run_scenarios(3, async { Stage::start(servers()?).await }, scenarios())
 }
 
 /// Whether servers with a kernel of their own have to do without KVM, as `hack/lab.sh` found.

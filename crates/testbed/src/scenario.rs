@@ -1,7 +1,7 @@
 //! Runs scenarios that share a stage, which is dear to start: as the `main` of a test without the
 //! standard harness. What stands on a stage is the caller's business.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
@@ -76,7 +76,11 @@ fn trials<S: Stage>(
         let on = on.map(|(runtime, stage)| (Arc::clone(runtime), Arc::clone(stage)));
         Trial::test(name, move || {
             let (runtime, stage) = on.expect("a listed scenario is not run");
-            let work = async move { act(stage.part(name).await).await };
+            let began = Instant::now();
+            let work = async move {
+                act(stage.part(name).await).await;
+                eprintln!("{name}: {:.0} s", began.elapsed().as_secs_f64());
+            };
             runtime.block_on(runtime.spawn(work)).map_err(|error| error.to_string().into())
         })
     };
