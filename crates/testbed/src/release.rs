@@ -3,9 +3,8 @@
 
 use std::{
     fmt::Write as _,
-    fs::File,
+    fs::{self, File},
     io::{self, Read as _},
-    os::unix::fs::symlink,
     path::{Path, PathBuf},
 };
 
@@ -16,7 +15,7 @@ use tempfile::TempDir;
 /// Where servers of the lab find the folder.
 const SERVER: &str = "http://artifacts.moorage.test";
 
-/// The folder. Dropping it removes it; the files that it shows stay.
+/// The folder. Dropping it removes it.
 #[derive(Debug)]
 pub struct ReleaseFolder {
     folder: TempDir,
@@ -43,10 +42,7 @@ impl ReleaseFolder {
         let file = file.canonicalize()?;
         let (sha256, size) = digest(&file)?;
         let name = format!("{kind}-{version}-{}", &sha256[..12]);
-        match symlink(&file, self.folder.path().join(&name)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            _ => {}
-        }
+        keep(&file, &self.folder.path().join(&name))?;
         let url = format!("{SERVER}/{name}");
         Ok(json!({"version": version, "url": url, "sha256": sha256, "size": size}))
     }
@@ -62,7 +58,7 @@ impl ReleaseFolder {
     ) -> io::Result<(Value, String)> {
         let mut artifact = self.show(kind, version, file)?;
         let path = format!("/{kind}-{version}.{owner}");
-        symlink(file.canonicalize()?, self.folder.path().join(&path[1..]))?;
+        keep(&file.canonicalize()?, &self.folder.path().join(&path[1..]))?;
         artifact["url"] = json!(format!("{SERVER}{path}"));
         Ok((artifact, path))
     }
@@ -80,6 +76,17 @@ impl ReleaseFolder {
             "metadata": {"name": name},
             "spec": {"version": version, "artifacts": self.artifacts},
         })
+    }
+}
+
+/// Leaves the same file at `shown`, where it stays whatever becomes of `file`: whoever showed it first
+/// may be done before others who show the same.
+fn keep(file: &Path, shown: &Path) -> io::Result<()> {
+    match fs::hard_link(file, shown) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        // Another file system.
+        Err(_) => fs::copy(file, shown).map(drop),
+        Ok(()) => Ok(()),
     }
 }
 
