@@ -260,7 +260,7 @@ pub(crate) fn refused_updates() -> Vec<Case> {
         ),
         instance(
             "an older token of the dashboard",
-            json!({"access": null}),
+            json!({"access": {"tokenGeneration": 0}}),
             &["spec.access.tokenGeneration cannot be lowered"],
         ),
         release(

@@ -139,6 +139,8 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
 
     let good = good_agent(folder.path(), "another");
     a_good_agent(tenant, server, &good).await;
+    let good = good_agent(folder.path(), "third");
+    a_good_agent_whose_installer_is_cut_off(tenant, server, &good).await;
     let old = current(server, "agent").await;
     assert_eq!(old, good["sha256"]);
 
@@ -203,16 +205,32 @@ async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
             && says(server, "the new agent is on its socket").await
     })
     .await;
-    hold(server, "moorage-installer.service", "ExecStartPre").await;
     server.exec(&["rm", &unreachable]).await.unwrap();
     server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
     server.exec(&["systemctl", "--no-block", "restart", "cloudflared.service"]).await.unwrap();
+    is_settled(tenant, server, good).await;
+}
+
+/// Cuts the power in the last step, which a boot in between takes by itself: the installer starts anew,
+/// from the new agent's file.
+async fn a_good_agent_whose_installer_is_cut_off(
+    tenant: &Tenant,
+    server: &LabServer,
+    good: &Value,
+) {
+    hold(server, "moorage-installer.service", "ExecStartPre").await;
+    tenant.switch_to("ada", "third", "agent", good).await;
     until(tenant, "the installer restarts itself", async || {
         is_agent_at(server, "settling").await
             && state(server, "moorage-installer.service").await == "activating/start-pre"
     })
     .await;
     cut(tenant, server, "while the installer becomes the new one").await;
+    is_settled(tenant, server, good).await;
+}
+
+/// The update is over, and all runs from the new file.
+async fn is_settled(tenant: &Tenant, server: &LabServer, good: &Value) {
     until(tenant, "the update is over", async || {
         json_file(server, AGENT_UPDATE).await.is_some_and(|record| record.get("update").is_none())
     })

@@ -269,7 +269,8 @@ async fn plugins_are_installed_listed_and_removed_and_switched_in_the_configurat
     };
     assert!(home.run(&install("npm:@openclaw/zalo@1.2.3")).await.status.success());
     assert!(!home.run(&install("npm:unpublished@1.0.0")).await.status.success());
-    let npm = home.path("npm");
+    let npm = home.path("programs/npm");
+    std::fs::create_dir(home.path("programs")).unwrap();
     std::os::unix::fs::symlink(crate::common::SIM, &npm).unwrap();
     let view = ["view", "@openclaw/zalo@1.2.3", "dist.integrity", "--json"];
     let said = Command::new(npm).args(view).output().await.unwrap().stdout;
