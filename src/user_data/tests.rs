@@ -236,3 +236,19 @@ proptest! {
         prop_assert_eq!(last.matches(['{', '}', ';']).count(), 2);
     }
 }
+
+#[test]
+fn every_unit_that_a_boot_wants_is_enabled_by_somebody() {
+    let machine = system::machine(true);
+    let enablers = [
+        FIRST_BOOT.to_owned(),
+        format!("{AFTER:?}"),
+        serde_json::to_string(&machine).unwrap().replace("\\\"", "\""),
+    ];
+    for unit in units::all() {
+        let name = unit.path().rsplit('/').next().unwrap().to_owned();
+        let quoted = format!("\"{name}\"");
+        let enabled = enablers.iter().any(|text| text.contains(&quoted));
+        assert_eq!(enabled, unit.to_string().contains("WantedBy="), "{name}");
+    }
+}

@@ -13,7 +13,8 @@ import urllib.error, urllib.request
 
 PROGRAMS = (
     ("agent", "moorage-agent", ("moorage-agent.socket", "moorage-worker.socket",
-                                "moorage-installer.socket", "moorage-agent.service")),
+                                "moorage-installer.socket", "moorage-installer.service",
+                                "moorage-agent.service")),
     ("cloudflared", "cloudflared", ("cloudflared.service",)),
 )
 # e_machine of an ELF header.
