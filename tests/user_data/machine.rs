@@ -30,8 +30,8 @@ impl Lab {
         let parts = LabParts::for_test()?;
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
         let artifacts = tempfile::tempdir().unwrap();
-        // Any program of this machine will do: it is fetched, verified and put in its place.
-        let content = std::fs::read("/bin/true").unwrap();
+        // The agent in the place of all: it is fetched, verified and put there.
+        let content = std::fs::read(moorage.with_file_name("moorage-agent")).unwrap();
         std::fs::write(artifacts.path().join("program"), &content).unwrap();
         let program = Artifact {
             version: "1".into(),
@@ -95,7 +95,7 @@ impl Lab {
 
     async fn is_hardened(&self) {
         let failed = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"];
-        // The stand-ins of agent and cloudflared end at once; nothing else may fail.
+        // What stands in for cloudflared ends at once and is started again; nothing may fail.
         assert_eq!(self.exec(&failed).await, "");
         assert_eq!(self.exec(&["systemctl", "is-enabled", "nftables.service"]).await, "enabled");
         let rules = self.exec(&["nft", "list", "table", "inet", "moorage"]).await;
