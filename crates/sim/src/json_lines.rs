@@ -7,7 +7,7 @@ use tokio::io::{
     AsyncBufRead, AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _,
 };
 
-/// Longest line that is accepted, in bytes.
+/// Longest line that is accepted where nothing else is said, in bytes.
 const LINE_LIMIT: u64 = 1 << 20;
 
 /// Reads one line of JSON. The reader may have read on: go on with it, not with what is below it.
@@ -16,8 +16,17 @@ where
     T: serde::de::DeserializeOwned,
     R: AsyncBufRead + Unpin,
 {
+    read_line_of(reader, LINE_LIMIT).await
+}
+
+/// The same with a longest line of its own, in bytes.
+pub(crate) async fn read_line_of<T, R>(reader: &mut R, limit: u64) -> io::Result<T>
+where
+    T: serde::de::DeserializeOwned,
+    R: AsyncBufRead + Unpin,
+{
     let mut line = String::new();
-    let read = (&mut *reader).take(LINE_LIMIT).read_line(&mut line).await?;
+    let read = (&mut *reader).take(limit).read_line(&mut line).await?;
     if read == 0 {
         return Err(io::ErrorKind::UnexpectedEof.into());
     }

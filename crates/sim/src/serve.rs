@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::ConnectInfo;
@@ -14,7 +15,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -112,12 +113,6 @@ impl Simulator {
         &self.endpoints
     }
 
-    /// Tells of an edge that runs beside: its address and the file of its certificate authority.
-    pub fn announce_edge(&mut self, address: SocketAddr, authority: PathBuf) {
-        self.endpoints.edge = Some(address.to_string());
-        self.endpoints.edge_ca = Some(authority);
-    }
-
     /// What it serves.
     pub fn world(&self) -> &Arc<World> {
         &self.world
@@ -138,20 +133,30 @@ pub(crate) async fn accept(listener: TcpListener, router: Router, stop: Cancella
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let _ = stream.set_nodelay(true);
-                    connections.spawn(converse(stream, peer, router.clone()));
-                }
-                Err(error) => {
-                    // Out of file descriptors, most likely: connections that end will free some.
-                    tracing::warn!(%error, "cannot accept a connection");
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-                }
-            },
+            (stream, peer) = next_connection(&listener) => {
+                connections.spawn(converse(stream, peer, router.clone()));
+            }
         }
     }
     connections.shutdown().await;
+}
+
+/// Accepts the next connection; waits a little when the process is out of file descriptors, because
+/// connections that end free some.
+pub(crate) async fn next_connection(listener: &TcpListener) -> (TcpStream, SocketAddr) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, peer)) => {
+                // Only costs latency when it fails.
+                let _ = stream.set_nodelay(true);
+                return (stream, peer);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
 }
 
 /// Serves one connection. An answer that a fault takes away becomes an error of the service, which

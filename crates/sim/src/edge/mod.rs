@@ -173,21 +173,3 @@ async fn bind(address: SocketAddr) -> Result<(TcpListener, SocketAddr), EdgeErro
     let bound = listener.local_addr().map_err(failed)?;
     Ok((listener, bound))
 }
-
-/// Accepts the next connection; waits a little when the process is out of file descriptors, because
-/// connections that end free some.
-async fn next_connection(listener: &TcpListener) -> (tokio::net::TcpStream, SocketAddr) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, peer)) => {
-                // Only costs latency when it fails.
-                let _ = stream.set_nodelay(true);
-                return (stream, peer);
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-            }
-        }
-    }
-}

@@ -17,11 +17,12 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::connectors::LiveConnections;
+use super::forward;
 use super::registry::TunnelRegistry;
-use super::{forward, next_connection};
 use crate::body::{ProxyBody, full};
 use crate::cloudflare::AccessDecision;
 use crate::ids::{hex, random_bytes};
+use crate::serve;
 
 /// Names a request in the logs of edge and origin.
 pub(super) const CF_RAY: HeaderName = HeaderName::from_static("cf-ray");
@@ -55,7 +56,7 @@ pub(super) async fn accept(
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = visits.join_next(), if !visits.is_empty() => {}
-            (stream, peer) = next_connection(&listener) => {
+            (stream, peer) = serve::next_connection(&listener) => {
                 visits.spawn(visit(stream, peer, acceptor.clone(), reception.clone()));
             }
         }

@@ -13,6 +13,7 @@ use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
 use super::inside::{self, ExecAnswer, ExecRequest};
+use crate::json_lines::{read_line_of, write_line};
 
 /// How long the agent may take for one answer, on a busy machine without acceleration.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -93,16 +94,9 @@ async fn connect(socket: &Path) -> io::Result<BufReader<UnixStream>> {
 }
 
 async fn send(line: &mut BufReader<UnixStream>, what: &str, arguments: Value) -> io::Result<()> {
-    let mut text = serde_json::to_vec(&json!({"execute": what, "arguments": arguments}))?;
-    text.push(b'\n');
-    line.write_all(&text).await
+    write_line(line, &json!({"execute": what, "arguments": arguments})).await
 }
 
 async fn read(line: &mut BufReader<UnixStream>) -> io::Result<Value> {
-    let mut text = Vec::new();
-    line.take(ANSWER_LIMIT).read_until(b'\n', &mut text).await?;
-    if text.is_empty() {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(serde_json::from_slice(&text)?)
+    read_line_of(line, ANSWER_LIMIT).await
 }

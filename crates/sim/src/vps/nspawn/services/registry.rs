@@ -45,14 +45,8 @@ pub(super) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>,
     loop {
         tokio::select! {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    connections.spawn(talk(stream, peer, acceptor.clone(), router.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a client of the npm registry");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+            (stream, peer) = serve::next_connection(&listener) => {
+                connections.spawn(talk(stream, peer, acceptor.clone(), router.clone()));
             }
         }
     }

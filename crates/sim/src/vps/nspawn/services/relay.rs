@@ -1,10 +1,11 @@
 //! Carries the connections of connectors to the simulated edge, which listens outside the lab's network.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+
+use crate::serve::next_connection;
 
 /// Serves until it is dropped, and all connections with it.
 pub(super) async fn serve(listener: TcpListener, edge: SocketAddr) {
@@ -12,14 +13,8 @@ pub(super) async fn serve(listener: TcpListener, edge: SocketAddr) {
     loop {
         tokio::select! {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(carry(stream, edge));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connector");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+            (stream, _) = next_connection(&listener) => {
+                connections.spawn(carry(stream, edge));
             }
         }
     }
@@ -28,7 +23,6 @@ pub(super) async fn serve(listener: TcpListener, edge: SocketAddr) {
 async fn carry(mut connector: TcpStream, edge: SocketAddr) {
     let carried = async {
         let mut edge = TcpStream::connect(edge).await?;
-        connector.set_nodelay(true)?;
         edge.set_nodelay(true)?;
         tokio::io::copy_bidirectional(&mut connector, &mut edge).await
     };
