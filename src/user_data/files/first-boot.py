@@ -37,8 +37,7 @@ def say(*words):
 
 
 def for_ever(what, attempt):
-    """Repeats `attempt` until it returns; it returns or raises. An attempt that got further than the
-    one before (its exception says so) starts the pauses anew."""
+    """Repeats `attempt` until it returns. Progress, which its exception tells, starts the pauses anew."""
     pause = 1.0
     while True:
         try:

@@ -47,6 +47,8 @@ pub(super) fn gateway() -> Unit {
         .set("TimeoutStopSec", "330")
         .set("KillMode", "mixed")
         .set("OOMPolicy", "continue")
+        // It can keep every processor busy; agent and connector come first where they are short.
+        .set("CPUWeight", "20")
         // Memory that runs out must not take the way in with it.
         .set("OOMScoreAdjust", "500")
         .set("MemoryMax", "90%")

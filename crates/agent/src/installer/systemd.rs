@@ -40,6 +40,10 @@ trait Manager {
     fn reset_failed_unit(&self, name: &str) -> zbus::Result<()>;
     fn subscribe(&self) -> zbus::Result<()>;
 
+    /// As `systemctl is-system-running` says it.
+    #[zbus(property)]
+    fn system_state(&self) -> zbus::Result<String>;
+
     #[zbus(signal)]
     fn job_removed(
         &self,
@@ -234,6 +238,16 @@ impl Units for Systemd {
 
     async fn refresh(&self, service: Service) -> Result<(), UnitError> {
         self.job(Job::Refresh, service.unit()).await
+    }
+
+    async fn is_booting(&self) -> Result<bool, UnitError> {
+        let (action, unit) = ("tell about", "the machine");
+        let ask = async { ManagerProxy::new(&self.connect().await?).await?.system_state().await };
+        match timeout(CALL_PATIENCE, ask).await {
+            Ok(Ok(state)) => Ok(matches!(state.as_str(), "initializing" | "starting")),
+            Ok(Err(error)) => Err(bus_error(action, unit, &error)),
+            Err(_) => Err(UnitError::Timeout { action: "tell about itself", unit }),
+        }
     }
 
     async fn down(&self, how: Down) -> Result<(), UnitError> {

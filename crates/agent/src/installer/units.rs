@@ -115,6 +115,9 @@ pub trait Units: Send + Sync + 'static {
     /// Restarts a service only if it runs.
     fn refresh(&self, service: Service) -> impl Future<Output = Result<(), UnitError>> + Send;
 
+    /// Whether the machine is still coming up, with everything starting at once.
+    fn is_booting(&self) -> impl Future<Output = Result<bool, UnitError>> + Send;
+
     /// Has the machine go down; does not wait for it.
     fn down(&self, how: Down) -> impl Future<Output = Result<(), UnitError>> + Send;
 }

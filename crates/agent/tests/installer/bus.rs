@@ -65,7 +65,11 @@ struct Seen {
 }
 
 /// systemd, as far as the installer knows it.
-struct Manager(Arc<Mutex<Seen>>);
+struct Manager {
+    seen: Arc<Mutex<Seen>>,
+    /// Of the machine as a whole.
+    state: &'static str,
+}
 
 impl Manager {
     async fn job(
@@ -75,7 +79,7 @@ impl Manager {
         mode: &str,
         emitter: &SignalEmitter<'_>,
     ) -> fdo::Result<OwnedObjectPath> {
-        let mut seen = self.0.lock().await;
+        let mut seen = self.seen.lock().await;
         seen.calls.push(format!("{verb} {unit} {mode}"));
         if unit == "cloudflared.service" && verb == "start" {
             return Err(fdo::Error::Failed("Unit cloudflared.service not found.".to_owned()));
@@ -132,7 +136,7 @@ impl Manager {
     }
 
     async fn reset_failed_unit(&self, name: &str) -> fdo::Result<()> {
-        self.0.lock().await.calls.push(format!("reset-failed {name}"));
+        self.seen.lock().await.calls.push(format!("reset-failed {name}"));
         Err(fdo::Error::Failed(format!("Unit {name} not loaded.")))
     }
 
@@ -142,6 +146,11 @@ impl Manager {
     }
 
     fn subscribe(&self) {}
+
+    #[zbus(property)]
+    fn system_state(&self) -> &'static str {
+        self.state
+    }
 
     #[zbus(signal)]
     async fn job_removed(
@@ -219,14 +228,18 @@ impl Service1 {
 }
 
 async fn play_systemd(bus: &Bus) -> (Connection, Arc<Mutex<Seen>>) {
-    play_systemd_with(bus, RUNS).await
+    play_systemd_with(bus, RUNS, "running").await
 }
 
-async fn play_systemd_with(bus: &Bus, unit: Played) -> (Connection, Arc<Mutex<Seen>>) {
+async fn play_systemd_with(
+    bus: &Bus,
+    unit: Played,
+    state: &'static str,
+) -> (Connection, Arc<Mutex<Seen>>) {
     let seen = Arc::new(Mutex::new(Seen::default()));
     let connection = zbus::connection::Builder::address(bus.address.as_str())
         .unwrap()
-        .serve_at("/org/freedesktop/systemd1", Manager(Arc::clone(&seen)))
+        .serve_at("/org/freedesktop/systemd1", Manager { seen: Arc::clone(&seen), state })
         .unwrap()
         .serve_at("/org/freedesktop/systemd1/unit/one", Service1(unit))
         .unwrap()
@@ -308,7 +321,7 @@ async fn how_a_unit_failed_is_told(
 ) {
     let Some(bus) = bus().await else { return };
     let unit = Played { main_pid: 0, states, result, ended };
-    let (_systemd, _seen) = play_systemd_with(&bus, unit).await;
+    let (_systemd, _seen) = play_systemd_with(&bus, unit, "degraded").await;
     let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
     assert!(!status.running);
     assert_eq!(status.failure, Some(UnitFailure { ending, restarts: 2, given_up }));
@@ -323,7 +336,7 @@ async fn a_unit_that_is_down_without_a_failure_did_not_fail(
 ) {
     let Some(bus) = bus().await else { return };
     let unit = Played { main_pid: 0, states, result: "success", ended: (1, 0) };
-    let (_systemd, _seen) = play_systemd_with(&bus, unit).await;
+    let (_systemd, _seen) = play_systemd_with(&bus, unit, "degraded").await;
     let status = Systemd::new(Some(bus.address.clone())).status(Service::Openclaw).await.unwrap();
     assert!(!status.running && status.failure.is_none(), "{status:?}");
 }
@@ -345,4 +358,20 @@ fn numbers_are_read_as_systemd_sends_them() {
     ]);
     assert_eq!(u32::try_from(&sent["MainPID"]).unwrap(), 7);
     assert_eq!(u64::try_from(&sent["ExecMainStartTimestampMonotonic"]).unwrap(), 7);
+}
+
+#[rstest]
+#[case("initializing", true)]
+#[case("starting", true)]
+#[case("running", false)]
+#[case("degraded", false)]
+#[tokio::test]
+async fn a_machine_boots_until_everything_was_started(
+    #[case] state: &'static str,
+    #[case] boots: bool,
+) {
+    let Some(bus) = bus().await else { return };
+    let (_systemd, _seen) = play_systemd_with(&bus, RUNS, state).await;
+    let units = Systemd::new(Some(bus.address.clone()));
+    assert_eq!(units.is_booting().await.unwrap(), boots);
 }

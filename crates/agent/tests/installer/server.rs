@@ -45,6 +45,9 @@ const AGENT: ArtifactKind = ArtifactKind::Agent;
 pub(crate) struct Running {
     pub(crate) services: HashMap<Service, bool>,
     pub(crate) calls: Vec<String>,
+    /// Whether the machine says that it still boots, and how often it was asked.
+    pub(crate) boots: bool,
+    pub(crate) asked_whether_it_boots: u32,
     /// The agent's process.
     agent: JoinSet<()>,
 }
@@ -69,7 +72,10 @@ impl Machine {
     /// Starts the agent that `current` names.
     pub(crate) fn start_agent(&self) -> Result<(), UnitError> {
         let current = self.layout.programs().join("agent/current/moorage-agent");
-        let behaviour = Behaviour::of(&fs::read(current).unwrap());
+        self.start_agent_that_is(Behaviour::of(&fs::read(current).unwrap()))
+    }
+
+    pub(crate) fn start_agent_that_is(&self, behaviour: Behaviour) -> Result<(), UnitError> {
         let mut running = self.running.lock().unwrap();
         running.agent = JoinSet::new();
         let _ = fs::remove_file(self.layout.agent_socket());
@@ -133,6 +139,12 @@ impl Units for Machine {
     async fn refresh(&self, service: Service) -> Result<(), UnitError> {
         self.note("refresh", service, None);
         Ok(())
+    }
+
+    async fn is_booting(&self) -> Result<bool, UnitError> {
+        let mut running = self.running.lock().unwrap();
+        running.asked_whether_it_boots += 1;
+        Ok(running.boots)
     }
 
     async fn down(&self, how: Down) -> Result<(), UnitError> {

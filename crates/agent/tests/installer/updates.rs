@@ -79,6 +79,37 @@ async fn an_agent_that_does_not_prove_itself_is_rolled_back_and_not_tried_again(
     assert_eq!(inventory.active(AGENT), Some(old));
 }
 
+#[tokio::test]
+async fn while_the_machine_boots_a_new_agent_that_says_nothing_is_waited_for() {
+    let mut server = running_server(Behaviour::Silent).await;
+    let machine = server.machine.clone();
+    machine.running.lock().unwrap().boots = true;
+    let (new, order, file) = server.new_agent(Behaviour::Silent);
+    server.client().update_agent(&order, &file).await.unwrap();
+    let asked = || machine.running.lock().unwrap().asked_whether_it_boots;
+    let inventory = server.until("its time was over twice", |_| asked() >= 2).await;
+    assert_eq!((inventory.agent_update, inventory.active(AGENT)), (Some(new), Some(new)));
+    machine.start_agent_that_is(Behaviour::Good).unwrap();
+    let inventory = server.until_settled().await;
+    assert_eq!((inventory.active(AGENT), inventory.failed_agents), (Some(new), vec![]));
+}
+
+#[tokio::test]
+async fn a_machine_that_never_ends_its_boot_gets_the_old_agent_back() {
+    let mut server = Server::new();
+    (server.timing.socket, server.timing.confirmation) =
+        (Duration::from_millis(100), Duration::from_millis(300));
+    server.boot(Disk::default()).await;
+    let old = server.current_agent().unwrap();
+    server.machine.running.lock().unwrap().boots = true;
+    let (_, order, file) = server.new_agent(Behaviour::Silent);
+    server.client().update_agent(&order, &file).await.unwrap();
+    let inventory = server.until_settled().await;
+    assert_eq!(inventory.active(AGENT), Some(old));
+    assert_eq!(inventory.failed_agents[0].reason, AgentFailure::NoSocket);
+    assert!(server.machine.running.lock().unwrap().asked_whether_it_boots >= 2);
+}
+
 #[rstest]
 #[case(Behaviour::Crashing)]
 #[case(Behaviour::Hanging)]

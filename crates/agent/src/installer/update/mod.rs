@@ -45,9 +45,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub struct UpdateTiming {
     /// For the new binary to say its version.
     pub trial: Duration,
-    /// For the new agent to answer on its socket.
+    /// For the new agent to answer on its socket. While the machine boots, it begins anew when it is
+    /// over.
     pub socket: Duration,
-    /// For a signed call of the operator to reach it.
+    /// For a signed call of the operator to reach it; the socket's time ends with it.
     pub confirmation: Duration,
     /// Between two looks at its socket.
     pub poll: Duration,
@@ -310,14 +311,18 @@ impl<U: Units> Updates<U> {
     async fn watch(&self) -> Option<Event> {
         let timing = &self.around.timing;
         let begin = Instant::now();
+        let mut deadline = timing.socket;
         let socket = self.around.layout.agent_socket();
         while !probe::is_ok_on(&socket, moorage_wire::path::HEALTHZ).await {
             if !self.is_watching().await {
                 return None;
             }
-            if begin.elapsed() >= timing.socket {
-                tracing::warn!("the new agent is not on its socket");
-                return Some(Event::Silent);
+            if begin.elapsed() >= deadline {
+                if deadline >= timing.confirmation || !self.is_booting().await {
+                    tracing::warn!("the new agent is not on its socket");
+                    return Some(Event::Silent);
+                }
+                deadline = begin.elapsed() + timing.socket;
             }
             sleep(timing.poll).await;
         }
@@ -336,6 +341,14 @@ impl<U: Units> Updates<U> {
                 }
             }
         }
+    }
+
+    /// Whether the machine has too much to do for a verdict on an agent that says nothing.
+    async fn is_booting(&self) -> bool {
+        self.units.is_booting().await.unwrap_or_else(|error| {
+            tracing::warn!(%error, "whether the machine boots is not known");
+            false
+        })
     }
 
     async fn is_watching(&self) -> bool {
