@@ -47,7 +47,8 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     assert!(memory <= 12 * 1024, "the agent takes {memory} KiB");
     eprintln!("the agent takes {memory} KiB");
 
-    for unit in ["openclaw.service", "moorage-agent.service", "cloudflared.service"] {
+    the_number_of_a_killed_openclaw_is_taken_by_another_process(&tenant, &server).await;
+    for unit in ["moorage-agent.service", "cloudflared.service"] {
         server.kill_unit(unit).await.unwrap();
         tenant.until_active(&server, unit).await;
         tenant.until_dashboard_answers("ada").await;
@@ -57,6 +58,35 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     tenant.until_dashboard_answers("ada").await;
     tenant.look_now("ada").await;
     tenant.until_ready("ada").await;
+}
+
+/// As after a power cut, when all processes get their numbers anew.
+async fn the_number_of_a_killed_openclaw_is_taken_by_another_process(
+    tenant: &Tenant,
+    server: &LabServer,
+) {
+    let (script, unit) = ("/run/reused-pid.py", "openclaw.service");
+    server.write(script, include_str!("reused-pid.py")).await.unwrap();
+    let agent = server.unit("moorage-agent.service", &["MainPID"]).await.unwrap();
+    let command = format!("ExecStartPre=/usr/bin/python3 -I {script} {}", agent["MainPID"]);
+    let folder = format!("/run/systemd/system/{unit}.d");
+    server.exec(&["mkdir", "-p", &folder]).await.unwrap();
+    let file = format!("{folder}/90-reused-pid.conf");
+    server.write(&file, &format!("[Service]\n{command}\n")).await.unwrap();
+    server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
+    let began = server.unit(unit, &["MainPID"]).await.unwrap();
+    server.kill_unit(unit).await.unwrap();
+    tenant
+        .eventually("OpenClaw runs again", || async {
+            let now = server.unit(unit, &["MainPID"]).await.map_err(|error| error.to_string())?;
+            if now != began && now["MainPID"] != "0" { Ok(()) } else { Err(format!("{now:?}")) }
+        })
+        .await;
+    tenant.until_dashboard_answers("ada").await;
+    let journal = server.journal(Some(unit)).await.unwrap();
+    assert!(!journal.contains("still active"), "{journal}");
+    server.exec(&["rm", &file]).await.unwrap();
+    server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
 }
 
 async fn nothing_answers_but_ssh_from_where_it_may(server: &LabServer) {

@@ -65,7 +65,12 @@ pub(super) fn environment(unit: Unit) -> Unit {
 
 /// What OpenClaw and its command line need beside the sandbox: the internet; netlink, by which Node.js
 /// lists the network's interfaces; and openat2(2), by which OpenClaw opens its lock files. systemd's
-/// filter against set-user-id files cannot look into that call, and so forbids it.
+/// filter against set-user-id files cannot look into that call, and so forbids it. And the start times
+/// of others' processes: OpenClaw takes a lock for its own as long as the process that it names may be
+/// the one that took it, which after a power cut is anybody's whose number is the same.
 pub(super) fn reach(unit: Unit) -> Unit {
-    internet(unit).set("RestrictAddressFamilies", "AF_NETLINK").set("RestrictSUIDSGID", "no")
+    internet(unit)
+        .set("RestrictAddressFamilies", "AF_NETLINK")
+        .set("RestrictSUIDSGID", "no")
+        .set("ProtectProc", "default")
 }
