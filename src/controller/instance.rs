@@ -291,7 +291,7 @@ impl Controller {
             .failure
             .as_ref()
             .map_or_else(|| Look::In(look.unwrap_or_else(|| self.settled(&seen))), Look::after);
-        memory.remember(&seen, instance);
+        memory.remember(&seen, instance, &status);
         self.memories.put(&key, memory);
         Ok(look)
     }

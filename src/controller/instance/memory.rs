@@ -9,7 +9,7 @@ use std::{
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
-    api::{OpenClawInstance, annotation, instance::Phase},
+    api::{OpenClawInstance, OpenClawInstanceStatus, annotation, instance::Phase},
     instance::{
         Observed,
         observed::{AgentSight, AgentView, TunnelMemory},
@@ -37,15 +37,19 @@ impl Memory {
         (instance.metadata.generation, asked)
     }
 
-    /// Takes over what a pass saw and did.
-    pub(super) fn remember(&mut self, seen: &Observed, instance: &OpenClawInstance) {
+    /// Takes over what a pass saw and did, and the status that it ended with.
+    pub(super) fn remember(
+        &mut self,
+        seen: &Observed,
+        instance: &OpenClawInstance,
+        status: &OpenClawInstanceStatus,
+    ) {
         self.tunnel = seen.tunnel_memory;
         if let AgentSight::Reported(view) = &seen.agent {
             self.agent = Some(view.as_ref().clone());
         }
         self.asked_for = Some(Self::request(instance));
-        let phase = instance.status.as_ref().and_then(|status| status.phase);
-        self.settled = matches!(phase, Some(Phase::Ready | Phase::Degraded));
+        self.settled = matches!(status.phase, Some(Phase::Ready | Phase::Degraded));
     }
 }
 
@@ -65,5 +69,35 @@ impl Memories {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    fn status(phase: Phase) -> OpenClawInstanceStatus {
+        OpenClawInstanceStatus { phase: Some(phase), ..OpenClawInstanceStatus::default() }
+    }
+
+    /// Otherwise the next pass believes a report that its own writes have outdated.
+    #[rstest]
+    #[case(Phase::Ready, Phase::Updating, false)]
+    #[case(Phase::Updating, Phase::Ready, true)]
+    #[case(Phase::Ready, Phase::Degraded, true)]
+    fn whether_a_pass_left_something_to_do_is_told_by_how_it_ended(
+        #[case] before: Phase,
+        #[case] after: Phase,
+        #[case] settled: bool,
+    ) {
+        let spec = json!({"pool": "eu", "hostname": "ada"});
+        let mut ada = OpenClawInstance::new("ada", serde_json::from_value(spec).unwrap());
+        ada.status = Some(status(before));
+        let mut memory = Memory::default();
+        memory.remember(&Observed::default(), &ada, &status(after));
+        assert_eq!(memory.settled, settled);
     }
 }
