@@ -37,6 +37,8 @@ pub(crate) struct Tenant {
     pub(crate) domain: String,
     pub(crate) hetzner_token: String,
     pub(crate) cloudflare_token: String,
+    /// The artifacts of its releases.
+    pub(crate) artifacts: Value,
 }
 
 impl Tenant {
@@ -51,6 +53,7 @@ impl Tenant {
             hetzner_token: format!("{number:064}"),
             cloudflare_token: format!("cloudflare-token-of-40-characters-{number:06}"),
             name,
+            artifacts: stage.artifacts.clone(),
             stage,
         };
         eprintln!("{scenario}: tenant {}", tenant.name);
@@ -104,7 +107,7 @@ impl Tenant {
             "apiVersion": "moorage.dev/v1alpha1",
             "kind": "OpenClawRelease",
             "metadata": {"name": format!("release-{}", self.name)},
-            "spec": {"version": "2026.9.6", "artifacts": self.stage.artifacts},
+            "spec": {"version": "2026.9.6", "artifacts": self.artifacts},
         })
     }
 

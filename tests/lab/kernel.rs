@@ -2,18 +2,12 @@
 //! Without KVM its processor is emulated, and a stand-in takes OpenClaw's place: the real one would
 //! need minutes to start.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{collections::BTreeMap, time::Instant};
 
 use moorage_testbed::{CloudInit, LabServer, Press};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    PROGRAMS,
     hardening::{
         nothing_listens_in_public, others_read_neither_keys_nor_metadata_nor_state,
         units_are_in_tight_sandboxes,
@@ -34,13 +28,15 @@ const METADATA: &str = "http://169.254.169.254/hetzner/v1/metadata/hostname";
 const CLOCK_ERROR_SECONDS: i64 = 15 * 60;
 
 pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_a_power_cut(
-    tenant: Tenant,
+    mut tenant: Tenant,
 ) {
     tenant.stage.simulator.give_kernel(NAME, Some("1970-01-01T00:00:00")).await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let artifacts = programs_for_this_processor(folder.path());
+    if is_emulated() {
+        eprintln!("no KVM: the processor is emulated");
+        tenant.use_stand_in_for_openclaw().await;
+    }
     let created = jiff::Timestamp::now().as_second();
-    let server = boot(&tenant, &artifacts).await;
+    let server = boot(&tenant).await;
 
     the_clock_is_not_before(&server, created).await;
     tenant.until_prints(&server, &["ls", "/var/lib/moorage-setup"], "done").await;
@@ -52,13 +48,7 @@ pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_
     units_reach_no_metadata_even_without_the_packet_filter(&tenant, &server).await;
 
     a_clock_that_falls_back_is_told_and_harms_nothing(&tenant, &server).await;
-    power_is_cut_right_after_a_key_came_and_the_agent_was_switched(
-        &tenant,
-        &server,
-        artifacts,
-        folder.path(),
-    )
-    .await;
+    power_is_cut_right_after_a_key_came_and_the_agent_was_switched(&tenant, &server).await;
     the_clock_is_not_before(&server, created).await;
 
     // An orderly reboot ends and begins it as well.
@@ -72,56 +62,13 @@ pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_
         .await;
 }
 
-/// The programs of the release, as far as this machine can run them in time.
-fn programs_for_this_processor(folder: &Path) -> BTreeMap<&'static str, Value> {
-    if !is_emulated() {
-        return BTreeMap::new();
-    }
-    eprintln!("no KVM: the processor is emulated, and a stand-in takes OpenClaw's place");
-    // It becomes the program that it is told, as Node.js does in a way.
-    let node = archive(folder, "node", Path::new("/usr/bin/env"));
-    let stand_in = folder.join("openclaw");
-    let simulator = Path::new(env!("CARGO_BIN_EXE_moorage")).with_file_name("moorage-sim");
-    let stripped = Command::new("strip").arg("-o").args([&stand_in, &simulator]).status().unwrap();
-    assert!(stripped.success());
-    let openclaw = archive(folder, "openclaw", &stand_in);
-    let programs = PROGRAMS.get().unwrap();
-    let show = |kind, version, file: &Path| (kind, programs.show(kind, version, file).unwrap());
-    [show("node", "24.0.0", &node), show("openclaw", "2026.9.6", &openclaw)].into()
-}
-
-/// An archive with `bin/<kind>`.
-fn archive(folder: &Path, kind: &str, program: &Path) -> PathBuf {
-    let path = folder.join(format!("{kind}.tar.gz"));
-    let out = std::fs::File::create(&path).unwrap();
-    let packed = flate2::write::GzEncoder::new(out, flate2::Compression::fast());
-    let mut archive = tar::Builder::new(packed);
-    archive.follow_symlinks(true);
-    archive.append_path_with_name(program, format!("bin/{kind}")).unwrap();
-    archive.into_inner().unwrap().finish().unwrap();
-    path
-}
-
-/// Applies a release with these programs in place of the usual ones, and gives its name.
-async fn release(tenant: &Tenant, name: &str, programs: &BTreeMap<&'static str, Value>) -> String {
-    let mut document = tenant.release();
-    let name = format!("{name}-{}", tenant.name);
-    document["metadata"]["name"] = json!(name);
-    for (kind, artifact) in programs {
-        document["spec"]["artifacts"][kind] = artifact.clone();
-    }
-    tenant.apply::<moorage::api::OpenClawRelease>(None, document).await;
-    name
-}
-
 /// From nothing to Ready, and says how long that took.
-async fn boot(tenant: &Tenant, programs: &BTreeMap<&'static str, Value>) -> LabServer {
-    let release = release(tenant, "own-kernel", programs).await;
+async fn boot(tenant: &Tenant) -> LabServer {
     let sealed = tenant.seal("vera-keys", ANTHROPIC_KEY).await;
     tenant.apply_secret("vera-keys", NAME, &[("anthropic", &sealed)]).await;
     let reference = json!({"name": "vera-keys", "key": "anthropic"});
     let key = json!({"name": "anthropic", "type": "AnthropicApiKey", "secretRef": reference});
-    tenant.apply_instance(NAME, json!({"release": release, "credentials": [key]})).await;
+    tenant.apply_instance(NAME, json!({"credentials": [key]})).await;
     let began = Instant::now();
     let since = || format!("{:.0} s", began.elapsed().as_secs_f64());
     let vera = tenant.until(NAME, "a server", |vera| is(vera, "ServerReady", "True")).await;
@@ -134,21 +81,10 @@ async fn boot(tenant: &Tenant, programs: &BTreeMap<&'static str, Value>) -> LabS
     tenant.until_ready(NAME).await;
     let ready = since();
     tenant.until_secret_gone("vera-keys").await;
-    until_dashboard_answers(tenant).await;
+    tenant.until_dashboard_answers(NAME).await;
     let kernel = server.exec(&["uname", "-r"]).await.unwrap();
     eprintln!("kernel {kernel}: cloud-init {cloud_init}, agent {agent}, Ready {ready}");
     server
-}
-
-/// Real or stand-in.
-async fn until_dashboard_answers(tenant: &Tenant) {
-    let host = format!("{NAME}.{}", tenant.domain);
-    tenant
-        .eventually("the dashboard answers", || async {
-            let (status, page) = tenant.visit(&host, "/", None).await;
-            if status == 200 { Ok(()) } else { Err(format!("{status} {page}")) }
-        })
-        .await;
 }
 
 /// Though the hardware said 1970 and no time server answers.
@@ -260,23 +196,20 @@ async fn units_reach_no_metadata_even_without_the_packet_filter(
     assert!(reached.succeeded(), "the packet filter is gone: {reached:?}");
     server.exec(&["systemctl", "restart", "nftables.service"]).await.unwrap();
     assert!(!server.run(&words).await.unwrap().succeeded(), "the packet filter is back");
-    until_dashboard_answers(tenant).await;
+    tenant.until_dashboard_answers(NAME).await;
 }
 
 /// A new key and a new agent are on the disk, and hardly anything of them would be without fsync.
 async fn power_is_cut_right_after_a_key_came_and_the_agent_was_switched(
     tenant: &Tenant,
     server: &LabServer,
-    mut programs: BTreeMap<&'static str, Value>,
-    folder: &Path,
 ) {
-    let good = good_agent(folder, "good");
+    let folder = tempfile::tempdir().unwrap();
+    let good = good_agent(folder.path(), "good");
     let sha256 = good["sha256"].as_str().unwrap().to_owned();
-    programs.insert("agent", good);
-    let release = release(tenant, "good-agent", &programs).await;
     let sealed = tenant.seal("vera-keys", OTHER_KEY).await;
     tenant.apply_secret("vera-keys", NAME, &[("anthropic", &sealed)]).await;
-    tenant.patch_instance(NAME, json!({"spec": {"release": release}})).await;
+    tenant.switch_to(NAME, "good-agent", "agent", &good).await;
     tenant.until_prints(server, &["cat", SECRETS], OTHER_KEY).await;
     tenant.until_prints(server, &["readlink", "/opt/moorage/agent/current"], &sha256).await;
     cut(tenant, server, 2).await;

@@ -24,6 +24,7 @@ mod server;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/stage.rs"]
 mod stage;
+mod stand_in;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/tenant.rs"]
 mod tenant;

@@ -1,5 +1,10 @@
 //! What a scenario does on a booted server, and what it looks for there.
 
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use moorage::api::OpenClawInstance;
 use moorage_testbed::{Executed, LabServer, SimulatorEndpoints, size_in_status};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -15,6 +20,24 @@ const OPENCLAW: [&str; 6] = [
     "/opt/moorage/node/current/bin/node",
     "/opt/moorage/openclaw/current/bin/openclaw",
 ];
+
+/// A server that nobody looks at any more would keep processors busy that other scenarios need. What
+/// failed stays for a look.
+impl Drop for Tenant {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        let instances: Api<OpenClawInstance> =
+            Api::namespaced(self.stage.client.clone(), &self.name);
+        tokio::spawn(async move {
+            let all = (DeleteParams::default(), ListParams::default());
+            if let Err(error) = instances.delete_collection(&all.0, &all.1).await {
+                eprintln!("a scenario's servers stay: {error}");
+            }
+        });
+    }
+}
 
 impl Tenant {
     /// The server of an instance.
@@ -37,7 +60,7 @@ impl Tenant {
         let host = self.dashboard(name);
         self.eventually("the dashboard answers", || async {
             let (status, page) = self.visit(&host, "/", None).await;
-            if status == 200 && page.contains("openclaw") {
+            if status == 200 && page.to_lowercase().contains("openclaw") {
                 Ok(())
             } else {
                 Err(format!("{status}"))

@@ -21,8 +21,9 @@ pub(crate) fn program(variable: &str) -> PathBuf {
 }
 
 pub(crate) async fn an_agent_that_works_stays_and_the_others_are_taken_back_whenever_the_power_is_cut(
-    tenant: Tenant,
+    mut tenant: Tenant,
 ) {
+    tenant.use_stand_in_for_openclaw().await;
     let ada = tenant.make("ada").await;
     let server = tenant.server(&ada);
     let old = current(&server, "agent").await;
@@ -84,7 +85,15 @@ pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) ->
     std::fs::write(&source, text).unwrap();
     let program = folder.join(name);
     let built = Command::new("rustc")
-        .args(["-C", "target-feature=+crt-static", "-C", "strip=symbols", "-o"])
+        .args([
+            "--edition",
+            "2024",
+            "-C",
+            "target-feature=+crt-static",
+            "-C",
+            "strip=symbols",
+            "-o",
+        ])
         .args([&program, &source])
         .status()
         .unwrap();

@@ -23,6 +23,8 @@ use crate::stage::Stage;
 
 fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
     vec![
+        // The longest first.
+        scenario!(kernel::a_virtual_machine_has_a_kernel_a_clock_and_a_power_cut_of_its_own),
         scenario!(boot::a_server_boots_and_applies_its_user_data),
         scenario!(boot::a_package_is_installed_from_the_mirror_while_it_boots),
         scenario!(boot::a_reboot_keeps_the_disk_and_forgets_the_rules_of_the_network),
@@ -30,7 +32,6 @@ fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
         scenario!(boot::a_rebuild_wipes_the_disk_and_applies_the_new_user_data),
         scenario!(boot::the_disk_has_its_size_and_can_be_full),
         scenario!(boot::programs_run_inside_as_root_and_as_a_user),
-        scenario!(kernel::a_virtual_machine_has_a_kernel_a_clock_and_a_power_cut_of_its_own),
         scenario!(network::each_server_gets_its_own_metadata),
         scenario!(network::the_mirror_is_reached_and_nothing_else),
         scenario!(network::ports_are_probed_from_outside),
