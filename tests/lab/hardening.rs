@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     lifecycle::make_ada,
     server::{openclaw, resident},
-    tenant::{Tenant, is},
+    tenant::Tenant,
 };
 
 const KEY: &str =
@@ -25,9 +25,7 @@ const UNITS: [&str; 5] = [
 pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_killed(tenant: Tenant) {
     let ssh = json!({"user": "ops", "keys": [KEY], "allowFrom": ["198.51.100.0/25"]});
     tenant.patch_pool(json!({"spec": {"hetzner": {"ssh": ssh}}})).await;
-    let told =
-        |pool: &Value| pool["status"]["observedGeneration"] == pool["metadata"]["generation"];
-    tenant.pool_until("SSH is set up", |pool| told(pool) && is(pool, "Ready", "True")).await;
+    tenant.until_pool_is_looked_at().await;
     let ada = make_ada(&tenant).await;
     tenant.until_secret_gone("ada-keys").await;
     tenant.until_dashboard_answers("ada").await;

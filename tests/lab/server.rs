@@ -9,7 +9,10 @@ use moorage_testbed::{Executed, LabServer, SimulatorEndpoints, size_in_status};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::{tenant::Tenant, trouble::server_id};
+use crate::{
+    tenant::{Tenant, is},
+    trouble::server_id,
+};
 
 /// OpenClaw's command line, as the worker runs it.
 const OPENCLAW: [&str; 6] = [
@@ -40,6 +43,15 @@ impl Drop for Tenant {
 }
 
 impl Tenant {
+    /// Waits until the operator knows the pool as it is now.
+    pub(crate) async fn until_pool_is_looked_at(&self) {
+        self.pool_until("the pool is as it was changed", |pool| {
+            let looked_at = &pool["status"]["observedGeneration"];
+            looked_at == &pool["metadata"]["generation"] && is(pool, "Ready", "True")
+        })
+        .await;
+    }
+
     /// The server of an instance.
     pub(crate) fn server(&self, instance: &Value) -> LabServer {
         self.stage.simulator.lab_server(server_id(instance))

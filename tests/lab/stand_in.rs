@@ -7,7 +7,7 @@ use std::{
     sync::LazyLock,
 };
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{OPENCLAW, PROGRAMS, tenant::Tenant};
 
@@ -27,14 +27,19 @@ static PROGRAMS_OF_STAND_IN: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
 });
 
 impl Tenant {
-    /// Has all releases of this tenant install the stand-in, also the one that is there.
+    /// Has all further releases of this tenant install the stand-in, and its pool prefer one of them.
     pub(crate) async fn use_stand_in_for_openclaw(&mut self) {
         eprintln!("{}: a stand-in takes OpenClaw's place", self.name);
         let programs = tokio::task::spawn_blocking(|| PROGRAMS_OF_STAND_IN.clone()).await.unwrap();
         for (kind, artifact) in programs {
             self.artifacts[kind] = artifact;
         }
-        self.apply::<moorage::api::OpenClawRelease>(None, self.release()).await;
+        let mut release = self.release();
+        let name = format!("stand-in-{}", self.name);
+        release["metadata"]["name"] = json!(name);
+        self.apply::<moorage::api::OpenClawRelease>(None, release).await;
+        self.patch_pool(json!({"spec": {"defaultRelease": name}})).await;
+        self.until_pool_is_looked_at().await;
     }
 }
 
