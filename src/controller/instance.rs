@@ -127,6 +127,7 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
     };
     let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
     let _entered = span.enter();
+    tracing::debug!(?ended, "the pass ended");
     let pause = || controller.backoff.next(&reference, random());
     match ended {
         Ok(Ok(look)) => {
@@ -160,6 +161,7 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
 }
 
 /// When a pass wants the next one.
+#[derive(Debug)]
 enum Look {
     /// When something changes.
     OnChange,

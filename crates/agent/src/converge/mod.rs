@@ -202,17 +202,24 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     openclaw::reload_secrets(core).await?;
     openclaw::learn_version(core).await;
     pairings::approve(core, &document).await?;
+    let reached = reach(core, &document).await;
+    // It takes seconds, and nobody waits for it.
     openclaw::audit(core).await;
-    if !works(core, &document) {
+    reached
+}
+
+/// Notes that all is as the document says, after the last that is to be done for it.
+async fn reach(core: &Arc<Core>, document: &Arc<Document>) -> Result<(), Trouble> {
+    if !works(core, document) {
         return Ok(());
     }
     // What the way to this server hangs on comes last, and the agent after all else.
     let managed = core.settings.programs.are_managed();
     if managed {
-        connector::update(core, &document).await?;
+        connector::update(core, document).await?;
     }
-    let works = works(core, &document);
-    if works && (!managed || programs::update_agent(core, &document).await?) {
+    let works = works(core, document);
+    if works && (!managed || programs::update_agent(core, document).await?) {
         core.desired().reached(document.digest);
     }
     Ok(())
