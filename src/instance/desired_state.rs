@@ -82,6 +82,16 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     }
 }
 
+/// Warnings are for the owner to judge, and differ with every version.
+fn insecure(view: &AgentView) -> Option<Verdict> {
+    let critical =
+        view.report.details.audit.map(|audit| audit.critical).filter(|found| *found > 0)?;
+    let message = format!(
+        "OpenClaw runs with the configuration, but its own security audit finds it insecure in {critical} critical points: `openclaw security audit` on the server names them; correct spec.config"
+    );
+    Some(Verdict::yes(ConfigApplied, reason::DEGRADED, message))
+}
+
 fn converged(view: &AgentView) -> Part {
     let openclaw = &view.report.openclaw;
     let words = openclaw.message.as_deref().unwrap_or("see its log on the server");
@@ -91,9 +101,12 @@ fn converged(view: &AgentView) -> Part {
             reason::DEGRADED,
             format!("OpenClaw runs with the configuration, but {words}"),
         )),
-        OpenClawState::Ready => Part::done(setback::unpaired(view).unwrap_or_else(|| {
-            Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")
-        })),
+        OpenClawState::Ready => {
+            let troubles = insecure(view).or_else(|| setback::unpaired(view));
+            Part::done(troubles.unwrap_or_else(|| {
+                Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")
+            }))
+        }
         OpenClawState::Degraded => Part::done(Verdict::yes(
             ConfigApplied,
             reason::DEGRADED,

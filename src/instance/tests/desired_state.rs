@@ -1,7 +1,7 @@
 //! The one document that the agent converges to.
 
 use moorage_wire::report::{
-    ConvergenceState, FailedPairing, FailureReason, OpenClawState, PairingFailure,
+    Audit, ConvergenceState, FailedPairing, FailureReason, OpenClawState, PairingFailure,
 };
 use rstest::rstest;
 use serde_json::json;
@@ -175,6 +175,20 @@ fn a_gateway_that_keeps_an_old_token_is_told() {
     let (status, reason, message) = condition(&wanted, &seen);
     assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
     assert!(message.contains(said), "{message}");
+}
+
+#[test]
+fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
+    let wanted = wanted();
+    let found = |critical, warn| {
+        let audit = Some(Audit { critical, warn });
+        ready(&wanted).with_view(|view| view.report.details.audit = audit)
+    };
+    let (status, reason, message) = condition(&wanted, &found(2, 0));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
+    assert!(message.contains("2 critical") && message.contains("security audit"), "{message}");
+    assert_eq!(status_of(&wanted, &found(2, 0)).phase, Some(Phase::Degraded));
+    assert_eq!(condition(&wanted, &found(0, 7)), condition(&wanted, &ready(&wanted)));
 }
 
 #[test]
