@@ -7,8 +7,11 @@ use std::{
 
 use thiserror::Error;
 
-/// How long after one look the next one follows.
-const PAUSE: Duration = Duration::from_millis(100);
+/// How long after one look the next one follows, at least and at most: looking is not to take the
+/// processors from what is waited for.
+const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
+/// So much longer than a look is the pause after it.
+const RESTRAINT: u32 = 5;
 /// The same where a look costs next to nothing.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -38,6 +41,7 @@ where
     let mut seen = "nothing".to_owned();
     loop {
         let left = at_most.saturating_sub(start.elapsed());
+        let began = Instant::now();
         match tokio::time::timeout(left, look()).await {
             Ok(Ok(value)) => return Ok(value),
             Ok(Err(now)) => seen = now,
@@ -46,7 +50,8 @@ where
         if start.elapsed() >= at_most {
             return Err(NotInTime { what: what.into(), seen, waited: start.elapsed() });
         }
-        tokio::time::sleep(PAUSE.min(left)).await;
+        let pause = (began.elapsed() * RESTRAINT).clamp(PAUSES[0], PAUSES[1]);
+        tokio::time::sleep(pause.min(left)).await;
     }
 }
 
