@@ -18,6 +18,7 @@ pub mod hetzner;
 mod ids;
 pub mod journal;
 mod json_lines;
+mod listener;
 pub mod openclaw;
 mod query;
 pub mod ratelimit;

@@ -21,8 +21,8 @@ use super::streams;
 use crate::body::{BodyError, ProxyBody, reading, written};
 use crate::cloudflare::ConnectorInfo;
 use crate::ids::lock;
+use crate::listener;
 use crate::registration::{self, Refusal, Registered, Registrar, Registration};
-use crate::serve;
 
 /// How long a connector may take for TLS, and then for saying who it is.
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ impl Arrivals {
             tokio::select! {
                 () = stop.cancelled() => break,
                 Some(_) = conversations.join_next(), if !conversations.is_empty() => {}
-                (stream, peer) = serve::next_connection(&listener) => {
+                (stream, peer) = listener::next_connection(&listener) => {
                     conversations.spawn(arrivals.clone().converse(stream, peer, stop.child_token()));
                 }
             }

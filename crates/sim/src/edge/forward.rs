@@ -10,11 +10,11 @@ use http::{
 use hyper::body::Incoming;
 
 use super::connectors::LiveConnections;
+use super::pages::{CF_RAY, page, unreachable};
 use super::streams::{
     RESPONSE_HEADERS, STREAM_TYPE, WEBSOCKET, deserialize_headers, remove_hop_by_hop,
     remove_reserved,
 };
-use super::visitors::{CF_RAY, page, unreachable};
 use crate::body::{BodySender, ProxyBody, channel, passing, pump};
 
 const CF_CONNECTING_IP: HeaderName = HeaderName::from_static("cf-connecting-ip");

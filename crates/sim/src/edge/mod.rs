@@ -10,6 +10,7 @@ mod connectors;
 mod forward;
 pub mod ingress;
 mod memory;
+mod pages;
 pub mod registry;
 pub mod streams;
 mod tls;

@@ -18,14 +18,13 @@ use tokio_util::sync::CancellationToken;
 
 use super::connectors::LiveConnections;
 use super::forward;
+use super::pages::{CF_RAY, page, unreachable};
 use super::registry::TunnelRegistry;
-use crate::body::{ProxyBody, full};
+use crate::body::ProxyBody;
 use crate::cloudflare::AccessDecision;
 use crate::ids::{hex, random_bytes};
-use crate::serve;
+use crate::listener;
 
-/// Names a request in the logs of edge and origin.
-pub(super) const CF_RAY: HeaderName = HeaderName::from_static("cf-ray");
 const CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
 const CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
 
@@ -56,7 +55,7 @@ pub(super) async fn accept(
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = visits.join_next(), if !visits.is_empty() => {}
-            (stream, peer) = serve::next_connection(&listener) => {
+            (stream, peer) = listener::next_connection(&listener) => {
                 visits.spawn(visit(stream, peer, acceptor.clone(), reception.clone()));
             }
         }
@@ -126,20 +125,6 @@ async fn answer(
     let headers = response.headers_mut();
     headers.insert(header::SERVER, HeaderValue::from_static("cloudflare"));
     headers.insert(CF_RAY, ray);
-    response
-}
-
-/// Cloudflare's own status for "the origin cannot be reached by its name".
-pub(super) fn unreachable() -> StatusCode {
-    StatusCode::from_u16(530).expect("530 is in the range of status codes")
-}
-
-/// A page that the edge itself makes, in the form that Cloudflare gives to programs.
-pub(super) fn page(status: StatusCode, text: &'static str) -> Response<ProxyBody> {
-    let mut response = Response::new(full(text));
-    *response.status_mut() = status;
-    let kind = HeaderValue::from_static("text/plain; charset=UTF-8");
-    response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
 }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::body::{JsonBody, PathId};
 use super::firewall_rules::check_rules;
-use super::firewalls::not_found;
 use super::labels::Selector;
 use super::model::{Action, Resource, Rule, SelectorRef, ServerRef};
 use super::project::FirewallRecord;
@@ -183,4 +182,8 @@ pub(crate) fn begin(
         resources.insert(0, Resource { id: server.id, kind: "server" });
     }
     project.begin(call.next_id(), command, resources, takes, call.action_failure.clone())
+}
+
+pub(crate) fn not_found(id: u64) -> ApiError {
+    ApiError::not_found("firewall with ID", format!("'{id}'"))
 }

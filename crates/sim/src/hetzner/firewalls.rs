@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::body::{JsonBody, PathId};
-use super::firewall_actions::{Target, attach, begin};
+use super::firewall_actions::{Target, attach, begin, not_found};
 use super::firewall_rules::check_rules;
 use super::labels::{self, Labels};
 use super::model::{Action, AppliedTo, AppliedToServer, Firewall, Rule, SelectorRef, ServerRef};
@@ -165,8 +165,4 @@ fn view(project: &Project, record: &FirewallRecord) -> Firewall {
         rules: record.rules.clone(),
         applied_to: servers.chain(selectors).collect(),
     }
-}
-
-pub(crate) fn not_found(id: u64) -> ApiError {
-    ApiError::not_found("firewall with ID", format!("'{id}'"))
 }

@@ -1,13 +1,14 @@
-//! A stand-in for the npm that comes with OpenClaw: what the registry says of a package. Every package
-//! that [`packages`](super::packages) publishes has an integrity, made of its name and version.
+//! A stand-in for the npm that comes with OpenClaw: what the registry says of a package. It is published
+//! unless its name contains `unpublished`, and has an integrity, made of its name and version.
 
+use std::io;
 use std::process::ExitCode;
 
 use aws_lc_rs::digest::{SHA512, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use super::{TITLE, packages::published};
+use super::TITLE;
 use crate::terminal;
 
 /// The command line.
@@ -42,6 +43,14 @@ pub fn run(npm: &Npm) -> ExitCode {
     }
     terminal::say(&Value::from(integrity(package)).to_string());
     ExitCode::SUCCESS
+}
+
+/// Whether the registry has it.
+pub(super) fn published(name: &str) -> io::Result<()> {
+    if name.contains("unpublished") {
+        return Err(io::Error::other("no such package"));
+    }
+    Ok(())
 }
 
 /// That of `<name>@<version>`.

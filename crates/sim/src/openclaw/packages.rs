@@ -1,5 +1,5 @@
 //! Plugins and skills: what is installed is kept in the state folder, as the real one does. Nothing is
-//! fetched; a package is published unless its name contains `unpublished`.
+//! fetched; what there is, says [`npm`].
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -89,7 +89,7 @@ pub(super) fn plugins(places: &Places, verb: PluginsVerb) -> io::Result<()> {
             writable()?;
             let spec = spec.strip_prefix("npm:").unwrap_or(&spec);
             let (name, version) = spec.rsplit_once('@').ok_or_else(|| refused("no version"))?;
-            published(name)?;
+            npm::published(name)?;
             let id = name.rsplit('/').next().unwrap_or(name).to_owned();
             let known = plugins.iter().any(|plugin| plugin.id == id);
             if !force {
@@ -126,7 +126,7 @@ pub(super) fn plugins(places: &Places, verb: PluginsVerb) -> io::Result<()> {
 /// Does what the command line says.
 pub(super) fn skills(places: &Places, verb: &SkillsVerb) -> io::Result<()> {
     let SkillsVerb::Install { name, version, global, force } = verb;
-    published(name)?;
+    npm::published(name)?;
     let slug = name.rsplit('/').next().unwrap_or(name);
     let folder = if *global { "skills" } else { "workspace/skills" };
     let folder = places.state_dir().join(folder).join(slug);
@@ -143,11 +143,6 @@ fn writable() -> io::Result<()> {
         return Err(refused("the configuration is externally managed"));
     }
     Ok(())
-}
-
-/// Whether the registry has it.
-pub(super) fn published(name: &str) -> io::Result<()> {
-    if name.contains("unpublished") { Err(refused("no such package")) } else { Ok(()) }
 }
 
 fn refused(why: &str) -> io::Error {

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Machines;
+use super::exec::{ExecAnswer, ExecRequest};
 use super::hardware::Hardware;
-use super::inside::{ExecAnswer, ExecRequest};
 use super::machine::{Card, Host, Machine};
 use super::network::{Outcome, Probe};
 use super::running::Button;

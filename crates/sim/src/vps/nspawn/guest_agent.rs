@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, Buf
 use tokio::net::UnixStream;
 use tokio::time::{sleep, timeout};
 
-use super::inside::{self, ExecAnswer, ExecRequest};
+use super::exec::{ExecAnswer, ExecRequest, limited};
 use crate::json_lines::{read_line_of, write_line};
 
 /// How long the agent may take for one answer, on a busy machine without acceleration.
@@ -26,7 +26,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(
 
 /// Runs a program and waits for it.
 pub(super) async fn exec(socket: &Path, request: ExecRequest) -> io::Result<ExecAnswer> {
-    let (argv, stdin) = inside::limited(request);
+    let (argv, stdin) = limited(request);
     let (program, arguments) = argv.split_first().ok_or(io::ErrorKind::InvalidInput)?;
     let order = json!({
         "path": program,

@@ -16,8 +16,9 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use super::disk::Disk;
+use super::exec::{ExecAnswer, ExecRequest};
 use super::hardware::{Catalogue, Hardware};
-use super::inside::{self, CardFile, ExecAnswer, ExecRequest};
+use super::inside::{self, CardFile};
 use super::launch::LaunchOptions;
 use super::network::{Cable, Network};
 use super::running::{Button, Ended, Running};
@@ -157,8 +158,9 @@ impl Machine {
                 leader.and_then(read)
             }
             Hardware::VirtualMachine { .. } => {
-                let read =
-                    self.exec(ExecRequest::of(["cat", RESULT].map(str::to_owned).into())).await;
+                let read = self
+                    .exec(ExecRequest::of(["cat", RESULT].map(str::to_owned).into(), None))
+                    .await;
                 read.ok().flatten().map(|answer| answer.stdout)
             }
         };

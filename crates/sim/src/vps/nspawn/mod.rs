@@ -10,6 +10,7 @@
 mod admin;
 mod cgroup;
 mod disk;
+mod exec;
 mod guest_agent;
 mod hardware;
 pub mod inside;

@@ -23,7 +23,7 @@ use super::Machines;
 use super::machine::Host;
 use super::network::{ARTIFACTS, EDGE, METADATA, SERVICES};
 use crate::ids::lock;
-use crate::serve;
+use crate::listener;
 
 pub use self::names::ARTIFACTS_NAME;
 
@@ -49,7 +49,7 @@ impl Services {
         let mut tasks = JoinSet::new();
         let mut http = |address: Ipv4Addr, router: Router| -> io::Result<()> {
             let listener = host.network.listen((address, HTTP).into())?;
-            tasks.spawn(serve::accept(listener, router, stop.clone()));
+            tasks.spawn(listener::accept(listener, router, stop.clone()));
             Ok(())
         };
         http(SERVICES, mirror::router(mirror))?;

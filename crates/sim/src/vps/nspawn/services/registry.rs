@@ -17,7 +17,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::mirror::pass_back;
 use super::names::REGISTRY_NAME;
-use crate::serve;
+use crate::listener;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// A client may take so long for the TLS handshake.
@@ -45,7 +45,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>,
     loop {
         tokio::select! {
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
-            (stream, peer) = serve::next_connection(&listener) => {
+            (stream, peer) = listener::next_connection(&listener) => {
                 connections.spawn(talk(stream, peer, acceptor.clone(), router.clone()));
             }
         }
@@ -54,7 +54,7 @@ pub(super) async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>,
 
 async fn talk(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, router: Router) {
     match tokio::time::timeout(HANDSHAKE_TIMEOUT, acceptor.accept(stream)).await {
-        Ok(Ok(stream)) => serve::converse(stream, peer, router).await,
+        Ok(Ok(stream)) => listener::converse(stream, peer, router).await,
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => {}
     }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 
-use crate::serve::next_connection;
+use crate::listener::next_connection;
 
 /// Serves until it is dropped, and all connections with it.
 pub(super) async fn serve(listener: TcpListener, edge: SocketAddr) {
