@@ -253,9 +253,15 @@ impl Desired {
         Ok(())
     }
 
-    /// Notes what holds up the current document, or that nothing does any more.
-    pub(crate) fn set_trouble(&mut self, trouble: Option<(FailureReason, String)>, now: Timestamp) {
-        let digest = self.digest();
+    /// Notes what holds up the document `of`, or that nothing does any more. Nothing is noted if another
+    /// one came meanwhile: that one may mend it.
+    pub(crate) fn set_trouble(
+        &mut self,
+        of: Option<Sha256>,
+        trouble: Option<(FailureReason, String)>,
+        now: Timestamp,
+    ) {
+        let digest = self.digest().filter(|current| Some(*current) == of);
         self.trouble = trouble.zip(digest).map(|((reason, message), digest)| FailedDigest {
             digest,
             reason,
@@ -278,5 +284,43 @@ impl Desired {
         };
         let failed = self.failed.iter().chain(&self.trouble).cloned().collect();
         DesiredProgress { digest: self.digest(), state, failed }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_held_up_a_document_is_not_told_of_the_next_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        fs::create_dir_all(layout.state()).unwrap();
+        let mut desired = Desired::open(&Disk::default(), &layout).unwrap();
+        let artifact = serde_json::json!({
+            "version": "1", "url": "https://artifacts.invalid/x", "sha256": "1".repeat(64), "size": 1,
+        });
+        let artifacts = serde_json::json!({
+            "release": "1", "openclaw": artifact, "node": artifact, "cloudflared": artifact,
+            "agent": artifact,
+        });
+        let mut put = |number: u32| {
+            let state = serde_json::json!({
+                "config": {"number": number}, "credentials": [], "artifacts": artifacts,
+            });
+            let bytes = state.to_string().into_bytes();
+            let document = parse(&bytes).unwrap();
+            let digest = document.digest;
+            desired.replace(document, &bytes, None).unwrap();
+            digest
+        };
+        let (first, second) = (put(1), put(2));
+        let trouble = || Some((FailureReason::Integration, "not found".to_owned()));
+        desired.set_trouble(Some(first), trouble(), Timestamp::now());
+        assert_eq!(desired.progress().failed, []);
+        desired.set_trouble(Some(second), trouble(), Timestamp::now());
+        assert_eq!(desired.progress().failed[0].digest, second);
+        desired.set_trouble(Some(second), None, Timestamp::now());
+        assert_eq!(desired.progress().failed, []);
     }
 }

@@ -111,6 +111,7 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
     loop {
         enrolment_key::erase(&core).await;
+        let document = core.desired().digest();
         let outcome = pass(&core).await;
         if matches!(outcome, Err(Trouble::Interrupted)) {
             continue;
@@ -125,7 +126,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             tracing::warn!(error = %trouble, "cannot converge yet, trying again in {pause:?}");
         }
         let trouble = outcome.err().map(|trouble| (trouble.reason(), trouble.to_string()));
-        core.desired().set_trouble(trouble, Timestamp::now());
+        core.desired().set_trouble(document, trouble, Timestamp::now());
         // A new document, or the end of the pause.
         let _ = timeout(pause, core.wake_reconcile.notified()).await;
     }
