@@ -80,7 +80,7 @@ pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) ->
     let source = folder.join(format!("{name}.rs"));
     let text = format!(
         "fn main() {{ if std::env::args().nth(1).as_deref() == Some(\"--version\") {{ \
-         {asked}; return; }} {body} }}"
+         {asked}; }} else {{ {body} }} }}"
     );
     std::fs::write(&source, text).unwrap();
     let program = folder.join(name);
