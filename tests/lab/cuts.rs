@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{
     OPENCLAW, PROGRAMS,
-    server::{current, json_file},
+    server::{current, drop_in, json_file},
     tenant::{Tenant, condition},
     updates::{
         broken_openclaw, built_agent, fake_agent, good_agent, on_the_older_openclaw, program,
@@ -24,6 +24,8 @@ const OPENCLAW_UPDATE: &str = "/var/lib/moorage/openclaw-update.json";
 const AGENT_UPDATE: &str = "/var/lib/moorage-installer/agent-updates.json";
 /// Never ends by itself.
 const HOLD: &str = "/usr/bin/sleep infinity";
+/// The same before a start.
+const NEVER_STARTS: &str = "ExecStartPre=/usr/bin/sleep infinity";
 
 pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tenant: Tenant) {
     let (ada, server) = on_the_older_openclaw(&tenant).await;
@@ -74,7 +76,7 @@ pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tena
     let stop = ["systemctl", "kill", "--signal=SIGSTOP", "moorage-worker.service"];
     server.exec(&stop).await.unwrap();
     until(&tenant, "it is taken back", async || is_at(&server, "rolling-back").await).await;
-    let stays = drop_in(&server, "/etc", "openclaw.service", "ExecStartPre").await;
+    let stays = drop_in(&server, "/etc", "openclaw.service", NEVER_STARTS).await;
     cut(&tenant, &server, "before the data is put back").await;
 
     until(&tenant, "the old OpenClaw is to be started", async || {
@@ -190,7 +192,7 @@ async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
     })
     .await;
     assert_eq!(current(server, "agent").await, good["sha256"]);
-    let unreachable = drop_in(server, "/etc", "cloudflared.service", "ExecStartPre").await;
+    let unreachable = drop_in(server, "/etc", "cloudflared.service", NEVER_STARTS).await;
     cut(tenant, server, "after the switch, while the agent is restarted").await;
 
     until(tenant, "the new agent is on its socket", async || {
@@ -258,19 +260,8 @@ async fn cut(tenant: &Tenant, server: &LabServer, when: &str) {
 
 /// Keeps a unit from being started (`ExecStartPre`) or stopped (`ExecStop`) until the next power cut.
 async fn hold(server: &LabServer, unit: &str, when: &str) {
-    drop_in(server, "/run", unit, when).await;
+    drop_in(server, "/run", unit, &format!("{when}={HOLD}")).await;
     server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
-}
-
-/// The same for a time that begins when systemd reads its units again; gives the file to remove. What
-/// lies below `/etc` outlasts a power cut.
-async fn drop_in(server: &LabServer, root: &str, unit: &str, when: &str) -> String {
-    let folder = format!("{root}/systemd/system/{unit}.d");
-    server.exec(&["mkdir", "-p", &folder]).await.unwrap();
-    let text = format!("[Service]\n{when}={HOLD}\n");
-    let file = format!("{folder}/90-held.conf");
-    server.write(&file, &text).await.unwrap();
-    file
 }
 
 /// Waits until a look at a server sees it.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::{
     lifecycle::make_ada,
-    server::{openclaw, resident},
+    server::{drop_in, openclaw, resident},
     tenant::Tenant,
 };
 
@@ -67,10 +67,7 @@ async fn the_number_of_a_killed_openclaw_is_taken_by_another_process(
     server.write(script, include_str!("reused-pid.py")).await.unwrap();
     let agent = server.unit("moorage-agent.service", &["MainPID"]).await.unwrap();
     let command = format!("ExecStartPre=/usr/bin/python3 -I {script} {}", agent["MainPID"]);
-    let folder = format!("/run/systemd/system/{unit}.d");
-    server.exec(&["mkdir", "-p", &folder]).await.unwrap();
-    let file = format!("{folder}/90-reused-pid.conf");
-    server.write(&file, &format!("[Service]\n{command}\n")).await.unwrap();
+    let file = drop_in(server, "/run", unit, &command).await;
     server.exec(&["systemctl", "daemon-reload"]).await.unwrap();
     let began = server.unit(unit, &["MainPID"]).await.unwrap();
     server.kill_unit(unit).await.unwrap();

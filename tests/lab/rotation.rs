@@ -8,6 +8,7 @@ use moorage_testbed::{Ending, LabServer, Operator, Press, Process, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
+    server::drop_in,
     stage::{SYSTEM, Stage},
     tenant::{Tenant, is},
 };
@@ -17,7 +18,7 @@ const TOKEN: &str = "/etc/moorage/tunnel-token";
 /// The agent's record of all tokens.
 const TOKENS: &str = "/var/lib/moorage/tunnel.json";
 /// Holds cloudflared where systemd has stopped the old one and not started the new one.
-const HOLD: &str = "/etc/systemd/system/cloudflared.service.d/90-hold.conf";
+const HOLD: &str = "ExecStartPre=/usr/bin/sleep infinity\nTimeoutStartSec=infinity";
 const READY: [&str; 3] = ["curl", "-s", "http://127.0.0.1:20241/ready"];
 
 /// Makes an instance, and rotates its token through all those deaths.
@@ -58,15 +59,14 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     tenant.until_prints(&server, &READY, "\"status\":200").await;
 
     // The server comes up with a token that is worth nothing and nobody to tell it so.
-    let endless = "[Service]\nExecStartPre=/usr/bin/sleep infinity\nTimeoutStartSec=infinity\n";
-    server.write(HOLD, endless).await.unwrap();
+    let endless = drop_in(&server, "/etc", "cloudflared.service", HOLD).await;
     server.power(Press::Reset).await.unwrap();
     tenant.until_prints(&server, &["cat", TOKEN], &new).await;
     let state = ["systemctl", "show", "--property=SubState", "cloudflared.service"];
     tenant.until_prints(&server, &state, "start-pre").await;
     tenant.kill(&server, "moorage-agent.service").await;
     tenant.until_prints(&server, &state, "start-pre").await;
-    server.exec(&["rm", HOLD]).await.unwrap();
+    server.exec(&["rm", &endless]).await.unwrap();
     tenant.cut_power(&server).await;
     tenant.until_prints(&server, &READY, "\"status\":200").await;
     tenant

@@ -127,6 +127,16 @@ impl Tenant {
     }
 }
 
+/// Adds a setting to a service, from when systemd reads its units again; gives the file to remove. What
+/// lies below `/etc` outlasts a power cut, what lies below `/run` does not.
+pub(crate) async fn drop_in(server: &LabServer, root: &str, unit: &str, setting: &str) -> String {
+    let folder = format!("{root}/systemd/system/{unit}.d");
+    server.exec(&["mkdir", "-p", &folder]).await.unwrap();
+    let file = format!("{folder}/90-scenario.conf");
+    server.write(&file, &format!("[Service]\n{setting}\n")).await.unwrap();
+    file
+}
+
 /// A JSON file of a server; `None` if there is none.
 pub(crate) async fn json_file(server: &LabServer, path: &str) -> Option<Value> {
     let bytes = server.read(path).await.ok()?;

@@ -12,7 +12,7 @@ use thiserror::Error;
 const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_millis(500)];
 /// So much longer than a look is the pause after it.
 const RESTRAINT: u32 = 5;
-/// The same where a look costs next to nothing.
+/// How long after one look the next one follows where a look costs next to nothing.
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 
 /// A condition that did not become true in time.
