@@ -271,6 +271,9 @@ impl Sending {
             Some(FaultKind::Cut { after }) => {
                 length = length.min(after.saturating_sub(self.sent));
                 if length == 0 && self.left > 0 {
+                    // An error drops what the connection holds back, headers included; it is
+                    // written out whenever the body has nothing at once.
+                    tokio::task::yield_now().await;
                     return Err(io::Error::other("cut on purpose"));
                 }
             }
@@ -299,6 +302,7 @@ impl Sending {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::{FutureExt as _, StreamExt as _};
     use rstest::rstest;
 
     #[rstest]
@@ -321,6 +325,18 @@ mod tests {
             .map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)))
             .collect();
         assert_eq!(range(&headers, 100, "\"t\""), wanted);
+    }
+
+    #[tokio::test]
+    async fn what_was_sent_before_a_cut_leaves_before_the_connection_breaks() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        std::fs::write(&path, [7; 100]).unwrap();
+        let cut = Some(FaultKind::Cut { after: 40 });
+        let mut pieces = Box::pin(pieces(File::open(&path).await.unwrap(), 100, cut));
+        assert_eq!(pieces.next().await.unwrap().unwrap().len(), 40);
+        assert!(pieces.next().now_or_never().is_none(), "the server had no turn to send");
+        assert!(pieces.next().await.unwrap().is_err());
     }
 
     #[rstest]
