@@ -52,8 +52,8 @@ ${XDG_CACHE_HOME:-$HOME/.cache}/moorage/rootfs/<key>. The key covers all that it
 is made from; folders with other keys are removed unless a server uses them. The
 whole cache may be deleted while nothing runs.
 
-cloudflared is $CLOUDFLARED_BIN, or the one in $PATH, or ../shared/bin/cloudflared
-beside the checkout. Where there is none, or CLOUDFLARED_BIN=none, --env says
+cloudflared is what hack/cloudflared.sh finds or downloads (its --help says where
+from). Where there is none, or CLOUDFLARED_BIN=none, --env says
 CLOUDFLARED_BIN=none, and the simulator's connector stands in (make connector).
 END
 }
@@ -273,20 +273,6 @@ try_acceleration() {
   fi
 }
 
-find_cloudflared() {
-  local beside
-  cloudflared=''
-  if [[ ${CLOUDFLARED_BIN:-} == none ]]; then return; fi
-  beside=$(dirname "${BASH_SOURCE[0]}")/../../shared/bin/cloudflared
-  for cloudflared in "${CLOUDFLARED_BIN:-}" "$(type -P cloudflared || true)" "$beside"; do
-    if [[ $cloudflared && -f $cloudflared && -x $cloudflared ]]; then
-      cloudflared=$(readlink -f "$cloudflared")
-      return
-    fi
-  done
-  cloudflared=''
-}
-
 # The npm registry that this machine itself uses; servers of the lab get their plugins from it.
 find_registry() {
   registry=$(npm config get registry 2>/dev/null || true)
@@ -314,7 +300,7 @@ done
 prepare_host
 provide_rootfs
 try_acceleration
-find_cloudflared
+cloudflared=$("$(dirname "${BASH_SOURCE[0]}")/cloudflared.sh")
 find_registry
 if ((env)); then
   printf 'export MOORAGE_ROOTFS=%q\n' "$rootfs"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests hack/tools.sh in seconds: fake tools, a fake Go and a fake archive served
+# Tests hack/tools.sh and hack/cloudflared.sh in seconds: fake tools, a fake Go and a fake archive served
 # on loopback. Nothing is compiled and nothing is fetched from elsewhere.
 set -euo pipefail
 
@@ -10,14 +10,14 @@ trap '[[ -z $server ]] || kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 
 # A copy of the script, so that it can have a pin file of ours.
 mkdir -p "$work/repo/hack" "$work/bin" "$work/go" "$work/www"
-cp "$here/../tools.sh" "$work/repo/hack/"
+cp "$here/../tools.sh" "$here/../cloudflared.sh" "$work/repo/hack/"
 cp -r "$here" "$work/repo/hack/tools"
 pin=$work/repo/hack/tools/envtest.pin
 case $(uname -m) in aarch64) platform=linux-arm64 ;; *) platform=linux-amd64 ;; esac
 
 # A PATH with what the script needs and nothing else: this machine's own Go,
 # kubectl or helm must not decide the outcome.
-for program in bash cat chmod curl cut date dirname env flock grep gzip mkdir mktemp mv rm \
+for program in bash cat chmod curl cut date dirname env flock grep gzip mkdir mktemp mv readlink rm \
   sha256sum sha512sum sleep stat tail tar timeout uname wc; do
   found=$(type -P "$program") || { echo "this test needs $program" >&2; exit 1; }
   ln -s "$found" "$work/bin/$program"
@@ -52,7 +52,8 @@ chmod +x "$out"
 EOF
 chmod +x "$work/go/go"
 
-# run [VAR=VALUE...] -- ARGUMENTS: sets status, and leaves $work/out and $work/err.
+script=tools.sh
+# run [VAR=VALUE...] -- ARGUMENTS: runs the script; sets status, and leaves $work/out and $work/err.
 run() {
   local settings=()
   while [[ $1 != -- ]]; do
@@ -62,7 +63,7 @@ run() {
   shift
   status=0
   env -i HOME="$work/home" PATH="$work/bin" FAKE_GO_LOG="$work/go.log" XDG_CACHE_HOME="$cache" \
-    "${settings[@]}" "$work/repo/hack/tools.sh" "$@" >"$work/out" 2>"$work/err" || status=$?
+    "${settings[@]}" "$work/repo/hack/$script" "$@" >"$work/out" 2>"$work/err" || status=$?
 }
 
 # A fresh cache for each test.
@@ -311,5 +312,51 @@ stderr_has "MOORAGE_ENVTEST is 'yes'"
 run -- --help
 exits 0
 stdout_has "Usage: hack/tools.sh"
+
+# --- cloudflared.sh ----------------------------------------------------------
+
+script=cloudflared.sh
+fake_tool "$work/www/cloudflared" "cloudflared version 2026.8.2"
+digest=$(sha256sum <"$work/www/cloudflared")
+digest=${digest%% *}
+pinned=${mirror}cloudflared#sha256=$digest
+
+begin "no cloudflared"
+run --
+exits 0
+stdout_is ""
+
+begin "a pinned cloudflared is downloaded once"
+run CLOUDFLARED_DOWNLOAD="$pinned" --
+exits 0
+downloaded=$cache/moorage/downloads/cloudflared-$digest
+stdout_is "$downloaded"
+[[ $("$downloaded") == "cloudflared version 2026.8.2" ]] || fail "it is not the program"
+run CLOUDFLARED_DOWNLOAD="${pinned/127.0.0.1:$port/127.0.0.1:1}" --
+exits 0
+stdout_is "$downloaded"
+
+begin "a cloudflared with another checksum is refused"
+run CLOUDFLARED_DOWNLOAD="${mirror}cloudflared#sha256=$(printf '0%.0s' {1..64})" --
+exits 1
+stdout_is ""
+stderr_has "wrong SHA-256, refused: expected 0000"
+[[ -z $(ls -A "$cache/moorage/downloads") ]] || fail "something was kept"
+
+begin "a cloudflared that cannot be had"
+run CLOUDFLARED_DOWNLOAD="${mirror}nowhere#sha256=$digest" --
+exits 1
+stderr_has "it cannot be had"
+run CLOUDFLARED_DOWNLOAD="${mirror}cloudflared" --
+exits 1
+stderr_has "is not URL#sha256=DIGEST"
+
+begin "a cloudflared that is there is not downloaded"
+fake_tool "$work/found/cloudflared" "cloudflared version 2026.8.2"
+run CLOUDFLARED_DOWNLOAD="${mirror}nowhere#sha256=$digest" PATH="$work/found:$work/bin" --
+stdout_is "$work/found/cloudflared"
+run CLOUDFLARED_BIN=none CLOUDFLARED_DOWNLOAD="$pinned" PATH="$work/found:$work/bin" --
+exits 0
+stdout_is ""
 
 echo "hack/tools/test.sh: all passed"
