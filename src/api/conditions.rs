@@ -203,6 +203,8 @@ pub mod reason {
     pub const MASS_DISAPPEARANCE: &str = "MassDisappearance";
     /// The running server is not what the spec would make.
     pub const SERVER_MISMATCH: &str = "ServerMismatch";
+    /// The release is made for another processor than the server's, or than all that the pool offers.
+    pub const ARCHITECTURE_MISMATCH: &str = "ArchitectureMismatch";
     /// The server is gone; keys have to be sealed again.
     pub const REDELIVERY_REQUIRED: &str = "RedeliveryRequired";
     /// The tunnel was deleted by somebody: the server cannot be told of another one.

@@ -1,5 +1,7 @@
 //! `OpenClawRelease`: an approved set of pinned programs.
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -7,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 /// What an approved release is made of. It never changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.version == self.artifacts.openclaw.version")
+    .message("version must be that of artifacts.openclaw"))]
 #[kube(
     group = "moorage.dev",
     version = "v1alpha1",
@@ -24,7 +28,7 @@ use serde::{Deserialize, Serialize};
 )]
 #[serde(rename_all = "camelCase")]
 pub struct OpenClawReleaseSpec {
-    /// The version of OpenClaw.
+    /// The version of OpenClaw, that of its artifact.
     #[schemars(length(min = 1, max = 64))]
     pub version: String,
     /// The pinned programs.
@@ -36,7 +40,9 @@ pub struct OpenClawReleaseSpec {
 }
 
 /// The four programs on a server.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[self.node.architecture, self.cloudflared.architecture, self.agent.architecture].all(a, a == self.openclaw.architecture)")
+    .message("all artifacts must have the same architecture: a server has one"))]
 #[serde(rename_all = "camelCase")]
 pub struct ReleaseArtifacts {
     /// OpenClaw with its dependency tree.
@@ -82,6 +88,22 @@ pub enum Architecture {
     X86,
     /// 64-bit Arm.
     Arm,
+}
+
+impl Architecture {
+    /// As manifests, options and file names write it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::X86 => "x86",
+            Self::Arm => "arm",
+        }
+    }
+}
+
+impl fmt::Display for Architecture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// A plugin or skill that instances may ask for.

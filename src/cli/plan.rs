@@ -29,6 +29,7 @@ use crate::{
         refer::{self, Pool},
         wanted::Refused,
     },
+    pool::Offers,
 };
 
 use render::Report;
@@ -255,7 +256,9 @@ async fn wanted(
     // Neither id shows in a step, so that one which is not known yet can be any.
     let id = id.unwrap_or(InstanceId::from_bytes([0; 16]));
     let subject = refer::subject(instance, id, InstallationId::from_bytes([0; 8]), pool);
-    Ok(refer::wanted(instance, subject, pool, firewall, (release, &found.spec)))
+    // Without Hetzner's catalogue no server type is known to be of another architecture.
+    let given = (firewall, &Offers::default());
+    Ok(refer::wanted(instance, subject, pool, given, (release, &found.spec)))
 }
 
 /// The agent's keys; those of an agent that is not there yet are stood in for.

@@ -28,8 +28,8 @@ pub use firewall::{
 pub use labels::{LabelSelector, Labels};
 pub use server::{
     Action, ActionError, ActionId, ActionStatus, AppliedFirewall, CreateServer, CreatedServer,
-    FirewallStatus, MAX_USER_DATA, Named, PrimaryIpId, Protection, PublicIpv4, PublicIpv6,
-    PublicNet, Server, ServerId, ServerStatus,
+    FirewallStatus, KnownType, MAX_USER_DATA, Named, PrimaryIpId, Protection, PublicIpv4,
+    PublicIpv6, PublicNet, Server, ServerId, ServerStatus,
 };
 pub use ssh_key::{CreateSshKey, SshKey, SshKeyId};
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use jiff::Timestamp;
 use serde::Deserialize;
 
-use super::{FirewallId, Labels, SshKeyId};
+use super::{Architecture, FirewallId, Labels, SshKeyId};
 use crate::cloud::{SecretText, numeric_id, open_enum};
 
 numeric_id!(
@@ -81,7 +81,7 @@ pub struct Server {
     #[serde(default)]
     pub labels: Labels,
     /// Its type.
-    pub server_type: Named,
+    pub server_type: KnownType,
     /// Where it stands.
     #[serde(default)]
     pub location: Option<Named>,
@@ -96,10 +96,20 @@ pub struct Server {
     pub protection: Protection,
 }
 
+/// The type of a server, as the server itself tells it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct KnownType {
+    /// The name, such as `cx33`.
+    pub name: String,
+    /// Of its processor.
+    #[serde(default)]
+    pub architecture: Option<Architecture>,
+}
+
 /// Something that is known by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Named {
-    /// The name, such as `cx33` or `fsn1`.
+    /// The name, such as `fsn1`.
     pub name: String,
 }
 

@@ -15,7 +15,7 @@ use super::{
     Observed, Part, Step, Wanted,
     observed::AgentView,
     plan::{SOON, Timing},
-    programs, setback,
+    programs, server, setback,
 };
 use crate::{
     api::conditions::{ConditionType::ConfigApplied, Verdict, reason},
@@ -56,6 +56,10 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let progress = &view.report.desired;
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
+    if let Some(message) = server::wrong_architecture(wanted, seen) {
+        let reason = reason::ARCHITECTURE_MISMATCH;
+        return go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)));
+    }
     if progress.digest != Some(digest) {
         let verdict =
             Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");

@@ -21,7 +21,7 @@ use super::{
     wanted::{Placement, Release, Subject},
 };
 use crate::{
-    api::{OpenClawInstanceStatus, instance::DeletionPolicy},
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy, release::Architecture},
     cloudflare::AccountId,
     credentials::{
         bundle::{Bundle, HandedIn, Scope},
@@ -79,13 +79,22 @@ pub(super) fn wanted() -> Wanted {
     Wanted {
         subject: subject(),
         account: AccountId::parse("0123456789abcdef0123456789abcdef").unwrap(),
-        placements: vec![Placement { server_type: "cx33".to_owned(), location: "fsn1".to_owned() }],
+        placements: vec![Placement {
+            server_type: "cx33".to_owned(),
+            location: "fsn1".to_owned(),
+            usable: true,
+        }],
         firewall: crate::hetzner::FirewallId(5),
         image: "debian-13".to_owned(),
         ipv4: true,
         ssh: None,
         config: serde_json::Map::new(),
-        release: Release { name: "2026.9.6-1".to_owned(), artifacts, integrations: Vec::new() },
+        release: Release {
+            name: "2026.9.6-1".to_owned(),
+            artifacts,
+            architecture: Architecture::X86,
+            integrations: Vec::new(),
+        },
         credentials: Vec::new(),
         credential_refusals: Vec::new(),
         approved_pairings: std::collections::BTreeSet::new(),

@@ -17,7 +17,7 @@ use crate::{
     agent::AgentError,
     api::{OpenClawInstanceStatus, conditions::ConditionType, instance::Phase},
     cloudflare::{NewDnsRecord, TunnelId},
-    hetzner::{Named, ServerId},
+    hetzner::{KnownType, Named, ServerId},
     names,
 };
 
@@ -100,7 +100,7 @@ impl Record<'_> {
         let mut server = stand_in::new_server(self.wanted, epoch);
         server.id = ServerId(id);
         if let Some(kind) = &recorded.r#type {
-            server.server_type = Named { name: kind.clone() };
+            server.server_type = KnownType { name: kind.clone(), architecture: None };
         }
         server.location =
             recorded.location.as_ref().map(|name| Named { name: name.clone() }).or(server.location);

@@ -17,13 +17,14 @@ use crate::{
         HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
         conditions::reason,
         instance::{CredentialSpec, IntegrationRef, SealedTo},
-        release::{IntegrationKind, PinnedArtifact},
+        release::{Architecture, IntegrationKind, PinnedArtifact, ReleaseArtifacts},
     },
     cloudflare::AccountId,
     credentials::secret_source::{CredentialEntry, parse_entries},
     hetzner::{FirewallId, ServerId},
     master_key::GatewayGeneration,
     openclaw,
+    pool::Offers,
 };
 
 /// A pool by its name.
@@ -82,7 +83,7 @@ pub fn wanted(
     instance: &OpenClawInstance,
     subject: Subject,
     pool: Pool<'_>,
-    firewall: FirewallId,
+    (firewall, offers): (FirewallId, &Offers),
     (release_name, release): (&str, &OpenClawReleaseSpec),
 ) -> Result<Wanted, Refused> {
     check_place(&subject, pool)?;
@@ -100,11 +101,12 @@ pub fn wanted(
     let release = Release {
         name: release_name.to_owned(),
         artifacts: artifacts(release_name, release)?,
+        architecture: architecture(release_name, release)?,
         integrations: integrations(&spec.integrations, release_name, release)?,
     };
     let entries: Vec<_> = spec.credentials.iter().map(entry).collect();
     let (credentials, credential_refusals) = parse_entries(&entries);
-    let offers = &pool.spec.hetzner;
+    let spec_of_pool = &pool.spec.hetzner;
     let offered = |field: &str, offered: &[String], wishes: &[String]| {
         narrow(offered, wishes).map_err(|unknown| {
             let message = format!(
@@ -115,17 +117,20 @@ pub fn wanted(
             Refused::terminal(reason::INVALID_SPEC, message)
         })
     };
-    let types = offered("serverTypes", &offers.server_types, &spec.server.server_types)?;
-    let locations = offered("locations", &offers.locations, &spec.server.locations)?;
+    let types = offered("serverTypes", &spec_of_pool.server_types, &spec.server.server_types)?;
+    let locations = offered("locations", &spec_of_pool.locations, &spec.server.locations)?;
+    let is_usable = |kind: &str| {
+        !offers.lacks(kind) && offers.architecture(kind).is_none_or(|of| release.runs_on(of))
+    };
     let annotations = instance.annotations();
     Ok(Wanted {
         subject,
         account,
-        placements: placements(&types, &locations),
+        placements: placements(&types, &locations, is_usable),
         firewall,
-        image: offers.image.clone(),
+        image: spec_of_pool.image.clone(),
         ipv4: spec.server.ipv4.unwrap_or(true),
-        ssh: offers.ssh.clone(),
+        ssh: spec_of_pool.ssh.clone(),
         config,
         release,
         credentials,
@@ -205,6 +210,19 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
         cloudflared: artifact("cloudflared", &pinned.cloudflared)?,
         agent: artifact("agent", &pinned.agent)?,
     })
+}
+
+/// That of all four programs.
+fn architecture(name: &str, release: &OpenClawReleaseSpec) -> Result<Architecture, Refused> {
+    let ReleaseArtifacts { openclaw, node, cloudflared, agent } = &release.artifacts;
+    let architecture = openclaw.architecture;
+    if [node, cloudflared, agent].iter().any(|pinned| pinned.architecture != architecture) {
+        let message = format!(
+            "OpenClawRelease {name}: spec.artifacts are for different architectures; use a release whose programs run on one machine"
+        );
+        return Err(Refused::terminal(reason::INVALID_SPEC, message));
+    }
+    Ok(architecture)
 }
 
 fn integrations(

@@ -5,6 +5,7 @@ use super::{
     observed::ServerSight,
     plan::{SOON, Timing},
     programs,
+    wanted::Release,
 };
 use crate::{
     api::{
@@ -14,7 +15,7 @@ use crate::{
             Verdict, reason,
         },
     },
-    hetzner::ServerStatus,
+    hetzner::{Server, ServerStatus},
 };
 
 /// Before anything is made for a server its epoch stands in the status.
@@ -27,6 +28,8 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             None => Part::wait(verdict, SOON),
         }
     };
+    let placeable = wanted.usable_placements().next().is_some();
+    let replaced = |server: &Server| wanted.rebuild == Some(server.id);
     match (&seen.server, seen.epoch) {
         (ServerSight::Gone, _) if forbidden(seen) => {
             let count = seen.disappearance;
@@ -42,8 +45,15 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
             ))
         }
+        (ServerSight::Gone | ServerSight::None, _) if !placeable => {
+            Part::stuck(no_placement(wanted))
+        }
+        // What could not be made anew is not taken away.
+        (ServerSight::Present(server), _) if replaced(server) && !placeable => {
+            Part::stuck(no_placement(wanted))
+        }
         (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
-        (ServerSight::Present(server), _) if wanted.rebuild == Some(server.id) => Part::todo(
+        (ServerSight::Present(server), _) if replaced(server) => Part::todo(
             Step::DeleteServer(server.id),
             Verdict::no(
                 ServerReady,
@@ -64,6 +74,32 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
 
 fn forbidden(seen: &Observed) -> bool {
     seen.disappearance.is_mass() && !seen.accepted_loss
+}
+
+fn no_placement(wanted: &Wanted) -> Verdict {
+    let Release { name, architecture, .. } = &wanted.release;
+    Verdict::no(
+        ServerReady,
+        reason::ARCHITECTURE_MISMATCH,
+        format!(
+            "No server can be made: release {name} is for {architecture}, and Hetzner has no such server type among those of spec.server and HostingPool {}; name a release for another architecture, or add a server type to the pool",
+            wanted.subject.pool
+        ),
+    )
+}
+
+/// Why the server does not run the release's programs, if it is of another architecture.
+pub fn wrong_architecture(wanted: &Wanted, seen: &Observed) -> Option<String> {
+    let server = seen.server.present()?;
+    let processor = server.server_type.architecture.as_ref()?;
+    let Release { name, architecture, .. } = &wanted.release;
+    (!wanted.release.runs_on(processor)).then(|| {
+        format!(
+            "Release {name} is for {architecture}, but server {id} is a {kind} ({processor}): name a release for {processor}, or have the server made anew with the annotation moorage.dev/rebuild={id}, without its data",
+            id = server.id,
+            kind = server.server_type.name,
+        )
+    })
 }
 
 /// The server exists and runs.
@@ -114,6 +150,9 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
     let Some(server) = seen.server.present() else {
         return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
     };
+    if let Some(message) = wrong_architecture(wanted, seen) {
+        return Verdict::no(UpToDate, reason::ARCHITECTURE_MISMATCH, message);
+    }
     let location = server.location.as_ref().map_or("", |place| place.name.as_str());
     let fits = wanted.placements.iter().any(|place| {
         place.server_type == server.server_type.name

@@ -19,8 +19,8 @@ use super::{
 use crate::{
     cloudflare::{DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
     hetzner::{
-        AppliedFirewall, FirewallId, FirewallStatus, Named, Protection, PublicNet, Server,
-        ServerId, ServerStatus as Power,
+        AppliedFirewall, FirewallId, FirewallStatus, KnownType, Named, Protection, PublicNet,
+        Server, ServerId, ServerStatus as Power,
     },
     names,
 };
@@ -114,7 +114,7 @@ pub(super) fn applied(id: FirewallId) -> AppliedFirewall {
 
 /// A server of this life at the first placement.
 pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
-    let place = wanted.placements.first();
+    let place = wanted.usable_placements().next();
     let subject = &wanted.subject;
     Server {
         id: ServerId(u64::MAX),
@@ -122,8 +122,9 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
         status: Power::Running,
         created: subject.created,
         labels: epoch.map(|epoch| subject.server_identity(epoch).labels()).unwrap_or_default(),
-        server_type: Named {
+        server_type: KnownType {
             name: place.map(|place| place.server_type.clone()).unwrap_or_default(),
+            architecture: None,
         },
         location: place.map(|place| Named { name: place.location.clone() }),
         public_net: PublicNet { firewalls: vec![applied(wanted.firewall)], ..PublicNet::default() },

@@ -211,6 +211,7 @@ fn needs_a_person(verdict: &Verdict) -> bool {
             reason::CONFIG_REJECTED,
             reason::ROLLED_BACK,
             reason::SERVER_OFF,
+            reason::ARCHITECTURE_MISMATCH,
             reason::TUNNEL_LOST,
         ]
         .contains(&verdict.reason),

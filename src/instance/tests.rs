@@ -1,5 +1,6 @@
 //! Tests of the planner and of the status, by topic.
 
+mod architecture;
 mod bring_up;
 mod credentials;
 mod deletion;

@@ -11,10 +11,10 @@ use moorage_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{instance::DeletionPolicy, pool::SshSpec},
+    api::{instance::DeletionPolicy, pool::SshSpec, release::Architecture},
     cloudflare::AccountId,
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
-    hetzner::{FirewallId, ServerId},
+    hetzner::{self, FirewallId, ServerId},
     master_key::GatewayGeneration,
     names::{self, ServerIdentity},
 };
@@ -124,6 +124,8 @@ pub struct Placement {
     pub server_type: String,
     /// Such as `fsn1`.
     pub location: String,
+    /// Whether Hetzner has such a type, as far as is known, and it runs the release.
+    pub usable: bool,
 }
 
 /// A release with what the instance may take from it.
@@ -133,8 +135,21 @@ pub struct Release {
     pub name: String,
     /// Its programs.
     pub artifacts: Artifacts,
+    /// What all of them run on.
+    pub architecture: Architecture,
     /// The integrations that the instance asks for, at their approved versions.
     pub integrations: Vec<Integration>,
+}
+
+impl Release {
+    /// Whether a processor runs its programs.
+    pub fn runs_on(&self, processor: &hetzner::Architecture) -> bool {
+        let needed = match self.architecture {
+            Architecture::X86 => hetzner::Architecture::X86,
+            Architecture::Arm => hetzner::Architecture::Arm,
+        };
+        *processor == needed
+    }
 }
 
 /// Why an instance cannot be worked on at all, as a condition says it.
@@ -161,6 +176,11 @@ impl Refused {
 }
 
 impl Wanted {
+    /// Where a server can be made.
+    pub fn usable_placements(&self) -> impl Iterator<Item = &Placement> {
+        self.placements.iter().filter(|place| place.usable)
+    }
+
     /// The names of the customer's credentials.
     pub fn credential_names(&self) -> impl Iterator<Item = &CredentialName> {
         self.credentials.iter().map(|request| &request.name)
@@ -169,10 +189,15 @@ impl Wanted {
 
 /// All combinations of types and locations, in the order of preference: the first type in all of its
 /// locations, then the next.
-pub fn placements(types: &[String], locations: &[String]) -> Vec<Placement> {
+pub fn placements(
+    types: &[String],
+    locations: &[String],
+    is_usable: impl Fn(&str) -> bool,
+) -> Vec<Placement> {
     let pair = |server_type: &String, location: &String| Placement {
         server_type: server_type.clone(),
         location: location.clone(),
+        usable: is_usable(server_type),
     };
     types.iter().flat_map(|kind| locations.iter().map(move |place| pair(kind, place))).collect()
 }

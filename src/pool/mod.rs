@@ -1,6 +1,8 @@
 //! What the operator holds for each pool while it runs: clients, inventory, DNS queue, and whether
 //! instances may be made in it. `crate::controller::pool` makes these; instances use them.
 
+mod offers;
+
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
@@ -14,6 +16,8 @@ use crate::{
     hetzner::{FirewallId, HetznerApi, SshKeyId},
     inventory::Inventory,
 };
+
+pub use offers::Offers;
 
 /// One pool whose tokens could be read, so that its clouds can be talked to.
 pub struct PoolRuntime {
@@ -49,6 +53,8 @@ pub struct Facilities {
     pub ssh_keys: Vec<SshKeyId>,
     /// The operator's service token for management host names.
     pub access: Arc<AccessHeaders>,
+    /// What Hetzner's catalogue says of the pool's server types.
+    pub offers: Arc<Offers>,
 }
 
 /// Why a pool cannot be used, as a condition says it.

@@ -12,7 +12,7 @@ use moorage_wire::Sha256;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Progress, ReleaseError, architecture_name,
+    Progress, ReleaseError,
     archive::{Entry, Kind, Tree},
     digest::Digest,
     folder::{LOCKFILE, PACKAGE, ReleaseFolder},
@@ -85,7 +85,7 @@ impl Recipe<'_> {
         let parts = format!(
             "{FORMAT} {} {} {prune} {} {} {} {}",
             env!("CARGO_PKG_VERSION"),
-            architecture_name(self.architecture),
+            self.architecture.as_str(),
             self.node.1.sha256,
             self.folder.time(),
             Sha256::of(self.folder.package.as_bytes()),
@@ -93,7 +93,7 @@ impl Recipe<'_> {
         );
         let key = Sha256::of(parts.as_bytes()).to_string();
         let version = self.folder.lockfile.openclaw();
-        format!("{version}-{}-{}", architecture_name(self.architecture), &key[..16])
+        format!("{version}-{}-{}", self.architecture.as_str(), &key[..16])
     }
 
     /// The folder of the bundle under `bundles`, and what is in it. Makes it unless it is there; of
@@ -175,7 +175,7 @@ impl Recipe<'_> {
         let runner = match self.build_node {
             Some(other) => other,
             None if host_architecture() == Some(self.architecture) => pinned,
-            None => return Err(ReleaseError::NoBuildNode(architecture_name(self.architecture))),
+            None => return Err(ReleaseError::NoBuildNode(self.architecture.as_str())),
         };
         let found = program::version(runner).map_err(|why| ReleaseError::Run {
             what: format!("{} --version", runner.display()),

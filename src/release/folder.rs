@@ -11,7 +11,7 @@ use moorage_wire::Sha256;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{ReleaseError, architecture_name, lockfile::Lockfile, source::Source};
+use super::{ReleaseError, lockfile::Lockfile, source::Source};
 use crate::api::release::Architecture;
 
 /// npm's names for the two files that pin OpenClaw's tree.
@@ -73,7 +73,7 @@ pub struct Pin {
 impl Program {
     /// The file for `architecture`.
     pub fn source(&self, architecture: Architecture) -> Option<Source> {
-        let pin = self.files.get(architecture_name(architecture))?;
+        let pin = self.files.get(architecture.as_str())?;
         Some(Source::Url { url: pin.url.clone(), sha256: pin.sha256 })
     }
 }

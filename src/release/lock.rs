@@ -10,7 +10,7 @@ use jiff::{Timestamp, Unit};
 use url::Url;
 
 use super::{
-    Progress, ReleaseError, architecture_name,
+    Progress, ReleaseError,
     folder::{LOCKFILE, PACKAGE, PROGRAMS, Pin, Program, Programs, ReleaseFolder},
     host_architecture, node, node_architecture,
     npm::Npm,
@@ -82,7 +82,7 @@ impl Request<'_> {
                 node::unpack(file.path(), &here)?;
             }
             let pin = Pin { url, sha256: digest.sha256 };
-            files.insert(architecture_name(architecture).to_owned(), pin);
+            files.insert(architecture.as_str().to_owned(), pin);
         }
         Ok((Program { version: self.node.to_owned(), files }, here.join("bin/node")))
     }

@@ -5,7 +5,7 @@ use kube::api::TypeMeta;
 use serde::Serialize;
 use url::Url;
 
-use super::{ReleaseError, architecture_name, digest::Digest};
+use super::{ReleaseError, digest::Digest};
 use crate::api::{
     OpenClawRelease, OpenClawReleaseSpec,
     release::{ApprovedIntegration, Architecture, PinnedArtifact, ReleaseArtifacts},
@@ -64,7 +64,7 @@ impl Artifact {
         let end = if matches!(self.program, "openclaw" | "node") { ".tar.gz" } else { "" };
         let Self { program, version, digest } = self;
         let sha256 = digest.sha256.to_string();
-        format!("{program}-{version}-{}-{}{end}", architecture_name(architecture), &sha256[..12])
+        format!("{program}-{version}-{}-{}{end}", architecture.as_str(), &sha256[..12])
     }
 }
 

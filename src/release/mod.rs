@@ -35,14 +35,6 @@ pub fn host_architecture() -> Option<Architecture> {
     }
 }
 
-/// As manifests, options and file names write it.
-pub fn architecture_name(architecture: Architecture) -> &'static str {
-    match architecture {
-        Architecture::X86 => "x86",
-        Architecture::Arm => "arm",
-    }
-}
-
 /// As Node.js and npm call it.
 fn node_architecture(architecture: Architecture) -> &'static str {
     match architecture {

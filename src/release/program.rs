@@ -8,7 +8,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use super::{ReleaseError, architecture_name};
+use super::ReleaseError;
 use crate::api::release::Architecture;
 
 /// Refuses what is not an ELF program for `architecture`.
@@ -18,7 +18,7 @@ pub fn check(path: &Path, architecture: Architecture) -> Result<(), ReleaseError
     file.take(20).read_to_end(&mut header).map_err(ReleaseError::reading(path))?;
     let wrong = |why: String| ReleaseError::WrongProgram {
         path: path.to_owned(),
-        wanted: architecture_name(architecture),
+        wanted: architecture.as_str(),
         why,
     };
     // Magic, 64 bits, little-endian; the machine is at offset 18.
@@ -92,7 +92,7 @@ mod tests {
             Architecture::Arm => Architecture::X86,
         };
         let refused = check(&this, other).unwrap_err().to_string();
-        assert!(refused.contains(architecture_name(here)), "{refused}");
+        assert!(refused.contains(here.as_str()), "{refused}");
     }
 
     #[test]

@@ -7,7 +7,6 @@ use moorage_wire::{Sha256, hex::hex};
 use serde_json::{Value, json};
 
 use super::{
-    architecture_name,
     bundle::{Bundle, Packed},
     folder::ReleaseFolder,
     lockfile::LockedPackage,
@@ -41,7 +40,7 @@ pub fn document(folder: &ReleaseFolder, architecture: Architecture, bundle: &Bun
             }]},
             "component": subject,
             "properties": [
-                {"name": "moorage:architecture", "value": architecture_name(architecture)},
+                {"name": "moorage:architecture", "value": architecture.as_str()},
             ],
         },
         "dependencies": dependencies,

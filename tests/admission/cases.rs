@@ -216,6 +216,16 @@ fn pools_and_releases() -> Vec<Case> {
             &["architecture", "\"x86\", \"arm\""],
         ),
         release(
+            "programs for two architectures",
+            json!({"artifacts": {"agent": {"architecture": "arm"}}}),
+            &["spec.artifacts", "all artifacts must have the same architecture"],
+        ),
+        release(
+            "a version that is not OpenClaw's",
+            json!({"version": "2026.9.7"}),
+            &["version must be that of artifacts.openclaw"],
+        ),
+        release(
             "a plugin without its integrity",
             json!({"integrations": [{"name": "@a/b", "kind": "Plugin", "version": "1.0.0"}]}),
             &["spec.integrations[0]", "a Plugin needs integrity"],
@@ -265,7 +275,7 @@ pub(crate) fn refused_updates() -> Vec<Case> {
         ),
         release(
             "another version under the same name",
-            json!({"version": "2026.9.7"}),
+            json!({"version": "2026.9.7", "artifacts": {"openclaw": {"version": "2026.9.7"}}}),
             &["the spec of a release cannot be changed: make a new release"],
         ),
         release(

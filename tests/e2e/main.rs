@@ -40,6 +40,7 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         ),
         scenario!(updates::what_may_not_stand_in_a_configuration_is_refused_with_its_path),
         scenario!(updates::what_an_instance_cannot_have_is_refused_until_it_can),
+        scenario!(updates::a_release_for_another_processor_makes_no_server_and_reaches_none),
         scenario!(updates::the_older_instance_keeps_a_contested_host_name),
         scenario!(updates::a_suspended_instance_is_written_to_by_nobody),
         scenario!(updates::a_retained_server_outlives_its_instance),

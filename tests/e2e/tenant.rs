@@ -107,7 +107,9 @@ impl Tenant {
             "apiVersion": "moorage.dev/v1alpha1",
             "kind": "OpenClawRelease",
             "metadata": {"name": format!("release-{}", self.name)},
-            "spec": {"version": "2026.9.6", "artifacts": self.artifacts},
+            "spec": {
+                "version": self.artifacts["openclaw"]["version"], "artifacts": self.artifacts,
+            },
         })
     }
 

@@ -1,5 +1,6 @@
 //! What a person changes in a spec, and what is refused there.
 
+use moorage::api::OpenClawRelease;
 use serde_json::{Value, json};
 
 use crate::tenant::{Tenant, condition, is};
@@ -79,6 +80,37 @@ pub(crate) async fn what_an_instance_cannot_have_is_refused_until_it_can(tenant:
     tenant.until_reason("f", "Ready", "PoolFull").await;
     tenant.patch_pool(json!({"spec": {"capacity": 20}})).await;
     tenant.until_ready("f").await;
+}
+
+pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_none(
+    tenant: Tenant,
+) {
+    let mut for_arm = tenant.release();
+    let name = format!("arm-{}", tenant.name);
+    for_arm["metadata"]["name"] = json!(name);
+    for artifact in for_arm["spec"]["artifacts"].as_object_mut().unwrap().values_mut() {
+        artifact["architecture"] = json!("arm");
+    }
+    tenant.apply::<OpenClawRelease>(None, for_arm).await;
+    tenant.apply_instance("ada", json!({"release": name})).await;
+    tenant.until_reason("ada", "Ready", "ArchitectureMismatch").await;
+    let (servers, tunnels, records) = tenant.cloud_objects().await;
+    assert_eq!((servers.len(), tunnels.len(), records.len()), (0, 0, 0));
+    tenant.patch_instance("ada", json!({"spec": {"release": null}})).await;
+    let ada = tenant.until_ready("ada").await;
+    tenant.patch_instance("ada", json!({"spec": {"release": name}})).await;
+    tenant.until_reason("ada", "ConfigApplied", "ArchitectureMismatch").await;
+    // With a type that runs it, the server can be made anew.
+    let types = json!({"spec": {"hetzner": {"serverTypes": ["cax91", "cx33", "cax21"]}}});
+    tenant.patch_pool(types).await;
+    let message = tenant.pool_until_reason("Ready", "Degraded").await;
+    assert!(message.contains("Hetzner does not have spec.hetzner.serverTypes: cax91"), "{message}");
+    tenant.until_reason("ada", "UpToDate", "ArchitectureMismatch").await;
+    let id = ada["status"]["server"]["id"].to_string();
+    let rebuild = json!({"metadata": {"annotations": {"moorage.dev/rebuild": id}}});
+    tenant.patch_instance("ada", rebuild).await;
+    tenant.until("ada", "a cax21", |ada| ada["status"]["server"]["type"] == "cax21").await;
+    tenant.until_ready("ada").await;
 }
 
 pub(crate) async fn the_older_instance_keeps_a_contested_host_name(tenant: Tenant) {

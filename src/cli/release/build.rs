@@ -17,7 +17,7 @@ use super::{
 use crate::{
     api::release::{ApprovedIntegration, Architecture},
     release::{
-        Progress, ReleaseError, architecture_name,
+        Progress, ReleaseError,
         bundle::{Bundle, NODE, OPENCLAW, Recipe, SBOM},
         digest::Digest,
         folder::ReleaseFolder,
@@ -117,10 +117,8 @@ impl BundleOptions {
         progress: Progress<'_>,
     ) -> Result<(PathBuf, Bundle), ReleaseError> {
         let architecture = pinned.architecture();
-        let not_pinned = || ReleaseError::NotPinned {
-            program: "node",
-            architecture: architecture_name(architecture),
-        };
+        let not_pinned =
+            || ReleaseError::NotPinned { program: "node", architecture: architecture.as_str() };
         let programs = &folder.programs;
         let source = self.node.clone().or_else(|| programs.node.source(architecture));
         let source = source.ok_or_else(not_pinned)?;
@@ -210,7 +208,7 @@ impl BuildArgs {
         let pinned = folder.programs.cloudflared.as_ref();
         let not_pinned = || ReleaseError::NotPinned {
             program: "cloudflared",
-            architecture: architecture_name(architecture),
+            architecture: architecture.as_str(),
         };
         let (source, version) = if let Some(source) = &self.cloudflared {
             (source.clone(), self.cloudflared_version.clone())

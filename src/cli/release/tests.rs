@@ -61,7 +61,7 @@ impl Bench {
     }
 
     async fn build(&self, more: &[&str]) -> Result<String, ReleaseError> {
-        let architecture = format!("--architecture={}", crate::release::architecture_name(host()));
+        let architecture = format!("--architecture={}", host().as_str());
         let options = [
             ("--releases", releases()),
             ("--node", self.path("node.tgz")),

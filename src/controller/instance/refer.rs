@@ -63,7 +63,7 @@ impl Controller {
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
             Refused::waiting(reason::POOL_NOT_READY, message)
         })?;
-        let firewall = facilities.firewall;
+        let given = (facilities.firewall, &*facilities.offers);
         let name = refer::release_name(instance, of(&pool))?;
         let named = |release: &OpenClawRelease| release.name_any() == name;
         let found = self.releases.find(|release| release.0.as_ref().is_ok_and(named));
@@ -75,7 +75,7 @@ impl Controller {
                 Refused::waiting(reason::RELEASE_NOT_FOUND, message)
             })?;
         let subject = self.subject(instance, id, &pool);
-        let wanted = refer::wanted(instance, subject, of(&pool), firewall, (name, &release.spec))?;
+        let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
         self.check_others(instance, &wanted.subject, &pool)?;
         self.check_records(&wanted.subject, &pool)?;
         self.check_master_key(instance)?;

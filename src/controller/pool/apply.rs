@@ -11,7 +11,7 @@ use crate::{
     cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
-    pool::{Blocked, Facilities},
+    pool::{Blocked, Facilities, Offers},
 };
 
 use super::{
@@ -43,6 +43,8 @@ pub struct Pass<'a> {
     pub recorded_access: Option<&'a AccessStatus>,
     /// What the Secret holds.
     pub stored: &'a StoredToken,
+    /// What the last pass read in Hetzner's catalogue for the same spec.
+    pub offers: Option<&'a Arc<Offers>>,
     /// Whether to look at everything; otherwise only as far as nothing has changed.
     pub thorough: bool,
     /// Now.
@@ -62,6 +64,8 @@ pub struct Outcome {
     pub access: Option<AccessStatus>,
     /// The service token.
     pub headers: Option<Arc<AccessHeaders>>,
+    /// What Hetzner's catalogue says of what the spec names.
+    pub offers: Option<Arc<Offers>>,
     /// What went wrong, if something did.
     pub trouble: Option<Trouble>,
 }
@@ -69,12 +73,13 @@ pub struct Outcome {
 impl Outcome {
     /// What instances get, or why they get nothing.
     pub fn facilities(&self) -> Result<Facilities, Blocked> {
-        match (&self.trouble, self.firewall, &self.headers) {
+        match (&self.trouble, self.firewall, &self.headers, &self.offers) {
             (Some(trouble), ..) => Err(trouble.blocked.clone()),
-            (None, Some(firewall), Some(access)) => Ok(Facilities {
+            (None, Some(firewall), Some(access), Some(offers)) => Ok(Facilities {
                 firewall,
                 ssh_keys: self.ssh_keys.clone(),
                 access: Arc::clone(access),
+                offers: Arc::clone(offers),
             }),
             (None, ..) => Err(Blocked {
                 reason: reason::PROGRESSING,
@@ -107,6 +112,7 @@ impl Pass<'_> {
             let zone = zone.map_err(|error| self.cloud(&error))?;
             plan::check_zone(zone.as_ref(), &self.parsed.account, &self.spec.cloudflare.domain)?;
         }
+        outcome.offers = Some(self.offers().await?);
         let seen = observe::glance(self.clouds, self.identity).await;
         let seen = seen.map_err(|error| self.cloud(&error))?;
         let rules = self.parsed.rules.clone();
@@ -117,6 +123,15 @@ impl Pass<'_> {
         outcome.access = Some(ids);
         outcome.headers = Some(headers);
         Ok(())
+    }
+
+    async fn offers(&self) -> Result<Arc<Offers>, Trouble> {
+        if let (false, Some(known)) = (self.thorough, self.offers) {
+            return Ok(Arc::clone(known));
+        }
+        let catalogue = observe::server_types(self.clouds).await;
+        let catalogue = catalogue.map_err(|error| self.cloud(&error))?;
+        Ok(Arc::new(Offers::of(&self.spec.hetzner, &catalogue)))
     }
 
     fn cloud(&self, error: &CloudError) -> Trouble {

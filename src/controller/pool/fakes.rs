@@ -22,6 +22,7 @@ pub(super) struct State {
     pub(super) firewalls: Vec<Firewall>,
     pub(super) ssh_keys: Vec<SshKey>,
     pub(super) servers: Vec<Server>,
+    pub(super) server_types: Vec<ServerType>,
     pub(super) zone: Option<Zone>,
     pub(super) apps: Vec<AccessApp>,
     pub(super) policies: Vec<AccessPolicy>,

@@ -3,7 +3,7 @@
 use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{AccessApp, AccessPolicy, CloudflareApi, ServiceToken, Zone, ZoneId},
-    hetzner::{Firewall, HetznerApi, SshKey},
+    hetzner::{Firewall, HetznerApi, ServerType, SshKey},
 };
 
 use super::identity::PoolIdentity;
@@ -54,6 +54,11 @@ pub async fn access_objects(clouds: Clouds<'_>) -> Result<AccessObjects, CloudEr
         policies: clouds.cloudflare.list_access_policies(Priority::Normal).await?,
         tokens: clouds.cloudflare.list_service_tokens(Priority::Normal).await?,
     })
+}
+
+/// One list.
+pub async fn server_types(clouds: Clouds<'_>) -> Result<Vec<ServerType>, CloudError> {
+    clouds.hetzner.server_types(Priority::Normal).await
 }
 
 /// One call.

@@ -132,7 +132,7 @@ impl Controller {
             last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
         let glances = same.map_or(0, |last| (last.glances + 1) % LOOKS_PER_THOROUGH);
         let clouds = Clouds { hetzner: &*session.hetzner, cloudflare: &*session.cloudflare };
-        if last.is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
+        if last.as_ref().is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
             session.sweep_now();
         }
         let outcome = if inputs.deleting {
@@ -159,6 +159,7 @@ impl Controller {
                 },
                 recorded_access: status.and_then(|status| status.access.as_ref()),
                 stored: &stored,
+                offers: same.and_then(|last| last.outcome.offers.as_ref()),
                 thorough: glances == 0,
                 now: self.ctx.clock.now(),
                 namespace,
@@ -238,6 +239,7 @@ impl Controller {
             certificate,
             deleting: pool.metadata.deletion_timestamp.is_some(),
             trouble: outcome.trouble.as_ref(),
+            offers: outcome.offers.as_deref(),
         };
         let old = pool.status.as_ref();
         let now = self.ctx.clock.now();

@@ -11,7 +11,7 @@ use crate::{
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
     hetzner::{FirewallId, FirewallRule},
-    pool::Blocked,
+    pool::{Blocked, Offers},
 };
 
 use super::{
@@ -106,6 +106,8 @@ pub struct Findings<'a> {
     pub deleting: bool,
     /// What stands in the way.
     pub trouble: Option<&'a Trouble>,
+    /// What Hetzner's catalogue says, if it is known.
+    pub offers: Option<&'a Offers>,
 }
 
 /// The status after a pass. What is not known stays as it was.
@@ -134,8 +136,7 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
                 Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
             ];
         }
-        let message = "Instances can be made in this pool.";
-        return vec![Verdict::yes(ConditionType::Ready, reason::READY, message)];
+        return vec![ready(findings.offers)];
     };
     let stalled = findings.trouble.is_some_and(Trouble::is_stalled);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
@@ -143,6 +144,22 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
         Verdict::no(ConditionType::Ready, reason, message.clone()),
         Verdict::yes(second, reason, message.clone()),
     ]
+}
+
+/// The verdict on a pool that works. That Hetzner lacks something keeps no instance that is there from
+/// being looked after.
+fn ready(offers: Option<&Offers>) -> Verdict {
+    let Some((offers, unknown)) = offers.and_then(|offers| Some((offers, offers.unknown()?)))
+    else {
+        let message = "Instances can be made in this pool.";
+        return Verdict::yes(ConditionType::Ready, reason::READY, message);
+    };
+    if offers.none_left() {
+        let message = format!("No server can be made in this pool: {unknown}.");
+        return Verdict::no(ConditionType::Ready, reason::INVALID_SPEC, message);
+    }
+    let message = format!("Instances can be made in this pool, but {unknown}.");
+    Verdict::yes(ConditionType::Ready, reason::DEGRADED, message)
 }
 
 /// What the sweeps say about the pool. A single failure after a success is no news: the inventory
@@ -240,6 +257,7 @@ mod tests {
             certificate: None,
             deleting: false,
             trouble: Some(&trouble),
+            offers: None,
         };
         let new = status(&old, &findings, Timestamp::UNIX_EPOCH);
         assert_eq!((new.firewall_id, new.instances), (Some(7), 3));

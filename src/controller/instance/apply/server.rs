@@ -63,7 +63,7 @@ impl Hands<'_> {
                 Failure::passing(part, blocked.reason, blocked.message.clone())
             })?;
         let mut out_of_stock = None;
-        for place in &self.wanted.placements {
+        for place in self.wanted.usable_placements() {
             let request = self.server_request(epoch, tunnel, facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {

@@ -12,7 +12,7 @@ use crate::{
         pool::{deletion::Deletion, fakes::Fakes, plan::Findings},
         status,
     },
-    hetzner::{Direction, Firewall, FirewallRule, Labels, Protocol, SshKey},
+    hetzner::{Direction, Firewall, FirewallRule, Labels, Protocol, ServerType, SshKey},
 };
 
 const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
@@ -37,6 +37,12 @@ fn spec() -> HostingPoolSpec {
     .unwrap()
 }
 
+fn catalogue(names: &[&str]) -> Vec<ServerType> {
+    let kind =
+        |name: &&str| json!({"name": name, "architecture": "x86", "locations": [{"name": "fsn1"}]});
+    names.iter().map(|name| serde_json::from_value(kind(name)).unwrap()).collect()
+}
+
 /// A pool over in-memory clouds, with what its status says.
 struct World {
     fakes: Fakes,
@@ -44,11 +50,13 @@ struct World {
     status: HostingPoolStatus,
     has_instances: bool,
     retry: Option<&'static str>,
+    offers: Option<Arc<Offers>>,
 }
 
 impl World {
     fn new() -> Self {
         let fakes = Fakes::default();
+        fakes.state().server_types = catalogue(&["cx33"]);
         fakes.state().zone = Some(Zone {
             id: ZoneId::parse("fedcba9876543210fedcba9876543210").unwrap(),
             name: "example.com".to_owned(),
@@ -56,7 +64,7 @@ impl World {
             account: ZoneAccount { id: AccountId::parse(ACCOUNT).unwrap() },
         });
         let status = HostingPoolStatus::default();
-        Self { fakes, spec: spec(), status, has_instances: true, retry: None }
+        Self { fakes, spec: spec(), status, has_instances: true, retry: None, offers: None }
     }
 
     fn identity() -> PoolIdentity {
@@ -82,6 +90,7 @@ impl World {
             marker: Marker { recorded, has_instances: self.has_instances, retry: self.retry },
             recorded_access: self.status.access.as_ref(),
             stored: &stored,
+            offers: self.offers.as_ref(),
             thorough,
             now: Timestamp::UNIX_EPOCH,
             namespace: "moorage-system",
@@ -95,7 +104,9 @@ impl World {
             certificate: None,
             deleting: false,
             trouble: outcome.trouble.as_ref(),
+            offers: outcome.offers.as_deref(),
         };
+        self.offers.clone_from(&outcome.offers);
         let wanted = plan::status(&self.status, &findings, Timestamp::UNIX_EPOCH);
         let differs = status::differs(Some(&self.status), &wanted);
         self.status = wanted;
@@ -156,8 +167,33 @@ async fn the_first_pass_makes_everything_and_the_second_writes_nothing() {
         let (again, written) = world.pass(thorough).await;
         assert_eq!((again.trouble, written), (None, false));
         assert_eq!(world.writes(), [""; 0]);
-        let calls = if thorough { 6 } else { 3 };
+        let calls = if thorough { 7 } else { 3 };
         assert_eq!(world.reads().len(), calls);
+    }
+}
+
+#[tokio::test]
+async fn a_server_type_that_hetzner_does_not_have_is_told_and_blocks_no_instance() {
+    let mut world = World::new();
+    world.pass(true).await;
+    let ready = |world: &World| {
+        let ready = world.status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
+        (ready.status.clone(), ready.reason.clone())
+    };
+    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
+    assert_eq!(ready(&world), is("True", reason::READY));
+    world.spec.hetzner.server_types.push("cx34".to_owned());
+    for (catalogue, verdict) in [
+        (catalogue(&["cx33"]), is("True", reason::DEGRADED)),
+        (catalogue(&["cx23"]), is("False", reason::INVALID_SPEC)),
+        (catalogue(&["cx33", "cx34"]), is("True", reason::READY)),
+    ] {
+        world.fakes.state().server_types = catalogue;
+        for thorough in [true, false] {
+            let (outcome, _) = world.pass(thorough).await;
+            assert!(outcome.facilities().is_ok());
+            assert_eq!(ready(&world), verdict, "thorough: {thorough}");
+        }
     }
 }
 
