@@ -161,7 +161,7 @@ pub(crate) async fn connectors_reach_the_edge(stage: Arc<Stage>) {
     let argv = [
         "python3",
         "-c",
-        "import socket; s = socket.create_connection(('198.51.100.2', 7844), 5); s.settimeout(0.5)\ntry: print(len(s.recv(1)))\nexcept TimeoutError: print('open')",
+        "import socket; s = socket.create_connection(('198.51.100.2', 7844), 30); s.settimeout(0.5)\ntry: print(len(s.recv(1)))\nexcept TimeoutError: print('open')",
     ];
     assert_eq!(server.exec(&argv).await.unwrap(), "open");
     let unit = server.read("/etc/systemd/system/cloudflared.service.d/50-lab.conf").await.unwrap();
