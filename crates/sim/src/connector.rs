@@ -35,6 +35,8 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+moorage-sim-stand
 
 /// The back-off grows no further than the base times two to this power.
 const MAX_EXPONENT: u32 = 5;
+/// As cloudflared's grace period.
+const GRACE_MS: u64 = 30_000;
 /// A connection that lasted this long starts the back-off anew.
 const LASTING: Duration = Duration::from_secs(10);
 
@@ -59,6 +61,9 @@ pub struct ConnectorOptions {
     /// Wait a random time up to this many milliseconds, doubled with each failure, before dialling again
     #[arg(long, default_value_t = 300)]
     pub retry_base_ms: u64,
+    /// How many milliseconds what runs in the connection may go on after SIGTERM
+    #[arg(long, default_value_t = GRACE_MS)]
+    pub grace_ms: u64,
 }
 
 /// Why a connector ended.
@@ -150,7 +155,12 @@ pub async fn run(options: ConnectorOptions) -> Result<(), ConnectorError> {
     let metrics = metrics::serve(options.metrics, shared.clone())
         .await
         .map_err(|source| ConnectorError::Metrics { address: options.metrics, source })?;
-    let dialler = Dialler { edge: options.edge, tls, control: LocalPoolHandle::new(1) };
+    let dialler = Dialler {
+        edge: options.edge,
+        tls,
+        control: LocalPoolHandle::new(1),
+        grace: Duration::from_millis(options.grace_ms),
+    };
     let backoff = Backoff { base: Duration::from_millis(options.retry_base_ms), exponent: 0 };
     let result = keep_connected(&dialler, &token, tunnel, &shared, backoff, &mut signals).await;
     metrics.abort();

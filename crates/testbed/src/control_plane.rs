@@ -232,7 +232,7 @@ fn random_token() -> Result<String, StartError> {
 }
 
 /// Ports that are free now; all are held until all are known, so that they differ.
-pub(crate) fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
+fn free_ports<const COUNT: usize>() -> io::Result<[u16; COUNT]> {
     let mut listeners = Vec::with_capacity(COUNT);
     let mut ports = [0; COUNT];
     for port in &mut ports {

@@ -151,8 +151,9 @@ impl LabServer {
         stdin: &str,
     ) -> Result<Executed, LabError> {
         let body = json!({"argv": argv, "user": user, "stdin": stdin, "timeoutMs": 120_000});
-        let request =
-            self.http.post(self.url("/exec")).timeout(Duration::from_secs(130)).json(&body);
+        // That of the program, and what a virtual machine may take to begin and to answer.
+        let at_most = Duration::from_secs(250);
+        let request = self.http.post(self.url("/exec")).timeout(at_most).json(&body);
         let response = crate::simulator::answer("exec", request).await?;
         Ok(response.json().await.map_err(SimulatorError::from)?)
     }
@@ -192,6 +193,8 @@ impl LabServer {
 
     /// The journal of this boot, of one unit or of all, as text without time stamps.
     pub async fn journal(&self, unit: Option<&str>) -> Result<String, LabError> {
+        // What was said a moment ago may not be written yet.
+        self.run(&["journalctl", "--sync"]).await?;
         let mut argv = vec!["journalctl", "--boot", "--no-pager", "--output=cat"];
         argv.extend(unit.iter().flat_map(|unit| ["--unit", unit]));
         self.exec(&argv).await
@@ -258,6 +261,25 @@ impl LabServer {
         Ok(answer.outcome)
     }
 
+    /// Waits until a knock comes out like this: on a busy machine an answer can come too late for one.
+    pub async fn wait_probed(
+        &self,
+        from: IpAddr,
+        port: u16,
+        outcome: Probed,
+        at_most: Duration,
+    ) -> Result<(), LabError> {
+        let what = format!("port {port} to be {outcome:?} for {from}");
+        let knocked = wait_until(what, at_most, || async {
+            let seen = self.probe_port(from, port).await.map_err(|error| error.to_string())?;
+            if seen == outcome { Ok(()) } else { Err(format!("{seen:?}")) }
+        });
+        match knocked.await {
+            Ok(()) => Ok(()),
+            Err(late) => Err(self.late(late).await?),
+        }
+    }
+
     /// Waits until cloud-init has ended in start number `start` or a later one, and says how long that
     /// took and how it ended.
     pub async fn wait_boot(
@@ -290,12 +312,14 @@ impl LabServer {
         });
         match waited.await {
             Ok(state) => Ok(state),
-            Err(late) => {
-                let console = self.state().await?.folder.join("console.log");
-                let console = std::fs::read(console).unwrap_or_default();
-                Err(LabError::NotInTime(late, String::from_utf8_lossy(&console).into_owned()))
-            }
+            Err(late) => Err(self.late(late).await?),
         }
+    }
+
+    async fn late(&self, late: NotInTime) -> Result<LabError, LabError> {
+        let console = self.state().await?.folder.join("console.log");
+        let console = std::fs::read(console).unwrap_or_default();
+        Ok(LabError::NotInTime(late, String::from_utf8_lossy(&console).into_owned()))
     }
 
     fn url(&self, below: &str) -> String {

@@ -4,6 +4,7 @@
 //! Nothing outlives its owner: processes end on drop, and when this process dies in any other way
 //! the kernel kills them.
 
+mod address;
 mod chart;
 mod control_plane;
 mod describe;
@@ -19,6 +20,7 @@ mod skip;
 mod tools;
 mod wait;
 
+pub use address::free_address;
 pub use chart::install_chart;
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;

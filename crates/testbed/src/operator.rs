@@ -14,9 +14,8 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
 use crate::{
-    ControlPlane, Ending, NotInTime, Process, SimulatorEndpoints,
-    control_plane::{free_ports, write_private},
-    wait_until,
+    ControlPlane, Ending, NotInTime, Process, SimulatorEndpoints, control_plane::write_private,
+    free_address, wait_until,
 };
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -51,11 +50,11 @@ pub struct Operator {
 impl Operator {
     /// Starts one against the simulated clouds. It may not be ready yet.
     pub fn start(options: &OperatorOptions, clouds: &SimulatorEndpoints) -> io::Result<Self> {
-        let [port] = free_ports()?;
+        let address = free_address()?;
         let mut arguments = vec![
             "run".to_owned(),
             format!("--namespace={}", options.namespace),
-            format!("--http-listen=127.0.0.1:{port}"),
+            format!("--http-listen={address}"),
             format!("--hetzner-endpoint={}", clouds.hetzner),
             format!("--cloudflare-endpoint={}", clouds.cloudflare),
             format!("--edge-address={}", clouds.edge),
@@ -68,7 +67,7 @@ impl Operator {
         let (program, log) = (&options.program, &options.log);
         let process = Process::start("moorage", program, &arguments, &environment, log, ending)?;
         let http = reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)?;
-        Ok(Self { process, url: format!("http://127.0.0.1:{port}"), http })
+        Ok(Self { process, url: format!("http://{address}"), http })
     }
 
     /// Base of its HTTP port: `/metrics`, `/healthz`, `/readyz`, `/v1/cert.pem`.

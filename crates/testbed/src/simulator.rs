@@ -14,9 +14,12 @@ use thiserror::Error;
 
 use crate::{Ending, NotInTime, Process, wait_until};
 
-const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// It removes first what a killed one has left.
+const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// It ends the processes of its servers first.
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// A server that boots on a busy machine takes long to be looked into.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What to start.
 #[derive(Debug, Clone)]
@@ -146,8 +149,7 @@ impl Simulator {
             }
             Err(late) => return Err(SimulatorError::NotReady(late, process.log_tail(30))),
         };
-        let http =
-            reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?;
+        let http = reqwest::Client::builder().no_proxy().timeout(ANSWER_TIMEOUT).build()?;
         Ok(Self { process, endpoints, http, state })
     }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use super::{ConnectorOptions, VERSION};
+use super::{ConnectorOptions, GRACE_MS, VERSION};
 
 /// As cloudflared: waits of up to 10 s between its tries.
 const RETRY_BASE_MS: u64 = 300;
@@ -67,6 +67,7 @@ impl From<Cloudflared> for ConnectorOptions {
             metrics: tunnel.metrics,
             map: Vec::new(),
             retry_base_ms: RETRY_BASE_MS,
+            grace_ms: GRACE_MS,
         }
     }
 }

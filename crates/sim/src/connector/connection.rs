@@ -27,8 +27,6 @@ use crate::registration::{self, RegisterError, Registration, SERVER_NAME, Sessio
 
 /// How long dialling and the TLS handshake may take together, and then registering.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// How long streams may go on after a request to stop.
-const GRACE: Duration = Duration::from_secs(5);
 
 /// How connections are made.
 pub(super) struct Dialler {
@@ -36,6 +34,8 @@ pub(super) struct Dialler {
     pub(super) tls: TlsConnector,
     /// The thread of the control stream.
     pub(super) control: LocalPoolHandle,
+    /// How long streams may go on after a request to stop.
+    pub(super) grace: Duration,
 }
 
 /// How a connection ended.
@@ -118,7 +118,7 @@ impl Dialler {
         // The edge closes the connection when the last stream has ended; what is left after the grace
         // period is cut by the end of the process.
         let leave = async { tokio::join!(session.unregister(), connection) };
-        let _ = tokio::time::timeout(GRACE, leave).await;
+        let _ = tokio::time::timeout(self.grace, leave).await;
         Ended::Stopped
     }
 

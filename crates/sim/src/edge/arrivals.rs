@@ -28,9 +28,10 @@ use crate::registration::{self, Refusal, Registered, Registrar, Registration};
 const ARRIVAL_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long what runs in a connection may go on after the connector has unregistered it.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often the edge asks a silent connector whether it lives, and how long it waits for the answer.
-/// Connectors never ask themselves.
+/// How often the edge asks a silent connector whether it lives. Connectors never ask themselves.
 const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// How long it waits for the answer: a connector on a busy machine may be slow, but is not dead.
+const PING_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a refused connector is told to wait. cloudflared has a back-off of its own.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The location that connectors show in their logs.
@@ -94,7 +95,7 @@ impl Arrivals {
         let (requests, driver) = http2::Builder::new(tasks.clone())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
-            .keep_alive_timeout(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(1 << 20)
             .initial_connection_window_size(8 << 20)

@@ -30,20 +30,41 @@ const ANSWER_LIMIT: usize = 64 * 1024;
 pub(super) struct Connection {
     pub(super) id: String,
     pub(super) tunnel: String,
-    /// There while visitors may come.
-    requests: Mutex<Option<SendRequest<ProxyBody>>>,
+    requests: Mutex<Requests>,
     cut: CancellationToken,
+}
+
+/// What visitors' requests are sent with.
+#[derive(Default)]
+enum Requests {
+    /// Visitors may not come yet.
+    #[default]
+    NotYet,
+    Open(SendRequest<ProxyBody>),
+    /// Visitors may not come any more.
+    Over,
 }
 
 impl Connection {
     /// A handle to open streams with, unless visitors may not come yet, or not any more.
     pub(super) async fn ready(&self) -> Option<SendRequest<ProxyBody>> {
-        let mut requests = lock(&self.requests).clone()?;
+        let mut requests = match &*lock(&self.requests) {
+            Requests::Open(requests) => requests.clone(),
+            Requests::NotYet | Requests::Over => return None,
+        };
         requests.ready().await.ok().map(|()| requests)
     }
 
     fn is_open(&self) -> bool {
-        lock(&self.requests).as_ref().is_some_and(|requests| !requests.is_closed())
+        matches!(&*lock(&self.requests), Requests::Open(requests) if !requests.is_closed())
+    }
+
+    /// Lets visitors come, unless the connection has left since.
+    fn let_in(&self, handle: SendRequest<ProxyBody>) {
+        let mut requests = lock(&self.requests);
+        if let Requests::NotYet = *requests {
+            *requests = Requests::Open(handle);
+        }
     }
 }
 
@@ -94,27 +115,22 @@ impl LiveConnections {
         Ok(connection)
     }
 
-    /// Gives a registered connection its rules, then lets visitors come.
-    pub(super) async fn open(&self, connection: &Connection, requests: SendRequest<ProxyBody>) {
-        let rules = self.current_rules(&connection.tunnel);
-        let sent = rules.as_ref().map(|push| push.version);
-        if let Some(rules) = rules {
-            // Not given up when it takes long: a connector without rules only answers 503.
-            let pushing = tokio::spawn(push(connection.tunnel.clone(), rules, requests.clone()));
-            if tokio::time::timeout(RULES_TIMEOUT, pushing).await.is_err() {
-                tracing::warn!(tunnel = connection.tunnel, "the first rules take long");
-            }
-        }
-        *lock(&connection.requests) = Some(requests);
-        // Rules that changed before the line above found nobody to push to.
-        if self.current_rules(&connection.tunnel).map(|push| push.version) != sent {
-            push_rules(self, connection).await;
+    /// Gives a registered connection its rules, then lets visitors come. When that takes long it goes on
+    /// by itself: the connector waits for the answer to its registration.
+    pub(super) async fn open(
+        self: &Arc<Self>,
+        connection: &Arc<Connection>,
+        requests: SendRequest<ProxyBody>,
+    ) {
+        let opening = tokio::spawn(open(self.clone(), connection.clone(), requests));
+        if tokio::time::timeout(RULES_TIMEOUT, opening).await.is_err() {
+            tracing::warn!(tunnel = connection.tunnel, "the first rules take long");
         }
     }
 
     /// Takes a connection out: no visitor comes any more, what runs in it may end.
     pub(super) fn forget(&self, connection: &Connection) {
-        *lock(&connection.requests) = None;
+        *lock(&connection.requests) = Requests::Over;
         let mut by_tunnel = lock(&self.by_tunnel);
         if let Some(connections) = by_tunnel.get_mut(&connection.tunnel) {
             connections.retain(|held| held.id != connection.id);
@@ -142,6 +158,25 @@ impl LiveConnections {
     fn current_rules(&self, tunnel: &str) -> Option<ConfigurationPush> {
         let (version, config) = self.registry.ingress(tunnel)?;
         Some(ConfigurationPush { version, config })
+    }
+}
+
+/// See [`LiveConnections::open`].
+async fn open(
+    live: Arc<LiveConnections>,
+    connection: Arc<Connection>,
+    requests: SendRequest<ProxyBody>,
+) {
+    let rules = live.current_rules(&connection.tunnel);
+    let sent = rules.as_ref().map(|push| push.version);
+    if let Some(rules) = rules {
+        // A connector without rules only answers 503.
+        push(connection.tunnel.clone(), rules, requests.clone()).await;
+    }
+    connection.let_in(requests);
+    // Rules that changed before the line above found nobody to push to.
+    if live.current_rules(&connection.tunnel).map(|push| push.version) != sent {
+        push_rules(&live, &connection).await;
     }
 }
 
@@ -209,5 +244,68 @@ async fn push(tunnel: String, rules: ConfigurationPush, mut requests: SendReques
             tracing::warn!(tunnel, version = rules.version, "the connector refused the rules");
         }
         Err(error) => tracing::warn!(tunnel, %error, "rules did not arrive"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::client::conn::http2 as client;
+    use hyper::server::conn::http2 as server;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::cloudflare::ConnectorInfo;
+    use crate::edge::MemoryRegistry;
+    use crate::edge::ingress::{IngressConfig, IngressRule};
+    use crate::edge::token::TunnelSecret;
+
+    const PATIENCE: Duration = Duration::from_secs(60);
+
+    /// A handle to a connector that applies rules when it is told to.
+    async fn connector(apply: Arc<Notify>) -> SendRequest<ProxyBody> {
+        let (near, far) = tokio::io::duplex(1 << 16);
+        let service = hyper::service::service_fn(move |_| {
+            let apply = apply.clone();
+            async move {
+                apply.notified().await;
+                let applied = r#"{"lastAppliedVersion":1,"err":null}"#;
+                Ok::<_, Infallible>(http::Response::new(full(applied)))
+            }
+        });
+        let served = server::Builder::new(TokioExecutor::new());
+        tokio::spawn(served.serve_connection(TokioIo::new(far), service));
+        let handshake = client::handshake(TokioExecutor::new(), TokioIo::new(near));
+        let (requests, driver) = handshake.await.unwrap();
+        tokio::spawn(driver);
+        requests
+    }
+
+    #[tokio::test]
+    async fn visitors_wait_for_the_first_rules_and_the_registration_does_not() {
+        let registry = Arc::new(MemoryRegistry::default());
+        registry.add_tunnel("acc", "tunnel", b"secret");
+        let ingress = vec![IngressRule::catch_all("http_status:404")];
+        registry.set_rules("tunnel", IngressConfig { ingress, ..IngressConfig::default() });
+        let live = Arc::new(LiveConnections::new(registry));
+        let claim = ConnectionClaim {
+            account: "acc".into(),
+            tunnel: "tunnel".into(),
+            secret: TunnelSecret(b"secret".to_vec()),
+            connector: ConnectorInfo::default(),
+        };
+        let connection = live.register(&claim, CancellationToken::new()).unwrap();
+        let apply = Arc::new(Notify::new());
+        let opened = live.open(&connection, connector(apply.clone()).await);
+        tokio::time::timeout(PATIENCE, opened).await.expect("it waits for the connector");
+        assert!(live.of("tunnel").is_empty());
+
+        apply.notify_one();
+        moorage_testbed::eventually("visitors", PATIENCE, async || live.of("tunnel").pop()).await;
+        live.forget(&connection);
+        connection.let_in(connector(apply).await);
+        assert!(connection.ready().await.is_none(), "a connection that has left took visitors");
     }
 }

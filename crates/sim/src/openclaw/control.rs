@@ -15,8 +15,10 @@ use crate::json_lines::{read_line, write_line};
 
 /// In the state folder. Reached by a relative name from there, for paths of sockets are short.
 const SOCKET: &str = "stand-in.sock";
-/// How long the gateway may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may hold up the others, of which the gateway answers one at a time.
+const CLIENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the gateway may take to answer: more than one client that says nothing holds it up.
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What a client sends.
 #[derive(Debug, Serialize, Deserialize)]
@@ -79,8 +81,7 @@ pub(super) async fn serve(listener: UnixListener, mut perform: impl FnMut(Call) 
             let call = read_line(&mut stream).await?;
             write_line(&mut stream, &perform(call)).await
         };
-        // One client at a time; one that says nothing does not hold up the next for long.
-        if let Ok(Err(error)) = tokio::time::timeout(Duration::from_secs(1), exchange).await {
+        if let Ok(Err(error)) = tokio::time::timeout(CLIENT_TIMEOUT, exchange).await {
             tracing::debug!(%error, "a client of the control socket left");
         }
     }

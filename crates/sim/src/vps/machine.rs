@@ -23,6 +23,9 @@ use super::{ProcessOptions, Unit};
 use crate::backend::ServerBoot;
 use crate::ids::lock;
 
+/// How long connections may take to end: less than a unit may take to stop, and demo and tests wait.
+const CONNECTOR_GRACE_MS: u64 = 5_000;
+
 /// How the power goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
@@ -248,6 +251,7 @@ impl Machine {
                     ("--edge", text(self.options.connector_edge.to_string())),
                     ("--cacert", self.options.edge_ca.clone().into()),
                     ("--metrics", text(metrics)),
+                    ("--grace-ms", text(CONNECTOR_GRACE_MS.to_string())),
                     ("--map", text(format!("127.0.0.1={address}"))),
                     ("--map", text(format!("localhost={address}"))),
                     ("--map", text(format!("unix:{AGENT_SOCKET_PATH}={address}:{AGENT_PORT}"))),

@@ -1,9 +1,13 @@
 //! Firewalls.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use moorage_sim::{NoBackend, Timings};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::lab::{Lab, eventually};
+use crate::lab::{Lab, TIMINGS, eventually};
 
 const NONE: Value = Value::Null;
 
@@ -14,7 +18,8 @@ async fn firewall(lab: &Lab, body: Value) -> u64 {
 
 #[tokio::test]
 async fn a_firewall_is_in_use_for_a_while_after_its_server_is_gone() {
-    let lab = Lab::start().await;
+    let timings = Timings { firewall_release: Duration::from_secs(3), ..TIMINGS };
+    let lab = Lab::start_timed(Arc::new(NoBackend), timings).await;
     let wall = firewall(&lab, json!({"name": "deny", "rules": []})).await;
     let id = lab.server("ada", json!({"firewalls": [{"firewall": wall}]})).await;
     let server = lab.hetzner(Method::GET, &format!("/servers/{id}"), NONE).await.json;
@@ -29,7 +34,7 @@ async fn a_firewall_is_in_use_for_a_while_after_its_server_is_gone() {
 
 #[tokio::test]
 async fn a_selector_covers_servers_with_a_delay() {
-    let lab = Lab::start().await;
+    let lab = Lab::start_unhurried().await;
     let id = lab.server("ada", json!({"labels": {"pool": "a"}})).await;
     let apply = json!([{"type": "label_selector", "label_selector": {"selector": "pool=a"}}]);
     let wall = firewall(&lab, json!({"name": "deny", "apply_to": apply})).await;

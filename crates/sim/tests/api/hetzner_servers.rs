@@ -11,7 +11,7 @@ const NONE: Value = Value::Null;
 
 #[tokio::test]
 async fn a_server_goes_from_initializing_over_starting_to_running() {
-    let lab = Lab::start().await;
+    let lab = Lab::start_unhurried().await;
     let reply = lab.hetzner(Method::POST, "/servers", server("ada", json!({}))).await.expect(201);
     assert_eq!(reply.json["server"]["status"], "initializing");
     assert_eq!(reply.json["action"]["command"], "create_server");
@@ -44,7 +44,7 @@ async fn a_root_password_is_answered_only_without_ssh_keys() {
 
 #[tokio::test]
 async fn a_name_is_taken_until_its_server_is_gone() {
-    let lab = Lab::start().await;
+    let lab = Lab::start_unhurried().await;
     let id = lab.server("ada", json!({})).await;
     lab.hetzner(Method::POST, "/servers", server("ada", json!({})))
         .await

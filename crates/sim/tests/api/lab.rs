@@ -16,6 +16,15 @@ pub(crate) const CLOUDFLARE_TOKEN: &str = "cloudflare-token-of-the-lab";
 pub(crate) const ACCOUNT: &str = "acc0acc0acc0acc0acc0acc0acc0acc0";
 pub(crate) const ZONE: &str = "20e020e020e020e020e020e020e020e0";
 
+/// So short that no test waits for long, and too short to see what is between two steps.
+pub(crate) const TIMINGS: Timings = Timings {
+    action: Duration::from_millis(80),
+    firewall_release: Duration::from_millis(200),
+    rate_limit_scale: 1.0,
+};
+/// More than anything takes on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// An answer.
 #[derive(Debug)]
 pub(crate) struct Reply {
@@ -58,12 +67,17 @@ impl Lab {
         Self::start_with(Arc::new(NoBackend)).await
     }
 
+    /// The same with actions of two seconds: even a slow machine sees what is between two steps.
+    pub(crate) async fn start_unhurried() -> Self {
+        let timings = Timings { action: Duration::from_secs(2), ..TIMINGS };
+        Self::start_timed(Arc::new(NoBackend), timings).await
+    }
+
     pub(crate) async fn start_with(backend: Arc<dyn VpsBackend>) -> Self {
-        let timings = Timings {
-            action: Duration::from_millis(80),
-            firewall_release: Duration::from_millis(200),
-            rate_limit_scale: 1.0,
-        };
+        Self::start_timed(backend, TIMINGS).await
+    }
+
+    pub(crate) async fn start_timed(backend: Arc<dyn VpsBackend>, timings: Timings) -> Self {
         let sim = Simulator::start(World::new(backend, timings), ListenAddresses::default())
             .await
             .expect("starts");
@@ -132,7 +146,7 @@ impl Lab {
         token: &str,
         body: Value,
     ) -> reqwest::Result<Reply> {
-        let mut request = self.http.request(method, url).timeout(Duration::from_secs(10));
+        let mut request = self.http.request(method, url).timeout(PATIENCE);
         if !token.is_empty() {
             request = request.bearer_auth(token);
         }
@@ -203,7 +217,7 @@ pub(crate) fn base64(bytes: &[u8]) -> String {
 /// Asks again and again until the answer is yes.
 pub(crate) async fn eventually(mut condition: impl AsyncFnMut() -> bool) {
     let look = async || condition().await.then_some(());
-    moorage_testbed::eventually("a yes", Duration::from_secs(10), look).await;
+    moorage_testbed::eventually("a yes", PATIENCE, look).await;
 }
 
 /// A backend that writes down what it is asked for.

@@ -29,7 +29,7 @@ async fn hetzner_tells_its_limit_and_names_the_token_when_it_is_reached() {
 #[tokio::test]
 async fn the_hetzner_bucket_refills() {
     let lab = Lab::start().await;
-    lab.put_project(json!({"rateLimit": {"limit": 1, "refillPerSecond": 5.0}})).await;
+    lab.put_project(json!({"rateLimit": {"limit": 1, "refillPerSecond": 0.5}})).await;
     lab.hetzner(Method::GET, "/servers", NONE).await.expect(200);
     lab.hetzner(Method::GET, "/servers", NONE).await.expect(429);
     eventually(async || lab.hetzner(Method::GET, "/servers", NONE).await.status == 200).await;
@@ -38,7 +38,7 @@ async fn the_hetzner_bucket_refills() {
 #[tokio::test]
 async fn cloudflare_blocks_every_token_of_a_user_for_a_while() {
     let lab = Lab::start().await;
-    let limit = json!({"requests": 3, "windowSeconds": 60.0, "blockSeconds": 1.0});
+    let limit = json!({"requests": 3, "windowSeconds": 60.0, "blockSeconds": 4.0});
     for token in ["one", "two"] {
         let body = json!({"token": token, "user": "u", "rateLimit": limit});
         lab.admin(Method::PUT, "/admin/cloudflare/accounts/b10c", body).await.expect(204);
@@ -49,7 +49,7 @@ async fn cloudflare_blocks_every_token_of_a_user_for_a_while() {
         call(token).await.expect(200);
     }
     let blocked = call("two").await.expect(429);
-    assert_eq!(blocked.headers["retry-after"], "1");
+    assert_eq!(blocked.headers["retry-after"], "4");
     assert_eq!(blocked.json["success"], false);
     call("one").await.expect(429);
     // Another user is not concerned.

@@ -1,9 +1,10 @@
 //! What is left: nothing.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use moorage_testbed::wait_until;
+use moorage_testbed::{LabError, SimulatorError, wait_until};
 
 use crate::stage::{PATIENCE, Stage, up};
 
@@ -66,6 +67,16 @@ fn name_of(folder: &Path) -> String {
     line.split(' ').find_map(|word| word.strip_prefix("--machine=")).unwrap().to_owned()
 }
 
+/// While it is held no simulator starts, and so none removes what a killed one has left.
+async fn registry() -> File {
+    let take = || {
+        let lock = File::create("/run/moorage-sim/.lock").unwrap();
+        lock.lock().unwrap();
+        lock
+    };
+    tokio::task::spawn_blocking(take).await.unwrap()
+}
+
 async fn no_traces(folder: &Path, name: &str) {
     // The kernel needs a moment to let go of a loop device.
     wait_until("the end of all traces", PATIENCE, || async {
@@ -84,17 +95,11 @@ pub(crate) async fn a_deleted_server_leaves_nothing(stage: Arc<Stage>) {
     assert!(processes_of(&name).len() > 5, "{:?}", processes_of(&name));
     stage.delete(&server).await;
     no_traces(&folder, &name).await;
-    assert_eq!(
-        stage
-            .simulator
-            .lab_servers()
-            .await
-            .unwrap()
-            .iter()
-            .filter(|one| one.name == "deleted")
-            .count(),
-        0
-    );
+    let shown = server.state().await;
+    let Err(LabError::Simulator(SimulatorError::Refused { answer, .. })) = shown else {
+        panic!("{shown:?}")
+    };
+    assert!(answer.starts_with("404"), "{answer}");
 }
 
 pub(crate) async fn a_killed_simulator_leaves_no_process_and_the_next_removes_the_rest(
@@ -104,6 +109,7 @@ pub(crate) async fn a_killed_simulator_leaves_no_process_and_the_next_removes_th
     let server = own.booted("killed", "").await;
     let folder = server.state().await.unwrap().folder;
     let name = name_of(&folder);
+    let others_wait = registry().await;
     own.simulator.kill();
     wait_until("the end of the server", PATIENCE, || async {
         let left = [processes_naming(folder.to_str().unwrap()), processes_of(&name)].concat();
@@ -112,6 +118,7 @@ pub(crate) async fn a_killed_simulator_leaves_no_process_and_the_next_removes_th
     .await
     .unwrap();
     assert!(folder.exists(), "a killed simulator cannot remove its files");
+    drop(others_wait);
     // Another simulator, with another state directory.
     let next = Stage::with(stage.parts.clone()).await;
     no_traces(&folder, &name).await;

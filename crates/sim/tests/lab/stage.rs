@@ -7,8 +7,8 @@ use std::time::Duration;
 use moorage_testbed::{CloudInit, Cloudflared, LabParts, LabServer, Simulator, SimulatorOptions};
 use serde_json::{Value, json};
 
-/// More than any boot takes on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(300);
+/// More than any boot takes on a busy machine, also that of an emulated one.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
 const TOKEN: &str = "lab-token";
 pub(crate) const ACCOUNT: &str = "acc";
 pub(crate) const ZONE: &str = "0123456789abcdef0123456789abcdef";

@@ -1,6 +1,5 @@
 //! What the tests of edge, connector and process backend share.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ pub(crate) const SIM: &str = env!("CARGO_BIN_EXE_moorage-sim");
 pub(crate) const ACCOUNT: &str = "acc";
 pub(crate) const TUNNEL: &str = "6f1a0c52-8a43-4a8b-9a54-1f6d3c1f6f01";
 /// How long something may take that has to come.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `probe` gives something.
 pub(crate) async fn eventually<T>(what: &str, look: impl AsyncFnMut() -> Option<T>) -> T {
@@ -109,10 +108,6 @@ pub(crate) fn rules(rules: &[(&str, &str)]) -> IngressConfig {
 
 pub(crate) fn plain_client() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().build().unwrap()
-}
-
-pub(crate) fn free_address() -> SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The simulator's program under the name of the agent's stand-in.

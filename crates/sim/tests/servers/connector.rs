@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use moorage_testbed::skip_without_cloudflared;
+use moorage_testbed::{free_address, skip_without_cloudflared};
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
-use crate::common::{PATIENCE, SIM, eventually, free_address, plain_client};
+use crate::common::{PATIENCE, SIM, eventually, plain_client};
 
 /// Which program connects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ impl Connector {
         token: &Path,
         connections: usize,
     ) -> Self {
-        let metrics = free_address();
+        let metrics = free_address().unwrap();
         let mut command = match kind {
             Kind::StandIn => {
                 let mut command = Command::new(SIM);

@@ -5,8 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
-use crate::common::{eventually, free_address, plain_client};
+use crate::common::{eventually, plain_client};
 use futures::{SinkExt as _, StreamExt as _};
+use moorage_testbed::free_address;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -21,7 +22,7 @@ impl Home {
         let folder = tempfile::tempdir().unwrap();
         let program = folder.path().join("openclaw");
         std::os::unix::fs::symlink(crate::common::SIM, &program).unwrap();
-        let home = Self { folder, program, address: free_address() };
+        let home = Self { folder, program, address: free_address().unwrap() };
         home.secrets(&json!({"gateway": "old-token", "telegram": "1:t"}), 0o600);
         home.config(&home.usual());
         home

@@ -178,7 +178,7 @@ async fn an_origin_that_is_down_is_a_bad_gateway(#[case] kind: Kind) {
     if !kind.is_here() {
         return;
     }
-    let nobody = format!("http://{}", crate::common::free_address());
+    let nobody = format!("http://{}", moorage_testbed::free_address().unwrap());
     let (lab, _connector) = Lab::tunnelled(kind, &nobody).await;
     let client = lab.client(&["ada.example.com"]);
     let response = client.get("https://ada.example.com/headers").send().await.unwrap();

@@ -21,9 +21,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::Machines;
+use super::card::Card;
 use super::exec::{ExecAnswer, ExecRequest};
 use super::hardware::Hardware;
-use super::machine::{Card, Host, Machine};
+use super::machine::{Host, Machine};
 use super::network::{Outcome, Probe};
 use super::running::Button;
 use super::services::artifacts::{Artifacts, Fault, Fetch};

@@ -97,6 +97,22 @@ pub(super) struct CardFile {
     pub(super) virtual_machine: bool,
 }
 
+impl CardFile {
+    const NAME: &str = "server.json";
+
+    /// Written beside and renamed, so that a reader sees all of it.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        let staged = folder.join("server.json.new");
+        std::fs::write(&staged, serde_json::to_vec(self)?)?;
+        std::fs::rename(staged, folder.join(Self::NAME))
+    }
+
+    /// Nothing in the folder of a server that is being made, or removed.
+    fn read(folder: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(folder.join(Self::NAME)).ok()?).ok()
+    }
+}
+
 /// Becomes the program, or in a virtual machine passes on what it left. Returns only when that failed.
 pub fn run(options: ExecOptions) -> io::Error {
     match find(&options.state_dir, &options.server) {
@@ -133,7 +149,11 @@ fn run_remotely(agent: &Path, options: ExecOptions) -> io::Result<i32> {
     }
     let argv = options.argv.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let answer = runtime.block_on(guest_agent::exec(agent, ExecRequest::of(argv, options.user)))?;
+    let answer = runtime.block_on(guest_agent::exec(
+        agent,
+        guest_agent::ANSWER_TIMEOUT,
+        ExecRequest::of(argv, options.user),
+    ))?;
     io::stdout().write_all(&answer.stdout)?;
     io::stderr().write_all(&answer.stderr)?;
     Ok(answer.exit_code.unwrap_or(1))
@@ -150,8 +170,7 @@ enum Place {
 fn find(state_dir: &Path, server: &str) -> io::Result<Place> {
     for entry in std::fs::read_dir(state_dir.join("servers"))? {
         let folder = entry?.path();
-        let Ok(text) = std::fs::read(folder.join("server.json")) else { continue };
-        let card: CardFile = serde_json::from_slice(&text)?;
+        let Some(card) = CardFile::read(&folder) else { continue };
         if card.name == server || card.id.to_string() == server {
             let place = match card.process {
                 Some(_) if card.virtual_machine => {
@@ -163,4 +182,31 @@ fn find(state_dir: &Path, server: &str) -> io::Result<Place> {
         }
     }
     Err(io::Error::new(io::ErrorKind::NotFound, format!("there is no server {server}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_found_beside_one_that_is_being_made() {
+        let state = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = state.path().join("servers").join(name);
+            std::fs::create_dir_all(&folder).unwrap();
+            folder
+        };
+        folder("1");
+        std::fs::write(folder("2").join("server.json"), "{\"id\": 2").unwrap();
+        let card = CardFile { id: 3, name: "ada".into(), process: Some(1), virtual_machine: true };
+        card.write(&folder("3")).unwrap();
+        for server in ["ada", "3"] {
+            let found = find(state.path(), server).unwrap();
+            assert!(
+                matches!(found, Place::VirtualMachine(agent) if agent.starts_with(folder("3")))
+            );
+        }
+        let kind = find(state.path(), "2").err().map(|error| error.kind());
+        assert_eq!(kind, Some(io::ErrorKind::NotFound));
+    }
 }

@@ -8,13 +8,13 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use serde::Serialize;
-use serde_json::Value;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+use super::card::{Card, CloudInit, Power};
 use super::disk::Disk;
 use super::exec::{ExecAnswer, ExecRequest};
 use super::hardware::{Catalogue, Hardware};
@@ -57,38 +57,6 @@ struct Life {
     task: JoinHandle<()>,
 }
 
-/// A server as the admin API shows it.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub(super) struct Card {
-    id: u64,
-    name: String,
-    hardware: Hardware,
-    addresses: Vec<IpAddr>,
-    power: Power,
-    cloud_init: CloudInit,
-    /// How often it was started.
-    starts: u32,
-    /// Its folder on this machine; `console.log` is in it.
-    folder: PathBuf,
-}
-
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum Power {
-    On,
-    Off,
-}
-
-/// How far cloud-init is in this life of the server.
-#[derive(Debug, Clone, Copy, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum CloudInit {
-    Unfinished,
-    Done,
-    Failed,
-}
-
 impl Machine {
     /// Makes the disk. The power is off.
     pub(super) async fn make(host: Arc<Host>, boot: ServerBoot) -> io::Result<Arc<Self>> {
@@ -114,6 +82,15 @@ impl Machine {
 
     /// Runs a program inside; `None` while nothing can run there.
     pub(super) async fn exec(&self, request: ExecRequest) -> io::Result<Option<ExecAnswer>> {
+        self.exec_within(guest_agent::ANSWER_TIMEOUT, request).await
+    }
+
+    /// `presence` is how long a virtual machine may take to be ready for it.
+    async fn exec_within(
+        &self,
+        presence: Duration,
+        request: ExecRequest,
+    ) -> io::Result<Option<ExecAnswer>> {
         let process = self.process.load(Ordering::Acquire);
         let answer = match self.hardware {
             _ if process == 0 => return Ok(None),
@@ -122,7 +99,8 @@ impl Machine {
                 Some(leader) => inside::exec(leader, request).await,
             },
             Hardware::VirtualMachine { .. } => {
-                guest_agent::exec(&self.folder().join(qemu::AGENT_SOCKET), request).await
+                let agent = self.folder().join(qemu::AGENT_SOCKET);
+                guest_agent::exec(&agent, presence, request).await
             }
         };
         answer.map(Some)
@@ -158,9 +136,8 @@ impl Machine {
                 leader.and_then(read)
             }
             Hardware::VirtualMachine { .. } => {
-                let read = self
-                    .exec(ExecRequest::of(["cat", RESULT].map(str::to_owned).into(), None))
-                    .await;
+                let request = ExecRequest::of(["cat", RESULT].map(str::to_owned).into(), None);
+                let read = self.exec_within(guest_agent::PRESENCE_TIMEOUT, request).await;
                 read.ok().flatten().map(|answer| answer.stdout)
             }
         };
@@ -370,27 +347,13 @@ impl Machine {
 
     fn write_card(&self) -> io::Result<()> {
         let process = self.process.load(Ordering::Acquire);
-        let card = CardFile {
+        CardFile {
             id: self.id,
             name: self.boot().name,
             process: (process != 0).then_some(process),
             virtual_machine: self.hardware != Hardware::Container,
-        };
-        fs::write(self.folder().join("server.json"), serde_json::to_vec(&card)?)
-    }
-}
-
-impl CloudInit {
-    /// How the result that cloud-init has written is to be understood.
-    fn of(result: &[u8]) -> Self {
-        match serde_json::from_slice::<Value>(result) {
-            Ok(result) if result["v1"]["errors"].as_array().is_some_and(Vec::is_empty) => {
-                Self::Done
-            }
-            Ok(_) => Self::Failed,
-            // It is being written.
-            Err(_) => Self::Unfinished,
         }
+        .write(&self.folder())
     }
 }
 

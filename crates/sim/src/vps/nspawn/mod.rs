@@ -8,6 +8,7 @@
 //! directory, by which the next start of any simulator finds what is left.
 
 mod admin;
+mod card;
 mod cgroup;
 mod disk;
 mod exec;

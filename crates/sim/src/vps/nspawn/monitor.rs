@@ -8,27 +8,30 @@ use serde_json::{Value, json};
 use tokio::io::BufReader;
 use tokio::net::UnixStream;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::json_lines::{read_line, write_line};
 
-/// How long QEMU may take to listen: before that, the disk is filled.
-const CONNECT_ATTEMPTS: u32 = 1200;
+/// How long QEMU may take to listen, in pauses: before that the disk is filled, which on a busy machine
+/// takes minutes.
+const CONNECT_ATTEMPTS: u32 = 24_000;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// The line to one running QEMU.
 #[derive(Debug)]
 pub(super) struct Monitor {
     presses: mpsc::UnboundedSender<()>,
-    /// Gives whether the guest has asked to be started again.
-    task: JoinHandle<io::Result<bool>>,
+    /// Gives whether the guest has asked to be started again. Ends with this: it must not take the line
+    /// of the next QEMU.
+    task: AbortOnDropHandle<io::Result<bool>>,
 }
 
 impl Monitor {
     /// Connects as soon as QEMU listens. Must be called within a tokio runtime.
     pub(super) fn of(socket: PathBuf) -> Self {
         let (presses, button) = mpsc::unbounded_channel();
-        Self { presses, task: tokio::spawn(listen(socket, button)) }
+        let task = AbortOnDropHandle::new(tokio::spawn(listen(socket, button)));
+        Self { presses, task }
     }
 
     /// Presses the power button, which asks the system to power off.
@@ -39,11 +42,6 @@ impl Monitor {
     /// Whether the guest that has ended wants to be started again.
     pub(super) async fn reboots(self) -> io::Result<bool> {
         self.task.await.map_err(io::Error::other)?
-    }
-
-    /// Lets go of a QEMU that was killed.
-    pub(super) fn forget(self) {
-        self.task.abort();
     }
 }
 

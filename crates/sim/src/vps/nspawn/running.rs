@@ -121,9 +121,6 @@ impl Running {
             // It has not come that far.
             None => drop(self.child.kill().await),
         }
-        if let Line::VirtualMachine { monitor, .. } = self.line {
-            monitor.forget();
-        }
     }
 }
 

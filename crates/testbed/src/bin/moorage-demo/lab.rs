@@ -86,7 +86,7 @@ impl Lab {
         // The image cannot run without a kubelet, so its Deployment has no replica, and the operator
         // runs beside the cluster with the permissions of the chart's ServiceAccount.
         shell.show(&format!(
-            "helm install moorage {}/charts/moorage -n {SYSTEM} --create-namespace --set replicas=0 --hide-notes | head -5",
+            "helm install moorage {}/charts/moorage -n {SYSTEM} --create-namespace --set replicas=0 --hide-notes | sed -n '1,5p'",
             repository().display()
         ))?;
         done("the chart", begin);
