@@ -71,6 +71,8 @@ pub(super) struct Card {
     starts: u32,
     /// Its folder on this machine; `console.log` is in it.
     folder: PathBuf,
+    /// The network namespace of everything outside.
+    outside: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -145,6 +147,7 @@ impl Machine {
             cloud_init: self.cloud_init().await,
             starts: self.starts.load(Ordering::Acquire),
             folder: self.folder(),
+            outside: self.host.network.outside(),
         }
     }
 
