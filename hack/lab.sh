@@ -15,6 +15,7 @@ packages=(
 host_programs=(
   systemd-nspawn:systemd-container mmdebstrap:mmdebstrap ip:iproute2 nsenter:util-linux
   setpriv:util-linux mount:mount mkfs.ext4:e2fsprogs flock:util-linux dbus-daemon:dbus-daemon qemu-system-x86_64:qemu-system-x86
+  ssh:openssh-client
 )
 export PATH=$PATH:/usr/sbin:/sbin
 

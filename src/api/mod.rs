@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod instance;
 pub mod pool;
 pub mod release;
+pub(crate) mod reserved_users;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,

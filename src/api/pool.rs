@@ -5,6 +5,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::reserved_users;
+
 /// One Hetzner project with one Cloudflare account and zone.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -89,9 +91,12 @@ fn default_image() -> String {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SshSpec {
-    /// The user to log in as; root never may.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_-]{0,31}$') && self != 'root'")
-        .message("ssh.user must be a user name other than root"))]
+    /// The user to log in as; none of the system's own.
+    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_-]{0,31}$')")
+        .message("ssh.user must be a user name: lower-case letters, digits, - and _, at most 32"))]
+    #[x_kube(validation = Rule::new(reserved_users::rule())
+        .message("ssh.user must be none of the system's own users or groups, such as root"))]
+    #[schemars(length(max = 32))]
     pub user: String,
     /// Public keys in OpenSSH's format.
     #[schemars(length(min = 1, max = 20), inner(length(min = 20, max = 4096)))]

@@ -6,7 +6,10 @@ use super::{
     bundle::Bundle,
     cloud_config::{User, UserKind},
 };
-use crate::{api::pool::SshSpec, cidr::Network};
+use crate::{
+    api::{pool::SshSpec, reserved_users::is_reserved},
+    cidr::Network,
+};
 
 /// Who may log in: members of this group. The pool names the user, so that its name stands in no
 /// configuration file.
@@ -23,9 +26,6 @@ const KEY_KINDS: &[&str] = &[
     "ssh-rsa",
 ];
 
-/// Names that are not the pool's to give.
-const RESERVED_USERS: &[&str] = &["root", "moorage", "openclaw", "cloudflared"];
-
 /// An SSH fall-back that is open to somebody, checked.
 #[derive(Debug, Clone)]
 pub(super) struct Ssh<'a> {
@@ -37,7 +37,7 @@ impl<'a> Ssh<'a> {
     /// `None` if it is open to nobody.
     pub(super) fn check(spec: Option<&'a SshSpec>) -> Result<Option<Self>, UserDataError> {
         let Some(spec) = spec.filter(|spec| !spec.allow_from.is_empty()) else { return Ok(None) };
-        if RESERVED_USERS.contains(&spec.user.as_str()) || !is_user_name(&spec.user) {
+        if is_reserved(&spec.user) || !is_user_name(&spec.user) {
             return Err(UserDataError::User(spec.user.clone()));
         }
         if let Some(index) = spec.keys.iter().position(|key| !is_public_key(key)) {
@@ -123,6 +123,8 @@ mod tests {
 
     #[rstest]
     #[case::root("root", KEY, HOME)]
+    #[case::who_tries_new_agents("nobody", KEY, HOME)]
+    #[case::a_group("moorage-tunnel", KEY, HOME)]
     #[case::a_service("openclaw", KEY, HOME)]
     #[case::no_name("ops: x", KEY, HOME)]
     #[case::second_key("ops", "ssh-ed25519 AAAA\nssh-ed25519 BBBB", HOME)]

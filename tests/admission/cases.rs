@@ -193,7 +193,22 @@ fn pools_and_releases() -> Vec<Case> {
         pool(
             "SSH as root",
             json!({"hetzner": {"ssh": {"user": "root", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
-            &["ssh.user must be a user name other than root"],
+            &["none of the system's own users"],
+        ),
+        pool(
+            "SSH as the user who tries new agents",
+            json!({"hetzner": {"ssh": {"user": "nobody", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
+            &["none of the system's own users"],
+        ),
+        pool(
+            "SSH as a service of systemd",
+            json!({"hetzner": {"ssh": {"user": "systemd-network", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
+            &["none of the system's own users"],
+        ),
+        pool(
+            "SSH as somebody who cannot be a user",
+            json!({"hetzner": {"ssh": {"user": "Ops", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
+            &["ssh.user must be a user name"],
         ),
         release(
             "a digest that is none",

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::{
     lifecycle::make_ada,
     server::{drop_in, openclaw, resident},
-    tenant::Tenant,
+    tenant::{Tenant, condition},
 };
 
 const KEY: &str =
@@ -23,7 +23,7 @@ const UNITS: [&str; 5] = [
 ];
 
 pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_killed(tenant: Tenant) {
-    let ssh = json!({"user": "ops", "keys": [KEY], "allowFrom": ["198.51.100.0/25"]});
+    let ssh = json!({"user": "ops", "keys": [KEY], "allowFrom": ["198.51.100.0/25", "2001:db8:ffff::10/128"]});
     tenant.patch_pool(json!({"spec": {"hetzner": {"ssh": ssh}}})).await;
     tenant.until_pool_is_looked_at().await;
     let ada = make_ada(&tenant).await;
@@ -51,11 +51,27 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
         tenant.until_active(&server, unit).await;
         tenant.until_dashboard_answers("ada").await;
     }
+    a_pending_reboot_is_told(&tenant, &server).await;
     server.power(Press::Reset).await.unwrap();
     server.wait_boot(2, tenant.stage.patience).await.unwrap();
     tenant.until_dashboard_answers("ada").await;
     tenant.look_now("ada").await;
+    tenant.until("ada", "the reboot is known", |ada| !is_reboot_pending(ada)).await;
     tenant.until_ready("ada").await;
+}
+
+/// Until it was made.
+async fn a_pending_reboot_is_told(tenant: &Tenant, server: &LabServer) {
+    assert!(!is_reboot_pending(&tenant.until_ready("ada").await), "nothing asked for it");
+    server.write("/run/reboot-required", "").await.unwrap();
+    tenant.look_now("ada").await;
+    let ada = tenant.until("ada", "a pending reboot", is_reboot_pending).await;
+    let said = condition(&ada, "UpToDate")["message"].as_str().unwrap();
+    assert!(said.contains("an upgrade waits for the server's reboot"), "{said}");
+}
+
+fn is_reboot_pending(instance: &Value) -> bool {
+    instance["status"]["agent"]["rebootPending"] == true
 }
 
 /// As after a power cut, when all processes get their numbers anew.
@@ -87,7 +103,9 @@ async fn the_number_of_a_killed_openclaw_is_taken_by_another_process(
 async fn nothing_answers_but_ssh_from_where_it_may(server: &LabServer) {
     let address = |text: &str| text.parse::<IpAddr>().unwrap();
     let (friend, stranger) = (address("198.51.100.7"), address("198.51.100.200"));
-    assert_eq!(server.probe_port(friend, 22).await.unwrap(), Probed::Open);
+    for friend in [friend, address("2001:db8:ffff::10")] {
+        assert_eq!(server.probe_port(friend, 22).await.unwrap(), Probed::Open, "{friend}");
+    }
     for (from, port) in [(stranger, 22), (address("2001:db8:ffff::1"), 22), (friend, 80)] {
         assert_eq!(server.probe_port(from, port).await.unwrap(), Probed::Dropped, "{from} {port}");
     }

@@ -9,11 +9,18 @@ use moorage_testbed::{
 use moorage_wire::{Sha256, desired::Artifact};
 use serde_json::{Value, json};
 
-use crate::{pinned, user_data_with};
+use crate::{
+    KEY,
+    doors::{
+        FRIEND, NETWORKS, Person, a_reboot_is_made_if_it_is_pending,
+        port_22_is_open_to_its_networks_alone, port_22_is_shut_from_inside,
+        services_have_no_shell_and_the_journal_is_kept, upgrades_are_made_at_night,
+    },
+    pinned, user_data_with,
+};
 
-const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const TOKEN: &str = "lab-token";
-const ALLOWED: &str = "198.51.100.10";
 const METADATA: &str = "http://169.254.169.254/hetzner/v1/userdata";
 
 /// A simulator with one server.
@@ -26,7 +33,7 @@ struct Lab {
 
 impl Lab {
     /// A server that has begun to boot; `None`, said loudly, where the lab cannot run.
-    async fn boot(allow_from: &[&str]) -> Option<Self> {
+    async fn boot(allow_from: &[&str], key: &str) -> Option<Self> {
         let parts = LabParts::for_test()?;
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
         let artifacts = tempfile::tempdir().unwrap();
@@ -46,7 +53,7 @@ impl Lab {
         let options = SimulatorOptions { program: program_of_simulator, agent: None, arguments };
         let simulator = Simulator::start(&options).await.unwrap();
         simulator.put_project("lab", &json!({"token": TOKEN, "serverQuota": 9})).await.unwrap();
-        let user_data = user_data_with(&pinned(&program), allow_from);
+        let user_data = user_data_with(&pinned(&program), allow_from, key);
         let wanted = json!({
             "name": "hardened", "server_type": "cx33", "image": "debian-13", "user_data": user_data,
         });
@@ -142,7 +149,7 @@ impl Lab {
 }
 
 /// What `LabServer` lacks for these tests.
-trait Patient {
+pub(crate) trait Patient {
     /// Runs a program until it succeeds.
     async fn exec_until(&self, argv: &[&str]);
 }
@@ -162,38 +169,42 @@ impl Patient for LabServer {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_with_ssh_answers_to_its_networks_alone() {
-    let Some(lab) = Lab::boot(&["198.51.100.10/32"]).await else { return };
+    let ada = Person::new();
+    let Some(lab) = Lab::boot(&NETWORKS, &ada.public_key).await else { return };
     lab.settled(1).await;
     lab.is_hardened().await;
     lab.keeps_user_data_from_users().await;
     assert_eq!(lab.public_ports().await, BTreeSet::from(["22".to_owned()]));
-    assert_eq!(lab.knock(ALLOWED, 22).await, Probed::Open);
-    assert_eq!(lab.knock(ALLOWED, 80).await, Probed::Dropped);
-    assert_eq!(lab.knock("198.51.100.11", 22).await, Probed::Dropped);
-    assert_eq!(lab.knock("2001:db8:ffff::10", 22).await, Probed::Dropped);
+    assert_eq!(lab.knock(FRIEND, 80).await, Probed::Dropped);
+    port_22_is_open_to_its_networks_alone(&lab.server).await;
+    port_22_is_shut_from_inside(&lab.server).await;
     for unit in ["ssh.service", "fail2ban.service"] {
         lab.server.exec_until(&["systemctl", "is-active", unit]).await;
     }
-    lab.server.exec_until(&["fail2ban-client", "set", "sshd", "banip", "198.51.100.10"]).await;
-    assert_eq!(lab.knock(ALLOWED, 22).await, Probed::Dropped, "banned beside our table");
+    ada.logs_in(&lab.server).await;
+    ada.forwards_nothing(&lab.server).await;
+    ada.others_are_refused(&lab.server).await;
 
-    lab.server.power(Press::Reboot).await.unwrap();
+    upgrades_are_made_at_night(&lab.server).await;
+    a_reboot_is_made_if_it_is_pending(&lab.server).await;
     lab.settled(2).await;
     lab.is_hardened().await;
-    assert_eq!(lab.knock("198.51.100.11", 22).await, Probed::Dropped);
+    port_22_is_open_to_its_networks_alone(&lab.server).await;
+    services_have_no_shell_and_the_journal_is_kept(&lab.server).await;
+    ada.logs_in(&lab.server).await;
     assert_eq!(lab.public_ports().await, BTreeSet::from(["22".to_owned()]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_without_ssh_runs_no_sshd_even_after_power_loss() {
-    let Some(lab) = Lab::boot(&[]).await else { return };
+    let Some(lab) = Lab::boot(&[], KEY).await else { return };
     // In the middle of whatever it does by now; it has to begin again, or go on.
     lab.server.exec_until(&["test", "-e", "/etc/moorage/release.json"]).await;
     lab.server.power(Press::Reset).await.unwrap();
     lab.settled(2).await;
     lab.is_hardened().await;
     assert_eq!(lab.public_ports().await, BTreeSet::new());
-    for address in [ALLOWED, "2001:db8:ffff::10"] {
+    for address in [FRIEND, "2001:db8:ffff::10"] {
         assert_eq!(lab.knock(address, 22).await, Probed::Dropped);
     }
     let state = lab.server.run(&["systemctl", "is-enabled", "ssh.service"]).await.unwrap();

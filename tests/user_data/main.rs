@@ -4,13 +4,15 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod debian;
+mod doors;
 mod first_boot;
 mod machine;
 mod origin;
 
 use moorage::{
     api::pool::SshSpec,
-    user_data::{UserDataInput, render},
+    cloud::SecretText,
+    user_data::{UserDataError, UserDataInput, render},
 };
 use moorage_wire::{
     Epoch, InstanceId, OperatorPublicKey, Secret, Sha256,
@@ -34,19 +36,34 @@ fn pinned(program: &Artifact) -> Artifacts {
     }
 }
 
-/// The user-data of a server whose pool lets these networks in.
-fn user_data(allow_from: &[&str]) -> String {
-    let program = Artifact {
+/// A program that nobody fetches.
+fn some_program() -> Artifact {
+    Artifact {
         version: "1".into(),
         url: "https://example.com/program".into(),
         sha256: Sha256::of(b"program"),
         size: 7,
-    };
-    user_data_with(&pinned(&program), allow_from)
+    }
 }
 
-/// The same, with these programs.
-fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
+/// The user-data of a server whose pool lets these networks in.
+fn user_data(allow_from: &[&str]) -> String {
+    user_data_with(&pinned(&some_program()), allow_from, KEY)
+}
+
+/// The same, with these programs and this key.
+fn user_data_with(artifacts: &Artifacts, allow_from: &[&str], key: &str) -> String {
+    let user_data = user_data_for("ops", artifacts, allow_from, key);
+    user_data.unwrap().expose_secret().to_owned()
+}
+
+/// The same with this user, if the pool may have it.
+fn user_data_for(
+    user: &str,
+    artifacts: &Artifacts,
+    allow_from: &[&str],
+    key: &str,
+) -> Result<SecretText, UserDataError> {
     let bootstrap = Bootstrap {
         instance_id: InstanceId::from_bytes([1; 16]),
         epoch: Epoch::from_bytes([2; 8]),
@@ -55,8 +72,8 @@ fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
         enrolment_key: EnrolmentKey::new(Secret::from([4; 32])).to_text(),
     };
     let ssh = SshSpec {
-        user: "ops".into(),
-        keys: vec![KEY.into()],
+        user: user.into(),
+        keys: vec![key.into()],
         allow_from: allow_from.iter().map(ToString::to_string).collect(),
     };
     let input = UserDataInput {
@@ -66,7 +83,7 @@ fn user_data_with(artifacts: &Artifacts, allow_from: &[&str]) -> String {
         ssh: Some(&ssh),
         now: jiff::Timestamp::now(),
     };
-    render(&input).unwrap().expose_secret().to_owned()
+    render(&input)
 }
 
 /// Its cloud-config.

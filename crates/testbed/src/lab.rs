@@ -8,6 +8,7 @@ mod seen;
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -47,6 +48,9 @@ pub enum LabError {
     /// The simulator did not do it.
     #[error(transparent)]
     Simulator(#[from] SimulatorError),
+    /// A program of this machine could not be run.
+    #[error("a program outside: {0}")]
+    Outside(#[from] std::io::Error),
     /// A program inside failed.
     #[error("{command} ended with {code:?}: {said}")]
     Failed {
@@ -278,6 +282,17 @@ impl LabServer {
             Ok(()) => Ok(()),
             Err(late) => Err(self.late(late).await?),
         }
+    }
+
+    /// Runs a program of this machine in the network outside of the servers, as root and without input,
+    /// and gives what it left, whatever its exit code.
+    pub async fn run_outside(&self, argv: &[&str]) -> Result<Executed, LabError> {
+        let network = format!("--net={}", self.state().await?.outside.display());
+        let mut command = tokio::process::Command::new("nsenter");
+        let command = command.arg(network).arg("--").args(argv).stdin(Stdio::null());
+        let output = command.kill_on_drop(true).output().await?;
+        let (stdout, stderr) = (output.stdout, output.stderr);
+        Ok(Executed { exit_code: output.status.code(), stdout, stderr })
     }
 
     /// Waits until cloud-init has ended in start number `start` or a later one, and says how long that

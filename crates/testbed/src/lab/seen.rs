@@ -50,6 +50,8 @@ pub struct LabServerState {
     pub starts: u32,
     /// Its folder on this machine; `console.log` is in it.
     pub folder: PathBuf,
+    /// The network namespace of everything outside.
+    pub outside: PathBuf,
 }
 
 fn is_on<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {

@@ -22,6 +22,8 @@ pub(super) struct Card {
     pub(super) starts: u32,
     /// Its folder on this machine; `console.log` is in it.
     pub(super) folder: PathBuf,
+    /// The network namespace of everything outside.
+    pub(super) outside: PathBuf,
 }
 
 #[derive(Debug, Clone, Copy, Serialize)]

@@ -123,6 +123,7 @@ impl Machine {
             cloud_init: self.cloud_init().await,
             starts: self.starts.load(Ordering::Acquire),
             folder: self.folder(),
+            outside: self.host.network.outside(),
         }
     }
 

@@ -72,6 +72,11 @@ impl Network {
         Ok(Self { cloud, prefix: prefix.to_owned() })
     }
 
+    /// The file that stands for the cloud's namespace, from which a program calls on servers.
+    pub(super) fn outside(&self) -> PathBuf {
+        self.cloud.path()
+    }
+
     /// Where a server's network lies.
     pub(super) fn of_server(&self, id: u64) -> NetworkNamespace {
         NetworkNamespace::named(format!("{}{id}", self.prefix))
