@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use moorage_testbed::{LabServer, Press, Probed};
+use moorage_testbed::{LabServer, Press, Probed, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
@@ -14,10 +14,14 @@ use crate::{
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
-const UNITS: [&str; 5] = [
+const INSTALLER: &str = "moorage-installer.service";
+const CONFIG: &str = "/var/lib/openclaw/.openclaw/openclaw.json";
+const UNITS: [&str; 7] = [
     "moorage-agent.service",
     "moorage-worker.service",
-    "moorage-installer.service",
+    INSTALLER,
+    "moorage-installer-again.service",
+    "moorage-roll-back.service",
     "openclaw.service",
     "cloudflared.service",
 ];
@@ -35,12 +39,14 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
 
     let first_boot = server.journal(Some("moorage-first-boot.service")).await.unwrap();
     assert!(!first_boot.contains("again in"), "a download stalled: {first_boot}");
+    systemd_gives_the_installer_up(&tenant, &server).await;
     nothing_answers_but_ssh_from_where_it_may(&server).await;
     units_are_in_tight_sandboxes(&server).await;
-    others_read_neither_keys_nor_metadata_nor_state(&server).await;
     let audit: Value =
         serde_json::from_str(&openclaw(&server, &["security", "audit", "--json"]).await).unwrap();
     assert_eq!(audit["summary"]["critical"], 0, "{audit}");
+    a_change_reaches_openclaw_all_the_same(&tenant, &server).await;
+    others_read_neither_keys_nor_metadata_nor_state(&server).await;
     let memory = resident(&server, "moorage-agent.service").await;
     assert!(memory <= 12 * 1024, "the agent takes {memory} KiB");
     eprintln!("the agent takes {memory} KiB");
@@ -56,6 +62,34 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     tenant.until_dashboard_answers("ada").await;
     tenant.look_now("ada").await;
     tenant.until_ready("ada").await;
+}
+
+/// Its socket goes with it.
+async fn systemd_gives_the_installer_up(tenant: &Tenant, server: &LabServer) {
+    let mut killed = "0".to_owned();
+    for _ in 0..3 {
+        let runs = wait_until("another installer runs", tenant.stage.patience, || async {
+            let unit = server.unit(INSTALLER, &["MainPID"]).await;
+            let now = unit.map_err(|error| error.to_string())?["MainPID"].clone();
+            if now != "0" && now != killed { Ok(now) } else { Err(now) }
+        });
+        killed = runs.await.unwrap_or_else(|late| panic!("{late}"));
+        server.kill_unit(INSTALLER).await.unwrap();
+    }
+    for unit in [INSTALLER, "moorage-installer.socket"] {
+        let state = ["systemctl", "show", "--property=ActiveState", unit];
+        tenant.until_prints(server, &state, "=failed").await;
+    }
+}
+
+/// The installer came back by itself. Without it the agent could neither look at OpenClaw nor start it.
+async fn a_change_reaches_openclaw_all_the_same(tenant: &Tenant, server: &LabServer) {
+    let model = "anthropic/claude-opus-4-5";
+    let config = json!({"agents": {"defaults": {"model": {"primary": model}}}});
+    tenant.patch_instance("ada", json!({"spec": {"config": config}})).await;
+    tenant.until_prints(server, &["cat", CONFIG], model).await;
+    tenant.until_ready("ada").await;
+    tenant.until_active(server, INSTALLER).await;
 }
 
 /// As after a power cut, when all processes get their numbers anew.
