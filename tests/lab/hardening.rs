@@ -1,7 +1,7 @@
 //! What can be seen of a server from outside and by those who have no business there, and that it
 //! comes up again by itself.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, time::Duration};
 
 use moorage_testbed::{LabServer, Press, Probed, wait_until};
 use serde_json::{Value, json};
@@ -47,9 +47,7 @@ pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_kille
     assert_eq!(audit["summary"]["critical"], 0, "{audit}");
     a_change_reaches_openclaw_all_the_same(&tenant, &server).await;
     others_read_neither_keys_nor_metadata_nor_state(&server).await;
-    let memory = resident(&server, "moorage-agent.service").await;
-    assert!(memory <= 12 * 1024, "the agent takes {memory} KiB");
-    eprintln!("the agent takes {memory} KiB");
+    the_agent_comes_to_rest_in_ten_megabytes(&server).await;
 
     the_number_of_a_killed_openclaw_is_taken_by_another_process(&tenant, &server).await;
     for unit in ["moorage-agent.service", "cloudflared.service"] {
@@ -90,6 +88,17 @@ async fn a_change_reaches_openclaw_all_the_same(tenant: &Tenant, server: &LabSer
     tenant.until_prints(server, &["cat", CONFIG], model).await;
     tenant.until_ready("ada").await;
     tenant.until_active(server, INSTALLER).await;
+}
+
+/// All that is resident, the program's own pages included.
+async fn the_agent_comes_to_rest_in_ten_megabytes(server: &LabServer) {
+    let (most, at_rest) = (10_000_000 / 1024, Duration::from_secs(60));
+    let looked = wait_until("the agent takes at most 10 MB", at_rest, || async {
+        let memory = resident(server, "moorage-agent.service").await;
+        if memory <= most { Ok(memory) } else { Err(format!("{memory} KiB")) }
+    });
+    let memory = looked.await.unwrap_or_else(|late| panic!("{late}"));
+    eprintln!("the agent takes {memory} KiB");
 }
 
 /// As after a power cut, when all processes get their numbers anew.

@@ -15,6 +15,10 @@ use crate::user_data::unit::Unit;
 const AGENT: &str = "/opt/moorage/agent/current/moorage-agent";
 const INSTALLER: &str = "moorage-installer.service";
 const AGAIN: &str = "moorage-installer-again.service";
+/// What a moment took does not stay with the agent, as it would in heaps of each thread and in a heap
+/// that is to grow to the largest block that it ever gave.
+const ALLOCATOR: [&str; 3] =
+    ["MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=131072", "MALLOC_TRIM_THRESHOLD_=131072"];
 const PREVIOUS_AGENT: &str = "/opt/moorage/agent/previous/moorage-agent";
 
 pub(super) fn units() -> Vec<Unit> {
@@ -67,6 +71,7 @@ fn agent() -> Unit {
         .set("OOMScoreAdjust", "-500")
         .set("MemoryMax", "256M")
         .set("TasksMax", "64")
+        .words("Environment", ALLOCATOR)
         .all(&[NO_JIT, NO_METADATA]);
     wanted_by(ordinary_calls(internet(powerless(unit))), "multi-user.target")
 }
