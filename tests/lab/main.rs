@@ -14,6 +14,7 @@ mod keys;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/lifecycle.rs"]
 mod lifecycle;
+mod lockout;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/objects.rs"]
 mod objects;
