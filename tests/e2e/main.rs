@@ -19,7 +19,7 @@ mod updates;
 
 use std::process::ExitCode;
 
-use moorage_testbed::{Scenario, run_scenarios, scenario};
+use moorage_testbed::{Pace, Scenario, run_scenarios, scenario};
 use stage::{Servers, Stage};
 use tenant::Tenant;
 
@@ -74,5 +74,6 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
 
 fn main() -> ExitCode {
     // Each scenario waits most of its time; the servers behind them are what is heavy.
-    run_scenarios(4, Stage::start(Servers::processes()), scenarios())
+    let pace = Pace { at_once: 4, time_box: None };
+    run_scenarios(pace, Stage::start(Servers::processes()), scenarios())
 }

@@ -1,10 +1,10 @@
 //! Keys and configuration on a running OpenClaw.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     lifecycle::make_ada,
-    server::resident,
+    lockout::a_thousand_wrong_tokens_cost_the_owner_nothing,
     tenant::{ANTHROPIC_KEY, Tenant},
 };
 
@@ -47,33 +47,7 @@ pub(crate) async fn keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw
     tenant.until_dashboard_answers("ada").await;
     assert_eq!(started().await, before, "OpenClaw was not disturbed");
 
-    a_thousand_wrong_tokens_cost_nothing(&tenant, &ada).await;
+    a_thousand_wrong_tokens_cost_the_owner_nothing(&tenant, &ada).await;
     tenant.apply_instance("ada", json!({"credentials": [anthropic]})).await;
     tenant.until_ready("ada").await;
-}
-
-async fn a_thousand_wrong_tokens_cost_nothing(tenant: &Tenant, ada: &Value) {
-    let server = tenant.server(ada);
-    let before = resident(&server, "moorage-agent.service").await;
-    let answers = server
-        .exec(&[
-            "curl",
-            "-s",
-            "-o",
-            "/dev/null",
-            "-w",
-            "%{http_code}\\n",
-            "--unix-socket",
-            "/run/moorage/agent.sock",
-            "-H",
-            "Authorization: Bearer wrong",
-            "http://agent/v1/report?[1-1000]",
-        ])
-        .await
-        .unwrap();
-    let count = |code: &str| answers.lines().filter(|answer| *answer == code).count();
-    assert_eq!(count("401") + count("429"), 1000, "{} and {}", count("401"), count("429"));
-    assert!(count("429") > 900, "{} were told to wait", count("429"));
-    let after = resident(&server, "moorage-agent.service").await;
-    assert!(after < before + 2048, "{before} KiB became {after}");
 }

@@ -14,6 +14,7 @@ mod keys;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/lifecycle.rs"]
 mod lifecycle;
+mod lockout;
 #[allow(dead_code, reason = "what only the other scenarios do")]
 #[path = "../e2e/objects.rs"]
 mod objects;
@@ -37,11 +38,13 @@ mod updates;
 use std::{path::PathBuf, process::ExitCode, sync::OnceLock, time::Duration};
 
 use moorage_testbed::{
-    Cloudflared, LabParts, ReleaseFolder, Scenario, or_skip, run_scenarios, scenario, skip,
+    Cloudflared, LabParts, Pace, ReleaseFolder, Scenario, or_skip, run_scenarios, scenario, skip,
 };
 use stage::{Servers, Stage};
 use tenant::Tenant;
 
+/// With the simulator's own lab ten minutes.
+const TIME_BOX: Duration = Duration::from_secs(480);
 /// Real programs start slowly where several do at once.
 const PATIENCE: Duration = Duration::from_secs(240);
 /// An emulated processor is slower still.
@@ -74,7 +77,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
 fn main() -> ExitCode {
     // Each boots a machine and starts OpenClaw, which takes a core for a quarter of a minute, and waits
     // a good part of its time.
-    run_scenarios(3, async { Stage::start(servers()?).await }, scenarios())
+    let pace = Pace { at_once: 3, time_box: Some(TIME_BOX) };
+    run_scenarios(pace, async { Stage::start(servers()?).await }, scenarios())
 }
 
 /// Whether servers with a kernel of their own have to do without KVM, as `hack/lab.sh` found.

@@ -16,12 +16,13 @@ use moorage_wire::{
     Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
     enrolment::EnrolmentKey,
-    report::{Audit, FailedPairing},
+    report::FailedPairing,
     signature::Peers,
 };
 use tokio::sync::Notify;
 
 use crate::{
+    converge::audit::Audits,
     desired::Desired,
     disk::{Disk, DiskError},
     identity::{self, IdentityError, Keys},
@@ -80,9 +81,8 @@ pub(crate) struct Notes {
     pub(crate) pairings_of: Option<Sha256>,
     /// What it approves in vain.
     pub(crate) failed_pairings: Vec<FailedPairing>,
-    /// The document whose configuration was audited, and what came of it.
-    pub(crate) audited: Option<Sha256>,
-    pub(crate) audit: Option<Audit>,
+    /// OpenClaw's own security audits.
+    pub(crate) audits: Audits,
     /// Why the tunnel's token could not be changed.
     pub(crate) tunnel_trouble: Option<String>,
 }

@@ -87,7 +87,7 @@ fn assemble(
                 .inspect_err(remembered)
                 .unwrap_or(None),
             backup: core.disk.read_json(&layout.backup()).inspect_err(remembered).unwrap_or(None),
-            audit: notes.audit,
+            audit: notes.audits.findings(),
             failed_pairings: notes.failed_pairings,
             disk_total_bytes,
             memory_total_bytes,

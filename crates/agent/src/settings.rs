@@ -116,6 +116,8 @@ pub struct Timing {
     pub reload_patience: Duration,
     /// Between two tries to fetch an artifact that cannot be reached; the first, and the longest.
     pub fetch_retry: (Duration, Duration),
+    /// Until a security audit of OpenClaw that came to nothing is repeated; the first, and the longest.
+    pub audit_retry: (Duration, Duration),
     /// Until an artifact that is not what was pinned is tried again: somebody may repair it.
     pub repair_interval: Duration,
     /// How long cloudflared of a new version may take to connect before the old one comes back.
@@ -144,6 +146,7 @@ impl Default for Timing {
             retry_after_failure: Duration::from_secs(1),
             reload_patience: Duration::from_secs(20),
             fetch_retry: (Duration::from_secs(5), Duration::from_secs(300)),
+            audit_retry: (Duration::from_secs(30), Duration::from_secs(900)),
             repair_interval: Duration::from_secs(900),
             connect_deadline: Duration::from_secs(60),
             health_poll: Duration::from_millis(500),

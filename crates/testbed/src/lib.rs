@@ -33,7 +33,7 @@ pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
 pub use proc::{children_of, runs, signal, size_in_status};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;
-pub use scenario::{Scenario, Stage, run_scenarios};
+pub use scenario::{Pace, Scenario, Stage, run_scenarios};
 pub use simulator::{
     RequestCount, Simulator, SimulatorEndpoints, SimulatorError, SimulatorOptions,
 };

@@ -1,11 +1,17 @@
 //! Runs scenarios that share a stage, which is dear to start: as the `main` of a test without the
 //! standard harness. What stands on a stage is the caller's business.
 
-use std::{process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    process::ExitCode,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Trial};
 use tokio::runtime::{Builder, Runtime};
+
+use crate::skip::is_all_required;
 
 /// What all scenarios of a test share. It ends when they have.
 pub trait Stage: Send + Sync + Sized + 'static {
@@ -43,19 +49,30 @@ macro_rules! scenario {
     };
 }
 
-/// Starts the stage and runs the scenarios as the command line says; `at_once` is how many run at a
-/// time if it does not say so. If `start` gives nothing, all are skipped, and it has said why.
+/// How scenarios are run, if the command line does not say otherwise.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    /// How many at a time.
+    pub at_once: usize,
+    /// How long all of them may take together on a machine that has nothing else to do. More is no
+    /// failure: it is said where everything has to run.
+    pub time_box: Option<Duration>,
+}
+
+/// Starts the stage and runs the scenarios as the command line says, and tells how long that took. If
+/// `start` gives nothing, all are skipped, and it has said why.
 pub fn run_scenarios<S: Stage>(
-    at_once: usize,
+    pace: Pace,
     start: impl Future<Output = Option<S>>,
     scenarios: Vec<Scenario<S::Part>>,
 ) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(at_once));
+    arguments.test_threads = arguments.test_threads.or(Some(pace.at_once));
     // A runner lists the tests before it runs them, and starts a stage once.
     if arguments.list {
         return libtest_mimic::run(&arguments, trials::<S>(scenarios, None)).exit_code();
     }
+    let began = Instant::now();
     let runtime = Builder::new_multi_thread().enable_all().build().expect("a runtime starts");
     let runtime = Arc::new(runtime);
     let Some(stage) = runtime.block_on(start) else { return ExitCode::SUCCESS };
@@ -65,7 +82,20 @@ pub fn run_scenarios<S: Stage>(
         eprintln!("{}", stage.logs());
     }
     drop(stage);
+    let took = began.elapsed();
+    eprintln!("all of it: {:.0} s", took.as_secs_f64());
+    let is_whole = conclusion.num_filtered_out == 0;
+    if let Some(time_box) = pace.time_box.filter(|_| is_whole && is_all_required()) {
+        warn_of(took, time_box);
+    }
     conclusion.exit_code()
+}
+
+fn warn_of(took: Duration, time_box: Duration) {
+    if took > time_box {
+        let (took, time_box) = (took.as_secs(), time_box.as_secs());
+        eprintln!("warning: these scenarios took {took} s, and are to take {time_box} s at most");
+    }
 }
 
 fn trials<S: Stage>(

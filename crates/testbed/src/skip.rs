@@ -3,13 +3,17 @@
 
 use std::{env, fmt::Display};
 
+/// Whether everything has to run here: `MOORAGE_REQUIRE_ALL=1`.
+pub(crate) fn is_all_required() -> bool {
+    env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1")
+}
+
 /// Says that the test is skipped, and why.
 ///
 /// # Panics
 /// If `MOORAGE_REQUIRE_ALL=1`: then a skip is an error.
 pub fn skip(reason: impl Display) {
-    let required = env::var_os("MOORAGE_REQUIRE_ALL").is_some_and(|all| all == "1");
-    assert!(!required, "MOORAGE_REQUIRE_ALL=1, but {reason}");
+    assert!(!is_all_required(), "MOORAGE_REQUIRE_ALL=1, but {reason}");
     eprintln!("skipped: {reason}");
 }
 

@@ -13,6 +13,12 @@ use super::{
 use crate::user_data::unit::Unit;
 
 const AGENT: &str = "/opt/moorage/agent/current/moorage-agent";
+const INSTALLER: &str = "moorage-installer.service";
+const AGAIN: &str = "moorage-installer-again.service";
+/// What a moment took does not stay with the agent, as it would in heaps of each thread and in a heap
+/// that is to grow to the largest block that it ever gave.
+const ALLOCATOR: [&str; 3] =
+    ["MALLOC_ARENA_MAX=1", "MALLOC_MMAP_THRESHOLD_=131072", "MALLOC_TRIM_THRESHOLD_=131072"];
 const PREVIOUS_AGENT: &str = "/opt/moorage/agent/previous/moorage-agent";
 
 pub(super) fn units() -> Vec<Unit> {
@@ -24,6 +30,7 @@ pub(super) fn units() -> Vec<Unit> {
         socket("moorage-installer.socket", INSTALLER_SOCKET_PATH, (AGENT_USER, AGENT_USER, "0600")),
         installer(),
         roll_back(),
+        again(),
     ]
 }
 
@@ -64,6 +71,7 @@ fn agent() -> Unit {
         .set("OOMScoreAdjust", "-500")
         .set("MemoryMax", "256M")
         .set("TasksMax", "64")
+        .words("Environment", ALLOCATOR)
         .all(&[NO_JIT, NO_METADATA]);
     wanted_by(ordinary_calls(internet(powerless(unit))), "multi-user.target")
 }
@@ -89,10 +97,17 @@ fn worker() -> Unit {
     ordinary_calls(openclaw::reach(powerless(openclaw::environment(unit))))
 }
 
+/// With nothing to talk to but Unix sockets.
+fn alone(unit: Unit) -> Unit {
+    unit.set("PrivateNetwork", "yes")
+        .set("RestrictAddressFamilies", "AF_UNIX")
+        .set("IPAddressDeny", "any")
+}
+
 /// Root, but with the capabilities alone that moving files of other users takes, without a network,
 /// and with a file system that is read-only but for what it installs.
 fn root(unit: Unit) -> Unit {
-    sandboxed(unit)
+    let unit = sandboxed(unit)
         .set("StateDirectory", "moorage-installer")
         .set("StateDirectoryMode", "0700")
         .words("ReadWritePaths", [PROGRAMS, "/etc/moorage"])
@@ -100,10 +115,8 @@ fn root(unit: Unit) -> Unit {
             "CapabilityBoundingSet",
             // The last ends a new agent that hangs when it is tried, as a user without powers.
             ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_SETUID", "CAP_SETGID", "CAP_KILL"],
-        )
-        .set("PrivateNetwork", "yes")
-        .set("RestrictAddressFamilies", "AF_UNIX")
-        .set("IPAddressDeny", "any")
+        );
+    alone(unit)
         .set("SystemCallFilter", "@system-service")
         .set("SystemCallFilter", "~@resources")
         .set("SystemCallErrorNumber", "EPERM")
@@ -112,12 +125,12 @@ fn root(unit: Unit) -> Unit {
 }
 
 fn installer() -> Unit {
-    let unit = Unit::new("moorage-installer.service")
+    let unit = Unit::new(INSTALLER)
         .section("Unit")
         .set("Description", "Moorage installer: programs and units, for the agent alone")
         .set("Requires", "moorage-installer.socket")
         .set("After", "moorage-installer.socket")
-        .set("OnFailure", "moorage-roll-back.service")
+        .words("OnFailure", ["moorage-roll-back.service", AGAIN])
         // Three failures in a row, slow ones too, and OnFailure= has its turn.
         .set("StartLimitIntervalSec", "120")
         .set("StartLimitBurst", "3");
@@ -126,7 +139,9 @@ fn installer() -> Unit {
         .words("ExecStart", [AGENT, "installer", "--token-group", TUNNEL_GROUP])
         .set("TimeoutStartSec", "30")
         .set("Restart", "on-failure")
-        .set("RestartSec", "1");
+        .set("RestartSec", "1")
+        // Otherwise each failure is one for OnFailure=, and a single crash takes an update back.
+        .set("RestartMode", "direct");
     // Not by its socket alone: after a power cut it goes on watching an update.
     wanted_by(unit, "multi-user.target")
 }
@@ -141,4 +156,22 @@ fn roll_back() -> Unit {
         .set("ConditionPathExists", PREVIOUS_AGENT)
         .set("StartLimitIntervalSec", "0");
     root(unit).set("Type", "oneshot").words("ExecStart", [PREVIOUS_AGENT, "roll-back"])
+}
+
+/// Starts an installer that systemd has given up, and its socket, which failed with it: without it
+/// nothing on the server can be changed or mended from afar. With systemd's own programs, so that it
+/// does not matter what became of ours; at a calm rhythm, for as long as it takes.
+fn again() -> Unit {
+    let unit = Unit::new(AGAIN)
+        .section("Unit")
+        .set("Description", "Moorage: start the installer again")
+        .set("StartLimitIntervalSec", "0");
+    let (systemctl, socket) = ("/usr/bin/systemctl", "moorage-installer.socket");
+    let unit = sandboxed(unit)
+        .set("Type", "oneshot")
+        .words("ExecStart", ["/usr/bin/sleep", "30"])
+        .words("ExecStart", [systemctl, "reset-failed", socket, INSTALLER])
+        // Not waited for: should it fail, this unit is to be started anew.
+        .words("ExecStart", [systemctl, "--no-block", "start", socket, INSTALLER]);
+    ordinary_calls(alone(powerless(unit))).all(&[NO_JIT])
 }

@@ -93,6 +93,7 @@ impl Bus {
         let units = Systemd::new(self.bus);
         match roll_back::roll_back(&Disk::default(), layout, &units).await? {
             Outcome::RolledBack => tracing::info!("the agent before is back"),
+            Outcome::BackBefore => tracing::warn!("the agent before is back, and fails as well"),
             Outcome::NothingToRollBack => tracing::warn!("no update of the agent is under way"),
         }
         Ok(())

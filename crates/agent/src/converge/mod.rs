@@ -2,6 +2,7 @@
 //! disk and what runs, so it does not matter where the last one was stopped. Here it is decided what
 //! comes when; how is in the modules below.
 
+pub(crate) mod audit;
 mod connector;
 mod enrolment_key;
 mod openclaw;
@@ -205,7 +206,7 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     pairings::approve(core, &document).await?;
     let reached = reach(core, &document).await;
     // It takes seconds, and nobody waits for it.
-    openclaw::audit(core).await;
+    audit::audit(core).await;
     reached
 }
 

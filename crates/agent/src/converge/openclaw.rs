@@ -6,7 +6,7 @@ use std::{
     time::Instant,
 };
 
-use moorage_wire::{Sha256, report::Audit};
+use moorage_wire::Sha256;
 use tokio::time::sleep;
 
 use super::Trouble;
@@ -276,18 +276,4 @@ pub(super) async fn learn_version(core: &Core) {
         Ok(version) => core.notes().openclaw_version = Some(version),
         Err(error) => tracing::debug!(%error, "OpenClaw's version is not known"),
     }
-}
-
-/// Has OpenClaw look for what is insecure, once for every configuration that worked.
-pub(super) async fn audit(core: &Core) {
-    let digest = core.desired().last_good().map(|good| good.digest);
-    let done = core.notes().audited == digest;
-    if done || !health::ask(core.settings.gateway).await.started {
-        return;
-    }
-    let audit = core.openclaw.audit().await;
-    let audit = audit.inspect_err(|error| tracing::debug!(%error, "there is no security audit"));
-    let mut notes = core.notes();
-    notes.audited = digest;
-    notes.audit = audit.ok().map(|(critical, warn)| Audit { critical, warn });
 }

@@ -1,6 +1,6 @@
 //! What runs when the installer does not start any more: `moorage-roll-back.service`, with the
 //! binary of the version before. It takes an update of the agent back and starts the installer, which
-//! does the rest.
+//! does the rest. Where that is not what ails the installer, `moorage-installer-again.service` helps.
 
 use jiff::Timestamp;
 use thiserror::Error;
@@ -38,6 +38,9 @@ pub enum RollBackError {
 pub enum Outcome {
     /// The version before is the current one again, and the installer was started from it.
     RolledBack,
+    /// It was the current one already: it is the old installer that does not start. Whoever starts it
+    /// again takes more time than this.
+    BackBefore,
     /// No update is under way: what ails the installer is something else.
     NothingToRollBack,
 }
@@ -49,11 +52,15 @@ pub async fn roll_back<U: Units>(
     units: &U,
 ) -> Result<Outcome, RollBackError> {
     let store = Store::at(disk, layout);
-    let record = read_record(disk, layout)?.after(Event::InstallerFailed, Timestamp::now());
+    let before = read_record(disk, layout)?;
+    let record = before.clone().after(Event::InstallerFailed, Timestamp::now());
     let Some(update) = &record.update else { return Ok(Outcome::NothingToRollBack) };
     let Phase::RollingBack { failure } = update.phase else {
         return Ok(Outcome::NothingToRollBack);
     };
+    if record == before && store.current(ArtifactKind::Agent) == Some(update.old) {
+        return Ok(Outcome::BackBefore);
+    }
     tracing::error!(new = %update.new, old = %update.old, ?failure, "the installer does not start: going back");
     disk.write_json(&layout.agent_updates(), &record)?;
     store.restore(ArtifactKind::Agent, update.old)?;

@@ -29,6 +29,11 @@ case "$*" in
     echo "approve $3" >>"$OPENCLAW_STATE_DIR/calls"
     echo '{}'
     ;;
+"security audit --json")
+    echo audit >>"$OPENCLAW_STATE_DIR/calls"
+    [ ! -e "$OPENCLAW_STATE_DIR/no-audit" ] || exit 1
+    echo '{"summary":{"critical":2,"warn":1}}'
+    ;;
 "--version") echo "OpenClaw 2026.9.6 (abcdef)" ;;
 *) exit 64 ;;
 esac

@@ -2,6 +2,7 @@
 //! program), with stand-ins for the installer, OpenClaw and cloudflared around it.
 #![allow(clippy::unwrap_used, clippy::doc_markdown, missing_docs)]
 
+mod audit;
 mod clock;
 mod convergence;
 mod crash;

@@ -193,6 +193,7 @@ fn quick() -> Timing {
         retry_after_failure: milliseconds(20),
         reload_patience: milliseconds(100),
         fetch_retry: (milliseconds(20), milliseconds(100)),
+        audit_retry: (milliseconds(20), milliseconds(100)),
         repair_interval: milliseconds(300),
         connect_deadline: Duration::from_secs(2),
         health_poll: milliseconds(20),

@@ -2,10 +2,16 @@
 
 use std::{fs, time::Duration};
 
+use jiff::Timestamp;
 use moorage_agent::{
     Disk,
-    installer::protocol::{AgentFailure, ArtifactKind, Reason},
+    installer::{
+        protocol::{AgentFailure, ArtifactKind, Reason},
+        roll_back::{Outcome, roll_back},
+        update::machine::{Event, Record},
+    },
 };
+use moorage_wire::Sha256;
 use rstest::rstest;
 
 use crate::{order::Release, program::Behaviour, server::Server};
@@ -195,4 +201,25 @@ async fn a_record_that_cannot_be_read_is_set_aside() {
     let inventory = server.client().inventory().await.unwrap();
     assert_eq!((inventory.agent_update, inventory.failed_agents.len()), (None, 0));
     assert!(server.layout.agent_updates().with_extension("damaged").exists());
+}
+
+#[tokio::test]
+async fn an_old_installer_that_does_not_start_either_is_left_to_who_takes_more_time() {
+    let server = Server::new();
+    let old = server.current_agent().unwrap();
+    let new = Sha256::of(b"new");
+    let record = Record::default().begin(new, old, None);
+    let record = record.after(Event::InstallerFailed, Timestamp::now());
+    let disk = Disk::default();
+    disk.create_folder(&server.layout.installer_state()).unwrap();
+    disk.write_json(&server.layout.agent_updates(), &record).unwrap();
+    let roll_back = async || roll_back(&disk, &server.layout, &server.machine).await.unwrap();
+    // Cut off before the old one was put back.
+    let current = server.layout.programs().join("agent/current");
+    fs::remove_file(&current).unwrap();
+    assert_eq!(roll_back().await, Outcome::RolledBack);
+    assert_eq!(server.current_agent(), Some(old));
+    assert_eq!(server.calls(), ["restart moorage-installer.service"]);
+    assert_eq!(roll_back().await, Outcome::BackBefore);
+    assert_eq!(server.calls().len(), 1, "it is not restarted on and on");
 }

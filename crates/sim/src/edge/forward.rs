@@ -129,9 +129,16 @@ fn tunnel_uri(host: &str, visited: &Uri) -> Option<Uri> {
 }
 
 /// Visitors of a real edge come over the internet. One of loopback would look to an origin like a proxy
-/// of its own, so it gets an address of those for documentation (RFC 5737).
+/// of its own, so it gets an address of those for documentation (RFC 5737): that of 127.0.0.7 is
+/// 203.0.113.7.
 fn as_seen_by_an_edge(peer: IpAddr) -> IpAddr {
-    if peer.is_loopback() { Ipv4Addr::new(203, 0, 113, 1).into() } else { peer }
+    match peer {
+        IpAddr::V4(address) if address.is_loopback() => {
+            Ipv4Addr::new(203, 0, 113, address.octets()[3]).into()
+        }
+        IpAddr::V6(address) if address.is_loopback() => Ipv4Addr::new(203, 0, 113, 1).into(),
+        _ => peer,
+    }
 }
 
 /// Takes away what visitors may not say and adds what the edge knows.

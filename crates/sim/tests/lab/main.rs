@@ -16,10 +16,14 @@ mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
-use moorage_testbed::{Scenario, run_scenarios, scenario};
+use moorage_testbed::{Pace, Scenario, run_scenarios, scenario};
 
 use crate::stage::Stage;
+
+/// With the lab of real programs ten minutes.
+const TIME_BOX: Duration = Duration::from_secs(120);
 
 fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
     vec![
@@ -46,5 +50,6 @@ fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
 
 fn main() -> ExitCode {
     // Booting is what is heavy.
-    run_scenarios(3, Stage::start(), scenarios())
+    let pace = Pace { at_once: 3, time_box: Some(TIME_BOX) };
+    run_scenarios(pace, Stage::start(), scenarios())
 }
