@@ -38,7 +38,13 @@ if [[ $1 == version ]]; then echo "go version ${FAKE_GO:-go1.26.8} linux/amd64";
 [[ $GOFLAGS == -mod=readonly && $GOTOOLCHAIN == local && $CGO_ENABLED == 0 ]]
 [[ $1 == -C && $3 == build && -f $2/go.mod ]]
 echo "$*" >>"$FAKE_GO_LOG"
-sleep "${FAKE_GO_SLEEP:-0}"
+if [[ ${FAKE_GO_HANGS:-} ]]; then exec sleep 60; fi
+if [[ ${FAKE_GO_AWAITS:-} ]]; then
+  for ((i = 0; i < 600; i++)); do
+    ! grep -qs "another run is at work" $FAKE_GO_AWAITS || break
+    sleep 0.1
+  done
+fi
 while (($#)); do
   case $1 in -o) out=$2 ;; esac
   last=$1
@@ -106,7 +112,7 @@ pin_sum() { printf 'version %s\nbase http://127.0.0.1:1\n%s %s\n' "$release" "$p
 python3 -u -m http.server 0 --bind 127.0.0.1 --directory "$work/www" >"$work/www.log" 2>&1 &
 server=$!
 port=''
-for ((i = 0; i < 50; i++)); do
+for ((i = 0; i < 600; i++)); do
   port=$(sed -n 's/^Serving HTTP on .* port \([0-9]*\) .*/\1/p' "$work/www.log")
   [[ -z $port ]] || break
   sleep 0.1
@@ -204,7 +210,8 @@ mv "$work/go.sum" "$work/repo/hack/tools/etcd/go.sum"
 
 begin "two runs at once build once"
 run_beside() {
-  env -i HOME="$work/home" "$with_go" FAKE_GO_LOG="$work/go.log" FAKE_GO_SLEEP=1 XDG_CACHE_HOME="$cache" \
+  env -i HOME="$work/home" "$with_go" FAKE_GO_LOG="$work/go.log" XDG_CACHE_HOME="$cache" \
+    FAKE_GO_AWAITS="$work/err-1 $work/err-2" \
     "$work/repo/hack/tools.sh" helm >"$work/out-$1" 2>"$work/err-$1"
 }
 run_beside 1 & first=$!
@@ -236,13 +243,14 @@ exits 1
 stderr_has "Go 1.22.1 is too old, 1.26 is needed"
 
 begin "an interrupted build leaves nothing behind"
-env -i HOME="$work/home" "$with_go" FAKE_GO_LOG="$work/go.log" FAKE_GO_SLEEP=2 XDG_CACHE_HOME="$cache" \
+env -i HOME="$work/home" "$with_go" FAKE_GO_LOG="$work/go.log" FAKE_GO_HANGS=1 XDG_CACHE_HOME="$cache" \
   "$work/repo/hack/tools.sh" etcd >"$work/out" 2>"$work/err" &
 interrupted=$!
-for ((i = 0; i < 50; i++)); do
+for ((i = 0; i < 600; i++)); do
   [[ ! -s $work/go.log ]] || break
   sleep 0.1
 done
+[[ -s $work/go.log ]] || fail "the build does not begin"
 kill "$interrupted"
 status=0
 wait "$interrupted" || status=$?

@@ -241,16 +241,39 @@ impl Controller {
         let mut memory = self.memories.take(&key);
         let mut seen = match self.observe(instance, wanted, pool, &memory).await {
             Ok(seen) => seen,
-            Err(Blind::Cluster(error)) => return Err(error),
-            Err(Blind::Cloud(failure)) => return self.blind(instance, &failure).await,
+            Err(blind) => {
+                self.memories.put(&key, Memory::of_tunnel(memory.tunnel));
+                return match blind {
+                    Blind::Cluster(error) => Err(error),
+                    Blind::Cloud(failure) => self.blind(instance, &failure).await,
+                };
+            }
         };
+        let ended = self.rounds(instance, wanted, pool, &mut seen).await;
+        match &ended {
+            Ok((_, status)) => memory.remember(&seen, instance, status),
+            // Others write the object as well; what was done at the clouds stays done.
+            Err(_) => memory = Memory::of_tunnel(seen.tunnel_memory),
+        }
+        self.memories.put(&key, memory);
+        ended.map(|(look, _)| look)
+    }
+
+    /// The rounds of a pass; gives when it wants the next one, and the status that it wrote.
+    async fn rounds(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+        pool: &PoolRuntime,
+        seen: &mut Observed,
+    ) -> Result<(Look, OpenClawInstanceStatus), ClusterError> {
         let timing =
             Timing { report: self.ctx.intervals.report, routes: self.ctx.intervals.routes };
         let ring = self.ctx.key_ring.read().await.clone();
         let mut persisted = instance.status.clone();
         let (mut outcome, mut look) = (Outcome::default(), None);
         for _ in 0..MAX_ROUNDS {
-            let plan = plan::plan(wanted, &seen, timing);
+            let plan = plan::plan(wanted, seen, timing);
             (outcome, look) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
             let stale = seen.agent.view().is_some_and(|view| view.stale);
             let steps: Vec<_> =
@@ -259,7 +282,7 @@ impl Controller {
                 look = Some(SOON);
             }
             if steps.is_empty() {
-                let status = self.status(instance, wanted, &seen, &outcome);
+                let status = self.status(instance, wanted, seen, &outcome);
                 if !self.write(instance, persisted.as_ref(), &status).await? {
                     break;
                 }
@@ -274,7 +297,7 @@ impl Controller {
                 ring: &ring,
                 persisted: &mut persisted,
             };
-            match hands.apply(steps, &mut seen).await? {
+            match hands.apply(steps, seen).await? {
                 Applied::All => {}
                 Applied::LookAgain => {
                     look = Some(SOON);
@@ -287,15 +310,13 @@ impl Controller {
                 }
             }
         }
-        let status = self.status(instance, wanted, &seen, &outcome);
+        let status = self.status(instance, wanted, seen, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
         let look = outcome
             .failure
             .as_ref()
-            .map_or_else(|| Look::In(look.unwrap_or_else(|| self.settled(&seen))), Look::after);
-        memory.remember(&seen, instance, &status);
-        self.memories.put(&key, memory);
-        Ok(look)
+            .map_or_else(|| Look::In(look.unwrap_or_else(|| self.settled(seen))), Look::after);
+        Ok((look, status))
     }
 
     /// What is not known is not guessed: the status says what could not be seen and keeps the rest.

@@ -115,7 +115,7 @@ pub struct TunnelMemory {
     pub bootstrapped: Option<Epoch>,
     /// Digest of the ingress rules that were put or compared, and when.
     pub rules: Option<(Sha256, Timestamp)>,
-    /// When the rotated token was made the only valid one.
+    /// When the rotated token was made the only valid one; nothing while that is under way.
     pub rotated: Option<Timestamp>,
 }
 

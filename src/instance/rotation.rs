@@ -55,9 +55,12 @@ pub(super) fn progressing() -> Verdict {
     Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced")
 }
 
-/// Whether a rotation was begun and the connections of the old token may be up.
+/// Whether a rotation was begun and the connections of the old token may be up. The status may be
+/// older than what this process did since: the watch brings first that the rotation began and later
+/// that it ended, and a pass may come in between.
 pub(super) fn is_unfinished(seen: &Observed) -> bool {
-    seen.status.tunnel.as_ref().is_some_and(|tunnel| tunnel.rotating)
+    seen.tunnel_memory.rotated.is_none()
+        && seen.status.tunnel.as_ref().is_some_and(|tunnel| tunnel.rotating)
 }
 
 /// Whether the server holds the rotated token alone and is connected with it.

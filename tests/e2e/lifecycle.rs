@@ -53,13 +53,24 @@ pub(crate) async fn a_quiet_instance_causes_no_writes(tenant: Tenant) {
     make_ada(&tenant).await;
     tenant.until_secret_gone("ada-keys").await;
     let settled = tenant.until_ready("ada").await;
-    let requests =
-        (writes(&tenant.requests("hetzner").await), writes(&tenant.requests("cloudflare").await));
-    // Several sweeps, two reports and some comparisons of the routes.
-    tokio::time::sleep(Duration::from_secs(22)).await;
-    let later = tenant.get("ada").await.unwrap();
-    assert_eq!(settled["metadata"]["resourceVersion"], later["metadata"]["resourceVersion"]);
-    let now =
-        (writes(&tenant.requests("hetzner").await), writes(&tenant.requests("cloudflare").await));
-    assert_eq!(requests, now);
+    let writes = async || {
+        let cloudflare = writes(&tenant.requests("cloudflare").await);
+        (writes(&tenant.requests("hetzner").await), cloudflare)
+    };
+    let requests = writes().await;
+    let mut before = settled;
+    // A busy machine may keep the agent from answering in time once, which is told and taken back.
+    for window in 1.. {
+        // Several sweeps, two reports and some comparisons of the routes.
+        tokio::time::sleep(Duration::from_secs(22)).await;
+        assert_eq!(writes().await, requests);
+        let later = tenant.get("ada").await.unwrap();
+        if before["metadata"]["resourceVersion"] == later["metadata"]["resourceVersion"] {
+            break;
+        }
+        let statuses = format!("{}\n{}", before["status"], later["status"]);
+        assert!(window < 3, "the object is written to again and again:\n{statuses}");
+        eprintln!("{}: not quiet, looked at again:\n{statuses}", tenant.name);
+        before = tenant.until_ready("ada").await;
+    }
 }

@@ -2,14 +2,14 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, Weak},
     time::Duration,
 };
 
 use kube::Client;
 use moorage_testbed::{
-    Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorOptions, Tool, Tools,
-    install_chart, service_account_kubeconfig,
+    Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorEndpoints,
+    SimulatorOptions, Tool, Tools, install_chart, service_account_kubeconfig,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -61,7 +61,7 @@ impl Servers {
 /// All that runs; it ends with it.
 pub(crate) struct Stage {
     // Dropped in this order: nobody outlives whom it talks to.
-    pub(crate) operator: Mutex<Operator>,
+    pub(crate) operator: Arc<Mutex<Kept>>,
     pub(crate) options: OperatorOptions,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
@@ -105,9 +105,9 @@ impl Stage {
                 .map(str::to_owned)
                 .collect(),
         };
-        let mut operator = Operator::start(&options, simulator.endpoints()).unwrap();
-        operator.wait_until_ready().await.unwrap();
-        let operator = Mutex::new(operator);
+        let clouds = simulator.endpoints().clone();
+        let operator = Arc::new(Mutex::new(Kept::start(&options, &clouds).await));
+        tokio::spawn(keep(Arc::downgrade(&operator), options.clone(), clouds));
         Some(Self {
             operator,
             options,
@@ -126,6 +126,42 @@ impl Stage {
     }
 }
 
+/// The operator, and whether it should run.
+pub(crate) struct Kept {
+    pub(crate) operator: Operator,
+    pub(crate) wanted: bool,
+}
+
+impl Kept {
+    pub(crate) async fn start(options: &OperatorOptions, clouds: &SimulatorEndpoints) -> Self {
+        let mut operator = Operator::start(options, clouds).unwrap();
+        operator.wait_until_ready().await.unwrap();
+        Self { operator, wanted: true }
+    }
+}
+
+/// Starts the operator again, as its Deployment would, when it has lost its leadership: a machine that
+/// gives it no time to renew its Lease has nothing to do with what a scenario shows. However else it
+/// ends, that is a failure.
+async fn keep(kept: Weak<Mutex<Kept>>, options: OperatorOptions, clouds: SimulatorEndpoints) {
+    let mut looks = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        looks.tick().await;
+        let Some(kept) = kept.upgrade() else { return };
+        let mut kept = kept.lock().unwrap();
+        let Some(status) = kept.operator.process().exit_status().filter(|_| kept.wanted) else {
+            continue;
+        };
+        let log = kept.operator.process().log_tail(20);
+        eprintln!("===== THE OPERATOR ENDED BY ITSELF ({status}) =====\n{log}");
+        if !log.contains("leadership is lost") {
+            return;
+        }
+        eprintln!("===== IT IS STARTED AGAIN =====");
+        kept.operator = Operator::start(&options, &clouds).unwrap();
+    }
+}
+
 impl moorage_testbed::Stage for Stage {
     type Part = Tenant;
 
@@ -134,7 +170,7 @@ impl moorage_testbed::Stage for Stage {
     }
 
     fn logs(&self) -> String {
-        let operator = self.operator.lock().unwrap().process().log_tail(80);
+        let operator = self.operator.lock().unwrap().operator.process().log_tail(80);
         format!("{operator}{}{}", self.simulator.process().log_tail(20), self.plane.log_tails(5))
     }
 }

@@ -203,9 +203,7 @@ impl Tenant {
     /// All requests that a cloud got from this tenant, in order; `tenant` is the project or account.
     pub(crate) async fn requests(&self, cloud: &str) -> Vec<Value> {
         let tenant = if cloud == "hetzner" { &self.name } else { &self.account };
-        let journal = self.stage.simulator.journal(0).await.unwrap();
-        let ours = |entry: &Value| entry["cloud"] == cloud && entry["tenant"] == **tenant;
-        journal.into_iter().filter(ours).collect()
+        self.stage.simulator.journal(cloud, tenant).await.unwrap()
     }
 
     /// What the clouds hold of this tenant: (servers, tunnels, DNS records).

@@ -10,11 +10,11 @@ use serde_json::{Value, json};
 
 use crate::{
     OPENCLAW, PROGRAMS,
-    server::{current, drop_in, json_file},
+    server::{blocking, current, drop_in, json_file, prints},
     tenant::{Tenant, condition},
     updates::{
-        broken_openclaw, built_agent, fake_agent, good_agent, on_the_older_openclaw, program,
-        runs_the_newer_openclaw, told_as_rolled_back,
+        broken_openclaw, built_agent, fake_agent, good_agent, is_rolled_back,
+        on_the_older_openclaw, program, runs_the_newer_openclaw, told_as_rolled_back,
     },
 };
 
@@ -30,42 +30,50 @@ const NEVER_STARTS: &str = "ExecStartPre=/usr/bin/sleep infinity";
 pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tenant: Tenant) {
     let (ada, server) = on_the_older_openclaw(&tenant).await;
     let new = downloading(&tenant, &server).await;
-    let staged = ["find", "/opt/moorage/.staging", "-mindepth", "2"];
-    tenant.until_prints(&server, &staged, "/opt").await;
+    let staging = ["find", "/opt/moorage/.staging", "-mindepth", "2"];
+    let unpacked = ["ls", "/opt/moorage/openclaw"];
+    until_or_past(
+        &tenant,
+        "the bundle is unpacked",
+        || prints(&server, &staging, "/opt"),
+        || prints(&server, &unpacked, new["sha256"].as_str().unwrap()),
+    )
+    .await;
     // The first backup is made of a running OpenClaw, whose stop can be held.
     cut(&tenant, &server, "while the bundle is unpacked").await;
 
     hold(&server, "openclaw.service", "ExecStop").await;
-    until(&tenant, "OpenClaw is being stopped", async || {
+    let stopping = async || {
         is_at(&server, "preparing").await
             && state(&server, "openclaw.service").await == "deactivating/stop"
-    })
-    .await;
+    };
+    let trying = async || is_at(&server, "trying").await;
+    until_or_past(&tenant, "OpenClaw is being stopped", stopping, trying).await;
     cut(&tenant, &server, "after the backup, while OpenClaw is stopped").await;
 
-    tenant.until_prints(&server, &["ps", "-eo", "args"], "backup create").await;
-    assert!(is_at(&server, "preparing").await);
+    let backing_up = || prints(&server, &["ps", "-eo", "args"], "backup create");
+    until_or_past(&tenant, "a backup is made", backing_up, trying).await;
     cut(&tenant, &server, "while a backup is made").await;
 
     hold(&server, "openclaw.service", "ExecStartPre").await;
-    until(&tenant, "the new OpenClaw is to be started", async || {
-        is_at(&server, "trying").await
-            && state(&server, "openclaw.service").await == "activating/start-pre"
-    })
-    .await;
+    let is_trying = async |wanted: &'static str| {
+        is_at(&server, "trying").await && state(&server, "openclaw.service").await == wanted
+    };
+    let (held, running) = (
+        async || is_trying("activating/start-pre").await,
+        async || is_trying("active/running").await,
+    );
+    until_or_past(&tenant, "the new OpenClaw is to be started", held, running).await;
     assert_eq!(current(&server, "openclaw").await, new["sha256"]);
     cut(&tenant, &server, "after the switch, before the start").await;
 
-    until(&tenant, "the new OpenClaw is on its way up", async || {
-        is_at(&server, "trying").await
-            && state(&server, "openclaw.service").await == "active/running"
-    })
-    .await;
+    let over = || prints(&server, &["test", "!", "-e", OPENCLAW_UPDATE], "");
+    until_or_past(&tenant, "the new OpenClaw is on its way up", running, over).await;
     cut(&tenant, &server, "while the new OpenClaw starts").await;
     runs_the_newer_openclaw(&tenant, &ada, &server, &new).await;
 
     let folder = tempfile::tempdir().unwrap();
-    let broken = broken_openclaw(folder.path());
+    let broken = broken_openclaw(folder.path()).await;
     tenant.switch_to("ada", "broken", "openclaw", &broken).await;
     until(&tenant, "the broken OpenClaw fails", async || {
         is_at(&server, "trying").await
@@ -96,9 +104,12 @@ pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tena
 /// Cuts the power in the middle of the download of an OpenClaw, and gives that.
 async fn downloading(tenant: &Tenant, server: &LabServer) -> Value {
     // Under an address of its own, so that the fault strikes this server alone.
-    let programs = PROGRAMS.get().unwrap();
-    let (new, path) =
-        programs.show_for(&tenant.name, "openclaw", OPENCLAW.0, &program(OPENCLAW.1)).unwrap();
+    let name = tenant.name.clone();
+    let (new, path) = blocking(move || {
+        let programs = PROGRAMS.get().unwrap();
+        programs.show_for(&name, "openclaw", OPENCLAW.0, &program(OPENCLAW.1)).unwrap()
+    })
+    .await;
     let simulator = &tenant.stage.simulator;
     let slow = json!({"fault": {"kind": "slow", "bytesPerSecond": 1000}});
     simulator.set_faults_of_artifact(&path, &[slow]).await.unwrap();
@@ -124,34 +135,35 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     let old = current(server, "agent").await;
     let folder = tempfile::tempdir().unwrap();
 
-    let mute = built_agent(folder.path(), "mute", "loop { std::thread::park() }", "");
+    let mute = built_agent(folder.path(), "mute", "loop { std::thread::park() }", "").await;
     tenant.switch_to("ada", "mute", "agent", &mute).await;
     let program = format!("/opt/moorage/agent/{}/moorage-agent", mute["sha256"].as_str().unwrap());
-    tenant.until_prints(server, &["ps", "-eo", "args"], &format!("{program} --version")).await;
+    let asked = format!("{program} --version");
+    let asked = || prints(server, &["ps", "-eo", "args"], &asked);
+    let told = |ada: &Value| {
+        let told = condition(ada, "ConfigApplied");
+        let said = told["message"].as_str().unwrap_or_default();
+        told["reason"] == "ArtifactFailed" && said.contains("asked for its version")
+    };
+    catch(tenant, "the mute agent is asked for its version", asked, told).await;
     cut(tenant, server, "while a new agent is asked for its version").await;
-    tenant
-        .until("ada", "the agent that does not say its version is told", |ada| {
-            let told = condition(ada, "ConfigApplied");
-            let said = told["message"].as_str().unwrap_or_default();
-            told["reason"] == "ArtifactFailed" && said.contains("asked for its version")
-        })
-        .await;
+    tenant.until("ada", "the agent that does not say its version is told", told).await;
     assert_eq!(current(server, "agent").await, old);
     tenant.until_dashboard_answers("ada").await;
 
-    let good = good_agent(folder.path(), "another");
+    let good = good_agent(folder.path(), "another").await;
     a_good_agent(tenant, server, &good).await;
-    let good = good_agent(folder.path(), "third");
+    let good = good_agent(folder.path(), "third").await;
     a_good_agent_whose_installer_is_cut_off(tenant, server, &good).await;
     let old = current(server, "agent").await;
     assert_eq!(old, good["sha256"]);
 
-    let silent = fake_agent(folder.path(), "silent", "loop { std::thread::park() }");
+    let silent = fake_agent(folder.path(), "silent", "loop { std::thread::park() }").await;
     tenant.switch_to("ada", "silent", "agent", &silent).await;
-    until(tenant, "the silent agent is watched", async || is_agent_at(server, "watching").await)
-        .await;
+    let watched = || is_agent_at(server, "watching");
+    catch(tenant, "the silent agent is watched", watched, is_rolled_back).await;
     cut(tenant, server, "before a new agent is on its socket").await;
-    until(tenant, "it is watched again", async || is_agent_at(server, "watching").await).await;
+    catch(tenant, "the silent agent is watched again", watched, is_rolled_back).await;
     hold(server, "moorage-agent.service", "ExecStartPre").await;
     until(tenant, "it is taken back", async || {
         is_agent_at(server, "rolling-back").await
@@ -161,7 +173,7 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     cut(tenant, server, "while the agent before is restarted").await;
     taken_back(tenant, server, "the silent agent", &old).await;
 
-    let dead = fake_agent(folder.path(), "dead", WITHOUT_INSTALLER);
+    let dead = fake_agent(folder.path(), "dead", WITHOUT_INSTALLER).await;
     hold(server, "moorage-roll-back.service", "ExecStartPre").await;
     tenant.switch_to("ada", "dead", "agent", &dead).await;
     until(tenant, "the roll-back unit runs", async || {
@@ -274,6 +286,53 @@ async fn until<F: Future<Output = bool>>(tenant: &Tenant, what: &str, look: impl
         Err(condition(&ada, "ConfigApplied").to_string())
     });
     looked.await.unwrap_or_else(|late| panic!("{late}"));
+}
+
+/// Waits for a step that nothing holds. Looks are far apart on a busy machine, and what comes after the
+/// step is as good a moment.
+pub(crate) async fn until_or_past<F, G>(
+    tenant: &Tenant,
+    what: &str,
+    look: impl Fn() -> F,
+    past: impl Fn() -> G,
+) where
+    F: Future<Output = bool>,
+    G: Future<Output = bool>,
+{
+    until(tenant, what, async || {
+        if look().await {
+            return true;
+        }
+        let missed = past().await;
+        if missed {
+            eprintln!("{}: missed, cut anyway: {what}", tenant.name);
+        }
+        missed
+    })
+    .await;
+}
+
+/// Waits for a step that ends by itself after some seconds. One that was missed, as `over` sees in the
+/// instance, is asked for once more.
+async fn catch<F: Future<Output = bool>>(
+    tenant: &Tenant,
+    what: &str,
+    look: impl Fn() -> F,
+    over: impl Fn(&Value) -> bool,
+) {
+    let caught = wait_until(what, tenant.stage.patience, || async {
+        if look().await {
+            return Ok(true);
+        }
+        let ada = tenant.get("ada").await.unwrap_or_default();
+        if over(&ada) { Ok(false) } else { Err(condition(&ada, "ConfigApplied").to_string()) }
+    });
+    if !caught.await.unwrap_or_else(|late| panic!("{late}")) {
+        eprintln!("{}: missed, and asked for again: {what}", tenant.name);
+        let now = jiff::Timestamp::now().to_string();
+        tenant.annotate("ada", "moorage.dev/retry", &now).await;
+        until(tenant, what, look).await;
+    }
 }
 
 /// What systemd says of a unit: its state and the state below it.

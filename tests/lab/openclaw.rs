@@ -4,11 +4,7 @@
 use moorage_testbed::{Device, GatewayClient, GatewayError, LabServer};
 use serde_json::{Value, json};
 
-use crate::{
-    lifecycle::make_ada,
-    server::openclaw,
-    tenant::{Tenant, condition},
-};
+use crate::{lifecycle::make_ada, server::openclaw, tenant::Tenant};
 
 const DASHBOARD: &str = "ada-dashboard";
 const CONFIG: &str = "/var/lib/openclaw/.openclaw/openclaw.json";
@@ -133,14 +129,10 @@ async fn what_openclaw_changes_in_its_configuration_is_taken_back(
 
 /// Applies a release that approves the plugin with this pin; gives its name.
 async fn release_with(tenant: &Tenant, name: &str, integrity: &str) -> String {
-    let mut release = tenant.release();
-    let name = format!("{name}-{}", tenant.name);
-    release["metadata"]["name"] = json!(name);
-    release["spec"]["integrations"] = json!([{
+    let plugin = json!({
         "name": PLUGIN, "kind": "Plugin", "version": PLUGIN_VERSION, "integrity": integrity,
-    }]);
-    tenant.apply::<moorage::api::OpenClawRelease>(None, release).await;
-    name
+    });
+    tenant.apply_release(name, |spec| spec["integrations"] = json!([plugin])).await
 }
 
 /// The version of the plugin that OpenClaw lists.
@@ -168,8 +160,8 @@ async fn a_pinned_plugin_comes_and_goes(tenant: &Tenant, server: &LabServer) {
     assert_eq!(process(server).await, before, "OpenClaw was not disturbed");
 
     tenant.patch_instance("ada", json!({"spec": {"release": right}})).await;
-    let ada = tenant.until_ready("ada").await;
-    assert_eq!(condition(&ada, "ConfigApplied")["reason"], "Ready");
+    tenant.until_reason("ada", "ConfigApplied", "Ready").await;
+    tenant.until_ready("ada").await;
     assert_eq!(listed(server).await.as_deref(), Some(PLUGIN_VERSION));
     tenant.until_dashboard_answers("ada").await;
 

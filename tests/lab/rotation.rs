@@ -4,12 +4,12 @@
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::{Api, api::DeleteParams};
 use moorage::leader::LEASE_NAME;
-use moorage_testbed::{Ending, LabServer, Operator, Press, Process, wait_until};
+use moorage_testbed::{Ending, LabServer, Press, Process, wait_until};
 use serde_json::{Value, json};
 
 use crate::{
     server::drop_in,
-    stage::{SYSTEM, Stage},
+    stage::{Kept, SYSTEM, Stage},
     tenant::{Tenant, is},
 };
 
@@ -33,8 +33,7 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
 
     // The server holds both tokens, and Cloudflare knows the old one.
     tenant.until_held("PATCH", 0).await;
-    let (old, new) = (token(&server).await, pending(&server).await.unwrap());
-    assert_ne!(old, new);
+    let (old, new) = both_tokens(tenant, &server).await;
     for unit in ["cloudflared.service", "moorage-agent.service"] {
         tenant.kill(&server, unit).await;
         tenant.until_prints(&server, &READY, "\"status\":200").await;
@@ -45,7 +44,7 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     let before = tenant.last_call().await;
     tenant.stage.start_operator().await;
     tenant.until_held("PATCH", before).await;
-    assert_eq!((token(&server).await, pending(&server).await), (old.clone(), Some(new.clone())));
+    assert_eq!(both_tokens(tenant, &server).await, (old.clone(), new.clone()));
     let thief = Thief::start(tenant, &old);
     thief.until(tenant, Heard::LetIn).await;
 
@@ -71,7 +70,7 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
     tenant.until_prints(&server, &READY, "\"status\":200").await;
     tenant
         .eventually("the old token is erased", || async {
-            match (token(&server).await, pending(&server).await) {
+            match (token(&server).await?, pending(&server).await?) {
                 (token, None) if token == new => Ok(()),
                 other => Err(format!("{}", other.1.is_some())),
             }
@@ -95,30 +94,44 @@ pub(crate) async fn survive(tenant: &Tenant) -> Value {
 }
 
 /// The token that cloudflared starts with.
-async fn token(server: &LabServer) -> String {
-    String::from_utf8(server.read(TOKEN).await.unwrap()).unwrap().trim().to_owned()
+async fn token(server: &LabServer) -> Result<String, String> {
+    let bytes = server.read(TOKEN).await.map_err(|error| error.to_string())?;
+    Ok(String::from_utf8(bytes).unwrap().trim().to_owned())
 }
 
 /// The token that the agent is to go to.
-async fn pending(server: &LabServer) -> Option<String> {
-    let tokens: Value = serde_json::from_slice(&server.read(TOKENS).await.unwrap()).unwrap();
-    tokens["pending"].as_str().map(str::to_owned)
+async fn pending(server: &LabServer) -> Result<Option<String>, String> {
+    let bytes = server.read(TOKENS).await.map_err(|error| error.to_string())?;
+    let tokens: Value = serde_json::from_slice(&bytes).unwrap();
+    Ok(tokens["pending"].as_str().map(str::to_owned))
+}
+
+/// Waits until a server holds the token that cloudflared runs with and another one; gives both.
+async fn both_tokens(tenant: &Tenant, server: &LabServer) -> (String, String) {
+    let both = wait_until("the server holds both tokens", tenant.stage.patience, || async {
+        match (token(server).await?, pending(server).await?) {
+            (old, Some(new)) if old != new => Ok((old, new)),
+            (_, new) => Err(format!("another one: {}", new.is_some())),
+        }
+    });
+    both.await.unwrap_or_else(|late| panic!("{late}"))
 }
 
 impl Stage {
     /// Kills the operator with no chance to put anything in order.
     pub(crate) fn kill_operator(&self) {
-        self.operator.lock().unwrap().process().kill();
+        let mut kept = self.operator.lock().unwrap();
+        kept.wanted = false;
+        kept.operator.process().kill();
     }
 
     /// Starts an operator in place of one that was killed.
     pub(crate) async fn start_operator(&self) {
-        let mut operator = Operator::start(&self.options, self.simulator.endpoints()).unwrap();
         // The dead one holds its Lease for half a minute, which no scenario is about.
         let leases: Api<Lease> = Api::namespaced(self.client.clone(), SYSTEM);
         leases.delete(LEASE_NAME, &DeleteParams::default()).await.unwrap();
-        operator.wait_until_ready().await.unwrap();
-        *self.operator.lock().unwrap() = operator;
+        let started = Kept::start(&self.options, self.simulator.endpoints()).await;
+        *self.operator.lock().unwrap() = started;
     }
 }
 

@@ -4,7 +4,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use moorage::api::OpenClawInstance;
+use moorage::api::{OpenClawInstance, OpenClawRelease};
 use moorage_testbed::{Executed, LabServer, SimulatorEndpoints, size_in_status};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -118,13 +118,37 @@ impl Tenant {
         kind: &str,
         artifact: &Value,
     ) {
-        let mut document = self.release();
-        let name = format!("{release}-{}", self.name);
-        document["metadata"]["name"] = json!(name);
-        document["spec"]["artifacts"][kind] = artifact.clone();
-        self.apply::<moorage::api::OpenClawRelease>(None, document).await;
+        let other = |spec: &mut Value| spec["artifacts"][kind] = artifact.clone();
+        let name = self.apply_release(release, other).await;
         self.patch_instance(instance, json!({"spec": {"release": name}})).await;
     }
+
+    /// Applies a release that is the tenant's first one but for a change of its spec; gives its name,
+    /// which is the given one and the tenant's.
+    pub(crate) async fn apply_release(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> String {
+        let mut release = self.release();
+        let name = format!("{name}-{}", self.name);
+        release["metadata"]["name"] = json!(name);
+        change(&mut release["spec"]);
+        release["spec"]["version"] = release["spec"]["artifacts"]["openclaw"]["version"].clone();
+        self.apply::<OpenClawRelease>(None, release).await;
+        name
+    }
+}
+
+/// Work that is no waiting, done where nobody else has to wait for it.
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work).await.unwrap()
+}
+
+/// Whether a command inside ends well and prints this.
+pub(crate) async fn prints(server: &LabServer, argv: &[&str], wanted: &str) -> bool {
+    let ended = server.run(argv).await;
+    ended.is_ok_and(|ended| ended.succeeded() && ended.text().contains(wanted))
 }
 
 /// Adds a setting to a service, from when systemd reads its units again; gives the file to remove. What

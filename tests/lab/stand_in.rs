@@ -9,7 +9,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{OPENCLAW, PROGRAMS, tenant::Tenant};
+use crate::{OPENCLAW, PROGRAMS, server::blocking, tenant::Tenant};
 
 /// Node.js and OpenClaw as a release has them.
 static PROGRAMS_OF_STAND_IN: LazyLock<[(&str, Value); 2]> = LazyLock::new(|| {
@@ -30,14 +30,10 @@ impl Tenant {
     /// Has all further releases of this tenant install the stand-in, and its pool prefer one of them.
     pub(crate) async fn use_stand_in_for_openclaw(&mut self) {
         eprintln!("{}: a stand-in takes OpenClaw's place", self.name);
-        let programs = tokio::task::spawn_blocking(|| PROGRAMS_OF_STAND_IN.clone()).await.unwrap();
-        for (kind, artifact) in programs {
+        for (kind, artifact) in blocking(|| PROGRAMS_OF_STAND_IN.clone()).await {
             self.artifacts[kind] = artifact;
         }
-        let mut release = self.release();
-        let name = format!("stand-in-{}", self.name);
-        release["metadata"]["name"] = json!(name);
-        self.apply::<moorage::api::OpenClawRelease>(None, release).await;
+        let name = self.apply_release("stand-in", |_| {}).await;
         self.patch_pool(json!({"spec": {"defaultRelease": name}})).await;
         self.until_pool_is_looked_at().await;
     }

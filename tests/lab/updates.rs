@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use crate::{
     OLDER_OPENCLAW, OPENCLAW, PROGRAMS, cuts,
-    server::{current, json_file, openclaw, run_openclaw},
+    server::{blocking, current, json_file, openclaw, run_openclaw},
     tenant::{Tenant, condition, is},
 };
 
@@ -28,7 +28,7 @@ pub(crate) async fn an_agent_that_works_stays_and_the_others_are_taken_back_when
     let server = tenant.server(&ada);
     let old = current(&server, "agent").await;
     let folder = tempfile::tempdir().unwrap();
-    let good = good_agent(folder.path(), "good");
+    let good = good_agent(folder.path(), "good").await;
     let sha256 = good["sha256"].as_str().unwrap().to_owned();
     tenant.switch_to("ada", "good", "agent", &good).await;
     tenant.until_prints(&server, &["readlink", "/opt/moorage/agent/current"], &sha256).await;
@@ -36,7 +36,7 @@ pub(crate) async fn an_agent_that_works_stays_and_the_others_are_taken_back_when
     tenant.until_ready("ada").await;
 
     // One that hangs comes below, with power cuts.
-    let bad = fake_agent(folder.path(), "crashes", "std::process::exit(3)");
+    let bad = fake_agent(folder.path(), "crashes", "std::process::exit(3)").await;
     tenant.switch_to("ada", "crashes", "agent", &bad).await;
     told_as_rolled_back(&tenant, "the agent that crashes").await;
     assert_eq!(current(&server, "agent").await, sha256);
@@ -60,23 +60,32 @@ pub(crate) async fn an_agent_that_works_stays_and_the_others_are_taken_back_when
 }
 
 /// The agent in another file: what follows the ELF image is not looked at.
-pub(crate) fn good_agent(folder: &Path, name: &str) -> Value {
-    let path = folder.join(name);
-    std::fs::copy(program("MOORAGE_LAB_AGENT"), &path).unwrap();
-    let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
-    file.write_all(name.as_bytes()).unwrap();
-    PROGRAMS.get().unwrap().show("agent", env!("CARGO_PKG_VERSION"), &path).unwrap()
+pub(crate) async fn good_agent(folder: &Path, name: &str) -> Value {
+    let (path, name) = (folder.join(name), name.to_owned());
+    let path = blocking(move || {
+        std::fs::copy(program("MOORAGE_LAB_AGENT"), &path).unwrap();
+        let mut file = std::fs::OpenOptions::new().append(true).open(&path).unwrap();
+        file.write_all(name.as_bytes()).unwrap();
+        path
+    })
+    .await;
+    show("agent", env!("CARGO_PKG_VERSION"), path).await
+}
+
+/// Lets servers fetch a file; gives what a release says of it.
+pub(crate) async fn show(kind: &'static str, version: &'static str, file: PathBuf) -> Value {
+    blocking(move || PROGRAMS.get().unwrap().show(kind, version, &file).unwrap()).await
 }
 
 /// A program that says that it is the agent, and then does something else.
-pub(crate) fn fake_agent(folder: &Path, name: &str, body: &str) -> Value {
+pub(crate) async fn fake_agent(folder: &Path, name: &str, body: &str) -> Value {
     let version = env!("CARGO_PKG_VERSION");
     let said = format!("println!(\"moorage-agent {version}\")");
-    built_agent(folder, name, &said, body)
+    built_agent(folder, name, &said, body).await
 }
 
 /// A program that does `asked` when it is asked for its version, and `body` as the agent.
-pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) -> Value {
+pub(crate) async fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) -> Value {
     let source = folder.join(format!("{name}.rs"));
     let text = format!(
         "fn main() {{ if std::env::args().nth(1).as_deref() == Some(\"--version\") {{ \
@@ -84,7 +93,8 @@ pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) ->
     );
     std::fs::write(&source, text).unwrap();
     let program = folder.join(name);
-    let built = Command::new("rustc")
+    let mut rustc = Command::new("rustc");
+    rustc
         .args([
             "--edition",
             "2024",
@@ -94,30 +104,27 @@ pub(crate) fn built_agent(folder: &Path, name: &str, asked: &str, body: &str) ->
             "strip=symbols",
             "-o",
         ])
-        .args([&program, &source])
-        .status()
-        .unwrap();
-    assert!(built.success());
-    PROGRAMS.get().unwrap().show("agent", env!("CARGO_PKG_VERSION"), &program).unwrap()
+        .args([&program, &source]);
+    assert!(blocking(move || rustc.status()).await.unwrap().success());
+    show("agent", env!("CARGO_PKG_VERSION"), program).await
 }
 
 pub(crate) async fn told_as_rolled_back(tenant: &Tenant, what: &str) -> Value {
-    tenant
-        .until("ada", &format!("{what} is taken back"), |ada| {
-            let rolled_back =
-                |kind: &str| condition(ada, kind)["reason"].as_str() == Some("RolledBack");
-            (rolled_back("ConfigApplied") || rolled_back("UpToDate"))
-                && ada["status"]["observedGeneration"] == ada["metadata"]["generation"]
-        })
-        .await
+    tenant.until("ada", &format!("{what} is taken back"), is_rolled_back).await
+}
+
+/// Whether an instance says that what was asked of it last was taken back.
+pub(crate) fn is_rolled_back(ada: &Value) -> bool {
+    let rolled_back = |kind: &str| condition(ada, kind)["reason"].as_str() == Some("RolledBack");
+    (rolled_back("ConfigApplied") || rolled_back("UpToDate"))
+        && ada["status"]["observedGeneration"] == ada["metadata"]["generation"]
 }
 
 pub(crate) async fn an_openclaw_that_works_stays_and_one_that_does_not_is_taken_back(
     tenant: Tenant,
 ) {
     let (ada, server) = on_the_older_openclaw(&tenant).await;
-    let programs = PROGRAMS.get().unwrap();
-    let new = programs.show("openclaw", OPENCLAW.0, &program(OPENCLAW.1)).unwrap();
+    let new = show("openclaw", OPENCLAW.0, program(OPENCLAW.1)).await;
     let old = current(&server, "openclaw").await;
     let token = gateway_token(&server).await;
     tenant.switch_to("ada", "newer", "openclaw", &new).await;
@@ -135,7 +142,7 @@ pub(crate) async fn an_openclaw_that_works_stays_and_one_that_does_not_is_taken_
     assert!(verified.succeeded(), "{verified:?}");
 
     let folder = tempfile::tempdir().unwrap();
-    let broken = broken_openclaw(folder.path());
+    let broken = broken_openclaw(folder.path()).await;
     tenant.switch_to("ada", "broken", "openclaw", &broken).await;
     let ada = told_as_rolled_back(&tenant, "the broken OpenClaw").await;
     let said = condition(&ada, "ConfigApplied")["message"].as_str().unwrap_or_default();
@@ -159,14 +166,8 @@ const MODEL: &str = "anthropic/claude-opus-4-5";
 
 /// A server with an OpenClaw before the newest, which somebody uses.
 pub(crate) async fn on_the_older_openclaw(tenant: &Tenant) -> (Value, LabServer) {
-    let programs = PROGRAMS.get().unwrap();
-    let older = programs.show("openclaw", OLDER_OPENCLAW.0, &program(OLDER_OPENCLAW.1)).unwrap();
-    let mut release = tenant.release();
-    let name = format!("older-{}", tenant.name);
-    release["metadata"]["name"] = json!(name);
-    release["spec"]["version"] = json!(OLDER_OPENCLAW.0);
-    release["spec"]["artifacts"]["openclaw"] = older;
-    tenant.apply::<moorage::api::OpenClawRelease>(None, release).await;
+    let older = show("openclaw", OLDER_OPENCLAW.0, program(OLDER_OPENCLAW.1)).await;
+    let name = tenant.apply_release("older", |spec| spec["artifacts"]["openclaw"] = older).await;
     let config = json!({"agents": {"defaults": {"model": {"primary": MODEL}}}});
     tenant.apply_instance("ada", json!({"release": name, "config": config})).await;
     let ada = tenant.until_ready("ada").await;
@@ -215,7 +216,7 @@ async fn gateway_token(server: &LabServer) -> String {
 }
 
 /// A bundle whose program takes any configuration, ruins the data, and does not start.
-pub(crate) fn broken_openclaw(folder: &Path) -> Value {
+pub(crate) async fn broken_openclaw(folder: &Path) -> Value {
     let program = format!(
         "const {{ rmSync }} = require('node:fs');\n\
         if (process.argv[2] === 'config') {{ console.log('{{\"valid\":true}}'); process.exit(0); }}\n\
@@ -232,5 +233,5 @@ pub(crate) fn broken_openclaw(folder: &Path) -> Value {
     header.set_mode(0o755);
     archive.append_data(&mut header, "bin/openclaw", program.as_bytes()).unwrap();
     archive.into_inner().unwrap().finish().unwrap();
-    PROGRAMS.get().unwrap().show("openclaw", "2026.9.7", &path).unwrap()
+    show("openclaw", "2026.9.7", path).await
 }

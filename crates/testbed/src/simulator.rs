@@ -218,9 +218,9 @@ impl Simulator {
         answer(&path, self.http.post(self.admin(&path))).await.map(drop)
     }
 
-    /// The requests after number `since`, in the order of their arrival.
-    pub async fn journal(&self, since: u64) -> Result<Vec<Value>, SimulatorError> {
-        self.get(&format!("/admin/journal?since={since}")).await
+    /// The requests of a tenant to a cloud (`hetzner` or `cloudflare`), in the order of their arrival.
+    pub async fn journal(&self, cloud: &str, tenant: &str) -> Result<Vec<Value>, SimulatorError> {
+        self.get(&format!("/admin/journal?cloud={cloud}&tenant={tenant}")).await
     }
 
     /// How often each kind of request came after number `since`.

@@ -17,15 +17,15 @@ fn within(milliseconds: u64) -> Instant {
 
 #[tokio::test]
 async fn a_short_wait_is_waited_and_a_long_one_refused_at_once() {
-    let budget = Budget::new(plan(1, Duration::from_millis(50)));
+    let started = Instant::now();
+    let budget = Budget::new(plan(1, Duration::from_secs(2)));
     drop(budget.acquire(Priority::Normal, within(0)).await.unwrap());
 
-    let started = Instant::now();
     let refused = budget.acquire(Priority::Normal, within(5)).await.unwrap_err();
-    assert!(refused.wait > Duration::ZERO && refused.wait <= Duration::from_millis(50));
+    assert!(refused.wait > Duration::ZERO && refused.wait <= Duration::from_secs(2));
 
-    drop(budget.acquire(Priority::Normal, within(5_000)).await.unwrap());
-    assert!(started.elapsed() >= Duration::from_millis(20), "it waited for the refill");
+    drop(budget.acquire(Priority::Normal, within(60_000)).await.unwrap());
+    assert!(started.elapsed() >= Duration::from_secs(1), "it waited for the refill");
 }
 
 #[tokio::test]
@@ -36,7 +36,7 @@ async fn callers_are_served_in_the_order_they_came() {
     for caller in 0..6 {
         let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
         callers.push(async move {
-            let permit = budget.acquire(Priority::Normal, within(10_000)).await.unwrap();
+            let permit = budget.acquire(Priority::Normal, within(60_000)).await.unwrap();
             served.lock().unwrap().push(caller);
             drop(permit);
         });
@@ -47,14 +47,14 @@ async fn callers_are_served_in_the_order_they_came() {
 
 #[tokio::test]
 async fn a_full_queue_refuses_without_waiting() {
-    let budget = Budget::new(plan(1, Duration::from_secs(1)));
+    let budget = Budget::new(plan(1, Duration::from_secs(60)));
     drop(budget.acquire(Priority::Normal, within(0)).await.unwrap());
-    let first = budget.acquire(Priority::Normal, within(10_000));
-    let second = budget.acquire(Priority::Normal, within(1_500));
+    let first = budget.acquire(Priority::Normal, within(600_000));
+    let second = budget.acquire(Priority::Normal, within(90_000));
     tokio::select! {
         biased;
         _ = first => panic!("the first is still waiting"),
-        refused = second => assert!(refused.unwrap_err().wait > Duration::from_millis(1_500)),
+        refused = second => assert!(refused.unwrap_err().wait > Duration::from_secs(90)),
     }
     assert_eq!(
         budget.queues[Priority::Normal as usize].waiting.load(Ordering::Relaxed),

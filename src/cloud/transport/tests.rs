@@ -106,12 +106,12 @@ async fn a_write_is_never_repeated(#[case] method: Method) {
 async fn a_silent_cloud_meets_the_deadline(#[case] request: Request, #[case] maybe_applied: bool) {
     let server = TestServer::start(|_| Reply::Hang).await;
     let mut config = server.config(BudgetPlan::hetzner());
-    config.limits.call = Duration::from_millis(150);
+    config.limits.call = Duration::from_secs(2);
     let transport = Transport::new(&PLAIN, config).unwrap();
     let started = Instant::now();
     let error = error(&transport, request).await;
     assert_eq!(error.kind, ErrorKind::Timeout { maybe_applied });
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(15));
     assert_eq!(server.requests().len(), 1);
 }
 

@@ -37,6 +37,11 @@ impl Memory {
         (instance.metadata.generation, asked)
     }
 
+    /// What remains of a pass that did not come to its end.
+    pub(super) fn of_tunnel(tunnel: TunnelMemory) -> Self {
+        Self { tunnel, ..Self::default() }
+    }
+
     /// Takes over what a pass saw and did, and the status that it ended with.
     pub(super) fn remember(
         &mut self,

@@ -87,7 +87,9 @@ impl Start {
             if let (true, Some(tunnel)) =
                 (self.rotating && holds_new_token, &mut seen.status.tunnel)
             {
+                // By a process that died in the middle.
                 tunnel.rotating = true;
+                seen.tunnel_memory.rotated = None;
             }
             if self.receipts_lost {
                 view.report.receipts.clear();

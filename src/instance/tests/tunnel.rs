@@ -66,6 +66,7 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
     let rotating = || {
         let mut seen = ready(&wanted);
         seen.status.tunnel.as_mut().unwrap().rotating = true;
+        seen.tunnel_memory.rotated = None;
         seen
     };
     let seen = rotating();
@@ -80,6 +81,23 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
     let end = walk(&wanted, seen, |_| false);
     assert!(!status_of(&wanted, &end).tunnel.unwrap().rotating);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_status_older_than_a_rotation_that_this_process_finished_does_not_repeat_it() {
+    let wanted = wanted();
+    for moved_on in [false, true] {
+        let mut seen = if moved_on {
+            ready(&wanted)
+        } else {
+            before(&wanted, |step| matches!(step, Step::RotateTunnel(_)))
+        };
+        seen.tunnel_memory.rotated = Some(seen.now);
+        seen.status.tunnel.as_mut().unwrap().rotating = true;
+        let planned = kinds(&plan_of(&wanted, &seen));
+        assert!(!planned.contains(&"RotateTunnel"), "{planned:?}");
+        assert!(!status_of(&wanted, &seen).tunnel.unwrap().rotating, "it is over");
+    }
 }
 
 #[test]

@@ -135,24 +135,26 @@ pub(super) async fn switch(core: &Arc<Core>, programs: Option<Pair>) -> Result<(
     Ok(())
 }
 
-/// Whether a running OpenClaw says in time that it uses the configuration that was just written.
+/// Whether a running OpenClaw says in time that it uses the configuration that was just written. That it
+/// once gives no answer is no reason to restart it: it may be busy with that very configuration.
 async fn is_taken_up(core: &Core) -> bool {
     let timing = &core.settings.timing;
     let begin = Instant::now();
-    while health::ask(core.settings.gateway).await.started {
-        match core.openclaw.is_config_applied().await {
-            Ok(true) => return true,
-            Ok(false) if begin.elapsed() < timing.reload_patience => {
-                sleep(timing.health_poll).await;
-            }
-            Ok(false) => break,
-            Err(error) => {
-                tracing::debug!(%error, "OpenClaw does not say which configuration it uses");
-                break;
+    loop {
+        if health::ask(core.settings.gateway).await.started {
+            match core.openclaw.is_config_applied().await {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "OpenClaw does not say which configuration it uses");
+                }
             }
         }
+        if begin.elapsed() >= timing.reload_patience {
+            return false;
+        }
+        sleep(timing.health_poll).await;
     }
-    false
 }
 
 /// Waits until `OpenClaw` is started, as long as there is hope. With the digest of a document it waits

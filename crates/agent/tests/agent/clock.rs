@@ -9,7 +9,7 @@ use moorage_wire::{
 };
 use serde_json::{Value, json};
 
-use crate::world::World;
+use crate::{programs::failing, world::World};
 
 /// Sets every time in a document to the beginning of time; how many there were.
 fn set_back(document: &mut Value) -> usize {
@@ -26,13 +26,15 @@ fn set_back(document: &mut Value) -> usize {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_noted_in_1970_does_no_harm_when_the_clock_is_right() {
-    let mut world = World::managed().await;
-    world.settings.timing.health_deadline = std::time::Duration::from_secs(1);
+    let world = World::managed().await;
     let (agent, mut operator) = world.enrolled().await;
     let first = world.release(json!({"a": 1}), [1, 1, 1]);
     operator.put_desired(&first).await;
     operator.wait_for(&first, ConvergenceState::Converged).await;
-    world.machine(|machine| machine.broken.insert(Sha256::of(b"openclaw-2")));
+    world.machine(|machine| {
+        machine.broken.insert(Sha256::of(b"openclaw-2"));
+        machine.failure = Some(failing(1, true));
+    });
     let bad = world.release(json!({"a": 2}), [2, 1, 1]);
     operator.put_desired(&bad).await;
     operator.wait_for(&bad, ConvergenceState::RolledBack).await;

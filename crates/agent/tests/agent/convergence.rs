@@ -109,6 +109,37 @@ async fn a_configuration_that_never_becomes_healthy_is_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_openclaw_that_gives_no_answer_for_a_while_is_not_restarted_for_a_configuration() {
+    let mut world = World::new().await;
+    world.settings.timing.reload_patience = Duration::from_secs(60);
+    let (_agent, mut operator) = world.enrolled().await;
+    let first = desired(json!({"a": 1}), &[]);
+    operator.put_desired(&first).await;
+    operator.wait_for(&first, ConvergenceState::Converged).await;
+
+    fs::write(world.layout.openclaw_state().join("takes-up"), "").unwrap();
+    world.machine(|machine| machine.busy = true);
+    let second = desired(json!({"a": 2}), &[]);
+    operator.put_desired(&second).await;
+    eventually("the new configuration is written", || async {
+        let live: serde_json::Value =
+            serde_json::from_slice(&fs::read(world.layout.openclaw_config()).ok()?).ok()?;
+        (live == second.config).then_some(())
+    })
+    .await;
+    // Each look asks twice, and one may have begun before.
+    let before = world.machine(|machine| machine.missed);
+    eventually("it is asked again", || async {
+        world.machine(|machine| (machine.missed >= before + 4).then_some(()))
+    })
+    .await;
+    world.machine(|machine| machine.busy = false);
+    operator.wait_for(&second, ConvergenceState::Converged).await;
+    assert_eq!(world.machine(|machine| machine.starts[&Unit::Openclaw]), 1, "it never restarted");
+    assert!(world.calls("config.get") > 1, "the first of these calls failed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_first_document_that_fails_leaves_nothing_running_and_a_better_one_still_works() {
     let mut world = World::new().await;
     world.settings.timing.health_deadline = Duration::from_secs(2);

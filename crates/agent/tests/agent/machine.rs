@@ -39,6 +39,9 @@ pub(crate) struct Machine {
     pub(crate) broken: HashSet<Sha256>,
     /// Whether OpenClaw came up.
     pub(crate) healthy: bool,
+    /// Whether it has no time to say so, and how often it had none.
+    pub(crate) busy: bool,
+    pub(crate) missed: u32,
     /// How OpenClaw ends while it is not healthy. Unless systemd has given up on it, it is started
     /// again between two looks.
     pub(crate) failure: Option<UnitFailure>,
@@ -85,9 +88,10 @@ fn code(ok: bool) -> StatusCode {
 /// a channel that is down.
 pub(crate) fn gateway(machine: Shared) -> Router {
     async fn started(State(machine): State<Shared>) -> StatusCode {
-        let machine = machine.lock().unwrap();
+        let mut machine = machine.lock().unwrap();
         let running = machine.running.get(&Unit::Openclaw) == Some(&true);
-        code(running && machine.healthy)
+        machine.missed += u32::from(machine.busy);
+        code(running && machine.healthy && !machine.busy)
     }
     async fn ready(State(machine): State<Shared>) -> StatusCode {
         code(machine.lock().unwrap().openclaw_config.get("fakeDegraded").is_none())

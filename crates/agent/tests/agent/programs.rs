@@ -30,13 +30,23 @@ fn sha256(name: &str) -> Sha256 {
 
 /// A server that runs version 1 of everything.
 async fn first() -> (World, Agent, Operator, DesiredState) {
-    let mut world = World::managed().await;
-    world.settings.timing.health_deadline = Duration::from_secs(1);
+    let world = World::managed().await;
     let (agent, mut operator) = world.enrolled().await;
     let document = world.release(json!({"a": 1}), [1, 1, 1]);
     operator.put_desired(&document).await;
     operator.wait_for(&document, ConvergenceState::Converged).await;
     (world, agent, operator, document)
+}
+
+/// The same, with an agent that waits for an OpenClaw's start as long as there is hope.
+async fn first_with_patience() -> (World, Agent, Operator) {
+    let (mut world, agent, mut operator, _) = first().await;
+    drop(agent);
+    world.settings.timing.health_deadline = Duration::from_secs(3600);
+    let agent = world.start().await;
+    operator.follow(&agent);
+    operator.wait_until_ready().await;
+    (world, agent, operator)
 }
 
 fn data(world: &World) -> String {
@@ -155,7 +165,7 @@ async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried
 }
 
 /// How a test's OpenClaw ends when it does not start.
-fn failing(status: i32, given_up: bool) -> UnitFailure {
+pub(crate) fn failing(status: i32, given_up: bool) -> UnitFailure {
     UnitFailure { ending: Ending::Exited { status }, restarts: 0, given_up }
 }
 
@@ -167,12 +177,7 @@ async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
     #[case] failure: UnitFailure,
     #[case] said: &str,
 ) {
-    let (mut world, agent, mut operator, _) = first().await;
-    drop(agent);
-    world.settings.timing.health_deadline = Duration::from_secs(3600);
-    let agent = world.start().await;
-    operator.follow(&agent);
-    operator.wait_until_ready().await;
+    let (world, _agent, mut operator) = first_with_patience().await;
     world.machine(|machine| {
         machine.broken.insert(sha256("openclaw-2"));
         machine.failure = Some(failure);
@@ -191,7 +196,7 @@ async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_starts_at_its_third_try_stays() {
-    let (world, _agent, mut operator, _) = first().await;
+    let (world, _agent, mut operator) = first_with_patience().await;
     world.machine(|machine| {
         machine.broken.insert(sha256("openclaw-2"));
         machine.failure = Some(failing(1, false));

@@ -141,6 +141,9 @@ impl World {
             sha256: Sha256::of(&file),
             size: file.len() as u64,
         };
+        // What stalls is to be given up soon, and nothing else.
+        let stalls = matches!(manner, Manner::Stalls);
+        let idle = if stalls { Duration::from_secs(2) } else { Duration::from_secs(10) };
         let server = Lines { file, manner, tag: "\"one\"", asked: Vec::new() };
         let server = Arc::new(Mutex::new(server));
         let router = Router::new().route("/file", get(serve)).with_state(Arc::clone(&server));
@@ -148,8 +151,8 @@ impl World {
         tasks.spawn(async move { axum::serve(listener, router).await.unwrap() });
         let patience = Patience {
             connect: Duration::from_secs(2),
-            idle: Duration::from_millis(400),
-            total: Duration::from_secs(10),
+            idle,
+            total: Duration::from_secs(30),
             progress: Duration::from_millis(1),
         };
         let fetcher = Fetcher::new(patience).unwrap();

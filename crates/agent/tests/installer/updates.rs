@@ -104,7 +104,7 @@ async fn while_the_machine_boots_a_new_agent_that_says_nothing_is_waited_for() {
 async fn a_machine_that_never_ends_its_boot_gets_the_old_agent_back() {
     let mut server = Server::new();
     (server.timing.socket, server.timing.confirmation) =
-        (Duration::from_millis(100), Duration::from_millis(300));
+        (Duration::from_millis(100), Duration::from_secs(3));
     server.boot(Disk::default()).await;
     let old = server.current_agent().unwrap();
     server.machine.running.lock().unwrap().boots = true;

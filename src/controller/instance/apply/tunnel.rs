@@ -72,6 +72,8 @@ impl Hands<'_> {
         let of = |rotating| Some(TunnelStatus { id: id.to_string(), rotating });
         let status = OpenClawInstanceStatus { tunnel: of(true), ..seen.status.clone() };
         self.persist(status, seen).await?;
+        // Or a repetition that fails from here on looks like the one before it, which did not.
+        seen.tunnel_memory.rotated = None;
         self.set_tunnel_secret(id, &secret).await?;
         seen.status.tunnel = of(false);
         seen.tunnel_memory.rotated = Some(seen.now);
