@@ -157,7 +157,8 @@ pub mod reason {
     pub const ROLLED_BACK: &str = "RolledBack";
     /// It works, but a pairing that the spec approves did not come about.
     pub const PAIRING_FAILED: &str = "PairingFailed";
-    /// It works, but OpenClaw is not ready, or the server is short of disk or memory.
+    /// It works, but OpenClaw is not ready, or the server is short of disk or memory, or its packages
+    /// are not set up.
     pub const DEGRADED: &str = "Degraded";
     /// The pool does not exist.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";

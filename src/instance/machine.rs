@@ -1,7 +1,8 @@
-//! The machine below the programs: how much room there is, whether its clock is right, and whether it
-//! waits for a reboot. Figures that move never come into words; words change at coarse limits, and back
+//! The machine below the programs: whether it is set up, how much room there is, whether its clock is
+//! right, and whether it waits for a reboot. Figures that move never come into words; words change at coarse limits, and back
 //! only well above them.
 
+use jiff::SignedDuration;
 use moorage_wire::report::Machine;
 
 use super::{Observed, observed::AgentView};
@@ -16,6 +17,8 @@ const MEMORY: [(u64, u64); 1] = [(10, 0)];
 /// Nothing of ours fails below the first: nonces have no date.
 const CLOCK: [(u64, &str); 3] =
     [(86_400, "more than a day"), (3_600, "more than an hour"), (300, "more than five minutes")];
+/// How old a server may be until its packages are missed. They take a minute; a slow mirror is no news.
+const SETUP: SignedDuration = SignedDuration::from_mins(10);
 /// So much more than the limit has to be free, percent, until a shortage is over.
 const RECOVERED: u64 = 150;
 
@@ -31,8 +34,15 @@ pub(super) fn reboot(view: &AgentView) -> &'static str {
 /// What is wrong with the machine, if anything.
 pub(super) fn trouble(seen: &Observed) -> Option<String> {
     let view = seen.agent.view()?;
-    let trouble: Vec<_> = wrong_clock(view).into_iter().chain(shortages(seen, view)).collect();
+    let trouble = unfinished(seen, view).into_iter().chain(wrong_clock(view));
+    let trouble: Vec<_> = trouble.chain(shortages(seen, view)).collect();
     (!trouble.is_empty()).then(|| trouble.join("; "))
+}
+
+fn unfinished(seen: &Observed, view: &AgentView) -> Option<String> {
+    let late = view.at.duration_since(seen.server.present()?.created) > SETUP;
+    let words = "its packages are not set up yet (nftables, fail2ban, unattended-upgrades and what has to go), so it is less protected than it should be: see that it reaches Debian's mirrors; over the pool's SSH fall-back journalctl -u moorage-setup says what fails";
+    (late && !view.report.machine.setup_done).then(|| words.to_owned())
 }
 
 fn wrong_clock(view: &AgentView) -> Option<String> {

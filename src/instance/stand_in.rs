@@ -84,7 +84,12 @@ pub fn enrolled(
             active_token_sha256: Some(first),
             token_sha256: vec![first],
         },
-        machine: Machine { disk_free_bytes: 0, memory_available_bytes: 0, reboot_pending: false },
+        machine: Machine {
+            disk_free_bytes: 0,
+            memory_available_bytes: 0,
+            reboot_pending: false,
+            setup_done: true,
+        },
         details: Details {
             // What user-data brings.
             programs: installed(

@@ -62,6 +62,8 @@ const CLOCK: [&str; 4] = [
 /// Runs last. Enabled first: once a job has begun, the next boot continues it.
 const AFTER: &[&[&str]] = &[
     &["tar", "-xzf", CONSTANTS_PATH, "-C", "/", "--no-same-owner", "--no-overwrite-dir"],
+    // A job that the next boot finds enabled may say that all files are there: then they must be.
+    &["sync", "--file-system", "/"],
     &["systemctl", "daemon-reload"],
     // Before anything is fetched: of a connection that is older than the first rule about states, the
     // other side's next packet counts as a new one and is dropped, and the download stalls. An image

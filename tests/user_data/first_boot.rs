@@ -4,7 +4,7 @@ use std::{
     fs,
     net::TcpListener,
     os::unix::fs::{PermissionsExt as _, symlink},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
 };
@@ -61,8 +61,14 @@ impl Root {
     }
 
     fn start(&self) -> Running {
+        self.start_by(&[])
+    }
+
+    /// Starts it by a script that takes it and its arguments.
+    fn start_by(&self, wrapper: &[PathBuf]) -> Running {
         let child = Command::new("python3")
             .arg("-I")
+            .args(wrapper)
             .arg(self.path("first-boot.py"))
             .args(["programs", "--root"])
             .arg(self.folder.path())
@@ -74,6 +80,14 @@ impl Root {
 
     fn run(&self) -> ExitStatus {
         self.start().end()
+    }
+
+    /// Runs it, and tells what it wrote, renamed and synced, in order; see `recorder.py`.
+    fn run_recorded(&self) -> Vec<String> {
+        let recorder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/user_data/recorder.py");
+        let log = self.path("log");
+        assert!(self.start_by(&[recorder, log.clone()]).end().success());
+        fs::read_to_string(log).unwrap().lines().map(str::to_owned).collect()
     }
 
     /// Both programs are there, whole, and current.
@@ -191,6 +205,44 @@ fn a_run_that_was_killed_in_the_middle_is_continued() {
     assert!(root.run().success());
     root.assert_installed(&file);
     assert_eq!(origin.requests(), [got, 0]);
+}
+
+#[test]
+fn what_a_mark_or_a_name_promises_is_on_the_disk_before_it() {
+    let file = program(here());
+    let origin = Origin::new(file.clone(), Vec::new());
+    let root = Root::of(&origin, &file);
+    // What a run left that was killed before it synced.
+    let stage = |kind: &str| root.path("opt/moorage").join(kind).join(format!(".{}", root.sha256));
+    fs::create_dir_all(stage("agent")).unwrap();
+    fs::write(stage("agent").join("moorage-agent"), &file).unwrap();
+    let notes = root.run_recorded();
+    root.assert_installed(&file);
+    assert_eq!(origin.requests(), [0], "one was there");
+    let at = |what: &str, path: &Path| {
+        let note = format!("{what} {}", path.display());
+        let at = notes.iter().rposition(|noted| *noted == note);
+        at.unwrap_or_else(|| panic!("no {note}: {notes:#?}"))
+    };
+    for (kind, name) in [("agent", "moorage-agent"), ("cloudflared", "cloudflared")] {
+        let (stage, part) = (stage(kind), stage(kind).join(name));
+        assert!(at("fsync", &part) < at("rename", &stage), "{kind}: {notes:#?}");
+    }
+    let part = stage("cloudflared").join("cloudflared");
+    assert!(at("write", &part) < at("fsync", &part), "{notes:#?}");
+    let marks = root.path("var/lib/moorage-first-boot");
+    for mark in ["begun", "done"] {
+        let mark = marks.join(mark);
+        let made = at("write", &mark);
+        let all = format!(
+            "/usr/bin/sync --file-system {} {}",
+            root.folder.path().display(),
+            marks.display()
+        );
+        assert_eq!(notes[made - 1], all, "{notes:#?}");
+        assert!(made < at("fsync", &mark), "{notes:#?}");
+        assert_eq!(notes[made + 2], format!("fsync {}", marks.display()));
+    }
 }
 
 #[test]

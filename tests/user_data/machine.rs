@@ -21,12 +21,19 @@ use crate::{
 
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 const TOKEN: &str = "lab-token";
+/// Where cloud-init keeps user-data, the one-time key in it included.
+const USER_DATA_COPIES: [&str; 4] = [
+    "/var/lib/cloud/instance/user-data.txt",
+    "/var/lib/cloud/instance/user-data.txt.i",
+    "/var/lib/cloud/instance/cloud-config.txt",
+    "/var/lib/cloud/instance/obj.pkl",
+];
 const METADATA: &str = "http://169.254.169.254/hetzner/v1/userdata";
 
 /// A simulator with one server.
-struct Lab {
+pub(crate) struct Lab {
     // Dropped in this order.
-    server: LabServer,
+    pub(crate) server: LabServer,
     _simulator: Simulator,
     _artifacts: tempfile::TempDir,
 }
@@ -34,6 +41,15 @@ struct Lab {
 impl Lab {
     /// A server that has begun to boot; `None`, said loudly, where the lab cannot run.
     async fn boot(allow_from: &[&str], key: &str) -> Option<Self> {
+        Self::boot_with(allow_from, key, str::to_owned).await
+    }
+
+    /// The same, with user-data that is changed by this first.
+    pub(crate) async fn boot_with(
+        allow_from: &[&str],
+        key: &str,
+        change: impl FnOnce(&str) -> String,
+    ) -> Option<Self> {
         let parts = LabParts::for_test()?;
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
         let artifacts = tempfile::tempdir().unwrap();
@@ -53,7 +69,7 @@ impl Lab {
         let options = SimulatorOptions { program: program_of_simulator, agent: None, arguments };
         let simulator = Simulator::start(&options).await.unwrap();
         simulator.put_project("lab", &json!({"token": TOKEN, "serverQuota": 9})).await.unwrap();
-        let user_data = user_data_with(&pinned(&program), allow_from, key);
+        let user_data = change(&user_data_with(&pinned(&program), allow_from, key));
         let wanted = json!({
             "name": "hardened", "server_type": "cx33", "image": "debian-13", "user_data": user_data,
         });
@@ -66,7 +82,7 @@ impl Lab {
     }
 
     /// Waits until cloud-init and both jobs of the first boot are done.
-    async fn settled(&self, start: u32) {
+    pub(crate) async fn settled(&self, start: u32) {
         let (took, end) = self.server.wait_boot(start, PATIENCE).await.unwrap();
         assert_eq!(end, CloudInit::Done);
         let jobs = ["/var/lib/moorage-setup/done", "/var/lib/moorage-first-boot/done"];
@@ -76,7 +92,7 @@ impl Lab {
         eprintln!("start {start}: cloud-init ended after {:.1} s", took.as_secs_f64());
     }
 
-    async fn exec(&self, argv: &[&str]) -> String {
+    pub(crate) async fn exec(&self, argv: &[&str]) -> String {
         self.server.exec(argv).await.unwrap()
     }
 
@@ -86,7 +102,7 @@ impl Lab {
     }
 
     /// Ports that something listens on, except on loopback.
-    async fn public_ports(&self) -> BTreeSet<String> {
+    pub(crate) async fn public_ports(&self) -> BTreeSet<String> {
         let listening = self.exec(&["ss", "--no-header", "-lntu"]).await;
         let local = listening.lines().map(|line| line.split_whitespace().nth(4).unwrap());
         let loopback = |address: &&str| address.starts_with("127.") || address.starts_with("[::1]");
@@ -96,11 +112,11 @@ impl Lab {
             .collect()
     }
 
-    async fn knock(&self, from: &str, port: u16) -> Probed {
+    pub(crate) async fn knock(&self, from: &str, port: u16) -> Probed {
         self.server.probe_port(from.parse::<IpAddr>().unwrap(), port).await.unwrap()
     }
 
-    async fn is_hardened(&self) {
+    pub(crate) async fn is_hardened(&self) {
         let failed = ["systemctl", "list-units", "--failed", "--plain", "--no-legend"];
         // What stands in for cloudflared ends at once and is started again; nothing may fail.
         assert_eq!(self.exec(&failed).await, "");
@@ -132,9 +148,12 @@ impl Lab {
     async fn keeps_user_data_from_users(&self) {
         let fetch = ["curl", "-sS", "--max-time", "5", "-o", "/dev/null", METADATA];
         assert!(self.server.run(&fetch).await.unwrap().succeeded(), "root reads the metadata");
+        for path in USER_DATA_COPIES {
+            self.exec(&["test", "-s", path]).await;
+        }
         for user in ["daemon", "openclaw", "moorage", "cloudflared"] {
             assert_eq!(self.code_as(user, &fetch).await, Some(7), "{user}");
-            for path in ["/var/lib/cloud/instance/user-data.txt", "/etc/shadow"] {
+            for path in USER_DATA_COPIES.into_iter().chain(["/etc/shadow"]) {
                 assert_ne!(self.code_as(user, &["cat", path]).await, Some(0), "{user}: {path}");
             }
         }

@@ -3,11 +3,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod agent;
 mod debian;
 mod doors;
 mod first_boot;
 mod machine;
 mod origin;
+mod packages;
 
 use moorage::{
     api::pool::SshSpec,
@@ -15,15 +17,28 @@ use moorage::{
     user_data::{UserDataError, UserDataInput, render},
 };
 use moorage_wire::{
-    Epoch, InstanceId, OperatorPublicKey, Secret, Sha256,
+    Epoch, InstanceId, Secret, Sha256,
     bootstrap::Bootstrap,
     desired::{Artifact, Artifacts},
     enrolment::EnrolmentKey,
+    signature::OperatorKey,
 };
 use serde_json::Value;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
+
+const INSTANCE: InstanceId = InstanceId::from_bytes([1; 16]);
+const EPOCH: Epoch = Epoch::from_bytes([2; 8]);
+const BEARER: &str = "bearer";
+
+fn operator_key() -> OperatorKey {
+    OperatorKey::from_seed(&Secret::from([3; 32]))
+}
+
+fn enrolment_key() -> EnrolmentKey {
+    EnrolmentKey::new(Secret::from([4; 32]))
+}
 
 /// A release of which every program is this one.
 fn pinned(program: &Artifact) -> Artifacts {
@@ -65,11 +80,11 @@ fn user_data_for(
     key: &str,
 ) -> Result<SecretText, UserDataError> {
     let bootstrap = Bootstrap {
-        instance_id: InstanceId::from_bytes([1; 16]),
-        epoch: Epoch::from_bytes([2; 8]),
-        operator_key: OperatorPublicKey::from_bytes([3; 32]),
-        bearer_sha256: Sha256::of(b"bearer"),
-        enrolment_key: EnrolmentKey::new(Secret::from([4; 32])).to_text(),
+        instance_id: INSTANCE,
+        epoch: EPOCH,
+        operator_key: operator_key().public_key(),
+        bearer_sha256: Sha256::of(BEARER.as_bytes()),
+        enrolment_key: enrolment_key().to_text(),
     };
     let ssh = SshSpec {
         user: user.into(),

@@ -7,7 +7,7 @@ use moorage_wire::{
     Sha256,
     bootstrap::{
         AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, INSTALLER_SOCKET_PATH,
-        OPENCLAW_HOME, SECRETS_PATH, TUNNEL_TOKEN_PATH, WORKER_SOCKET_PATH,
+        OPENCLAW_HOME, SECRETS_PATH, SETUP_DONE_PATH, TUNNEL_TOKEN_PATH, WORKER_SOCKET_PATH,
     },
 };
 
@@ -202,6 +202,11 @@ impl Layout {
     /// Debian's mark that an upgrade waits for a reboot.
     pub fn reboot_required(&self) -> PathBuf {
         self.under_root("/run/reboot-required")
+    }
+
+    /// The mark of the first boot that packages and settings are done.
+    pub fn setup_done(&self) -> PathBuf {
+        self.under_root(SETUP_DONE_PATH)
     }
 
     /// Where the agent listens unless told otherwise.

@@ -79,7 +79,7 @@ fn assemble(
         consumed,
         openclaw,
         cloudflared,
-        machine: machine(layout),
+        machine: machine(core),
         details: Details {
             last_rollback: core
                 .disk
@@ -183,13 +183,21 @@ fn openclaw_health(
     OpenClawHealth { state, version: notes.openclaw_version, message }
 }
 
-fn machine(layout: &Layout) -> Machine {
+fn machine(core: &Core) -> Machine {
+    let layout = &core.settings.layout;
     let disk = disk(layout);
     Machine {
         disk_free_bytes: disk.map_or(0, |disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
         memory_available_bytes: memory("MemAvailable:"),
         reboot_pending: layout.reboot_required().exists(),
+        setup_done: !core.settings.programs.are_managed() || is_setup_done(layout),
     }
+}
+
+/// Only a mark that is certainly not there is none: servers of older operators close its folder.
+fn is_setup_done(layout: &Layout) -> bool {
+    let missing = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotFound;
+    fs::metadata(layout.setup_done()).err().is_none_or(|error| !missing(&error))
 }
 
 /// Size of the disk and of the memory, bytes.

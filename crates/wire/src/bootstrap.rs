@@ -15,6 +15,8 @@ pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
 /// Where user-data writes which agent and cloudflared to start with, mode 0644.
 pub const RELEASE_PATH: &str = "/etc/moorage/release.json";
+/// Exists once the packages and settings of the first boot are done; its folder is open to all.
+pub const SETUP_DONE_PATH: &str = "/var/lib/moorage-setup/done";
 /// The Unix socket on which the agent answers and to which cloudflared forwards the management host:
 /// held by systemd, `moorage:moorage-tunnel` 0660.
 pub const AGENT_SOCKET_PATH: &str = "/run/moorage/agent.sock";

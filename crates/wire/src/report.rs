@@ -166,6 +166,14 @@ pub struct Machine {
     pub memory_available_bytes: u64,
     /// Whether an upgrade waits for a reboot.
     pub reboot_pending: bool,
+    /// Whether the packages and settings of the first boot are done; older agents do not say, and are
+    /// taken to mean it.
+    #[serde(default = "yes")]
+    pub setup_done: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// Programs, their past, and the room they have.
@@ -315,4 +323,16 @@ pub struct Backup {
     pub at: Timestamp,
     /// Its size.
     pub bytes: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_does_not_speak_of_the_first_boot_is_taken_to_be_through_it() {
+        let older = r#"{"diskFreeBytes": 1, "memoryAvailableBytes": 2, "rebootPending": false}"#;
+        let machine: Machine = serde_json::from_str(older).expect("it can be read");
+        assert!(machine.setup_done);
+    }
 }

@@ -310,6 +310,38 @@ fn a_wrong_clock_is_told_with_what_to_do(#[case] off: i64, #[case] words: Option
     }
 }
 
+#[rstest]
+#[case::done(true, "2026-09-01T12:00:00Z", None)]
+#[case::in_a_normal_bring_up(false, "2026-09-01T11:02:00Z", None)]
+#[case::by_a_slow_mirror(false, "2026-09-01T11:10:00Z", None)]
+#[case::not_done(
+    false,
+    "2026-09-01T11:10:01Z",
+    Some("not set up yet (nftables, fail2ban, unattended-upgrades")
+)]
+fn packages_that_do_not_come_are_told_and_the_server_is_ready(
+    #[case] done: bool,
+    #[case] at: &str,
+    #[case] words: Option<&str>,
+) {
+    // It was made at 11:00.
+    let seen = ready(&wanted()).with_view(|view| {
+        view.at = at.parse().unwrap();
+        view.report.machine.setup_done = done;
+    });
+    let status = status_of(&wanted(), &seen);
+    let (holds, reason, message) = find(&status, "ServerReady");
+    assert_eq!((holds.as_str(), find(&status, "Ready").0.as_str()), ("True", "True"));
+    match words {
+        None => assert_eq!((reason.as_str(), status.phase), (reason::READY, Some(Phase::Ready))),
+        Some(words) => {
+            assert_eq!((reason.as_str(), status.phase), (reason::DEGRADED, Some(Phase::Degraded)));
+            assert!(message.contains(words), "{message}");
+            assert!(message.contains("journalctl -u moorage-setup"), "{message}");
+        }
+    }
+}
+
 fn with_disk(seen: Observed, free: u64, total: u64) -> Observed {
     seen.with_view(|view| {
         view.report.machine.disk_free_bytes = free;

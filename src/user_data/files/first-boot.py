@@ -82,8 +82,6 @@ def fetch(url, size, part):
                         file.truncate(0)
                         raise Wrong(f"more than the pinned {size} bytes")
                     file.write(block)
-                file.flush()
-                os.fsync(file.fileno())
         if have + got < size:
             raise OSError(f"cut off at {have + got} of {size} bytes")
     except urllib.error.HTTPError as error:
@@ -108,12 +106,21 @@ def verify(file, size, sha256):
         raise Hopeless(f"the pinned program is none for {here}")
 
 
-def sync(folder):
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+def sync(path):
+    """Has the disk hold a file, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def mark(root, path):
+    """Leaves a mark that outlives a power cut, as does all that anybody wrote before it."""
+    subprocess.run(["/usr/bin/sync", "--file-system", root, path.parent], check=True, stdin=subprocess.DEVNULL)
+    path.touch()
+    sync(path)
+    sync(path.parent)
 
 
 def install(kind, program, pinned, home):
@@ -147,6 +154,8 @@ def install(kind, program, pinned, home):
         for_ever(kind, attempt)
         os.chmod(part, 0o755)
         os.chmod(stage, 0o755)
+        # Here, for a run that was killed may have left the whole of it in memory alone.
+        sync(part)
         sync(stage)
         os.rename(stage, final)
         sync(home)
@@ -174,22 +183,20 @@ def programs(root):
     state.mkdir(mode=0o700, parents=True, exist_ok=True)
     with open(state / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        # From here on cloud-init need not begin again: all its files are there.
-        (state / "begun").touch()
+        # From here on cloud-init does not begin again: all its files are there, and on the disk.
+        mark(root, state / "begun")
         for kind, program, units in PROGRAMS:
             install(kind, program, release[kind], root / "opt/moorage" / kind)
             if root == pathlib.Path("/"):
                 for_ever(kind, lambda: systemctl("enable", "--now", "--no-block", *units))
-        (state / "done").touch()
+        mark(root, state / "done")
 
 
-def installed(packages):
-    if not packages:
-        return set()
-    answer = subprocess.run(["/usr/bin/dpkg-query", "-W", "-f", "${db:Status-Status} ${Package}\n", *packages],
+def states(packages):
+    """What dpkg calls the state of each package that it knows."""
+    answer = subprocess.run(["/usr/bin/dpkg-query", "-W", "-f", "${Package} ${db:Status-Status}\n", *packages],
                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-    words = (line.split() for line in answer.stdout.splitlines())
-    return {name for status, name in words if status == "installed"}
+    return dict(line.split() for line in answer.stdout.splitlines())
 
 
 def apt(*arguments):
@@ -206,14 +213,22 @@ def packages(machine):
     wanted, unwanted = machine["packages"], machine["unwantedPackages"]
 
     def attempt():
-        missing = sorted(set(wanted) - installed(wanted))
-        if missing:
-            # A cut may have left packages half configured.
-            subprocess.run(["/usr/bin/dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
-                           check=True, stdin=subprocess.DEVNULL)
+        have = states([*wanted, *unwanted])
+        missing = sorted(package for package in wanted if have.get(package) != "installed")
+        surplus = sorted(package for package in unwanted
+                         if have.get(package, "not-installed") not in ("not-installed", "config-files"))
+        if not missing and not surplus:
+            return
+        # A cut may have left packages half configured, and some without what they need: those apt
+        # completes, if it is asked for nothing else at once.
+        broken = subprocess.run(["/usr/bin/dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
+                                stdin=subprocess.DEVNULL).returncode
+        if missing or broken:
             apt("update")
+        if broken:
+            apt("install", "--fix-broken")
+        if missing:
             apt("install", "--", *missing)
-        surplus = sorted(installed(unwanted))
         if surplus:
             apt("purge", "--", *surplus)
 
@@ -231,7 +246,8 @@ def firewall():
 def setup():
     machine = json.loads(pathlib.Path("/etc/moorage/machine.json").read_text())
     state = pathlib.Path("/var/lib/moorage-setup")
-    state.mkdir(mode=0o700, exist_ok=True)
+    # Open to the agent, which reports whether this is done.
+    state.mkdir(mode=0o755, exist_ok=True)
     protected = firewall()
     # Settings that need no package, before the slow part.
     subprocess.run(["/usr/sbin/usermod", "--lock", "root"], check=True, stdin=subprocess.DEVNULL)
@@ -242,7 +258,7 @@ def setup():
         raise Hopeless("the package nftables has no /usr/sbin/nft")
     each("try-restart", machine["restart"])
     for_ever("units", lambda: systemctl("enable", "--now", "--no-block", *machine["enable"]))
-    (state / "done").touch()
+    mark("/", state / "done")
     say("setup: done")
 
 

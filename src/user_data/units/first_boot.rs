@@ -1,6 +1,8 @@
 //! The two jobs of the first boot. Both are enabled, so that a reboot in the middle continues them,
 //! and leave a mark when they are done.
 
+use moorage_wire::bootstrap::SETUP_DONE_PATH;
+
 use super::{NO_JIT, PROGRAMS, internet, powerless, sandboxed, wanted_by};
 use crate::user_data::{FIRST_BOOT_PATH, unit::Unit};
 
@@ -13,7 +15,7 @@ fn programs() -> Unit {
     let unit = job(
         "moorage-first-boot.service",
         "Moorage first boot: fetch and start the agent and cloudflared",
-        "!/var/lib/moorage-first-boot/done",
+        "/var/lib/moorage-first-boot/done",
     );
     // Root, for what lies in /opt must not belong to whoever runs it; without any capability.
     let unit = sandboxed(unit)
@@ -30,11 +32,8 @@ fn programs() -> Unit {
 
 /// Packages and settings. It runs apt and dpkg, which change everything there is: no sandbox fits.
 fn setup() -> Unit {
-    let unit = job(
-        "moorage-setup.service",
-        "Moorage first boot: packages and settings",
-        "!/var/lib/moorage-setup/done",
-    );
+    let unit =
+        job("moorage-setup.service", "Moorage first boot: packages and settings", SETUP_DONE_PATH);
     let unit = unit
         .section("Service")
         .words("ExecStart", ["/usr/bin/python3", "-I", FIRST_BOOT_PATH, "setup"])
@@ -44,11 +43,12 @@ fn setup() -> Unit {
     wanted_by(repeated(unit), "multi-user.target")
 }
 
-fn job(name: &'static str, description: &'static str, condition: &'static str) -> Unit {
+/// A job to do until there is this mark.
+fn job(name: &'static str, description: &'static str, mark: &str) -> Unit {
     Unit::new(name)
         .section("Unit")
         .set("Description", description)
-        .set("ConditionPathExists", condition)
+        .set("ConditionPathExists", format!("!{mark}"))
         .set("Wants", "network-online.target")
         .set("After", "network-online.target")
         .set("StartLimitIntervalSec", "0")

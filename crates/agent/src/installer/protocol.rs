@@ -132,7 +132,8 @@ pub enum Request {
     /// update is under way.
     ConfirmAgent,
     /// The operator has confirmed this agent: blank the used-up one-time key in the document that
-    /// user-data left, so that it is nowhere on the server. Harmless when it is blank.
+    /// user-data left, where the agent's user can read it. Copies of user-data itself, root's alone, are
+    /// cloud-init's and the cloud's. Harmless when it is blank.
     EraseEnrolmentKey,
     /// Turn the machine off. Answered before it happens.
     PowerOff,

@@ -37,6 +37,7 @@ async fn enrol_deliver_and_converge_to_a_healthy_openclaw() {
     assert_eq!(report.receipts, [receipt]);
     assert!(report.machine.disk_free_bytes > 0 && report.machine.memory_available_bytes > 0);
     assert!(!report.machine.reboot_pending);
+    assert!(report.machine.setup_done, "nobody sets up what is not a server");
 
     let provider = world.machine(|machine| machine.openclaw_config["secrets"]["path"].clone());
     assert_eq!(provider, json!(world.layout.secrets()));

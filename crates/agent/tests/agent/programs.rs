@@ -393,3 +393,15 @@ async fn a_power_cut_at_any_write_of_a_trial_of_cloudflared_ends_on_the_one_that
         assert!(crashes > 15, "only {crashes} steps were tried");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packages_are_reported_as_set_up_when_the_first_boot_says_so() {
+    let world = World::managed().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    assert!(!operator.report().await.machine.setup_done);
+    let mark = world.layout.setup_done();
+    fs::create_dir_all(mark.parent().unwrap()).unwrap();
+    assert!(!operator.report().await.machine.setup_done);
+    fs::write(&mark, "").unwrap();
+    assert!(operator.report().await.machine.setup_done);
+}
