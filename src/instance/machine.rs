@@ -1,6 +1,6 @@
 //! The machine below the programs: whether it is set up, how much room there is, whether its clock is
-//! right, and whether it waits for a reboot. Figures that move never come into words; words change at coarse limits, and back
-//! only well above them.
+//! right, and whether it waits for a reboot. Figures that move never come into words; words change at
+//! coarse limits, and back only well above them.
 
 use jiff::SignedDuration;
 use moorage_wire::report::Machine;

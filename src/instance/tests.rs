@@ -6,6 +6,7 @@ mod credentials;
 mod deletion;
 mod desired_state;
 mod loss;
+mod machine;
 mod programs;
 mod properties;
 mod status;

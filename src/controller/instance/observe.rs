@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt as _;
 use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
 
-use super::{Controller, Memory};
+use super::{Controller, memory::Memory};
 use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
     api::{OpenClawInstance, conditions::ConditionType},
