@@ -33,7 +33,9 @@ pub(super) fn files(
         seed("/var/lib/cloud/seed/nocloud/meta-data", metadata.to_string()),
         text("/etc/hostname", format!("{}\n", boot.name)),
         text("/etc/hosts", hosts),
-        text("/etc/resolv.conf", format!("nameserver {SERVICES}\noptions timeout:5 attempts:3\n")),
+        // Impatient: cloudflared also asks resolvers of the real world, which the lab does not have, and
+        // waits for each of them when it starts.
+        text("/etc/resolv.conf", format!("nameserver {SERVICES}\noptions timeout:1 attempts:2\n")),
         text("/etc/systemd/system/cloudflared.service.d/50-lab.conf", cloudflared()),
         text("/etc/systemd/system/openclaw.service.d/50-lab.conf", npm()),
         text("/etc/systemd/system/moorage-worker.service.d/50-lab.conf", npm()),
