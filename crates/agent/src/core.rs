@@ -22,7 +22,7 @@ use moorage_wire::{
 use tokio::sync::Notify;
 
 use crate::{
-    converge::audit::Audits,
+    audits::Audits,
     desired::Desired,
     disk::{Disk, DiskError},
     identity::{self, IdentityError, Keys},

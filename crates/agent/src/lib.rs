@@ -5,6 +5,7 @@ pub mod accounts;
 pub mod agent;
 mod api;
 pub mod artifacts;
+mod audits;
 mod connector;
 mod converge;
 pub mod conversation;

@@ -2,7 +2,7 @@
 //! disk and what runs, so it does not matter where the last one was stopped. Here it is decided what
 //! comes when; how is in the modules below.
 
-pub(crate) mod audit;
+mod audit;
 mod connector;
 mod enrolment_key;
 mod openclaw;
