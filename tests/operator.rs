@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 
 use std::{
-    net::TcpListener,
     path::Path,
     process::Stdio,
     time::{Duration, Instant},
@@ -28,7 +27,7 @@ use kube::{
 use moorage::api::OpenClawInstance;
 use moorage::leader::{Candidate, LEASE_NAME, LeaderError, LeaseTiming};
 use moorage_testbed::{
-    Components, ControlPlane, Tool, Tools, install_chart, service_account_kubeconfig,
+    Components, ControlPlane, Tool, Tools, free_address, install_chart, service_account_kubeconfig,
 };
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
@@ -115,8 +114,7 @@ impl Operator {
     }
 
     fn start_in(kubeconfig: &Path, arguments: &[&str]) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let address = format!("127.0.0.1:{port}");
+        let address = free_address().unwrap().to_string();
         let process = Command::new(env!("CARGO_BIN_EXE_moorage"))
             .args(["run", "--http-listen", &address, "--namespace", NAMESPACE])
             .args(arguments)

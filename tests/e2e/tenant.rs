@@ -113,6 +113,22 @@ impl Tenant {
         })
     }
 
+    /// Applies a release that is the tenant's first one but for a change of its spec; gives its name,
+    /// which is the given one and the tenant's.
+    pub(crate) async fn apply_release(
+        &self,
+        name: &str,
+        change: impl FnOnce(&mut Value),
+    ) -> String {
+        let mut release = self.release();
+        let name = format!("{name}-{}", self.name);
+        release["metadata"]["name"] = json!(name);
+        change(&mut release["spec"]);
+        release["spec"]["version"] = release["spec"]["artifacts"]["openclaw"]["version"].clone();
+        self.apply::<OpenClawRelease>(None, release).await;
+        name
+    }
+
     /// The pool as it is made.
     pub(crate) fn pool(&self) -> Value {
         json!({
@@ -189,15 +205,20 @@ impl Tenant {
         host: &str,
         path: &str,
     ) -> reqwest::RequestBuilder {
+        let client = self.edge_client(host).build().unwrap();
+        client.request(method, self.url_at_edge(host, path))
+    }
+
+    /// A visitor of a host name who comes through the edge, and trusts it.
+    pub(crate) fn edge_client(&self, host: &str) -> reqwest::ClientBuilder {
         let clouds = self.stage.simulator.endpoints();
         let ca = reqwest::Certificate::from_pem(&std::fs::read(&clouds.edge_ca).unwrap()).unwrap();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .add_root_certificate(ca)
-            .resolve(host, clouds.edge)
-            .build()
-            .unwrap();
-        client.request(method, format!("https://{host}:{}{path}", clouds.edge.port()))
+        reqwest::Client::builder().no_proxy().add_root_certificate(ca).resolve(host, clouds.edge)
+    }
+
+    /// What such a visitor asks for.
+    pub(crate) fn url_at_edge(&self, host: &str, path: &str) -> String {
+        format!("https://{host}:{}{path}", self.stage.simulator.endpoints().edge.port())
     }
 
     /// All requests that a cloud got from this tenant, in order; `tenant` is the project or account.

@@ -1,6 +1,5 @@
 //! What a person changes in a spec, and what is refused there.
 
-use moorage::api::OpenClawRelease;
 use serde_json::{Value, json};
 
 use crate::tenant::{Tenant, condition, is};
@@ -85,13 +84,12 @@ pub(crate) async fn what_an_instance_cannot_have_is_refused_until_it_can(tenant:
 pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_none(
     tenant: Tenant,
 ) {
-    let mut for_arm = tenant.release();
-    let name = format!("arm-{}", tenant.name);
-    for_arm["metadata"]["name"] = json!(name);
-    for artifact in for_arm["spec"]["artifacts"].as_object_mut().unwrap().values_mut() {
-        artifact["architecture"] = json!("arm");
-    }
-    tenant.apply::<OpenClawRelease>(None, for_arm).await;
+    let for_arm = |spec: &mut Value| {
+        for artifact in spec["artifacts"].as_object_mut().unwrap().values_mut() {
+            artifact["architecture"] = json!("arm");
+        }
+    };
+    let name = tenant.apply_release("arm", for_arm).await;
     tenant.apply_instance("ada", json!({"release": name})).await;
     tenant.until_reason("ada", "Ready", "ArchitectureMismatch").await;
     let (servers, tunnels, records) = tenant.cloud_objects().await;

@@ -19,8 +19,8 @@ use moorage::{
     master_key_store::{MasterKeySource, MasterKeyStore},
 };
 use moorage_testbed::LabServer;
-use moorage_wire::{AgentPublicKey, Secret};
-use reqwest::{Certificate, StatusCode, header::RETRY_AFTER};
+use moorage_wire::{AgentPublicKey, Secret, path};
+use reqwest::{StatusCode, header::RETRY_AFTER};
 use serde_json::Value;
 
 use crate::{server::resident, stage::SYSTEM, tenant::Tenant};
@@ -143,16 +143,10 @@ impl Owner {
 
     /// Somebody at another address of the internet who holds the service token.
     fn visitor(&self, tenant: &Tenant, address: &str) -> Visitor {
-        let clouds = tenant.clouds();
-        let roots = Certificate::from_pem(&std::fs::read(&clouds.edge_ca).unwrap()).unwrap();
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .add_root_certificate(roots)
-            .resolve(&self.route.host, clouds.edge)
-            .local_address(address.parse::<IpAddr>().unwrap())
-            .build()
-            .unwrap();
-        let url = format!("https://{}:{}/v1/report", self.route.host, clouds.edge.port());
+        let host = &self.route.host;
+        let from = address.parse::<IpAddr>().unwrap();
+        let client = tenant.edge_client(host).local_address(from).build().unwrap();
+        let url = tenant.url_at_edge(host, path::REPORT);
         Visitor { client, url, access: Arc::clone(&self.route.access) }
     }
 }

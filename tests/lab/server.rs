@@ -4,7 +4,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use moorage::api::{OpenClawInstance, OpenClawRelease};
+use moorage::api::OpenClawInstance;
 use moorage_testbed::{Executed, LabServer, SimulatorEndpoints, size_in_status};
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -121,22 +121,6 @@ impl Tenant {
         let other = |spec: &mut Value| spec["artifacts"][kind] = artifact.clone();
         let name = self.apply_release(release, other).await;
         self.patch_instance(instance, json!({"spec": {"release": name}})).await;
-    }
-
-    /// Applies a release that is the tenant's first one but for a change of its spec; gives its name,
-    /// which is the given one and the tenant's.
-    pub(crate) async fn apply_release(
-        &self,
-        name: &str,
-        change: impl FnOnce(&mut Value),
-    ) -> String {
-        let mut release = self.release();
-        let name = format!("{name}-{}", self.name);
-        release["metadata"]["name"] = json!(name);
-        change(&mut release["spec"]);
-        release["spec"]["version"] = release["spec"]["artifacts"]["openclaw"]["version"].clone();
-        self.apply::<OpenClawRelease>(None, release).await;
-        name
     }
 }
 
