@@ -1,7 +1,7 @@
 //! The cluster as the reconciler of instances uses it: a narrow port, and the real one over the
 //! Kubernetes API.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use async_trait::async_trait;
 use k8s_openapi::{
@@ -18,7 +18,8 @@ use serde_json::json;
 use thiserror::Error;
 
 use crate::{
-    api::{FINALIZER, OpenClawInstance, OpenClawInstanceStatus, annotation, label},
+    api::{FINALIZER, Guarded, OpenClawInstance, OpenClawInstanceStatus, annotation, label},
+    api_server::told,
     controller::status::{self, FIELD_MANAGER},
     credentials::secret_source::{SecretVersion, SecretView},
     instance::observed::DashboardSight,
@@ -92,14 +93,21 @@ pub trait ClusterApi: Send + Sync {
 }
 
 /// The Kubernetes API did not do it.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum ClusterError {
     /// The object has changed or gone since it was read: look again.
     #[error("the object has changed since it was read")]
     Changed,
     /// Anything else.
-    #[error("the Kubernetes API: {0}")]
+    #[error("the Kubernetes API: {}", told(.0))]
     Kube(Box<kube::Error>),
+}
+
+impl fmt::Debug for ClusterError {
+    /// kube's own form quotes answers.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ClusterError({self})")
+    }
 }
 
 impl From<kube::Error> for ClusterError {
@@ -127,7 +135,7 @@ impl KubeCluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
-    fn instances_of(&self, instance: &OpenClawInstance) -> Api<OpenClawInstance> {
+    fn instances_of(&self, instance: &OpenClawInstance) -> Api<Guarded<OpenClawInstance>> {
         let namespace = instance.meta().namespace.as_deref().unwrap_or_default();
         Api::namespaced(self.client.clone(), namespace)
     }
@@ -197,7 +205,8 @@ impl ClusterApi for KubeCluster {
         let params =
             PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api = self.instances_of(instance);
-        api.patch_metadata(&instance.name_any(), &params, &Patch::Merge(&patch)).await?;
+        // Metadata alone would come with `managedFields`, as deep as the configuration.
+        api.patch(&instance.name_any(), &params, &Patch::Merge(&patch)).await?;
         self.metrics.api_write(WriteKind::Finalizer);
         Ok(())
     }

@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod api_server;
 pub mod cidr;
 pub mod cli;
 pub mod cloud;

@@ -104,7 +104,7 @@ pub enum MasterKeyStoreError {
     #[error("no master key can be made: the operating system gives no randomness")]
     NoRandomness,
     /// A call to the API server failed.
-    #[error("{action} failed: {source}")]
+    #[error("{action} failed: {}", crate::api_server::told(.source))]
     Kube {
         /// What was tried.
         action: String,

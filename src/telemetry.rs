@@ -4,10 +4,19 @@ use std::io::{IsTerminal as _, stderr};
 
 use clap::ValueEnum;
 use thiserror::Error;
+use tracing::{Metadata, Subscriber};
 use tracing_subscriber::{
-    EnvFilter,
+    EnvFilter, Layer as _,
+    filter::{FilterExt as _, filter_fn},
+    fmt::{self, MakeWriter},
+    layer::SubscriberExt as _,
+    registry,
     util::{SubscriberInitExt as _, TryInitError},
 };
+
+/// Where kube logs the API server's answers: whole lists when one cannot be parsed. What went wrong is
+/// logged by those who made the call, without the answer.
+const QUOTING: [&str; 2] = ["kube_client::client", "kube_runtime::watcher"];
 
 /// How a log line looks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -34,18 +43,33 @@ pub enum TelemetryError {
     Init(#[from] TryInitError),
 }
 
-/// Begins to log what passes `filter`, such as `info,moorage=debug`.
+/// Begins to log what passes `filter`, such as `info,moorage=debug`. Content of the API server's
+/// answers passes no filter.
 pub fn init(format: LogFormat, filter: &str) -> Result<(), TelemetryError> {
-    let parsed = parse(filter)?;
-    let logs = tracing_subscriber::fmt()
-        .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
-        .with_env_filter(parsed);
+    let colours = stderr().is_terminal();
     match format {
-        LogFormat::Json => logs.json().flatten_event(true).finish().try_init()?,
-        LogFormat::Text => logs.finish().try_init()?,
+        LogFormat::Json => json(filter, stderr)?.try_init()?,
+        LogFormat::Text => {
+            let logs = fmt::layer().with_writer(stderr).with_ansi(colours);
+            let filter = parse(filter)?.and(filter_fn(quotes_no_answer));
+            registry().with(logs.with_filter(filter)).try_init()?;
+        }
     }
     Ok(())
+}
+
+/// Logs JSON to `writer`.
+pub(crate) fn json<W>(filter: &str, writer: W) -> Result<impl Subscriber, TelemetryError>
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    let filter = parse(filter)?.and(filter_fn(quotes_no_answer));
+    let logs = fmt::layer().with_writer(writer).with_ansi(false).json().flatten_event(true);
+    Ok(registry().with(logs.with_filter(filter)))
+}
+
+fn quotes_no_answer(line: &Metadata<'_>) -> bool {
+    !line.is_event() || !QUOTING.contains(&line.target())
 }
 
 fn parse(filter: &str) -> Result<EnvFilter, TelemetryError> {

@@ -24,7 +24,7 @@ use kube::{
     api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use moorage::api::OpenClawInstance;
+use moorage::api::{Guarded, OpenClawInstance};
 use moorage::leader::{Candidate, LEASE_NAME, LeaderError, LeaseTiming};
 use moorage_testbed::{
     Components, ControlPlane, Tool, Tools, free_address, install_chart, service_account_kubeconfig,
@@ -114,12 +114,23 @@ impl Operator {
     }
 
     fn start_in(kubeconfig: &Path, arguments: &[&str]) -> Self {
+        Self::spawn(kubeconfig, arguments, Stdio::inherit())
+    }
+
+    /// One whose log, of all levels, goes to a file.
+    fn start_logging(kubeconfig: &Path, log: &Path) -> Self {
+        let log = std::fs::File::create(log).unwrap();
+        Self::spawn(kubeconfig, &["--log-filter=trace,hyper=info,h2=info"], log.into())
+    }
+
+    fn spawn(kubeconfig: &Path, arguments: &[&str], log: Stdio) -> Self {
         let address = free_address().unwrap().to_string();
         let process = Command::new(env!("CARGO_BIN_EXE_moorage"))
             .args(["run", "--http-listen", &address, "--namespace", NAMESPACE])
             .args(arguments)
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
+            .stderr(log)
             .kill_on_drop(true)
             .spawn()
             .unwrap();
@@ -236,6 +247,52 @@ async fn an_object_in_etcd_that_cannot_be_read_is_told_and_nobody_else_notices()
     instances.patch("broken", &PatchParams::default(), &corrected).await.unwrap();
     until_reason(&instances, "broken", "PoolNotFound").await;
     operator.terminate().await;
+}
+
+/// Whoever may make an instance somewhere can nest its configuration without end.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_starts_although_an_instance_is_deeper_than_parsers_go() {
+    const MARKER: &str = "text-of-one-tenant";
+    let Some(server) = control_plane().await else { return };
+    let client = server.client().await.unwrap();
+    make_namespace(&client).await;
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    for definition in moorage::api::custom_resource_definitions() {
+        definitions.create(&PostParams::default(), &definition).await.unwrap();
+    }
+    let config = format!("{}\"{MARKER}\"{}", r#"{"a":"#.repeat(150), "}".repeat(150));
+    let object = format!(
+        r#"{{"apiVersion":"moorage.dev/v1alpha1","kind":"OpenClawInstance","metadata":{{"name":"deep"}},
+        "spec":{{"pool":"nowhere","hostname":"deep","config":{config}}}}}"#
+    );
+    let url = format!("/apis/moorage.dev/v1alpha1/namespaces/{NAMESPACE}/openclawinstances");
+    eventually("the deep one is taken", || async {
+        let request = http::Request::post(&url).header("content-type", "application/json");
+        let request = request.body(object.clone().into_bytes()).unwrap();
+        client.request_text(request).await.ok()
+    })
+    .await;
+    let instances = instances(&client, NAMESPACE);
+    let whole = instance("whole", &json!({"pool": "nowhere", "hostname": "whole"}));
+    instances.create(&PostParams::default(), &whole).await.unwrap();
+
+    let folder = tempfile::tempdir().unwrap();
+    let log = folder.path().join("log");
+    let operator = Operator::start_logging(&server.kubeconfig(), &log);
+    eventually("it is ready", || async {
+        operator.get("/readyz").await.filter(|(status, _)| *status == 200)
+    })
+    .await;
+    until_reason(&instances, "whole", "PoolNotFound").await;
+    let any_depth = Api::<Guarded<OpenClawInstance>>::namespaced(client.clone(), NAMESPACE);
+    eventually("the deep one is told like any other", || async {
+        let status = any_depth.get("deep").await.unwrap().0.unwrap().status?;
+        status.conditions.iter().any(|condition| condition.reason == "PoolNotFound").then_some(())
+    })
+    .await;
+    operator.terminate().await;
+    let log = std::fs::read_to_string(log).unwrap();
+    assert!(log.contains("leading") && !log.contains(MARKER), "{log}");
 }
 
 fn instances(client: &Client, namespace: &str) -> Api<DynamicObject> {

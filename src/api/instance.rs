@@ -1,21 +1,24 @@
 //! `OpenClawInstance`: one customer's server. Here is what it should be; what is known of it is in
 //! `status`.
 
+mod config;
 mod status;
 
-use std::{borrow::Cow, sync::Arc};
-
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+use super::guarded::{Fields, Stored};
+
+pub use config::{ConfigDocument, ConfigProblem};
 pub use status::{
     AgentStatus, CredentialStatus, OpenClawInstanceStatus, Phase, ProgramStatus, RollbackStatus,
     ServerStatus, TunnelStatus, Urls,
 };
 
 /// What one customer's server should be.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
     group = "moorage.dev",
     version = "v1alpha1",
@@ -111,6 +114,51 @@ pub struct OpenClawInstanceSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
+impl Stored for OpenClawInstance {
+    type Spec = OpenClawInstanceSpec;
+    type Status = OpenClawInstanceStatus;
+
+    fn of_parts(
+        metadata: ObjectMeta,
+        spec: OpenClawInstanceSpec,
+        status: Option<OpenClawInstanceStatus>,
+    ) -> Self {
+        Self { metadata, spec, status }
+    }
+
+    /// Pool and host name are looked at before anything is made, and cannot be changed: where one of
+    /// them is none, nothing was ever made.
+    fn salvage(
+        metadata: &ObjectMeta,
+        spec: &Fields<'_>,
+        status: Option<OpenClawInstanceStatus>,
+    ) -> Option<Self> {
+        // Whoever said something about it that is not understood did not say "delete".
+        let unreadable = if spec.has("deletionPolicy") {
+            DeletionPolicy::Retain
+        } else {
+            DeletionPolicy::Delete
+        };
+        let spec = OpenClawInstanceSpec {
+            pool: spec.get("pool")?,
+            hostname: spec.get("hostname")?,
+            release: None,
+            server: ServerWishes::default(),
+            config: ConfigDocument::default(),
+            integrations: Vec::new(),
+            credentials: Vec::new(),
+            access: AccessSpec::default(),
+            suspend: spec.get("suspend").unwrap_or_default(),
+            deletion_policy: spec.get("deletionPolicy").unwrap_or(unreadable),
+        };
+        Some(Self { metadata: metadata.clone(), spec, status })
+    }
+
+    fn names_cloud_objects(status: &Fields<'_>) -> bool {
+        status.has("server") || status.has("tunnel")
+    }
+}
+
 /// Narrows the pool's lists; each list in order of preference.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
@@ -131,65 +179,6 @@ pub struct ServerWishes {
 impl ServerWishes {
     fn is_empty(&self) -> bool {
         *self == Self::default()
-    }
-}
-
-/// A JSON object that is kept as compact text: it is passed through, compared and hashed far more
-/// often than looked into.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigDocument(Arc<str>);
-
-impl ConfigDocument {
-    /// The JSON text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The document as a tree.
-    pub fn to_value(&self) -> serde_json::Map<String, serde_json::Value> {
-        serde_json::from_str(&self.0).expect("a config document is made from a JSON object")
-    }
-
-    fn is_empty(&self) -> bool {
-        *self.0 == *"{}"
-    }
-}
-
-impl Default for ConfigDocument {
-    fn default() -> Self {
-        Self("{}".into())
-    }
-}
-
-impl From<serde_json::Map<String, serde_json::Value>> for ConfigDocument {
-    fn from(map: serde_json::Map<String, serde_json::Value>) -> Self {
-        Self(serde_json::Value::Object(map).to_string().into())
-    }
-}
-
-impl Serialize for ConfigDocument {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.to_value().serialize(serializer)
-    }
-}
-
-impl<'de> Deserialize<'de> for ConfigDocument {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        serde_json::Map::deserialize(deserializer).map(Self::from)
-    }
-}
-
-impl JsonSchema for ConfigDocument {
-    fn schema_name() -> Cow<'static, str> {
-        "ConfigDocument".into()
-    }
-
-    fn inline_schema() -> bool {
-        true
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
     }
 }
 

@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "the derives of kube put public types behind private modules")]
 
 pub mod conditions;
+pub mod guarded;
 pub mod instance;
 pub mod pool;
 pub mod release;
@@ -14,6 +15,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 use kube::CustomResourceExt as _;
 
+pub use guarded::Guarded;
 pub use instance::{OpenClawInstance, OpenClawInstanceSpec, OpenClawInstanceStatus};
 pub use pool::{HostingPool, HostingPoolSpec, HostingPoolStatus};
 pub use release::{OpenClawRelease, OpenClawReleaseSpec, OpenClawReleaseStatus};

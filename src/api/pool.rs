@@ -1,11 +1,14 @@
 //! `HostingPool`: where servers are made, with which accounts, and for whom.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::reserved_users;
+use super::{
+    guarded::{Fields, Stored},
+    reserved_users,
+};
 
 /// One Hetzner project with one Cloudflare account and zone.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -56,6 +59,23 @@ pub struct HostingPoolSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub default_release: Option<String>,
+}
+
+impl Stored for HostingPool {
+    type Spec = HostingPoolSpec;
+    type Status = HostingPoolStatus;
+
+    fn of_parts(
+        metadata: ObjectMeta,
+        spec: HostingPoolSpec,
+        status: Option<HostingPoolStatus>,
+    ) -> Self {
+        Self { metadata, spec, status }
+    }
+
+    fn names_cloud_objects(status: &Fields<'_>) -> bool {
+        status.has("firewallId") || status.has("access")
+    }
 }
 
 /// A Hetzner project and what is made in it.

@@ -2,10 +2,12 @@
 
 use std::fmt;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::guarded::{Fields, Stored};
 
 /// What an approved release is made of. It never changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -37,6 +39,23 @@ pub struct OpenClawReleaseSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 200), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub integrations: Vec<ApprovedIntegration>,
+}
+
+impl Stored for OpenClawRelease {
+    type Spec = OpenClawReleaseSpec;
+    type Status = OpenClawReleaseStatus;
+
+    fn of_parts(
+        metadata: ObjectMeta,
+        spec: OpenClawReleaseSpec,
+        status: Option<OpenClawReleaseStatus>,
+    ) -> Self {
+        Self { metadata, spec, status }
+    }
+
+    fn names_cloud_objects(_: &Fields<'_>) -> bool {
+        false
+    }
 }
 
 /// The four programs on a server.

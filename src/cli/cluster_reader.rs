@@ -2,10 +2,11 @@
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
-use kube::{Api, Client};
+use kube::{Api, Client, Config};
 
 use crate::{
-    api::{HostingPool, OpenClawInstance, OpenClawRelease},
+    api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease},
+    api_server::{self, told},
     credentials::secret_source::SecretView,
 };
 
@@ -37,11 +38,25 @@ pub struct KubeReader(Client);
 impl KubeReader {
     /// Reads the kubeconfig.
     pub async fn connect() -> Result<Self, ReadError> {
-        let client = Client::try_default().await;
-        client
-            .map(Self)
-            .map_err(|error| format!("no cluster can be reached: {error}; set KUBECONFIG").into())
+        Ok(Self(connect().await.map_err(|error| format!("{error}; set KUBECONFIG"))?))
     }
+}
+
+/// The cluster of the user's kubeconfig, or why there is none.
+pub(super) async fn connect() -> Result<Client, String> {
+    let config = Config::infer().await;
+    let config = config.map_err(|error| format!("no cluster can be reached: {error}"))?;
+    api_server::client(config)
+        .map_err(|error| format!("no cluster can be reached: {}", told(&error)))
+}
+
+/// An object that was read, or which field of it cannot be.
+pub(super) fn readable<K>(
+    read: Result<Option<Guarded<K>>, kube::Error>,
+) -> Result<Option<K>, ReadError> {
+    let read = read.map_err(|error| told(&error))?;
+    let found = read.map(|object| object.0.map_err(|unreadable| unreadable.error));
+    Ok(found.transpose()?)
 }
 
 #[async_trait]
@@ -55,19 +70,20 @@ impl ClusterReader for KubeReader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<OpenClawInstance>, ReadError> {
-        Ok(Api::namespaced(self.0.clone(), namespace).get_opt(name).await?)
+        readable(Api::namespaced(self.0.clone(), namespace).get_opt(name).await)
     }
 
     async fn pool(&self, name: &str) -> Result<Option<HostingPool>, ReadError> {
-        Ok(Api::all(self.0.clone()).get_opt(name).await?)
+        readable(Api::all(self.0.clone()).get_opt(name).await)
     }
 
     async fn release(&self, name: &str) -> Result<Option<OpenClawRelease>, ReadError> {
-        Ok(Api::all(self.0.clone()).get_opt(name).await?)
+        readable(Api::all(self.0.clone()).get_opt(name).await)
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ReadError> {
         let secrets = Api::<KubeSecret>::namespaced(self.0.clone(), namespace);
-        Ok(secrets.get_opt(name).await?.map(SecretView::from))
+        let found = secrets.get_opt(name).await.map_err(|error| told(&error))?;
+        Ok(found.map(SecretView::from))
     }
 }

@@ -22,6 +22,7 @@ use url::Url;
 
 use crate::{
     agent::client::{EdgeClientError, EdgeDialing},
+    api_server::told,
     cloud::BudgetRegistry,
     controller::{ControllerSettings, context::Intervals},
     http::{PublishedCertificate, Readiness, Shown, serve},
@@ -155,7 +156,7 @@ pub enum RunError {
     )]
     Config(#[from] kube::config::InferConfigError),
     /// The client for the cluster.
-    #[error("the client for the cluster cannot be made: {0}")]
+    #[error("the client for the cluster cannot be made: {}", told(.0))]
     Client(#[source] Box<kube::Error>),
     /// Another process leads, or may.
     #[error(transparent)]

@@ -7,6 +7,7 @@ use kube::runtime::events::{Event, EventType};
 use super::context::Context;
 use crate::{
     api::conditions::{ConditionType, reason},
+    api_server::told,
     metrics::WriteKind,
 };
 
@@ -34,7 +35,7 @@ pub(super) async fn publish(
         };
         match ctx.events.publish(&event, about).await {
             Ok(()) => ctx.metrics.api_write(WriteKind::Event),
-            Err(error) => tracing::warn!(%error, "an Event could not be published"),
+            Err(error) => tracing::warn!(error = told(&error), "an Event could not be published"),
         }
     }
 }

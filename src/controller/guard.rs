@@ -2,44 +2,52 @@
 //! need is missing: they get a condition that says so, once, and nothing else happens until someone
 //! changes that.
 
-use std::fmt::Debug;
-
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{ApiResource, DynamicObject, Patch, PatchParams},
-    core::error_boundary::InvalidObject,
+use k8s_openapi::{
+    api::core::v1::ObjectReference,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta},
 };
-use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use kube::{
+    Client,
+    api::{Patch, PatchParams},
+    core::Request,
+};
+use serde_json::json;
 
-use super::{context::Context, events, status::FIELD_MANAGER};
+use super::{
+    context::Context,
+    events,
+    status::{FIELD_MANAGER, with_finalizer},
+};
 use crate::{
-    api::conditions::{ConditionType, Verdict, merge, reason},
+    api::{
+        conditions::{ConditionType, Verdict, merge, reason},
+        guarded::{Stored, Unreadable},
+    },
     metrics::WriteKind,
 };
 
 /// The API server's status of a write that does not fit the schema.
 const UNPROCESSABLE: u16 = 422;
 
-/// Writes the condition `Stalled`/`Malformed` onto the raw object, unless it is there already, with an
+/// Writes the condition `Stalled`/`Malformed` onto an object, unless it is there already, with an
 /// Event.
-pub async fn report_malformed<K>(ctx: &Context, invalid: &InvalidObject) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = ()> + DeserializeOwned + Debug,
-{
-    let name = invalid.metadata.name.as_deref().unwrap_or_default();
-    tracing::warn!(kind = %K::kind(&()), name, error = %invalid.error, "an object cannot be read");
-    let resource = ApiResource::erase::<K>(&());
-    let api = api_of(&ctx.client, &resource, invalid.metadata.namespace.as_deref());
-    let Some(object) = api.get_opt(name).await? else { return Ok(()) };
+pub async fn report_malformed<K: Stored>(
+    ctx: &Context,
+    unreadable: &Unreadable<K>,
+) -> Result<(), kube::Error> {
+    let Unreadable { metadata, conditions: old, error, .. } = unreadable;
+    let name = metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(kind = %K::kind(&()), name, error, "an object cannot be read");
+    if name.is_empty() {
+        // Nothing that an API server stores.
+        return Ok(());
+    }
     let message = format!(
-        "This version of Moorage cannot read the object: {}. Correct the field, or run the version that wrote it.",
-        what_is_wrong::<K>(&object).unwrap_or_else(|| invalid.error.clone())
+        "This version of Moorage cannot read the object: {error}. Correct the field, or run the version that wrote it."
     );
     let why = (reason::MALFORMED, message.as_str());
-    let conditions = match stall(&ctx.client, &resource, &object, why, ctx.clock.now()).await {
+    let conditions = match stall::<K>(&ctx.client, metadata, old, why, ctx.clock.now()).await {
         Ok(None) => return Ok(()),
         Ok(Some(conditions)) => {
             ctx.metrics.api_write(WriteKind::Status);
@@ -56,40 +64,75 @@ where
         }
         Err(error) => return Err(error),
     };
-    let about = object.object_ref(&resource);
-    events::publish(ctx, &about, &conditions_of(object.data.get("status")), &conditions).await;
+    events::publish(ctx, &about::<K>(metadata), old, &conditions).await;
     Ok(())
 }
 
 /// Writes the condition `Stalled` with this reason and message onto an object that is not read any
 /// further. The rest of its status stays. Gives the new conditions, or `None` if it says that
 /// already.
-pub async fn stall(
+pub async fn stall<K: Stored>(
     client: &Client,
-    resource: &ApiResource,
-    object: &DynamicObject,
+    metadata: &ObjectMeta,
+    old: &[Condition],
     why: (&'static str, &str),
     now: Timestamp,
 ) -> Result<Option<Vec<Condition>>, kube::Error> {
-    let Some(conditions) = stalled(&conditions_of(object.data.get("status")), why, now) else {
+    let Some(conditions) = stalled(old, why, now) else {
         return Ok(None);
     };
     // Not by server-side apply, which needs an object that fits its schema.
     let patch = Patch::Merge(json!({
-        "metadata": { "uid": object.metadata.uid },
+        "metadata": { "uid": metadata.uid, "resourceVersion": metadata.resource_version },
         "status": { "conditions": conditions },
     }));
     let parameters =
         PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-    let api = api_of(client, resource, object.metadata.namespace.as_deref());
-    api.patch_status(&object.name_any(), &parameters, &patch).await?;
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let requests = Request::new(K::url_path(&(), metadata.namespace.as_deref()));
+    let request = requests.patch_subresource("status", name, &parameters, &patch);
+    let mut request = request.map_err(kube::Error::BuildRequest)?;
+    request.extensions_mut().insert("patch_status");
+    // The answer is the object that cannot be read.
+    client.request_text(request).await?;
     Ok(Some(conditions))
 }
 
-fn api_of(client: &Client, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
-    match namespace {
-        Some(namespace) => Api::namespaced_with(client.clone(), namespace, resource),
-        None => Api::all_with(client.clone(), resource),
+/// Removes our finalizer from an object that cannot be read, and that nothing depends on.
+pub async fn let_go<K: Stored>(ctx: &Context, metadata: &ObjectMeta) -> Result<(), kube::Error> {
+    let Some(finalizers) =
+        with_finalizer(metadata.finalizers.as_deref().unwrap_or_default(), false)
+    else {
+        return Ok(());
+    };
+    let patch = Patch::Merge(json!({ "metadata": {
+        "resourceVersion": metadata.resource_version,
+        "uid": metadata.uid,
+        "finalizers": finalizers,
+    }}));
+    let parameters =
+        PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+    let name = metadata.name.as_deref().unwrap_or_default();
+    let requests = Request::new(K::url_path(&(), metadata.namespace.as_deref()));
+    let request = requests.patch(name, &parameters, &patch).map_err(kube::Error::BuildRequest)?;
+    match ctx.client.request_text(request).await {
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        answered => answered?,
+    };
+    ctx.metrics.api_write(WriteKind::Finalizer);
+    Ok(())
+}
+
+/// What an Event is about.
+fn about<K: Stored>(metadata: &ObjectMeta) -> ObjectReference {
+    ObjectReference {
+        api_version: Some(K::api_version(&()).into_owned()),
+        kind: Some(K::kind(&()).into_owned()),
+        name: metadata.name.clone(),
+        namespace: metadata.namespace.clone(),
+        uid: metadata.uid.clone(),
+        resource_version: metadata.resource_version.clone(),
+        ..ObjectReference::default()
     }
 }
 
@@ -107,23 +150,9 @@ fn stalled(
     (merged != old).then_some(merged)
 }
 
-/// The path of the field that cannot be read, and why not.
-fn what_is_wrong<K: DeserializeOwned>(object: &DynamicObject) -> Option<String> {
-    let object = serde_json::to_value(object).ok()?;
-    let error = serde_path_to_error::deserialize::<_, K>(object).err()?;
-    Some(format!("{}: {}", error.path(), error.inner()))
-}
-
-/// The conditions of a status, as far as they can be read.
-fn conditions_of(status: Option<&Value>) -> Vec<Condition> {
-    let conditions = status.and_then(|status| status.get("conditions")).cloned();
-    conditions.and_then(|list| serde_json::from_value(list).ok()).unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::HostingPool;
 
     #[test]
     fn a_stalled_object_is_written_to_once() {
@@ -133,14 +162,5 @@ mod tests {
         assert_eq!((&*conditions[1].type_, &*conditions[1].reason), ("Stalled", "Malformed"));
         let later = Timestamp::from_second(90).unwrap();
         assert_eq!(stalled(&conditions, why, later), None);
-    }
-
-    #[test]
-    fn the_field_that_cannot_be_read_is_named() {
-        let resource = ApiResource::erase::<HostingPool>(&());
-        let spec = json!({"spec": {"hetzner": {"tokenSecretRef": {"name": 7}}}});
-        let pool = DynamicObject::new("eu-1", &resource).data(spec);
-        let said = what_is_wrong::<HostingPool>(&pool).unwrap();
-        assert!(said.starts_with("spec.hetzner.tokenSecretRef.name: "), "{said}");
     }
 }

@@ -17,7 +17,6 @@ use futures::StreamExt as _;
 use jiff::Timestamp;
 use kube::{
     Resource as _, ResourceExt as _,
-    core::DeserializeGuard,
     runtime::{
         controller::Action,
         reflector::{ObjectRef, Store},
@@ -33,7 +32,10 @@ use super::{
     events, guard, queue,
 };
 use crate::{
-    api::{OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, annotation},
+    api::{
+        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, annotation,
+        guarded::Unreadable,
+    },
     cluster::{ClusterApi, ClusterError, KubeCluster},
     instance::{
         Failure, Observed, Wanted,
@@ -53,7 +55,7 @@ const PASS_DEADLINE: Duration = Duration::from_secs(120);
 const CONCURRENCY: u16 = 64;
 
 /// An instance as the watch brings it: perhaps one that this version cannot read.
-pub(super) type GuardedInstance = DeserializeGuard<OpenClawInstance>;
+pub(super) type GuardedInstance = Guarded<OpenClawInstance>;
 
 /// Keeps all instances until `shutdown`. Call it as the leader only. `synced` is called when the
 /// caches are filled.
@@ -96,7 +98,7 @@ struct Controller {
     ctx: Arc<Context>,
     cluster: Arc<dyn ClusterApi>,
     instances: Store<GuardedInstance>,
-    releases: Store<DeserializeGuard<OpenClawRelease>>,
+    releases: Store<Guarded<OpenClawRelease>>,
     memories: Memories,
     backoff: Backoff<ObjectRef<GuardedInstance>>,
 }
@@ -113,12 +115,7 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
     let pass = async {
         match &instance.0 {
             Ok(instance) => controller.pass(instance).await,
-            Err(invalid) => {
-                guard::report_malformed::<OpenClawInstance>(&controller.ctx, invalid)
-                    .await
-                    .map_err(ClusterError::from)?;
-                Ok(Look::OnChange)
-            }
+            Err(unreadable) => controller.malformed(unreadable).await,
         }
     };
     let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
@@ -201,6 +198,24 @@ impl Controller {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
             Err(refused) => self.refuse(instance, &refused).await,
         }
+    }
+
+    /// An instance that cannot be read is told so. It can be deleted all the same.
+    async fn malformed(
+        &self,
+        unreadable: &Unreadable<OpenClawInstance>,
+    ) -> Result<Look, ClusterError> {
+        if unreadable.metadata.deletion_timestamp.is_some() {
+            if let Some(salvaged) = &unreadable.salvage {
+                return self.pass(salvaged).await;
+            }
+            if !unreadable.in_cloud {
+                guard::let_go::<OpenClawInstance>(&self.ctx, &unreadable.metadata).await?;
+                return Ok(Look::OnChange);
+            }
+        }
+        guard::report_malformed(&self.ctx, unreadable).await?;
+        Ok(Look::OnChange)
     }
 
     async fn claim(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {

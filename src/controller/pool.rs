@@ -30,7 +30,7 @@ use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         WatchStreamExt as _,
         controller::Action,
@@ -46,10 +46,11 @@ use super::{
     backoff::{Backoff, random},
     context::Context,
     queue,
-    references::{self, References, WATCH_TIMEOUT_SECONDS},
+    references::{self, References, watch_config},
 };
 use crate::{
-    api::HostingPool,
+    api::{Guarded, HostingPool},
+    api_server::told,
     cloud::{BudgetRegistry, CallObserver},
 };
 
@@ -78,7 +79,7 @@ pub struct PoolSettings {
     pub only: Option<BTreeSet<String>>,
 }
 
-type GuardedPool = DeserializeGuard<HostingPool>;
+type GuardedPool = Guarded<HostingPool>;
 
 /// Keeps all pools until `shutdown`. Call it as the leader only.
 pub async fn run(ctx: Arc<Context>, settings: PoolSettings, shutdown: CancellationToken) {
@@ -94,7 +95,7 @@ pub async fn run(ctx: Arc<Context>, settings: PoolSettings, shutdown: Cancellati
         Arc::new(Controller { ctx, settings, references, sessions, backoff: Backoff::default() });
     let (store, writer) = reflector::store::<GuardedPool>();
     let pools = controller.clone().watch_pools().reflect(writer).applied_objects();
-    let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+    let config = watch_config();
     let secrets: Api<PartialObjectMeta<KubeSecret>> =
         Api::namespaced(controller.ctx.client.clone(), &controller.ctx.namespace);
     let secrets = watcher(secrets, config).default_backoff().touched_objects();
@@ -140,7 +141,7 @@ async fn reconcile(pool: Arc<GuardedPool>, controller: Arc<Controller>) -> Actio
     match pass.await {
         Ok(Ok(action)) => action,
         Ok(Err(error)) => {
-            tracing::warn!(pool = name, %error, "a call to the API server failed");
+            tracing::warn!(pool = name, error = told(&error), "a call to the API server failed");
             Action::requeue(controller.backoff.next(&name, random()))
         }
         Err(_) => {
@@ -156,7 +157,7 @@ impl Controller {
     fn watch_pools(
         self: Arc<Self>,
     ) -> impl Stream<Item = Result<watcher::Event<GuardedPool>, watcher::Error>> + Send {
-        let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+        let config = watch_config();
         let known = Mutex::new((HashSet::new(), HashSet::new()));
         watcher(Api::<GuardedPool>::all(self.ctx.client.clone()), config)
             .default_backoff()
@@ -177,7 +178,9 @@ impl Controller {
                         known.remove(&name(pool));
                         self.forget(&name(pool));
                     }
-                    Err(error) => tracing::warn!(%error, "watching pools failed; trying again"),
+                    Err(error) => {
+                        tracing::warn!(error = told(error), "watching pools failed; trying again");
+                    }
                 }
             })
     }

@@ -18,6 +18,8 @@ use kube::{
 };
 use tokio_util::sync::CancellationToken;
 
+use crate::api_server::told;
+
 /// Triggers that come together within this time make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
@@ -37,7 +39,7 @@ where
         stream::iter(match object {
             Ok(object) => to_references(&object),
             Err(error) => {
-                tracing::warn!(%error, kind = %K::kind(&()), "a watch failed; trying again");
+                tracing::warn!(error = told(&error), kind = %K::kind(&()), "a watch failed; trying again");
                 Vec::new()
             }
         })

@@ -12,30 +12,65 @@ use kube::{
     Api, Client, Resource,
     runtime::{WatchStreamExt as _, watcher},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
 use tokio::sync::watch;
 
-use crate::api::OpenClawInstance;
+use crate::{
+    api::{
+        OpenClawInstance,
+        guarded::{self, Fields},
+    },
+    api_server::told,
+};
 
 /// Shorter than the idle timeout of common load balancers.
-pub(super) const WATCH_TIMEOUT_SECONDS: u32 = 200;
+const WATCH_TIMEOUT_SECONDS: u32 = 200;
+/// Objects per list. Objects can have a megabyte and more, and a page is in memory as a whole.
+pub(crate) const PAGE_SIZE: u32 = 50;
+
+/// How everything is watched.
+pub(super) fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE)
+}
 
 /// An instance, cut down to what it refers to. Every field is optional, so that an instance that
 /// cannot be read as a whole still counts.
-#[derive(Deserialize, Resource, Clone, Debug)]
+#[derive(Resource, Clone, Debug)]
 #[resource(inherit = OpenClawInstance)]
 struct ReferringInstance {
     metadata: ObjectMeta,
-    #[serde(default)]
     spec: ReferringSpec,
 }
 
-#[derive(Deserialize, Clone, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct ReferringSpec {
-    #[serde(default)]
     pool: String,
-    #[serde(default)]
     release: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for ReferringInstance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        struct Parts {
+            metadata: Option<Box<RawValue>>,
+            spec: Option<Box<RawValue>>,
+        }
+        let parts = Parts::deserialize(deserializer)?;
+        let all = guarded::metadata(&Fields::of(parts.metadata.as_deref()));
+        let metadata = ObjectMeta {
+            name: all.name,
+            namespace: all.namespace,
+            resource_version: all.resource_version,
+            ..ObjectMeta::default()
+        };
+        let spec = Fields::of(parts.spec.as_deref());
+        let spec = ReferringSpec {
+            pool: spec.get("pool").unwrap_or_default(),
+            release: spec.get("release"),
+        };
+        Ok(Self { metadata, spec })
+    }
 }
 
 /// What an instance names.
@@ -131,7 +166,7 @@ impl ReferringInstance {
 /// Watches all instances. The stream yields what gained or lost an instance; someone has to poll it.
 pub fn watch(client: Client) -> (Arc<References>, impl Stream<Item = Reference> + Send) {
     let references = Arc::new(References::new());
-    let config = watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+    let config = watch_config();
     let taker = Arc::clone(&references);
     let changes = watcher(Api::<ReferringInstance>::all(client), config)
         .default_backoff()
@@ -139,7 +174,7 @@ pub fn watch(client: Client) -> (Arc<References>, impl Stream<Item = Reference> 
             let changed = match event {
                 Ok(event) => taker.take(event),
                 Err(error) => {
-                    tracing::warn!(%error, "watching instances failed; trying again");
+                    tracing::warn!(error = told(&error), "watching instances failed; trying again");
                     Vec::new()
                 }
             };

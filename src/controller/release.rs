@@ -6,7 +6,6 @@ use std::{sync::Arc, time::Duration};
 use futures::{StreamExt as _, stream};
 use kube::{
     Api, Resource as _, ResourceExt as _,
-    core::DeserializeGuard,
     runtime::{
         WatchStreamExt as _,
         controller::Action,
@@ -20,19 +19,22 @@ use super::{
     backoff::{Backoff, random},
     context::Context,
     events, guard, queue,
-    references::{self, Reference, References, WATCH_TIMEOUT_SECONDS},
+    references::{self, Reference, References, watch_config},
     status,
 };
-use crate::api::{
-    HostingPool, OpenClawRelease, OpenClawReleaseStatus,
-    conditions::{ConditionType, Verdict, merge, reason},
+use crate::{
+    api::{
+        Guarded, HostingPool, OpenClawRelease, OpenClawReleaseStatus,
+        conditions::{ConditionType, Verdict, merge, reason},
+    },
+    api_server::told,
 };
 
 const PASS_DEADLINE: Duration = Duration::from_secs(60);
 const CONCURRENCY: u16 = 2;
 
-type GuardedRelease = DeserializeGuard<OpenClawRelease>;
-type GuardedPool = DeserializeGuard<HostingPool>;
+type GuardedRelease = Guarded<OpenClawRelease>;
+type GuardedPool = Guarded<HostingPool>;
 
 struct Controller {
     ctx: Arc<Context>,
@@ -43,7 +45,7 @@ struct Controller {
 
 /// Keeps all releases until `shutdown`. Call it as the leader only.
 pub async fn run(ctx: Arc<Context>, shutdown: CancellationToken) {
-    let config = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+    let config = watch_config;
     let (references, changes) = references::watch(ctx.client.clone());
     let (releases, release_writer) = reflector::store::<GuardedRelease>();
     let (pools, pool_writer) = reflector::store::<GuardedPool>();
@@ -96,7 +98,9 @@ async fn reconcile(release: Arc<GuardedRelease>, controller: Arc<Controller>) ->
             controller.backoff.reset(&name);
             return Action::await_change();
         }
-        Ok(Err(error)) => tracing::warn!(release = name, %error, "a call to the API server failed"),
+        Ok(Err(error)) => {
+            tracing::warn!(release = name, error = told(&error), "a call to the API server failed");
+        }
         Err(_) => tracing::warn!(release = name, "the pass took longer than {PASS_DEADLINE:?}"),
     }
     Action::requeue(controller.backoff.next(&name, random()))
@@ -107,8 +111,12 @@ impl Controller {
         let (client, metrics, now) = (&self.ctx.client, &self.ctx.metrics, self.ctx.clock.now());
         let release = match &release.0 {
             Ok(release) => release,
-            Err(invalid) => {
-                return guard::report_malformed::<OpenClawRelease>(&self.ctx, invalid).await;
+            Err(unreadable) => {
+                let going = unreadable.metadata.deletion_timestamp.is_some();
+                if going && !self.is_used(name).await {
+                    return guard::let_go::<OpenClawRelease>(&self.ctx, &unreadable.metadata).await;
+                }
+                return guard::report_malformed(&self.ctx, unreadable).await;
             }
         };
         self.references.complete().await;
@@ -116,7 +124,7 @@ impl Controller {
         // controller, so waiting ends.
         let _ = self.pools.wait_until_ready().await;
         let usage = self.usage(name);
-        let api: Api<OpenClawRelease> = Api::all(client.clone());
+        let api: Api<Guarded<OpenClawRelease>> = Api::all(client.clone());
         let deleting = release.metadata.deletion_timestamp.is_some();
         // A finalizer cannot be added to an object that is being deleted.
         let held = usage.is_used() && (!deleting || has_finalizer(release));
@@ -136,6 +144,12 @@ impl Controller {
             events::publish(&self.ctx, &about, &old.conditions, &wanted.conditions).await;
         }
         Ok(())
+    }
+
+    async fn is_used(&self, name: &str) -> bool {
+        self.references.complete().await;
+        let _ = self.pools.wait_until_ready().await;
+        self.usage(name).is_used()
     }
 
     fn usage(&self, name: &str) -> Usage {

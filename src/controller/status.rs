@@ -3,13 +3,16 @@
 use std::fmt::Debug;
 
 use kube::{
-    Api, Resource, ResourceExt as _,
+    Api, ResourceExt as _,
     api::{Patch, PatchParams},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::metrics::{Metrics, WriteKind};
+use crate::{
+    api::{Guarded, guarded::Stored},
+    metrics::{Metrics, WriteKind},
+};
 
 /// Who owns the fields that the operator applies.
 pub const FIELD_MANAGER: &str = "moorage";
@@ -24,14 +27,14 @@ pub fn differs<S: Serialize + Default>(current: Option<&S>, wanted: &S) -> bool 
 /// Applies `wanted` to the status of `object` if it differs from `current`, and says whether it did.
 /// An object that was replaced by another of its name in the meantime is left alone (409).
 pub async fn write<K, S>(
-    api: &Api<K>,
+    api: &Api<Guarded<K>>,
     object: &K,
     current: Option<&S>,
     wanted: &S,
     metrics: &Metrics,
 ) -> Result<bool, kube::Error>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: Stored + Clone + Debug,
     S: Serialize + Default,
 {
     if !differs(current, wanted) {
@@ -52,13 +55,13 @@ where
 /// Adds our finalizer or takes it away, if that is a change. The resource version guards against a
 /// list that others have changed (409: the next pass sees theirs).
 pub async fn set_finalizer<K>(
-    api: &Api<K>,
+    api: &Api<Guarded<K>>,
     object: &K,
     held: bool,
     metrics: &Metrics,
 ) -> Result<bool, kube::Error>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: Stored + Clone + Debug,
 {
     let Some(finalizers) = with_finalizer(object.finalizers(), held) else { return Ok(false) };
     let patch = Patch::Merge(json!({ "metadata": {
@@ -77,7 +80,7 @@ where
 }
 
 /// The list of finalizers as it should be; `None` if it is that already.
-fn with_finalizer(finalizers: &[String], held: bool) -> Option<Vec<String>> {
+pub(super) fn with_finalizer(finalizers: &[String], held: bool) -> Option<Vec<String>> {
     let present = finalizers.iter().any(|finalizer| finalizer == crate::api::FINALIZER);
     if present == held {
         return None;

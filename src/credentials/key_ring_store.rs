@@ -57,7 +57,7 @@ pub enum KeyRingStoreError {
     #[error("a sealing key cannot be made: {0}")]
     Generation(String),
     /// A call to the API server failed.
-    #[error("{action} failed: {source}")]
+    #[error("{action} failed: {}", crate::api_server::told(.source))]
     Kube {
         /// What was tried.
         action: String,

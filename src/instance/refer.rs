@@ -92,7 +92,9 @@ pub fn wanted(
         let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
         Refused::waiting(reason::POOL_NOT_READY, message)
     })?;
-    let config = spec.config.to_value();
+    let config = spec.config.parse().map_err(|problem| {
+        Refused::terminal(reason::INVALID_SPEC, format!("spec.config: {problem}"))
+    })?;
     openclaw::check(&config).map_err(|refusals| {
         let first = refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
         let messages: Vec<_> = refusals.iter().map(ToString::to_string).collect();

@@ -7,6 +7,7 @@
 
 #![allow(clippy::unwrap_used)] // A scenario fails by panicking, like any test.
 
+mod borders;
 mod credentials;
 mod drift;
 mod faults;
@@ -25,6 +26,7 @@ use tenant::Tenant;
 
 fn scenarios() -> Vec<Scenario<Tenant>> {
     vec![
+        scenario!(borders::a_configuration_that_is_too_deep_costs_its_own_instance_only),
         scenario!(credentials::every_type_is_delivered_from_one_secret_which_then_goes),
         scenario!(credentials::a_new_ciphertext_is_a_rotation_and_an_old_one_never_rolls_back),
         scenario!(credentials::a_secret_that_something_recreates_is_left_alone_in_the_end),

@@ -2,35 +2,27 @@
 //! missing, since no controller runs that could.
 
 use async_trait::async_trait;
-use kube::{
-    Api, Client, ResourceExt as _,
-    api::{ApiResource, DynamicObject, ListParams},
-};
+use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 
 use crate::{
-    api::{FINALIZER, OpenClawInstance, annotation, conditions::reason},
+    api::{FINALIZER, Guarded, OpenClawInstance, annotation, conditions::reason},
     controller::{
         context::{Clock as _, SystemClock},
         guard,
+        references::PAGE_SIZE,
     },
     master_key_store::InstanceCensus,
 };
 
-/// Objects per list.
-const PAGE_SIZE: u32 = 500;
-
 /// All instances of the cluster.
 pub(super) struct ClusterCensus {
-    resource: ApiResource,
-    instances: Api<DynamicObject>,
+    instances: Api<Guarded<OpenClawInstance>>,
     client: Client,
 }
 
 impl ClusterCensus {
     pub(super) fn new(client: Client) -> Self {
-        let resource = ApiResource::erase::<OpenClawInstance>(&());
-        let instances = Api::all_with(client.clone(), &resource);
-        Self { resource, instances, client }
+        Self { instances: Api::all(client.clone()), client }
     }
 
     /// Writes `Stalled`/`MasterKeyMissing` onto all that were claimed. The controllers replace it as
@@ -43,7 +35,13 @@ impl ClusterCensus {
         while let Some(claimed) = self.next_claimed(&mut page).await? {
             for instance in &claimed {
                 let (now, why) = (SystemClock.now(), (reason::MASTER_KEY_MISSING, message));
-                guard::stall(&self.client, &self.resource, instance, why, now).await?;
+                let conditions = match &instance.0 {
+                    Ok(instance) => instance.status.as_ref().map(|status| &status.conditions),
+                    Err(unreadable) => Some(&unreadable.conditions),
+                };
+                let old = conditions.map(Vec::as_slice).unwrap_or_default();
+                guard::stall::<OpenClawInstance>(&self.client, instance.meta(), old, why, now)
+                    .await?;
             }
         }
         Ok(())
@@ -53,7 +51,7 @@ impl ClusterCensus {
     async fn next_claimed(
         &self,
         page: &mut Page,
-    ) -> Result<Option<Vec<DynamicObject>>, kube::Error> {
+    ) -> Result<Option<Vec<Guarded<OpenClawInstance>>>, kube::Error> {
         let parameters = ListParams::default().limit(PAGE_SIZE);
         let parameters = match std::mem::replace(page, Page::End) {
             Page::First => parameters,
@@ -75,7 +73,7 @@ enum Page {
     End,
 }
 
-fn is_claimed(instance: &DynamicObject) -> bool {
+fn is_claimed(instance: &Guarded<OpenClawInstance>) -> bool {
     instance.finalizers().iter().any(|held| held == FINALIZER)
         || instance.annotations().contains_key(annotation::INSTANCE_ID)
 }

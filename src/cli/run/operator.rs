@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::{RunError, Settings, census::ClusterCensus, standby};
 use crate::{
     agent::{AgentApi, client::EdgeAgentClient},
+    api_server::{self, told},
     controller::{
         self,
         context::{Clock as _, Context, SystemClock, reporter},
@@ -43,7 +44,7 @@ pub(super) async fn operate(
     // Before anything else, so that what is wrong on the command line ends the process at once.
     let agents: Arc<dyn AgentApi> = Arc::new(EdgeAgentClient::new(&settings.edge)?);
     let config = Config::infer().await?;
-    let client = Client::try_from(config.clone());
+    let client = api_server::client(config.clone());
     let client = client.map_err(|error| RunError::Client(Box::new(error)))?;
     let leader = if settings.leader_elect {
         let mut candidate = tokio::select! {
@@ -143,7 +144,10 @@ async fn prepare(
         if matches!(error, MasterKeyStoreError::MasterKeyMissing { .. })
             && let Err(error) = census.tell_that_the_key_is_missing(&error.to_string()).await
         {
-            tracing::warn!(%error, "the instances could not be told that the master key is missing");
+            tracing::warn!(
+                error = told(&error),
+                "the instances could not be told that the master key is missing"
+            );
         }
         Err(explain(&error))
     })

@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{
     Api, Resource, ResourceExt as _,
-    core::{DeserializeGuard, PartialObjectMeta},
+    core::PartialObjectMeta,
     runtime::{
         PredicateConfig, WatchStreamExt as _, predicates,
         reflector::{self, ObjectRef, Store},
@@ -24,11 +24,11 @@ use serde::de::DeserializeOwned;
 
 use super::{GuardedInstance, recorded_id};
 use crate::{
-    api::{HostingPool, OpenClawInstance, OpenClawRelease, label},
+    api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease, label},
     controller::{
         context::Context,
         queue::{self, Trigger},
-        references::WATCH_TIMEOUT_SECONDS,
+        references::watch_config,
     },
     names,
     pool::PoolState,
@@ -39,16 +39,16 @@ const LOOK_AT_SWEEPS: Duration = Duration::from_secs(1);
 
 pub(super) struct Watches {
     pub(super) instances: Store<GuardedInstance>,
-    pub(super) releases: Store<DeserializeGuard<OpenClawRelease>>,
+    pub(super) releases: Store<Guarded<OpenClawRelease>>,
     pub(super) triggers: Vec<Trigger<GuardedInstance>>,
 }
 
 /// Starts all watches. In `namespaces`, or everywhere if there are none.
 pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
     let (instances, writer) = reflector::store::<GuardedInstance>();
-    let (releases, release_writer) = reflector::store::<DeserializeGuard<OpenClawRelease>>();
+    let (releases, release_writer) = reflector::store::<Guarded<OpenClawRelease>>();
     let client = &ctx.client;
-    let config = || watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS);
+    let config = watch_config;
 
     let instance_events = stream::select_all(
         apis::<GuardedInstance>(client, namespaces)
@@ -63,15 +63,14 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
             .into_iter()
             .map(|api| watch(api, bound.clone()).boxed()),
     );
-    let pools = watch(Api::<DeserializeGuard<HostingPool>>::all(client.clone()), config());
-    let release_events =
-        watch(Api::<DeserializeGuard<OpenClawRelease>>::all(client.clone()), config());
+    let pools = watch(Api::<Guarded<HostingPool>>::all(client.clone()), config());
+    let release_events = watch(Api::<Guarded<OpenClawRelease>>::all(client.clone()), config());
     let release_objects = release_events
         .reflect(release_writer)
         .touched_objects()
         .predicate_filter(predicates::generation, PredicateConfig::default());
     let pool_objects = pools.touched_objects().predicate_filter(
-        |pool: &DeserializeGuard<HostingPool>| Some(what_matters_of_a_pool(pool)),
+        |pool: &Guarded<HostingPool>| Some(what_matters_of_a_pool(pool)),
         PredicateConfig::default(),
     );
 
@@ -83,11 +82,11 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
         queue::objects(secrets.touched_objects(), |secret: &PartialObjectMeta<KubeSecret>| {
             instance_of_secret(secret).into_iter().collect()
         }),
-        queue::objects(pool_objects, move |pool: &DeserializeGuard<HostingPool>| {
+        queue::objects(pool_objects, move |pool: &Guarded<HostingPool>| {
             let name = pool.meta().name.clone();
             matching(&by_pool, |instance| Some(&instance.spec.pool) == name.as_ref())
         }),
-        queue::objects(release_objects, move |release: &DeserializeGuard<OpenClawRelease>| {
+        queue::objects(release_objects, move |release: &Guarded<OpenClawRelease>| {
             let name = release.meta().name.clone();
             matching(&by_release, |instance| {
                 instance.spec.release.is_none() || instance.spec.release == name
@@ -99,7 +98,7 @@ pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
 
 /// The status of a pool changes with each of its instances, which is no reason to look at all the
 /// others.
-fn what_matters_of_a_pool(pool: &DeserializeGuard<HostingPool>) -> u64 {
+fn what_matters_of_a_pool(pool: &Guarded<HostingPool>) -> u64 {
     let meta = pool.meta();
     let mut hasher = DefaultHasher::new();
     (meta.generation, &meta.annotations, meta.deletion_timestamp.is_some()).hash(&mut hasher);
@@ -193,7 +192,7 @@ mod tests {
 
     #[test]
     fn one_instance_more_does_not_matter_to_the_others_and_a_condition_does() {
-        let pool = |instances: u32, reason: &str| -> DeserializeGuard<HostingPool> {
+        let pool = |instances: u32, reason: &str| -> Guarded<HostingPool> {
             let token = json!({"name": "token"});
             serde_json::from_value(json!({
                 "metadata": {"name": "eu-1", "generation": 1},

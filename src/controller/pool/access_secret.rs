@@ -17,6 +17,7 @@ use super::identity::PoolIdentity;
 use crate::{
     agent::AccessHeaders,
     api::conditions::reason,
+    api_server::told,
     cloudflare::IssuedServiceToken,
     metrics::{Metrics, WriteKind},
     pool::Blocked,
@@ -81,7 +82,7 @@ pub trait AccessSecret: Send + Sync {
 
 /// What an error of the API server about this Secret means for the pool.
 pub fn trouble(error: &kube::Error, place: &str) -> Trouble {
-    tracing::warn!(%error, secret = place, "the Access service token cannot be kept");
+    tracing::warn!(error = told(error), secret = place, "the Access service token cannot be kept");
     let forbidden = matches!(error, kube::Error::Api(status) if status.is_forbidden());
     let (reason, message, again) = if forbidden {
         let message = format!(

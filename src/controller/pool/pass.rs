@@ -6,7 +6,7 @@ use kube::{Api, Resource as _, ResourceExt as _, runtime::controller::Action};
 use tokio::time::Instant;
 
 use super::{
-    Controller, GuardedPool, SLOWLY,
+    Controller, SLOWLY,
     access_secret::{AccessSecret as _, KubeAccessSecret, StoredToken},
     apply::{Outcome, Pass, token_secret},
     deletion::{self, Deletion},
@@ -19,7 +19,7 @@ use super::{
     trouble::{Again, Trouble},
 };
 use crate::{
-    api::{HostingPool, HostingPoolStatus, annotation, conditions::reason},
+    api::{Guarded, HostingPool, HostingPoolStatus, annotation, conditions::reason},
     cloud::CloudError,
     controller::{
         backoff::{jittered, random},
@@ -38,12 +38,19 @@ impl Controller {
     pub(super) async fn guarded_pass(
         &self,
         name: &str,
-        pool: &GuardedPool,
+        pool: &Guarded<HostingPool>,
     ) -> Result<Action, kube::Error> {
         match &pool.0 {
             Ok(pool) => self.pass(name, pool).await,
-            Err(invalid) => {
-                guard::report_malformed::<HostingPool>(&self.ctx, invalid).await?;
+            Err(unreadable) => {
+                // Without a spec no cloud can be asked; where nothing was made, nothing needs to be.
+                let going = unreadable.metadata.deletion_timestamp.is_some();
+                if going && !unreadable.in_cloud {
+                    guard::let_go::<HostingPool>(&self.ctx, &unreadable.metadata).await?;
+                    self.forget(name);
+                } else {
+                    guard::report_malformed(&self.ctx, unreadable).await?;
+                }
                 Ok(Action::await_change())
             }
         }
@@ -51,7 +58,7 @@ impl Controller {
 
     /// One pass: finalizer → tokens → clients → cloud objects → what instances get → status.
     async fn pass(&self, name: &str, pool: &HostingPool) -> Result<Action, kube::Error> {
-        let api: Api<HostingPool> = Api::all(self.ctx.client.clone());
+        let api: Api<Guarded<HostingPool>> = Api::all(self.ctx.client.clone());
         let deleting = pool.metadata.deletion_timestamp.is_some();
         if deleting && !pool.finalizers().iter().any(|held| held == crate::api::FINALIZER) {
             self.forget(name);
@@ -224,7 +231,7 @@ impl Controller {
 
     async fn write_status(
         &self,
-        api: &Api<HostingPool>,
+        api: &Api<Guarded<HostingPool>>,
         pool: &HostingPool,
         outcome: &Outcome,
         instances: u32,
