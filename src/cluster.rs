@@ -1,7 +1,11 @@
 //! The cluster as the reconciler of instances uses it: a narrow port, and the real one over the
 //! Kubernetes API.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+};
 
 use async_trait::async_trait;
 use k8s_openapi::{
@@ -13,14 +17,16 @@ use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
-use moorage_wire::{InstanceId, Secret};
+use moorage_wire::Secret;
 use serde_json::json;
 use thiserror::Error;
 
 use crate::{
-    api::{FINALIZER, Guarded, OpenClawInstance, OpenClawInstanceStatus, annotation, label},
+    api::{
+        Guarded, HostingPool, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, label,
+    },
     api_server::told,
-    controller::status::{self, FIELD_MANAGER},
+    controller::status,
     credentials::secret_source::{SecretVersion, SecretView},
     instance::observed::DashboardSight,
     metrics::{Metrics, WriteKind},
@@ -69,8 +75,21 @@ pub trait ClusterApi: Send + Sync {
         wanted: &OpenClawInstanceStatus,
     ) -> Result<bool, ClusterError>;
 
-    /// Writes the finalizer and the instance id in one call; refused if the object has changed.
-    async fn claim(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<(), ClusterError>;
+    /// Writes the finalizer; refused if the object has changed.
+    async fn claim(&self, instance: &OpenClawInstance) -> Result<(), ClusterError>;
+
+    /// Whether there is such an instance.
+    async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError>;
+
+    /// Namespace and name of all instances that sealed Secrets are bound to, in these namespaces or in
+    /// all if there are none.
+    async fn instances_of_secrets(
+        &self,
+        namespaces: &[String],
+    ) -> Result<BTreeSet<(String, String)>, ClusterError>;
+
+    /// Whether there is such a `HostingPool`.
+    async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError>;
 
     /// Removes the finalizer.
     async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError>;
@@ -191,24 +210,49 @@ impl ClusterApi for KubeCluster {
             .await?)
     }
 
-    async fn claim(&self, instance: &OpenClawInstance, id: InstanceId) -> Result<(), ClusterError> {
-        let mut finalizers = instance.finalizers().to_vec();
-        if !finalizers.iter().any(|known| known == FINALIZER) {
-            finalizers.push(FINALIZER.to_owned());
-        }
-        let patch = json!({"metadata": {
-            "resourceVersion": instance.resource_version(),
-            "uid": instance.uid(),
-            "finalizers": finalizers,
-            "annotations": {annotation::INSTANCE_ID: id.to_string()},
-        }});
-        let params =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let api = self.instances_of(instance);
-        // Metadata alone would come with `managedFields`, as deep as the configuration.
-        api.patch(&instance.name_any(), &params, &Patch::Merge(&patch)).await?;
-        self.metrics.api_write(WriteKind::Finalizer);
+    async fn claim(&self, instance: &OpenClawInstance) -> Result<(), ClusterError> {
+        status::set_finalizer(&self.instances_of(instance), instance, true, &self.metrics).await?;
         Ok(())
+    }
+
+    async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError> {
+        let api: Api<Guarded<OpenClawInstance>> =
+            Api::namespaced(self.client.clone(), key.namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        Ok(!api.list(&named).await?.items.is_empty())
+    }
+
+    async fn instances_of_secrets(
+        &self,
+        namespaces: &[String],
+    ) -> Result<BTreeSet<(String, String)>, ClusterError> {
+        let apis: Vec<Api<KubeSecret>> = if namespaces.is_empty() {
+            vec![Api::all(self.client.clone())]
+        } else {
+            namespaces.iter().map(|namespace| self.secrets(namespace)).collect()
+        };
+        let sealed = format!("type={SEALED_SECRET_TYPE}");
+        let params = ListParams::default().labels(label::INSTANCE).fields(&sealed);
+        let mut bound = BTreeSet::new();
+        for api in apis {
+            let secrets = api.list_metadata(&params).await?.items.into_iter();
+            bound.extend(secrets.filter_map(|secret| {
+                let instance = secret.labels().get(label::INSTANCE)?.clone();
+                Some((secret.namespace()?, instance))
+            }));
+        }
+        Ok(bound)
+    }
+
+    async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError> {
+        // By a selector, because a name from an object of an older schema may hold anything.
+        let named = ListParams::default().fields(&format!("metadata.name={name}"));
+        let of_name = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+        if name.is_empty() || !name.bytes().all(of_name) {
+            return Ok(false);
+        }
+        let pools: Api<Guarded<HostingPool>> = Api::all(self.client.clone());
+        Ok(!pools.list(&named).await?.items.is_empty())
     }
 
     async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError> {

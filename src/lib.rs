@@ -23,6 +23,7 @@ pub mod master_key_store;
 pub mod metrics;
 pub mod names;
 pub mod openclaw;
+pub mod ownership;
 pub mod pool;
 pub mod release;
 pub mod telemetry;

@@ -111,14 +111,23 @@ impl MasterKey {
         TunnelSecret(self.derive("tunnel secret", &context))
     }
 
-    /// The token of `OpenClaw`'s gateway. It outlives a rebuild, so that the customer's bookmark does.
+    /// The token of `OpenClaw`'s gateway.
     pub fn gateway_token(
         &self,
         instance: InstanceId,
+        life: GatewayLife,
         generation: GatewayGeneration,
     ) -> GatewayToken {
         let generation = generation.0.to_be_bytes();
-        GatewayToken(url_safe(&self.derive("gateway token", &[instance.as_bytes(), &generation])))
+        GatewayToken(url_safe(&match life {
+            GatewayLife::Instance => {
+                self.derive("gateway token", &[instance.as_bytes(), &generation])
+            }
+            GatewayLife::Server(epoch) => {
+                let context: [&[u8]; 3] = [instance.as_bytes(), epoch.as_bytes(), &generation];
+                self.derive("gateway token of a server", &context)
+            }
+        }))
     }
 
     /// Wraps the sealing keys that are stored in the cluster.
@@ -207,6 +216,16 @@ impl TunnelGeneration {
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
+}
+
+/// For how long a gateway token of one generation is the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GatewayLife {
+    /// As long as the instance has an id that was drawn at random, which no second life of its name can
+    /// have. Only tokens from before ids were computed are bound so.
+    Instance,
+    /// As long as the server of this epoch: a second life of the same name has the same id.
+    Server(Epoch),
 }
 
 /// Counts the rotations of a gateway token.

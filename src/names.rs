@@ -1,5 +1,5 @@
-//! The names and labels that tie a cloud object to its instance, and how they are read back. A name
-//! alone never proves ownership: the random ids in it do.
+//! The names and labels that tie a cloud object to its instance. They are read back by
+//! [`crate::ownership`] alone: a name never proves ownership, the ids in it do.
 
 use std::collections::BTreeMap;
 
@@ -7,13 +7,24 @@ use moorage_wire::{Epoch, InstallationId, InstanceId};
 
 use crate::{
     api::label,
-    cloudflare::{DnsRecord, MAX_COMMENT_CHARS, Tunnel},
+    cloudflare::{MAX_COMMENT_CHARS, TunnelId},
     hetzner::{Labels, Server},
 };
 
+/// What the names of all tunnels begin with, whichever installation's.
+pub const TUNNEL_PREFIX: &str = "moorage-";
+/// What follows the ids in the name of a tunnel that was left behind on purpose.
+pub const RETAINED: &str = "retained-";
+/// What the comments of DNS records begin with, before the ids.
+pub const COMMENT: &str = "moorage ";
+/// The same of records that were left behind on purpose.
+pub const RETAINED_COMMENT: &str = "moorage-retained ";
+/// The same as versions before this one wrote it: without ids.
+pub const RETAINED_COMMENT_OF_OLD: &str = "retained by moorage for ";
+
 /// What all tunnels of this installation begin with.
 pub fn tunnel_prefix(installation: InstallationId) -> String {
-    format!("moorage-{installation}-")
+    format!("{TUNNEL_PREFIX}{installation}-")
 }
 
 /// The name of an instance's tunnel.
@@ -21,12 +32,24 @@ pub fn tunnel(installation: InstallationId, instance: InstanceId) -> String {
     format!("{}{instance}", tunnel_prefix(installation))
 }
 
+/// The name of a tunnel that its instance left behind: another instance of the same name may need the
+/// one that it had, and may leave one behind as well.
+pub fn retained_tunnel(
+    installation: InstallationId,
+    instance: InstanceId,
+    tunnel: &TunnelId,
+) -> String {
+    let tail: String = tunnel.as_str().chars().take(8).collect();
+    format!("{}-{RETAINED}{tail}", self::tunnel(installation, instance))
+}
+
 /// The name of an instance's server: readable first, unique by its tail.
 pub fn server(hostname: &str, instance: InstanceId) -> String {
     let id = instance.to_string();
     // A server's name is one DNS label of at most 63 characters.
     let room = 63 - 9;
-    format!("{}-{}", &hostname[..hostname.len().min(room)], &id[..8])
+    let readable: String = hostname.chars().take(room).collect();
+    format!("{readable}-{}", &id[..8])
 }
 
 /// The host names of an instance: dashboard, then management API.
@@ -42,8 +65,21 @@ pub fn record_comment(
     namespace: &str,
     name: &str,
 ) -> String {
-    let full = format!("moorage {installation} {instance} {namespace}/{name}");
-    full.chars().take(MAX_COMMENT_CHARS).collect()
+    cut(&format!("{COMMENT}{installation} {instance} {namespace}/{name}"))
+}
+
+/// The comment on DNS records that their instance left behind.
+pub fn retained_comment(
+    installation: InstallationId,
+    instance: InstanceId,
+    namespace: &str,
+    name: &str,
+) -> String {
+    cut(&format!("{RETAINED_COMMENT}{installation} {instance} {namespace}/{name}"))
+}
+
+fn cut(comment: &str) -> String {
+    comment.chars().take(MAX_COMMENT_CHARS).collect()
 }
 
 /// All that identifies an instance's server.
@@ -76,36 +112,6 @@ impl ServerIdentity<'_> {
     }
 }
 
-/// A cloud object that says whose it is.
-pub trait OwnedName {
-    /// The instance that it belongs to, if it belongs to this installation and was not let go.
-    fn owner(&self, installation: InstallationId) -> Option<InstanceId>;
-}
-
-impl OwnedName for Server {
-    fn owner(&self, installation: InstallationId) -> Option<InstanceId> {
-        let ours = self.labels.get(label::INSTALLATION)? == &installation.to_string();
-        let kept = !self.labels.contains_key(label::RETAINED);
-        self.labels.get(label::INSTANCE)?.parse().ok().filter(|_| ours && kept)
-    }
-}
-
-impl OwnedName for Tunnel {
-    fn owner(&self, installation: InstallationId) -> Option<InstanceId> {
-        let live = self.deleted_at.is_none();
-        let id = self.name.strip_prefix(&tunnel_prefix(installation))?;
-        id.parse().ok().filter(|_| live)
-    }
-}
-
-impl OwnedName for DnsRecord {
-    fn owner(&self, installation: InstallationId) -> Option<InstanceId> {
-        let mut words = self.comment.as_deref()?.split(' ');
-        let ours = words.next() == Some("moorage") && words.next()? == installation.to_string();
-        words.next()?.parse().ok().filter(|_| ours)
-    }
-}
-
 /// The epoch on a server's labels.
 pub fn epoch(server: &Server) -> Option<Epoch> {
     server.labels.get(label::EPOCH)?.parse().ok()
@@ -123,25 +129,9 @@ mod tests {
         let long = "a".repeat(253);
         assert!(server(&"h".repeat(58), INSTANCE).len() <= 63);
         assert!(tunnel(INSTALLATION, INSTANCE).len() <= 100);
+        let id = TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap();
+        assert!(retained_tunnel(INSTALLATION, INSTANCE, &id).len() <= 100);
         assert!(record_comment(INSTALLATION, INSTANCE, &long, &long).chars().count() <= 100);
-    }
-
-    fn record(comment: &str) -> DnsRecord {
-        serde_json::from_value(serde_json::json!({
-            "id": "r1", "name": "ada.example.com", "type": "CNAME", "comment": comment,
-        }))
-        .unwrap()
-    }
-
-    #[test]
-    fn a_record_is_ours_by_the_ids_in_its_comment_only() {
-        let comment = record_comment(INSTALLATION, INSTANCE, "tenants", "ada");
-        assert_eq!(record(&comment).owner(INSTALLATION), Some(INSTANCE));
-        let elsewhere = InstallationId::from_bytes([9; 8]);
-        for foreign in
-            [&record_comment(elsewhere, INSTANCE, "tenants", "ada"), "moorage", "by hand", ""]
-        {
-            assert_eq!(record(foreign).owner(INSTALLATION), None, "{foreign}");
-        }
+        assert!(retained_comment(INSTALLATION, INSTANCE, &long, &long).chars().count() <= 100);
     }
 }

@@ -360,8 +360,11 @@ async fn only_watched_namespaces_are_worked_in() {
     let other = other.get("ada").await.unwrap();
     assert!(other.data.get("status").is_none() && other.metadata.finalizers.is_none(), "{other:?}");
 
-    // The key is lost: the instances say so, and nothing is made in its place.
+    // The key is lost: the instances that were admitted say so, and nothing is made in its place.
     operator.terminate().await;
+    let held = Patch::Merge(json!({"metadata": {"finalizers": ["moorage.dev/finalizer"]}}));
+    watched.patch("ada", &PatchParams::default(), &held).await.unwrap();
+    let unseen = make_and_delete_unseen(&client, &watched).await;
     let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
     let key = secrets.get("moorage-master-key").await.unwrap();
     secrets.delete("moorage-master-key", &DeleteParams::default()).await.unwrap();
@@ -373,5 +376,27 @@ async fn only_watched_namespaces_are_worked_in() {
     restored.metadata.name = Some("moorage-master-key".to_owned());
     secrets.create(&PostParams::default(), &restored).await.unwrap();
     until_reason(&watched, "ada", "PoolNotFound").await;
+    // What is sealed for an instance that went while nobody looked goes as well.
+    let gone = async || unseen.get_opt("eve-keys").await.unwrap().is_none().then_some(());
+    eventually("eve's Secret goes", gone).await;
+    assert!(unseen.get_opt("bound-but-ours").await.unwrap().is_some(), "it is of another type");
     operator.terminate().await;
+}
+
+/// An instance and the Secrets that name it, made while no operator runs; the instance is deleted again.
+async fn make_and_delete_unseen(client: &Client, instances: &Api<DynamicObject>) -> Api<Secret> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), "watched");
+    for (name, kind) in
+        [("eve-keys", "moorage.dev/sealed-credentials"), ("bound-but-ours", "Opaque")]
+    {
+        let secret = json!({
+            "metadata": {"name": name, "labels": {"moorage.dev/instance": "eve"}}, "type": kind,
+        });
+        let secret = serde_json::from_value(secret).unwrap();
+        secrets.create(&PostParams::default(), &secret).await.unwrap();
+    }
+    let eve = instance("eve", &json!({"pool": "nowhere", "hostname": "eve"}));
+    instances.create(&PostParams::default(), &eve).await.unwrap();
+    instances.delete("eve", &DeleteParams::default()).await.unwrap();
+    secrets
 }

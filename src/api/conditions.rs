@@ -180,8 +180,14 @@ pub mod reason {
     pub const FOREIGN_DNS_RECORD: &str = "ForeignDnsRecord";
     /// A server that is not ours has the name.
     pub const FOREIGN_SERVER: &str = "ForeignServer";
-    /// A tunnel that is not ours has the name.
-    pub const FOREIGN_TUNNEL: &str = "ForeignTunnel";
+    /// An instance that was deleted with `deletionPolicy: Retain` left behind what has the name.
+    pub const RETAINED: &str = "Retained";
+    /// A second server has the labels of this instance's server.
+    pub const DUPLICATE_SERVER: &str = "DuplicateServer";
+    /// Event only: the instance keeps the id that an earlier version drew for it.
+    pub const IDENTITY_MIGRATED: &str = "IdentityMigrated";
+    /// The server is protected from deletion at Hetzner.
+    pub const DELETE_PROTECTED: &str = "DeleteProtected";
     /// The Secret of a token is missing.
     pub const TOKEN_SECRET_MISSING: &str = "TokenSecretMissing";
     /// A cloud refuses the token.

@@ -13,8 +13,8 @@ use super::guarded::{Fields, Stored};
 
 pub use config::{ConfigDocument, ConfigProblem};
 pub use status::{
-    AgentStatus, CredentialStatus, OpenClawInstanceStatus, Phase, ProgramStatus, RollbackStatus,
-    ServerStatus, TunnelStatus, Urls,
+    AgentStatus, CredentialStatus, EarlierIdentity, OpenClawInstanceStatus, Phase, ProgramStatus,
+    RollbackStatus, ServerStatus, TunnelStatus, Urls,
 };
 
 /// What one customer's server should be.

@@ -29,8 +29,6 @@ pub const SEALED_SECRET_TYPE: &str = "moorage.dev/sealed-credentials";
 
 /// Names of annotations.
 pub mod annotation {
-    /// The random id of an instance; written together with the finalizer, never changed.
-    pub const INSTANCE_ID: &str = "moorage.dev/instance-id";
     /// Any change makes the operator look now.
     pub const RECONCILE_AT: &str = "moorage.dev/reconcile-at";
     /// The id of the server that is to be replaced: the only way a server is replaced on purpose.

@@ -9,15 +9,13 @@ use std::{io, path::PathBuf, time::Duration};
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use moorage_wire::{
-    InstallationId, InstanceId, Secret, sealing::SealingCertificate, signature::AgentKey,
-};
+use moorage_wire::{InstallationId, Secret, sealing::SealingCertificate, signature::AgentKey};
 use thiserror::Error;
 
 use super::cluster_reader::{ClusterReader, ReadError};
 use crate::hetzner::FirewallId;
 use crate::{
-    api::{FINALIZER, HostingPool, OpenClawInstance, annotation},
+    api::{FINALIZER, HostingPool, OpenClawInstance},
     credentials::{bundle::secrets_of, refusal::Refusal},
     instance::{
         Observed, Wanted,
@@ -29,6 +27,7 @@ use crate::{
         refer::{self, Pool},
         wanted::Refused,
     },
+    ownership,
     pool::Offers,
 };
 
@@ -252,10 +251,11 @@ async fn wanted(
     let Some(found) = found(&what, cluster.release(release).await)? else {
         return Err(PlanError::Missing(what));
     };
-    let id = instance.annotations().get(annotation::INSTANCE_ID).and_then(|id| id.parse().ok());
-    // Neither id shows in a step, so that one which is not known yet can be any.
-    let id = id.unwrap_or(InstanceId::from_bytes([0; 16]));
-    let subject = refer::subject(instance, id, InstallationId::from_bytes([0; 8]), pool);
+    // Neither id shows in a step, so that of the installation, which is the operator's, can be any.
+    let installation = InstallationId::from_bytes([0; 8]);
+    let namespace = instance.namespace().unwrap_or_default();
+    let id = ownership::instance_id(installation, &namespace, &instance.name_any());
+    let subject = refer::subject(instance, id, installation, pool);
     // Without Hetzner's catalogue no server type is known to be of another architecture.
     let given = (firewall, &Offers::default());
     Ok(refer::wanted(instance, subject, pool, given, (release, &found.spec)))
@@ -311,13 +311,14 @@ fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
         secrets: seen.bundles.iter().filter(is_there).map(|bundle| bundle.secret.clone()).collect(),
         confirmed: false,
     };
-    let first = deletion::plan(&wanted.subject, &remains);
+    let next = |remains: &Remains| deletion::plan(&wanted.subject, &seen.status, remains);
+    let first = next(&remains);
     let mut steps: Vec<_> = first.iter().map(ToString::to_string).collect();
     remains = Remains::default();
     if first != [deletion::DeletionStep::Confirm] {
-        steps.extend(deletion::plan(&wanted.subject, &remains).iter().map(ToString::to_string));
+        steps.extend(next(&remains).iter().map(ToString::to_string));
     }
     remains.confirmed = true;
-    steps.extend(deletion::plan(&wanted.subject, &remains).iter().map(ToString::to_string));
+    steps.extend(next(&remains).iter().map(ToString::to_string));
     steps
 }

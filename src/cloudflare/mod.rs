@@ -99,6 +99,9 @@ pub trait TunnelApi: Send + Sync {
         secret: &TunnelSecret,
     ) -> Result<Tunnel, CloudError>;
 
+    /// Gives a tunnel another name. Its connections stay as they are.
+    async fn rename_tunnel(&self, id: &TunnelId, name: &str) -> Result<Tunnel, CloudError>;
+
     /// The tunnel's routes; `None` if there is no such tunnel.
     async fn get_tunnel_configuration(
         &self,

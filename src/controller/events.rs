@@ -40,6 +40,26 @@ pub(super) async fn publish(
     }
 }
 
+/// Publishes an Event that no condition stands for.
+pub(super) async fn tell(
+    ctx: &Context,
+    about: &ObjectReference,
+    reason: &'static str,
+    note: String,
+) {
+    let event = Event {
+        type_: EventType::Normal,
+        reason: reason.to_owned(),
+        note: Some(shortened(&note)),
+        action: reason.to_owned(),
+        secondary: None,
+    };
+    match ctx.events.publish(&event, about).await {
+        Ok(()) => ctx.metrics.api_write(WriteKind::Event),
+        Err(error) => tracing::warn!(%error, "an Event could not be published"),
+    }
+}
+
 fn is_news(old: &[Condition], condition: &Condition) -> bool {
     let known = old.iter().find(|known| known.type_ == condition.type_);
     let same = known.is_some_and(|known| {
@@ -52,7 +72,8 @@ fn is_news(old: &[Condition], condition: &Condition) -> bool {
         kind == ConditionType::CredentialsDelivered.as_str() && condition.status == "True";
     let progress = [reason::PROGRESSING, reason::WAITING].contains(&condition.reason.as_str());
     let passing = kind == ConditionType::Reconciling.as_str() && !progress;
-    let mismatch = condition.reason == reason::SERVER_MISMATCH;
+    let mismatch =
+        [reason::SERVER_MISMATCH, reason::DUPLICATE_SERVER].contains(&condition.reason.as_str());
     !same && (ready || trouble || delivered || passing || mismatch)
 }
 

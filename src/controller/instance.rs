@@ -5,6 +5,7 @@
 mod apply;
 mod census;
 mod deletion;
+mod departures;
 mod memory;
 mod observe;
 mod refer;
@@ -22,7 +23,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use moorage_wire::{InstallationId, InstanceId};
+use moorage_wire::InstallationId;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -33,12 +34,13 @@ use super::{
 };
 use crate::{
     api::{
-        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, annotation,
+        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, conditions::reason,
         guarded::Unreadable,
     },
     cluster::{ClusterApi, ClusterError, KubeCluster},
     instance::{
         Failure, Observed, Wanted,
+        deletion::has_history,
         failure::{Retry, TERMINAL_LOOK},
         plan::SOON,
         status::{self, Outcome},
@@ -46,6 +48,7 @@ use crate::{
     },
 };
 
+use departures::Departures;
 use memory::Memories;
 use refer::Referred;
 
@@ -65,9 +68,19 @@ pub async fn run(
     synced: impl FnOnce() + Send + 'static,
     shutdown: CancellationToken,
 ) {
-    let watches = watches::start(&ctx, &namespaces);
+    let (departures, departed) = Departures::new();
+    let watches = watches::start(&ctx, &namespaces, &departures);
     let (counted, stop) = (watches.instances.clone(), shutdown.clone());
     let cluster = Arc::new(KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics)));
+    let burials = {
+        let (cluster, instances) = (Arc::clone(&cluster), watches.instances.clone());
+        let stop = shutdown.clone();
+        async move {
+            // The writers live as long as the triggers, so there is no error to handle.
+            let _ = instances.wait_until_ready().await;
+            departures::bury(cluster, departed, namespaces, stop).await;
+        }
+    };
     let controller = Arc::new(Controller {
         ctx: Arc::clone(&ctx),
         cluster,
@@ -90,7 +103,7 @@ pub async fn run(
     let queue =
         queue::run(watches.instances, triggers, CONCURRENCY, shutdown, controller, reconcile);
     let census = census::keep(ctx, counted, stop);
-    tokio::join!(queue, ready, census);
+    tokio::join!(queue, ready, census, burials);
 }
 
 /// What the passes share.
@@ -177,24 +190,24 @@ impl Look {
 impl Controller {
     async fn pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
         let deleting = instance.metadata.deletion_timestamp.is_some();
-        if deleting && !instance.finalizers().iter().any(|held| held == crate::api::FINALIZER) {
+        if deleting && !is_claimed(instance) {
             self.forget(instance);
             return Ok(Look::OnChange);
-        }
-        if instance.spec.suspend {
-            let old = instance.status.clone().unwrap_or_default();
-            let status =
-                status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
-            return self.settle(instance, &status).await.map(|()| Look::OnChange);
         }
         if deleting {
             return self.deletion_pass(instance).await;
         }
-        let Some(id) = instance_id(instance) else {
-            // No cloud is called before the finalizer and the id are written; the watch brings both.
-            return self.claim(instance).await;
-        };
-        match self.refer(instance, id) {
+        if instance.spec.suspend {
+            return self.suspend(instance).await;
+        }
+        let referred = self.refer(instance);
+        if !is_claimed(instance) && (referred.is_ok() || self.has_things(instance)) {
+            // No cloud is called before the finalizer is written; the watch brings it. What was never
+            // admitted needs none: it can go without anybody's help.
+            self.cluster.claim(instance).await?;
+            return Ok(Look::OnChange);
+        }
+        match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
             Err(refused) => self.refuse(instance, &refused).await,
         }
@@ -218,14 +231,23 @@ impl Controller {
         Ok(Look::OnChange)
     }
 
-    async fn claim(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
-        let mut bytes = [0; 16];
-        if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-            return Ok(Look::BackOff("NoRandomness"));
-        }
-        let id = recorded_id(instance).unwrap_or(InstanceId::from_bytes(bytes));
-        self.cluster.claim(instance, id).await?;
-        Ok(Look::OnChange)
+    async fn suspend(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        let old = instance.status.clone().unwrap_or_default();
+        let status =
+            status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
+        self.settle(instance, &status).await.map(|()| Look::OnChange)
+    }
+
+    /// Whether something of an instance is in a cloud, though its finalizer may have been taken away.
+    fn has_things(&self, instance: &OpenClawInstance) -> bool {
+        let status = instance.status.clone().unwrap_or_default();
+        let seen = || {
+            let pool = self.pool(&instance.spec.pool).ok()?;
+            let owner = self.subject(instance, &pool).owner(&status);
+            let view = pool.inventory.view(&owner);
+            Some(!view.servers.is_empty() || !view.tunnels.is_empty())
+        };
+        has_history(&status) || seen().unwrap_or_default()
     }
 
     async fn refuse(
@@ -287,6 +309,14 @@ impl Controller {
             let old = current.map(|status| status.conditions.as_slice()).unwrap_or_default();
             let about = instance.object_ref(&());
             events::publish(&self.ctx, &about, old, &status.conditions).await;
+            let known = current.is_some_and(|status| status.earlier_identity.is_some());
+            if let (Some(earlier), false) = (&status.earlier_identity, known) {
+                let note = format!(
+                    "The ids of instances are computed now. This one keeps its earlier id {} until it is deleted: its server holds it",
+                    earlier.id
+                );
+                events::tell(&self.ctx, &about, reason::IDENTITY_MIGRATED, note).await;
+            }
         }
         Ok(written)
     }
@@ -313,13 +343,7 @@ impl Controller {
     }
 }
 
-/// The random id that was written together with the finalizer. A finalizer that is missing although
-/// the id is there (restored from a backup, edited by hand) is written again first.
-fn instance_id(instance: &OpenClawInstance) -> Option<InstanceId> {
-    let held = instance.finalizers().iter().any(|held| held == crate::api::FINALIZER);
-    recorded_id(instance).filter(|_| held)
-}
-
-fn recorded_id(instance: &OpenClawInstance) -> Option<InstanceId> {
-    instance.annotations().get(annotation::INSTANCE_ID)?.parse().ok()
+/// Whether our finalizer is there: it is written when the instance is admitted.
+fn is_claimed(instance: &OpenClawInstance) -> bool {
+    instance.finalizers().iter().any(|held| held == crate::api::FINALIZER)
 }

@@ -152,7 +152,7 @@ mod tests {
             key_ring::Tombstone,
             test_keys::{self, ANTHROPIC, ring_key},
         },
-        master_key::{GatewayGeneration, MasterKey, TunnelGeneration},
+        master_key::{GatewayGeneration, GatewayLife, MasterKey, TunnelGeneration},
     };
     use moorage_wire::InstallationId;
 
@@ -283,7 +283,8 @@ mod tests {
         assert_ne!(first.credential.envelope, again.credential.envelope);
         assert_ne!(first.credential.source_sha256(), rotated.credential.source_sha256());
 
-        let token = master.gateway_token(instance, GatewayGeneration(0));
+        let life = GatewayLife::Server(epoch);
+        let token = master.gateway_token(instance, life, GatewayGeneration(0));
         let gateway = with_agent(|agent| prepare_own(OwnCredential::Gateway(&token), agent));
         let gateway = gateway.unwrap();
         assert_eq!(gateway.name.as_str(), GATEWAY_TOKEN);

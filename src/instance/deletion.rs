@@ -1,25 +1,57 @@
 //! The end of an instance: what remains of it, what to do about that, and when its finalizer may go.
 
-use super::wanted::Subject;
+use moorage_wire::Epoch;
+
+use super::{
+    copies::{self, Known},
+    wanted::Subject,
+};
 use crate::{
-    api::instance::DeletionPolicy,
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy, instance::ServerStatus, label},
     cloudflare::{DnsRecord, RecordId, Tunnel, TunnelId},
     hetzner::{Labels, Server, ServerId},
+    names,
+    ownership::Owner,
 };
 
-/// What remains of an instance, everywhere.
+/// What remains of an instance, everywhere, and what else was found beside it.
 #[derive(Debug, Default)]
 pub struct Remains {
-    /// Its servers, by identity.
+    /// Servers that may be its own.
     pub servers: Vec<Server>,
-    /// Its tunnels.
+    /// Tunnels that may be its own.
     pub tunnels: Vec<Tunnel>,
-    /// Its records.
+    /// Records that may be its own.
     pub records: Vec<DnsRecord>,
     /// Names of Secrets that are bound to it.
     pub secrets: Vec<String>,
     /// Whether the clouds themselves said so just now, rather than a sweep.
     pub confirmed: bool,
+}
+
+impl Remains {
+    /// Whether nothing of the instance is in a cloud, as far as was seen.
+    pub fn nothing_in_clouds(&self, owner: &Owner) -> bool {
+        let Own { servers, tunnels, records } = self.own(owner);
+        servers.is_empty() && tunnels.is_empty() && records.is_empty()
+    }
+
+    /// What of it is the instance's own: nothing else is ever touched.
+    fn own(&self, owner: &Owner) -> Own<'_> {
+        let tunnels: Vec<_> =
+            self.tunnels.iter().filter(|tunnel| owner.tunnel(tunnel).is_ours()).collect();
+        let ids: Vec<_> = tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let records =
+            self.records.iter().filter(|record| owner.record(record, &ids).is_ours()).collect();
+        let servers = self.servers.iter().filter(|server| owner.server(server).is_ours()).collect();
+        Own { servers, tunnels, records }
+    }
+}
+
+struct Own<'a> {
+    servers: Vec<&'a Server>,
+    tunnels: Vec<&'a Tunnel>,
+    records: Vec<&'a DnsRecord>,
 }
 
 /// One thing to do.
@@ -35,47 +67,100 @@ pub enum DeletionStep {
     Secrets(Vec<String>),
     /// Label a server as retained.
     RetainServer(ServerId, Labels),
+    /// Give a tunnel the name of a retained one.
+    RetainTunnel(TunnelId),
     /// Mark records as retained.
     RetainRecords(Vec<RecordId>),
     /// Ask the clouds whether anything remains.
     Confirm,
+    /// Tell of copies of the server, and wait for a person to settle what they are.
+    TellOfCopies(Vec<ServerId>),
     /// Let the object go.
     RemoveFinalizer,
 }
 
-/// What to do next. Servers go first: they cost.
-pub fn plan(subject: &Subject, remains: &Remains) -> Vec<DeletionStep> {
+/// What to do next. Servers go first: they cost. `status` tells the server from its copies.
+pub fn plan(
+    subject: &Subject,
+    status: &OpenClawInstanceStatus,
+    remains: &Remains,
+) -> Vec<DeletionStep> {
+    let own = remains.own(&subject.owner(status));
+    let (server, copies) = server_and_copies(subject, status.server.as_ref(), &own.servers);
     let mut steps = match subject.deletion_policy {
-        DeletionPolicy::Delete => delete(remains),
-        DeletionPolicy::Retain => retain(remains),
+        DeletionPolicy::Delete => delete(server.as_ref(), &own),
+        DeletionPolicy::Retain => retain(server.as_ref(), &own),
     };
     if !remains.secrets.is_empty() {
         steps.push(DeletionStep::Secrets(remains.secrets.clone()));
     }
     match (steps.is_empty(), remains.confirmed) {
+        (true, true) if !copies.is_empty() => vec![DeletionStep::TellOfCopies(copies)],
         (true, true) => vec![DeletionStep::RemoveFinalizer],
         (true, false) => vec![DeletionStep::Confirm],
         (false, _) => steps,
     }
 }
 
-fn delete(remains: &Remains) -> Vec<DeletionStep> {
-    let servers = remains.servers.iter().map(|server| DeletionStep::Server(server.id));
-    let tunnels = remains.tunnels.iter().map(|tunnel| DeletionStep::Tunnel(tunnel.id.clone()));
-    let records: Vec<_> = remains.records.iter().map(|record| record.id.clone()).collect();
-    let records = (!records.is_empty()).then_some(DeletionStep::Records(records));
-    servers.chain(records).chain(tunnels).collect()
+/// What the status has to say of the server before it is deleted, if it does not say it yet: whatever
+/// has its labels afterwards is a copy, and no copy is deleted unasked.
+pub fn server_to_record(
+    subject: &Subject,
+    status: &OpenClawInstanceStatus,
+    remains: &Remains,
+) -> Option<ServerStatus> {
+    let recorded = status.server.as_ref();
+    if recorded.is_some_and(|recorded| recorded.id.is_some()) {
+        return None;
+    }
+    let own = remains.own(&subject.owner(status));
+    let (server, _) = server_and_copies(subject, recorded, &own.servers);
+    server.map(|server| ServerStatus {
+        epoch: names::epoch(&server).as_ref().map(Epoch::to_string).unwrap_or_default(),
+        id: Some(server.id.0),
+        ..recorded.cloned().unwrap_or_default()
+    })
+}
+
+fn server_and_copies(
+    subject: &Subject,
+    recorded: Option<&ServerStatus>,
+    servers: &[&Server],
+) -> (Option<Server>, Vec<ServerId>) {
+    let name = names::server(&subject.hostname, subject.instance);
+    let servers: Vec<_> = servers.iter().copied().cloned().collect();
+    let told = copies::tell_apart(&servers, Known { recorded, gone: false, name: &name });
+    (told.own, told.copies)
+}
+
+/// Whether the status says that something was made: nothing is before an epoch is written there.
+pub fn has_history(status: &OpenClawInstanceStatus) -> bool {
+    status.server.is_some()
+        || status.tunnel.is_some()
+        || status.agent.is_some()
+        || !status.credentials.is_empty()
+}
+
+fn ids(records: &[&DnsRecord]) -> Option<Vec<RecordId>> {
+    (!records.is_empty()).then(|| records.iter().map(|record| record.id.clone()).collect())
+}
+
+fn delete(server: Option<&Server>, own: &Own<'_>) -> Vec<DeletionStep> {
+    let server = server.map(|server| DeletionStep::Server(server.id));
+    let tunnels = own.tunnels.iter().map(|tunnel| DeletionStep::Tunnel(tunnel.id.clone()));
+    let records = ids(&own.records).map(DeletionStep::Records);
+    server.into_iter().chain(records).chain(tunnels).collect()
 }
 
 /// Retained objects lose their owner, so that no sweep counts them and no later instance adopts them.
-/// A tunnel cannot be labelled; it stays under the id of an instance that is no more.
-fn retain(remains: &Remains) -> Vec<DeletionStep> {
-    let servers = remains.servers.iter().map(|server| {
+/// The records come before the tunnel: one whose comment was lost is known by where it leads.
+fn retain(server: Option<&Server>, own: &Own<'_>) -> Vec<DeletionStep> {
+    let server = server.map(|server| {
         let mut labels = server.labels.clone();
-        labels.insert(crate::api::label::RETAINED.to_owned(), "true".to_owned());
+        labels.insert(label::RETAINED.to_owned(), "true".to_owned());
         DeletionStep::RetainServer(server.id, labels)
     });
-    let records: Vec<_> = remains.records.iter().map(|record| record.id.clone()).collect();
-    let records = (!records.is_empty()).then_some(DeletionStep::RetainRecords(records));
-    servers.chain(records).collect()
+    let tunnels = own.tunnels.iter().map(|tunnel| DeletionStep::RetainTunnel(tunnel.id.clone()));
+    let records = ids(&own.records).map(DeletionStep::RetainRecords);
+    server.into_iter().chain(records).chain(tunnels).collect()
 }

@@ -12,6 +12,10 @@ impl fmt::Display for Step {
             Self::AttachFirewall(_, server) => {
                 write!(formatter, "put the pool's firewall back in front of server {server}")
             }
+            Self::LabelServer(server, _) => {
+                write!(formatter, "give server {server} its labels back")
+            }
+            Self::NameTunnel(id) => write!(formatter, "give {} its name back", tunnel(id)),
             Self::RecordEpoch(_) => {
                 formatter.write_str("record the epoch of a new server in the status")
             }
@@ -94,6 +98,13 @@ impl fmt::Display for DeletionStep {
                     "mark {} as retained and leave them",
                     counted(ids.len(), "DNS record")
                 )
+            }
+            Self::RetainTunnel(id) => {
+                write!(formatter, "name tunnel {id} as retained and leave it")
+            }
+            Self::TellOfCopies(ids) => {
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                write!(formatter, "wait until somebody settles what server {} is", ids.join(", "))
             }
             Self::Confirm => formatter.write_str("ask both clouds whether anything remains"),
             Self::RemoveFinalizer => formatter.write_str("remove the finalizer"),

@@ -7,6 +7,7 @@ use crate::{
     agent::AgentError,
     api::conditions::{ConditionType, reason},
     cloud::{Classification, CloudError, ErrorKind},
+    hetzner::ServerId,
 };
 
 /// A step that could not be done.
@@ -35,6 +36,8 @@ pub enum Retry {
 
 /// How often a terminal failure is looked at again: a quota may have been raised without a trace here.
 pub const TERMINAL_LOOK: Duration = Duration::from_secs(10 * 60);
+/// How long to wait for somebody to lift a protection; the sweep mostly tells sooner.
+pub const PROTECTED_LOOK: Duration = Duration::from_secs(60);
 /// How long to wait when nothing is in stock.
 pub const STOCK_LOOK: Duration = Duration::from_secs(5 * 60);
 
@@ -93,6 +96,20 @@ impl Failure {
             format!("{cloud} refused {operation}: {}{said}; {remedy}", error.reason())
         };
         Self { part, reason, message, retry }
+    }
+
+    /// What a refused deletion of a server means for `part`.
+    pub fn of_server_deletion(part: ConditionType, id: ServerId, error: &CloudError) -> Self {
+        if error.kind != ErrorKind::Protected {
+            return Self::of_cloud(part, error);
+        }
+        let message = format!(
+            "Server {id} is protected from deletion at Hetzner. Switch its protection off in Hetzner's console, and the deletion goes on"
+        );
+        Self {
+            retry: Retry::After(PROTECTED_LOOK),
+            ..Self::terminal(part, reason::DELETE_PROTECTED, message)
+        }
     }
 
     /// What an agent's error means for `part`.

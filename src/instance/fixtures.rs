@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, InstallationId, InstanceId, Secret, Sha256,
+    CredentialName, CredentialType, Epoch, InstallationId, Secret, Sha256,
     desired::{Artifact, Artifacts},
     envelope::Envelope,
     report::{ConvergenceState, FailedDigest, FailureReason},
@@ -32,7 +32,6 @@ use crate::{
     hetzner::ServerId,
 };
 
-pub(super) const INSTANCE: InstanceId = InstanceId::from_bytes([0xaa; 16]);
 pub(super) const INSTALLATION: InstallationId = InstallationId::from_bytes([0xbb; 8]);
 pub(super) const FIRST_EPOCH: Epoch = Epoch::from_bytes([1; 8]);
 pub(super) const SECOND_EPOCH: Epoch = Epoch::from_bytes([2; 8]);
@@ -111,7 +110,7 @@ pub(super) fn subject() -> Subject {
         name: "ada".to_owned(),
         uid: "u-1".to_owned(),
         created: "2026-09-01T11:00:00Z".parse().unwrap(),
-        instance: INSTANCE,
+        instance: crate::ownership::instance_id(INSTALLATION, "tenants", "ada"),
         installation: INSTALLATION,
         pool: "eu-1".to_owned(),
         hostname: "ada".to_owned(),
@@ -224,6 +223,8 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::CheckRoutes(..) => "CheckRoutes",
         Step::EnsureRecords { .. } => "EnsureRecords",
         Step::CreateServer => "CreateServer",
+        Step::LabelServer(..) => "LabelServer",
+        Step::NameTunnel(_) => "NameTunnel",
         Step::AttachFirewall(..) => "AttachFirewall",
         Step::DeleteServer(_) => "DeleteServer",
         Step::DeliverCredential(_) => "DeliverCredential",

@@ -114,6 +114,16 @@ impl Model<'_> {
                 seen.server = ServerSight::Present(Box::new(server));
                 seen.agent = AgentSight::NotAsked;
             }
+            Step::LabelServer(_, labels) => {
+                if let ServerSight::Present(server) = &mut seen.server {
+                    server.labels.clone_from(labels);
+                }
+            }
+            Step::NameTunnel(_) => {
+                if let Some(tunnel) = &mut seen.tunnel {
+                    tunnel.name = new_tunnel(self.wanted).name;
+                }
+            }
             Step::AttachFirewall(firewall, _) => {
                 if let ServerSight::Present(server) = &mut seen.server {
                     server.public_net.firewalls.push(applied(*firewall));
@@ -264,5 +274,6 @@ fn correct(records: &mut [DnsRecord], patch: &DnsPatch) {
     for record in records.iter_mut().filter(|record| record.id == patch.id) {
         record.content = patch.content.clone().or_else(|| record.content.take());
         record.proxied = patch.proxied.or(record.proxied);
+        record.comment = patch.comment.clone().or_else(|| record.comment.take());
     }
 }

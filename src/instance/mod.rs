@@ -5,6 +5,7 @@
 //! carry out a [`Step`] are in [`crate::controller::instance`].
 
 pub mod agent;
+pub mod copies;
 pub mod credentials;
 pub mod dashboard;
 pub mod deletion;

@@ -18,7 +18,7 @@ use crate::{
         refusal::Refusal,
         secret_source::SecretView,
     },
-    hetzner::Server,
+    hetzner::{Server, ServerId},
 };
 
 /// What was seen of an instance in this pass.
@@ -32,6 +32,8 @@ pub struct Observed {
     pub records: Vec<DnsRecord>,
     /// The server.
     pub server: ServerSight,
+    /// Servers that have the instance's labels and are not its server.
+    pub copies: Vec<ServerId>,
     /// The life of the server: from the status, or from the server's labels if the status was lost.
     pub epoch: Option<Epoch>,
     /// An epoch for the next server, should one be made.

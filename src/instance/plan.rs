@@ -11,9 +11,10 @@ use super::{
 };
 use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
-    cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId},
+    cloudflare::{DnsPatch, NewDnsRecord, RecordId, TunnelConfiguration, TunnelId},
     credentials::secret_source::SecretVersion,
-    hetzner::{FirewallId, ServerId},
+    hetzner::{FirewallId, Labels, ServerId},
+    ownership::Owner,
 };
 
 /// One thing to do. Each can be repeated.
@@ -38,6 +39,10 @@ pub enum Step {
     },
     /// Make the server.
     CreateServer,
+    /// Give the server back the labels that say whose it is.
+    LabelServer(ServerId, Labels),
+    /// Give the tunnel back the name that says whose it is.
+    NameTunnel(TunnelId),
     /// Put the pool's firewall in front of the server.
     AttachFirewall(FirewallId, ServerId),
     /// Delete the server that a person asked to have replaced.
@@ -80,6 +85,43 @@ impl Step {
                 | Self::DeliverTunnelToken
                 | Self::PutDesired { .. }
         )
+    }
+
+    /// Whether everything that it writes to is the instance's own, or is not there yet.
+    pub fn touches_only_own(&self, owner: &Owner, seen: &Observed) -> bool {
+        let tunnel = |id: &TunnelId| {
+            let found = seen.tunnel.as_ref().filter(|tunnel| tunnel.id == *id);
+            found.is_some_and(|tunnel| owner.tunnel(tunnel).is_ours())
+        };
+        let server = |id: &ServerId| {
+            let found = seen.server.present().filter(|server| server.id == *id);
+            found.is_some_and(|server| owner.server(server).is_ours())
+        };
+        let tunnels: Vec<_> = seen.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let record = |id: &RecordId| {
+            let found = seen.records.iter().find(|record| record.id == *id);
+            found.is_some_and(|record| owner.record(record, &tunnels).is_ours())
+        };
+        match self {
+            Self::BootstrapTunnel(id)
+            | Self::PutRoutes(id, _)
+            | Self::CheckRoutes(id, _)
+            | Self::NameTunnel(id)
+            | Self::RotateTunnel(id) => tunnel(id),
+            Self::LabelServer(id, _) | Self::AttachFirewall(_, id) | Self::DeleteServer(id) => {
+                server(id)
+            }
+            Self::EnsureRecords { patches, .. } => patches.iter().all(|patch| record(&patch.id)),
+            Self::RecordEpoch(_)
+            | Self::CreateTunnel
+            | Self::CreateServer
+            | Self::DeliverCredential(_)
+            | Self::DeliverGatewayToken
+            | Self::DeliverTunnelToken
+            | Self::PutDesired { .. }
+            | Self::DeleteSecret { .. }
+            | Self::WriteDashboardSecret(_) => true,
+        }
     }
 
     /// Whether its effect can be seen only by looking anew.
@@ -167,6 +209,8 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
         part.verdicts.into_iter().for_each(|verdict| state(&mut plan.verdicts, verdict));
         plan.look = [plan.look, part.look].into_iter().flatten().min();
     }
+    let owner = wanted.subject.owner(&seen.status);
+    plan.steps.retain(|step| step.touches_only_own(&owner, seen));
     plan.verdicts.retain(|verdict| {
         verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False
     });

@@ -18,7 +18,6 @@ use crate::{
     api::{OpenClawInstanceStatus, conditions::ConditionType, instance::Phase},
     cloudflare::{NewDnsRecord, TunnelId},
     hetzner::{KnownType, Named, ServerId},
-    names,
 };
 
 /// What the status says of an instance that is to be as `wanted`. `applied` is what the status speaks
@@ -37,12 +36,7 @@ pub fn observed(
     let routed = record.holds(ConditionType::RoutesReady);
     let records = tunnel.iter().filter(|_| routed).flat_map(|tunnel| {
         let subject = &wanted.subject;
-        let comment = names::record_comment(
-            subject.installation,
-            subject.instance,
-            &subject.namespace,
-            &subject.name,
-        );
+        let comment = subject.record_comment();
         subject.hosts().map(|host| {
             stand_in::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
         })

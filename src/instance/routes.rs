@@ -9,14 +9,15 @@ use super::{
     Observed, Part, Step, Wanted,
     observed::AgentSight,
     plan::{SOON, Timing},
-    wanted::Subject,
+    wanted::{Refused, Subject},
 };
 use crate::{
     api::conditions::{ConditionType::RoutesReady, Verdict, reason},
     cloudflare::{
         DnsPatch, DnsRecord, IngressRule, NewDnsRecord, RecordType, TunnelConfiguration, TunnelId,
     },
-    names,
+    inventory::InstanceView,
+    ownership::{Marked as _, Owner, Ownership, Place},
 };
 
 /// The ingress rules: dashboard, management API, and nothing else.
@@ -99,27 +100,81 @@ fn rules_step(
 
 /// What has to be made or corrected so that both names lead to the tunnel.
 pub fn records_step(subject: &Subject, tunnel: &TunnelId, records: &[DnsRecord]) -> Option<Step> {
-    let comment = names::record_comment(
-        subject.installation,
-        subject.instance,
-        &subject.namespace,
-        &subject.name,
-    );
+    let comment = subject.record_comment();
     let (mut posts, mut patches) = (Vec::new(), Vec::new());
     for host in subject.hosts() {
         match records.iter().find(|record| record.name == host) {
             None => posts.push(NewDnsRecord::tunnel_cname(host, tunnel, comment.clone())),
-            Some(record) if !leads_to(record, tunnel) => patches.push(DnsPatch {
-                id: record.id.clone(),
-                content: Some(tunnel.dns_target()),
-                proxied: Some(true),
-                comment: None,
-            }),
-            Some(_) => {}
+            Some(record) => {
+                let (astray, nameless) = (!leads_to(record, tunnel), record.mark().is_none());
+                if astray || nameless {
+                    patches.push(DnsPatch {
+                        id: record.id.clone(),
+                        content: astray.then(|| tunnel.dns_target()),
+                        proxied: astray.then_some(true),
+                        // Without it the record is known only as long as the tunnel is.
+                        comment: nameless.then(|| comment.clone()),
+                    });
+                }
+            }
         }
     }
     let nothing = posts.is_empty() && patches.is_empty();
     (!nothing).then_some(Step::EnsureRecords { posts, patches })
+}
+
+/// Why the instance cannot have its host names, if something that is not its own stands there.
+pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
+    let tunnels: Vec<_> = view.tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
+    let (record, whose) = view
+        .records
+        .iter()
+        .map(|record| (record, owner.record(record, &tunnels)))
+        .find(|(_, whose)| !whose.is_ours())?;
+    let host = &record.name;
+    let of = |place: Option<Place>| {
+        place.map_or_else(|| "an instance".to_owned(), |place| format!("instance {place}"))
+    };
+    let (reason, message) = match whose {
+        Ownership::Ours => return None,
+        Ownership::Retained(place) => (
+            reason::RETAINED,
+            format!(
+                "The DNS record at {host} was kept for the server of {}, which was deleted with deletionPolicy Retain. Remove the record when that server is no longer needed, or make this instance with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::FormerInstallation { installation, place } => (
+            reason::FOREIGN_DNS_RECORD,
+            format!(
+                "The DNS record at {host} is of {} of another Moorage installation, {installation}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key and the instance finds its server again; else make this one with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::AnotherInstance { place, .. } => (
+            reason::FOREIGN_DNS_RECORD,
+            format!(
+                "The DNS record at {host} is of {} of this installation, and is left untouched. Delete that instance first (apply its manifest again if it is gone already), or make this one with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::Foreign => (reason::FOREIGN_DNS_RECORD, foreign(record)),
+    };
+    Some(Refused::terminal(reason, message))
+}
+
+/// A record that nothing shows to be Moorage's.
+fn foreign(record: &DnsRecord) -> String {
+    let DnsRecord { name, record_type, .. } = record;
+    let content = record.content.as_deref().unwrap_or_default();
+    let advice = if content.ends_with(".cfargotunnel.com") {
+        "If that tunnel is of a lost Moorage, see what it serves before you remove it; else make the instance with another hostname"
+    } else {
+        "If nobody needs it, remove it, or make the instance with another hostname"
+    };
+    format!(
+        "There is a DNS record at {name} ({record_type} {content}) that is not this instance's, and it is left untouched. {advice}"
+    )
 }
 
 fn leads_to(record: &DnsRecord, tunnel: &TunnelId) -> bool {

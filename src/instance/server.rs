@@ -14,8 +14,9 @@ use crate::{
             ConditionType::{ServerReady, UpToDate},
             Verdict, reason,
         },
+        label,
     },
-    hetzner::{Server, ServerStatus},
+    hetzner::{Server, ServerId, ServerStatus},
 };
 
 /// Before anything is made for a server its epoch stands in the status.
@@ -108,6 +109,12 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
         let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "The server is being made");
         return Part { look: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
     };
+    if let Some(step) = relabel(wanted, seen, server) {
+        // Or the next list does not show it, and it would be looked for by itself for ever.
+        let verdict =
+            Verdict::no(ServerReady, reason::PROGRESSING, "The server is being labelled again");
+        return Part::todo(step, verdict);
+    }
     if server.status != ServerStatus::Deleting
         && !server.public_net.firewalls.iter().any(|applied| applied.id == wanted.firewall)
     {
@@ -132,6 +139,11 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
             timing.report,
         ),
         // A sweep may be a minute old: the agent tells sooner that the server runs.
+        _ if !seen.copies.is_empty() => Part::done(Verdict::yes(
+            ServerReady,
+            reason::DUPLICATE_SERVER,
+            duplicates(server, &seen.copies),
+        )),
         _ => Part::done(match machine::trouble(seen) {
             None => {
                 Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))
@@ -143,6 +155,25 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
             ),
         }),
     }
+}
+
+/// Gives back labels that somebody took off or changed.
+fn relabel(wanted: &Wanted, seen: &Observed, server: &Server) -> Option<Step> {
+    let due = wanted.subject.server_identity(seen.epoch?).labels();
+    let right = due.iter().all(|(label, value)| server.labels.get(label) == Some(value));
+    let stays = server.status != ServerStatus::Deleting;
+    let labels = || server.labels.clone().into_iter().chain(due).collect();
+    (stays && !right).then(|| Step::LabelServer(server.id, labels()))
+}
+
+fn duplicates(server: &Server, copies: &[ServerId]) -> String {
+    let copies: Vec<_> = copies.iter().map(ToString::to_string).collect();
+    format!(
+        "Server {} exists, but server {} has its labels too, and perhaps its keys and its place in the tunnel. If that is a copy, delete it, or take its label {} off",
+        server.id,
+        copies.join(", "),
+        label::INSTANCE,
+    )
 }
 
 /// Whether the server is what the spec would make today.

@@ -9,7 +9,7 @@ use super::{
 use crate::api::{
     OpenClawInstanceStatus,
     conditions::{ConditionStatus, ConditionType, Verdict, merge, reason},
-    instance::{AgentStatus, Phase, ServerStatus, TunnelStatus, Urls},
+    instance::{AgentStatus, EarlierIdentity, Phase, ServerStatus, TunnelStatus, Urls},
 };
 
 /// The outcome of a pass.
@@ -50,6 +50,11 @@ pub fn of_pass(
         conditions: merge(&seen.status.conditions, &verdicts, generation, seen.now),
         phase: Some(phase),
         release: Some(wanted.release.name.clone()),
+        earlier_identity: subject.has_earlier_id().then(|| EarlierIdentity {
+            id: subject.instance.to_string(),
+            namespace: subject.namespace.clone(),
+            name: subject.name.clone(),
+        }),
         server: server(seen, master_key_id),
         tunnel: seen.tunnel.as_ref().map(|tunnel| TunnelStatus {
             id: tunnel.id.to_string(),

@@ -2,9 +2,11 @@
 
 mod architecture;
 mod bring_up;
+mod copies;
 mod credentials;
 mod deletion;
 mod desired_state;
+mod identity;
 mod loss;
 mod machine;
 mod programs;

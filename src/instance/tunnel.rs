@@ -1,10 +1,13 @@
 //! The tunnel: one per instance, named after it, with a secret that is derived and never stored.
 
 use super::{Observed, Part, Step, Wanted, plan::Timing, rotation};
-use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
+use crate::{
+    api::conditions::{ConditionType::TunnelReady, Verdict, reason},
+    names,
+};
 
 /// A tunnel must exist, and a server that is about to boot must hold its secret.
-pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let Some(tunnel) = &seen.tunnel else {
         if let Some(server) = seen.server.present() {
             let message = format!(
@@ -16,6 +19,12 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
         let verdict = Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being made");
         return Part::todo(Step::CreateTunnel, verdict);
     };
+    let name = names::tunnel(wanted.subject.installation, wanted.subject.instance);
+    if tunnel.name != name {
+        let verdict =
+            Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being named again");
+        return Part::todo(Step::NameTunnel(tunnel.id.clone()), verdict);
+    }
     let server_to_come = seen.server.present().is_none();
     if server_to_come && seen.tunnel_memory.bootstrapped != seen.epoch {
         // The tunnel is older than the server that is to be made: the server's user-data will hold

@@ -5,18 +5,19 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, InstallationId, InstanceId,
+    CredentialName, Epoch, InstallationId, InstanceId,
     desired::{Artifacts, Integration},
 };
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{instance::DeletionPolicy, pool::SshSpec, release::Architecture},
-    cloudflare::AccountId,
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy, pool::SshSpec, release::Architecture},
+    cloudflare::{AccountId, TunnelId},
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{self, FirewallId, ServerId},
-    master_key::GatewayGeneration,
+    master_key::{GatewayGeneration, GatewayLife},
     names::{self, ServerIdentity},
+    ownership::{self, Owner, Recorded},
 };
 
 /// What one instance should be.
@@ -67,7 +68,7 @@ pub struct Subject {
     pub uid: String,
     /// When the object was made.
     pub created: Timestamp,
-    /// The random id.
+    /// Its id: computed, or the one that a version before this one drew for it.
     pub instance: InstanceId,
     /// This installation.
     pub installation: InstallationId,
@@ -82,6 +83,41 @@ pub struct Subject {
 }
 
 impl Subject {
+    /// What it asks with which objects are its own.
+    pub fn owner(&self, status: &OpenClawInstanceStatus) -> Owner {
+        let server = status.server.as_ref().and_then(|server| server.id).map(ServerId);
+        let tunnel = status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(&tunnel.id).ok());
+        Owner {
+            installation: self.installation,
+            instance: self.instance,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            hostname: self.hostname.clone(),
+            domain: self.domain.clone(),
+            recorded: Recorded { server, tunnel },
+        }
+    }
+
+    /// Whether it keeps an id that a version before this one drew at random.
+    pub fn has_earlier_id(&self) -> bool {
+        self.instance != ownership::instance_id(self.installation, &self.namespace, &self.name)
+    }
+
+    /// What its gateway token is bound to while the server of `epoch` is its own.
+    pub fn gateway_life(&self, epoch: Epoch) -> GatewayLife {
+        if self.has_earlier_id() { GatewayLife::Instance } else { GatewayLife::Server(epoch) }
+    }
+
+    /// The comment on its DNS records.
+    pub fn record_comment(&self) -> String {
+        names::record_comment(self.installation, self.instance, &self.namespace, &self.name)
+    }
+
+    /// The comment on DNS records that it leaves behind.
+    pub fn retained_comment(&self) -> String {
+        names::retained_comment(self.installation, self.instance, &self.namespace, &self.name)
+    }
+
     /// What reading its credentials takes.
     pub fn reference(&self) -> InstanceRef<'_> {
         InstanceRef { namespace: &self.namespace, name: &self.name, created: self.created }
@@ -105,7 +141,7 @@ impl Subject {
     }
 
     /// The labels of its server in the life called `epoch`.
-    pub fn server_identity(&self, epoch: moorage_wire::Epoch) -> ServerIdentity<'_> {
+    pub fn server_identity(&self, epoch: Epoch) -> ServerIdentity<'_> {
         ServerIdentity {
             installation: self.installation,
             instance: self.instance,

@@ -180,6 +180,9 @@ impl TunnelApi for Fakes {
     ) -> Result<Tunnel, CloudError> {
         unasked()
     }
+    async fn rename_tunnel(&self, _: &TunnelId, _: &str) -> Result<Tunnel, CloudError> {
+        unasked()
+    }
     async fn get_tunnel_configuration(
         &self,
         _: Priority,

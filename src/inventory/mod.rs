@@ -23,7 +23,8 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{CloudflareApi, DnsRecord, RecordId, Tunnel, TunnelId, ZoneId},
     hetzner::{HetznerApi, LabelSelector, Server, ServerId},
-    names::{self, OwnedName as _},
+    names,
+    ownership::{Mark, Marked as _, Named, Owner, Tag},
 };
 
 use table::Table;
@@ -72,11 +73,11 @@ impl Changed {
 pub struct InstanceView {
     /// Whether a sweep has been completed; before it nothing can be called missing.
     pub swept: bool,
-    /// Servers with the installation's and the instance's labels.
+    /// Its servers.
     pub servers: Vec<Server>,
-    /// Tunnels with the instance's name.
+    /// Its tunnels.
     pub tunnels: Vec<Tunnel>,
-    /// Records that stand at the instance's host names, or carry its comment elsewhere.
+    /// Whatever records stand at its host names, and its own that stand elsewhere.
     pub records: Vec<DnsRecord>,
 }
 
@@ -138,19 +139,61 @@ impl Inventory {
         self.lock().swept
     }
 
-    /// What is known of one instance and of the two host names that it wants.
-    pub fn view(&self, instance: InstanceId, hostnames: [&str; 2]) -> InstanceView {
+    /// What is known of one instance: what is its own, and what stands at its host names.
+    pub fn view(&self, owner: &Owner) -> InstanceView {
         let seen = self.lock();
-        let owned = |owner: Option<InstanceId>| owner == Some(instance);
-        let installation = self.installation;
+        let tunnels = seen.tunnels.matching(|tunnel| owner.tunnel(tunnel).is_ours());
+        let ids: Vec<_> = tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let hosts = names::hosts(&owner.hostname, &owner.domain);
+        let id = owner.instance.to_string();
         InstanceView {
             swept: seen.swept.is_some(),
-            servers: seen.servers.matching(|server| owned(server.owner(installation))),
-            tunnels: seen.tunnels.matching(|tunnel| owned(tunnel.owner(installation))),
+            servers: seen.servers.matching(|server| owner.server(server).is_ours()),
+            tunnels,
             records: seen.records.matching(|record| {
-                hostnames.contains(&record.name.as_str()) || owned(record.owner(installation))
+                // The cheap question first: there are two records per instance of the whole zone.
+                let named = || record.comment.as_ref().is_some_and(|comment| comment.contains(&id));
+                hosts.contains(&record.name) || named() && owner.record(record, &ids).is_ours()
             }),
         }
+    }
+
+    /// What stands here under a namespace and name, whatever the ids. A record whose id a server of
+    /// another instance has says nothing.
+    pub fn named(&self, namespace: &str, name: &str) -> Named {
+        let seen = self.lock();
+        let ours = |tag: &Tag| tag.installation == self.installation;
+        let here =
+            |tag: &Tag| tag.place.as_ref().is_some_and(|place| place.is_exactly(namespace, name));
+        let live = |mark: Option<Mark>| mark.and_then(Mark::live).filter(ours);
+        let labelled = seen.servers.matching(|server| {
+            server.labels.get(label::NAME).is_some_and(|label| label == name)
+                && live(server.mark()).is_some_and(|tag| here(&tag))
+        });
+        let servers: Vec<_> = labelled
+            .iter()
+            .filter_map(|server| Some((server.id, live(server.mark())?.instance)))
+            .collect();
+        if !servers.is_empty() {
+            return Named { servers, records: Vec::new() };
+        }
+        let place = format!(" {namespace}/{name}");
+        let records = seen.records.matching(|record| {
+            record.comment.as_ref().is_some_and(|comment| comment.contains(&place))
+                && live(record.mark()).is_some_and(|tag| here(&tag))
+        });
+        let mut records: Vec<_> = records
+            .iter()
+            .filter_map(|record| Some(live(record.mark())?.instance))
+            .filter(|id| {
+                seen.servers
+                    .matching(|server| server.owner(self.installation) == Some(*id))
+                    .is_empty()
+            })
+            .collect();
+        records.sort_unstable();
+        records.dedup();
+        Named { servers, records }
     }
 
     /// Which of the servers are not there, by the last sweep.

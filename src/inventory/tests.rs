@@ -5,12 +5,29 @@ use crate::{
     cloudflare::{NewDnsRecord, TunnelId},
     hetzner::Labels,
     instance::stand_in::new_record,
+    ownership::Recorded,
 };
 
 const OURS: InstallationId = InstallationId::from_bytes([1; 8]);
 const ADA: InstanceId = InstanceId::from_bytes([2; 16]);
 const BOB: InstanceId = InstanceId::from_bytes([3; 16]);
-const HOSTS: [&str; 2] = ["ada.example.com", "ada-mgmt.example.com"];
+
+/// Who asks, with the host names that it has.
+fn of(instance: InstanceId, hostname: &str) -> Owner {
+    Owner {
+        installation: OURS,
+        instance,
+        namespace: "tenants".to_owned(),
+        name: "x".to_owned(),
+        hostname: hostname.to_owned(),
+        domain: "example.com".to_owned(),
+        recorded: Recorded::default(),
+    }
+}
+
+fn ada() -> Owner {
+    of(ADA, "ada")
+}
 
 fn server(id: u64, owner: InstanceId, installation: InstallationId) -> Server {
     let labels = Labels::from([
@@ -65,7 +82,7 @@ async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
         ];
     }
     let inventory = inventory(&clouds);
-    let before = inventory.view(ADA, HOSTS);
+    let before = inventory.view(&ada());
     assert!(
         !before.swept && before.servers.is_empty(),
         "before the first sweep nothing can be called missing"
@@ -73,7 +90,7 @@ async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
     assert_eq!(inventory.swept(), None);
 
     inventory.sweep().await.unwrap();
-    let view = inventory.view(ADA, HOSTS);
+    let view = inventory.view(&ada());
     assert!(view.swept);
     assert_eq!(view.servers.iter().map(|server| server.id.0).collect::<Vec<_>>(), [1]);
     assert_eq!(view.tunnels.len(), 1);
@@ -95,8 +112,42 @@ async fn a_server_of_another_installation_is_nobodys() {
     clouds.state().servers = vec![server(1, ADA, InstallationId::from_bytes([9; 8]))];
     let inventory = inventory(&clouds);
     inventory.sweep().await.unwrap();
-    assert_eq!(inventory.view(ADA, HOSTS).servers, []);
+    assert_eq!(inventory.view(&ada()).servers, []);
     assert_eq!(inventory.take_changed().instances, BTreeSet::new());
+}
+
+#[tokio::test]
+async fn what_stands_under_a_name_is_found_whatever_its_id() {
+    let (clouds, _questions) = Fakes::new();
+    let placed = |mut server: Server, namespace: &str| {
+        server.labels.insert(label::NAMESPACE.to_owned(), namespace.to_owned());
+        server.labels.insert(label::NAME.to_owned(), "x".to_owned());
+        server
+    };
+    let retained = |mut server: Server| {
+        server.labels.insert(label::RETAINED.to_owned(), "true".to_owned());
+        server
+    };
+    {
+        let mut state = clouds.state();
+        state.servers = vec![
+            placed(server(1, ADA, OURS), "tenants"),
+            placed(server(2, BOB, OURS), "team-b"),
+            retained(placed(server(3, BOB, OURS), "tenants")),
+            placed(server(4, BOB, InstallationId::from_bytes([9; 8])), "tenants"),
+        ];
+        state.records = vec![record("ada.example.com", Some(BOB))];
+    }
+    let inventory = swept(&clouds).await;
+    let named = inventory.named("tenants", "x");
+    assert_eq!((named.servers, named.records), (vec![(ServerId(1), ADA)], vec![]));
+    assert_eq!(inventory.named("tenants", "y"), Named::default());
+    // Without a server the records tell, but not if the id is that of another's server.
+    inventory.forget_server(ServerId(1));
+    assert_eq!(inventory.named("tenants", "x"), Named::default());
+    inventory.forget_server(ServerId(2));
+    inventory.forget_server(ServerId(4));
+    assert_eq!(inventory.named("tenants", "x").records, [BOB]);
 }
 
 #[tokio::test]
@@ -136,15 +187,15 @@ async fn what_was_made_or_confirmed_gone_during_a_sweep_is_newer_than_it() {
         clouds.answers.add_permits(1);
     });
     swept.unwrap();
-    let ada = inventory.view(ADA, HOSTS);
-    assert_eq!((ada.servers.len(), ada.tunnels.len(), ada.records.len()), (0, 0, 0));
-    let bob = inventory.view(BOB, ["bob.example.com", "bob-mgmt.example.com"]);
+    let view = inventory.view(&ada());
+    assert_eq!((view.servers.len(), view.tunnels.len(), view.records.len()), (0, 0, 0));
+    let bob = inventory.view(&of(BOB, "bob"));
     assert_eq!((bob.servers.len(), bob.records.len()), (1, 1));
 
     clouds.answers.add_permits(1);
     inventory.sweep().await.unwrap();
-    assert_eq!(inventory.view(ADA, HOSTS).servers.len(), 1, "the next sweep is believed again");
-    assert_eq!(inventory.view(BOB, HOSTS).servers.len(), 0);
+    assert_eq!(inventory.view(&ada()).servers.len(), 1, "the next sweep is believed again");
+    assert_eq!(inventory.view(&of(BOB, "ada")).servers.len(), 0);
 }
 
 #[tokio::test]
@@ -159,7 +210,7 @@ async fn a_sweep_that_fails_changes_nothing() {
         state.servers.clear();
     }
     inventory.sweep().await.unwrap_err();
-    assert_eq!(inventory.view(ADA, HOSTS).servers.len(), 1);
+    assert_eq!(inventory.view(&ada()).servers.len(), 1);
     assert_eq!(inventory.swept(), at);
     assert_eq!(inventory.take_changed().instances, BTreeSet::new());
 }

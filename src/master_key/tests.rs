@@ -21,6 +21,15 @@ fn text(secret: &Secret) -> String {
     secret.expose_str().unwrap().to_owned()
 }
 
+fn gateway(
+    master: &MasterKey,
+    instance: InstanceId,
+    life: GatewayLife,
+    generation: u32,
+) -> GatewayToken {
+    master.gateway_token(instance, life, GatewayGeneration(generation))
+}
+
 /// Everything that can be derived for one server, in a comparable form.
 fn all(master: &MasterKey, instance: [u8; 16], epoch: [u8; 8], generation: u32) -> Vec<String> {
     let (instance, epoch) = (InstanceId::from_bytes(instance), Epoch::from_bytes(epoch));
@@ -30,7 +39,8 @@ fn all(master: &MasterKey, instance: [u8; 16], epoch: [u8; 8], generation: u32) 
         text(master.bearer_token(instance, epoch).secret()),
         master.enrolment_key(instance, epoch).to_text().expose().to_owned(),
         text(&tunnel.to_base64()),
-        text(master.gateway_token(instance, GatewayGeneration(generation)).secret()),
+        text(gateway(master, instance, GatewayLife::Instance, generation).secret()),
+        text(gateway(master, instance, GatewayLife::Server(epoch), generation).secret()),
     ]
 }
 
@@ -47,7 +57,8 @@ fn every_derivation_is_what_it_always_was() {
             "yrN38Mw9xQ3pJekFdZZrsIUxlar5HQnfT8uhpfLI9Hc",
             "023c478202dde9c9ba4adc835d911c0816c7778d65939ee8e5835437b2f4f6e6",
             "v7i719Z8i8aCAtqVNb6yGl52/UtdvSHrKm+1z+d+7YU=",
-            "STQZwgRdteHr8GX5b0hdqG4DAZJQcrwKUT0o-kP-qS8"
+            "STQZwgRdteHr8GX5b0hdqG4DAZJQcrwKUT0o-kP-qS8",
+            "G-poaFQrfnQxs_hK6U0VpT49dY0I4f10L-wnqyByzL8",
         ]
     );
     let wrapping = master.derive("sealing key wrapping", &[]);
@@ -125,7 +136,8 @@ proptest! {
                 (left == right) == unchanged.contains(&index)
             })
         };
-        // Index 4 is the gateway token, which no epoch touches; 3 and 4 alone have generations.
+        // Index 4 is the gateway token of before ids were computed, which no epoch touches; only those
+        // from 3 on have generations.
         prop_assert!(differs(all(&master(other_key), instances.0, epochs.0, generations.0), &[]));
         prop_assert!(differs(all(&one, instances.1, epochs.0, generations.0), &[]));
         prop_assert!(differs(all(&one, instances.0, epochs.1, generations.0), &[4]));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use futures::future::join_all;
+use moorage::names;
 use moorage_testbed::wait_until;
 use serde_json::{Value, json};
 
@@ -254,16 +255,13 @@ pub(crate) async fn a_foreign_dns_record_is_left_alone_and_its_removal_heals(ten
 }
 
 pub(crate) async fn a_foreign_server_of_the_same_name_is_left_alone(tenant: Tenant) {
-    let id = format!("{:032x}", 0x0abc_def0_u64);
-    let name = format!("ada-{}", &id[..8]);
+    let name = names::server("ada", tenant.id_of("ada").await);
     let theirs =
         json!({"name": name, "server_type": "cx33", "image": "debian-13", "location": "fsn1"});
     let made = tenant.hetzner("POST", "/servers", Some(theirs)).await;
     let theirs = made["server"]["id"].as_u64().unwrap_or_else(|| panic!("{made}"));
 
-    let mut ada = tenant.instance("ada", json!({}));
-    ada["metadata"]["annotations"] = json!({"moorage.dev/instance-id": id});
-    tenant.apply::<moorage::api::OpenClawInstance>(Some(&tenant.name), ada).await;
+    tenant.apply_instance("ada", json!({})).await;
     let said = tenant.until_reason("ada", "ServerReady", "ForeignServer").await;
     assert!(said.contains(&name) && said.contains("delete it"), "{said}");
     tenant.sweeps(2).await;

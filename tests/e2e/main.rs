@@ -11,6 +11,7 @@ mod borders;
 mod credentials;
 mod drift;
 mod faults;
+mod identity;
 mod lifecycle;
 mod objects;
 mod stage;
@@ -35,6 +36,10 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(credentials::what_is_handed_in_wrongly_is_refused_kept_and_healed),
         scenario!(credentials::a_replaced_server_asks_for_its_keys_again),
         scenario!(credentials::a_deleted_instance_takes_its_undelivered_secrets_with_it),
+        scenario!(identity::nothing_that_a_tenant_writes_or_loses_changes_whose_a_server_is),
+        scenario!(identity::an_instance_of_an_earlier_version_keeps_its_id_until_it_goes),
+        scenario!(identity::what_never_had_anything_in_a_cloud_goes_at_once_with_its_secrets),
+        scenario!(identity::what_was_retained_is_not_taken_over_by_the_next_of_the_name),
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
         scenario!(

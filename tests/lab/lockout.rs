@@ -15,8 +15,8 @@ use moorage::{
         AccessHeaders, AgentApi as _, AgentRoute, ServerKeys,
         client::{EdgeAgentClient, EdgeDialing},
     },
-    api::annotation,
     master_key_store::{MasterKeySource, MasterKeyStore},
+    ownership,
 };
 use moorage_testbed::LabServer;
 use moorage_wire::{AgentPublicKey, Secret, path};
@@ -92,7 +92,7 @@ impl Owner {
         let cluster = tenant.stage.client.clone();
         let master = MasterKeyStore::new(cluster.clone(), SYSTEM, MasterKeySource::Secret);
         let master = master.load().await.unwrap().unwrap();
-        let instance = ada["metadata"]["annotations"][annotation::INSTANCE_ID].as_str().unwrap();
+        let instance = ownership::instance_id(master.installation(), &tenant.name, "ada");
         let epoch = ada["status"]["server"]["epoch"].as_str().unwrap();
         let secrets: Api<KubeSecret> = Api::namespaced(cluster, SYSTEM);
         let mut token =
@@ -112,7 +112,7 @@ impl Owner {
         Self {
             client: EdgeAgentClient::new(&dialing).unwrap(),
             route: AgentRoute { host, anchor: None, access: Arc::new(access) },
-            keys: ServerKeys::derive(&master, instance.parse().unwrap(), epoch.parse().unwrap()),
+            keys: ServerKeys::derive(&master, instance, epoch.parse().unwrap()),
             agent: ada["status"]["agent"]["publicKey"].as_str().unwrap().parse().unwrap(),
         }
     }

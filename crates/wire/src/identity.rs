@@ -68,7 +68,8 @@ hex_id! {
     InstallationId, 8, "installation id"
 }
 hex_id! {
-    /// One `OpenClawInstance`, random, made together with its finalizer: 32 hexadecimal characters.
+    /// One `OpenClawInstance`: 32 hexadecimal characters. The operator computes it; earlier versions drew
+    /// it at random.
     InstanceId, 16, "instance id"
 }
 hex_id! {

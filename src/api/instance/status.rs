@@ -1,6 +1,7 @@
 //! What is known of one customer's server.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use moorage_wire::InstanceId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +24,10 @@ pub struct OpenClawInstanceStatus {
     /// The release that the server was told to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
+    /// The id that an earlier version drew for this instance and that its things in the clouds still
+    /// have; nothing where the id is computed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earlier_identity: Option<EarlierIdentity>,
     /// The server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
@@ -60,6 +65,27 @@ pub enum Phase {
     Suspended,
     /// Being deleted.
     Deleting,
+}
+
+/// An id from before ids were computed, and whose it is: a status that is restored into another
+/// namespace or under another name says nothing.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct EarlierIdentity {
+    /// The id, 32 hexadecimal characters.
+    pub id: String,
+    /// Namespace of the instance.
+    pub namespace: String,
+    /// Name of the instance.
+    pub name: String,
+}
+
+impl EarlierIdentity {
+    /// The id, if it is that of this instance.
+    pub fn of(&self, namespace: &str, name: &str) -> Option<InstanceId> {
+        let same = (self.namespace.as_str(), self.name.as_str()) == (namespace, name);
+        self.id.parse().ok().filter(|_| same)
+    }
 }
 
 /// The server of an instance.

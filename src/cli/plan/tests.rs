@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    api::OpenClawRelease,
+    api::{OpenClawRelease, annotation},
     cli::Cli,
     credentials::{secret_source::SecretView, test_keys},
 };
@@ -138,7 +138,6 @@ fn running() -> OpenClawInstance {
     document["metadata"]["uid"] = json!("u-1");
     document["metadata"]["creationTimestamp"] = json!("2026-09-01T11:00:00Z");
     document["metadata"]["finalizers"] = json!([FINALIZER]);
-    document["metadata"]["annotations"] = json!({annotation::INSTANCE_ID: "aa".repeat(16)});
     document["status"] = json!({
         "observedGeneration": 1,
         "phase": "Ready",

@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 
 use crate::{
-    api::{FINALIZER, Guarded, OpenClawInstance, annotation, conditions::reason},
+    api::{FINALIZER, Guarded, OpenClawInstance, conditions::reason},
     controller::{
         context::{Clock as _, SystemClock},
         guard,
@@ -75,7 +75,11 @@ enum Page {
 
 fn is_claimed(instance: &Guarded<OpenClawInstance>) -> bool {
     instance.finalizers().iter().any(|held| held == FINALIZER)
-        || instance.annotations().contains_key(annotation::INSTANCE_ID)
+        // Its finalizer may have been taken away by a replacement.
+        || instance.0.as_ref().map_or_else(
+            |unreadable| unreadable.in_cloud,
+            |instance| instance.status.as_ref().is_some_and(|status| status.server.is_some()),
+        )
 }
 
 #[async_trait]

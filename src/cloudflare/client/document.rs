@@ -75,6 +75,11 @@ pub(super) struct TunnelBody<'a> {
 }
 
 #[derive(Serialize)]
+pub(super) struct TunnelName<'a> {
+    pub(super) name: &'a str,
+}
+
+#[derive(Serialize)]
 pub(super) struct BatchBody<'a> {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) deletes: Vec<RecordReference<'a>>,

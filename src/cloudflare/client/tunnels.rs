@@ -7,7 +7,7 @@ use http::Method;
 use serde::Serialize;
 
 use super::CloudflareClient;
-use super::document::TunnelBody;
+use super::document::{TunnelBody, TunnelName};
 use crate::cloud::{CloudError, Deletion, Priority};
 use crate::cloudflare::{
     CreateTunnel, Tunnel, TunnelApi, TunnelConfiguration, TunnelId, VersionedTunnelConfiguration,
@@ -105,6 +105,13 @@ impl TunnelApi for CloudflareClient {
         let request =
             self.account_request("rotate_tunnel_secret", Method::PATCH, path, Priority::Normal);
         self.write(request.json(&body)).await
+    }
+
+    async fn rename_tunnel(&self, id: &TunnelId, name: &str) -> Result<Tunnel, CloudError> {
+        let path: [&dyn fmt::Display; 2] = [&"cfd_tunnel", id];
+        // Also at the end of an instance that leaves its tunnel behind.
+        let request = self.account_request("rename_tunnel", Method::PATCH, path, Priority::Delete);
+        self.write(request.json(&TunnelName { name })).await
     }
 
     async fn get_tunnel_configuration(

@@ -32,6 +32,17 @@ async fn rotation_sends_nothing_but_the_secret() {
 }
 
 #[tokio::test]
+async fn another_name_leaves_the_secret_alone() {
+    let server = TestServer::start(|_| ok(tunnel_json(TUNNEL, "moorage-kept"))).await;
+    let renamed = client(&server).rename_tunnel(&tunnel_id(), "moorage-kept").await.unwrap();
+    assert_eq!(renamed.name, "moorage-kept");
+    let requests = server.requests();
+    assert_eq!(requests[0].method, http::Method::PATCH);
+    assert_eq!(requests[0].target, format!("/v1/accounts/acc1/cfd_tunnel/{TUNNEL}"));
+    assert_eq!(requests[0].body, json!({"name": "moorage-kept"}));
+}
+
+#[tokio::test]
 async fn deleted_tunnels_do_not_exist() {
     let mut deleted = tunnel_json(TUNNEL, "moorage-ada");
     deleted["deleted_at"] = json!("2026-09-02T10:00:00Z");

@@ -1,46 +1,50 @@
 //! The pass over an instance that is being deleted. Its finalizer goes only after the clouds
-//! themselves have said that nothing of it remains.
+//! themselves have said that nothing of it remains, or where nothing can ever have been made.
 
-use super::{Controller, Look, recorded_id};
+use super::{Controller, Look};
 use crate::{
     api::{
-        FINALIZER, OpenClawInstance,
+        FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
         conditions::{ConditionType, reason},
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, RecordId, TunnelId},
     cluster::{ClusterError, InstanceKey},
     dns::DnsChange,
-    hetzner::LabelSelector,
+    hetzner::{LabelSelector, Labels, ServerId, ServerStatus as Power},
     instance::{
         Failure,
         deletion::{self, DeletionStep, Remains},
+        failure::Retry,
         plan::SOON,
         status,
-        wanted::Subject,
+        wanted::{Refused, Subject},
     },
-    names::{self, OwnedName as _},
+    names,
     pool::PoolRuntime,
 };
+
+/// What a deletion works on.
+struct Ending<'a> {
+    instance: &'a OpenClawInstance,
+    subject: &'a Subject,
+    pool: &'a PoolRuntime,
+    /// As it stands in the cluster.
+    status: OpenClawInstanceStatus,
+    remains: Remains,
+    /// Servers and tunnels that this pass itself has seen the end of.
+    ended: (Vec<ServerId>, Vec<TunnelId>),
+}
 
 impl Controller {
     pub(super) async fn deletion_pass(
         &self,
         instance: &OpenClawInstance,
     ) -> Result<Look, ClusterError> {
-        let Some(id) = recorded_id(instance) else {
-            // Without an id nothing was ever made for it.
-            self.cluster.release(instance).await?;
-            self.forget(instance);
-            return Ok(Look::OnChange);
-        };
+        let status = instance.status.clone().unwrap_or_default();
         let pool = match self.pool(&instance.spec.pool) {
             Ok(pool) => pool,
-            Err(refused) => {
-                let failure =
-                    Failure::passing(ConditionType::Ready, refused.reason, refused.message);
-                return self.deletion_failed(instance, &failure).await;
-            }
+            Err(refused) => return self.end_without_pool(instance, &status, refused).await,
         };
         // In another project everything looks gone, and what is not seen must not be forgotten.
         if let Err(blocked) = &pool.facilities
@@ -48,40 +52,82 @@ impl Controller {
         {
             let message = format!("HostingPool {} cannot be used: {}", pool.name, blocked.message);
             let failure = Failure::passing(ConditionType::Ready, reason::POOL_NOT_READY, message);
-            return self.deletion_failed(instance, &failure).await;
+            return self.deletion_failed(instance, &status, &failure).await;
         }
-        let subject = self.subject(instance, id, &pool);
-        let old = instance.status.clone().unwrap_or_default();
-        let status = status::of_deletion(&old, None, instance.metadata.generation, self.now());
-        if old.phase != status.phase {
-            self.settle(instance, &status).await?;
+        if pool.inventory.swept().is_none() {
+            return Ok(Look::In(SOON));
         }
-        let mut remains = self.remains(&subject, &pool).await?;
+        let subject = self.subject(instance, &pool);
+        let remains = self.remains(&subject, &status, &pool).await?;
+        let ended = (Vec::new(), Vec::new());
+        let mut ending =
+            Ending { instance, subject: &subject, pool: &pool, status, remains, ended };
+        if instance.spec.suspend && !ending.is_empty().await {
+            return self.suspend(instance).await;
+        }
+        self.begin(&mut ending).await?;
+        self.end(ending).await
+    }
+
+    /// Nobody can look into the clouds of a pool that is not there, so the status decides: nothing is
+    /// made before it says so.
+    async fn end_without_pool(
+        &self,
+        instance: &OpenClawInstance,
+        status: &OpenClawInstanceStatus,
+        refused: Refused,
+    ) -> Result<Look, ClusterError> {
+        let name = &instance.spec.pool;
+        let missing = !self.cluster.pool_exists(name).await?;
+        if missing && !deletion::has_history(status) {
+            let key = key(instance);
+            for secret in self.cluster.bound_secrets(key).await? {
+                self.cluster.delete_secret(key.namespace, &secret, None).await?;
+            }
+            return self.let_go(instance).await;
+        }
+        if instance.spec.suspend {
+            return self.suspend(instance).await;
+        }
+        let failure = if missing {
+            let message = format!(
+                "HostingPool {name} is gone, but this instance still has a server or tunnel in its clouds. Make the pool again with the same tokens, and the deletion goes on"
+            );
+            Failure::passing(ConditionType::Ready, reason::POOL_NOT_FOUND, message)
+        } else {
+            Failure::passing(ConditionType::Ready, refused.reason, refused.message)
+        };
+        self.deletion_failed(instance, status, &failure).await
+    }
+
+    /// Says that it is under way, and which server is the instance's, before anything is deleted.
+    async fn begin(&self, ending: &mut Ending<'_>) -> Result<(), ClusterError> {
+        let (instance, old) = (ending.instance, &ending.status);
+        let server = deletion::server_to_record(ending.subject, old, &ending.remains);
+        let generation = instance.metadata.generation;
+        let mut status = status::of_deletion(old, None, generation, self.now());
+        let found = server.is_some();
+        status.server = server.or(status.server);
+        if old.phase != status.phase || found {
+            self.write(instance, Some(old), &status).await?;
+            ending.status = status;
+        }
+        Ok(())
+    }
+
+    async fn end(&self, mut ending: Ending<'_>) -> Result<Look, ClusterError> {
         loop {
-            let steps = deletion::plan(&subject, &remains);
             let mut accepted = false;
-            for step in steps {
-                match self.delete_one(&subject, &pool, step, &mut remains).await {
+            for step in deletion::plan(ending.subject, &ending.status, &ending.remains) {
+                match self.delete_one(&mut ending, step).await {
                     Ok(Gone::Yes) => {}
                     Ok(Gone::Soon) => accepted = true,
-                    Ok(Gone::All) => {
-                        self.cluster.release(instance).await?;
-                        self.forget(instance);
-                        debug_assert!(
-                            instance
-                                .metadata
-                                .finalizers
-                                .iter()
-                                .flatten()
-                                .any(|held| held == FINALIZER)
-                        );
-                        return Ok(Look::OnChange);
-                    }
+                    Ok(Gone::All) => return self.let_go(ending.instance).await,
                     Err(Trouble::Cluster(error)) => return Err(error),
-                    Err(Trouble::Cloud(error)) => {
-                        let failure = Failure::of_cloud(ConditionType::Ready, &error);
+                    Err(Trouble::Failed(failure)) => {
                         tracing::warn!(reason = failure.reason, "{}", failure.message);
-                        return self.deletion_failed(instance, &failure).await;
+                        let (instance, status) = (ending.instance, &ending.status);
+                        return self.deletion_failed(instance, status, &failure).await;
                     }
                 }
             }
@@ -91,15 +137,22 @@ impl Controller {
         }
     }
 
+    async fn let_go(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        self.cluster.release(instance).await?;
+        self.forget(instance);
+        debug_assert!(instance.metadata.finalizers.iter().flatten().any(|held| held == FINALIZER));
+        Ok(Look::OnChange)
+    }
+
     async fn deletion_failed(
         &self,
         instance: &OpenClawInstance,
+        old: &OpenClawInstanceStatus,
         failure: &Failure,
     ) -> Result<Look, ClusterError> {
-        let old = instance.status.clone().unwrap_or_default();
-        let status =
-            status::of_deletion(&old, Some(failure), instance.metadata.generation, self.now());
-        self.settle(instance, &status).await?;
+        let generation = instance.metadata.generation;
+        let status = status::of_deletion(old, Some(failure), generation, self.now());
+        self.write(instance, Some(old), &status).await?;
         Ok(Look::after(failure))
     }
 
@@ -107,20 +160,15 @@ impl Controller {
     async fn remains(
         &self,
         subject: &Subject,
+        status: &OpenClawInstanceStatus,
         pool: &PoolRuntime,
     ) -> Result<Remains, ClusterError> {
-        let [dashboard, management] = subject.hosts();
-        let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
+        let view = pool.inventory.view(&subject.owner(status));
         let key = InstanceKey { namespace: &subject.namespace, name: &subject.name };
-        let ours = |owner| owner == Some(subject.instance);
         Ok(Remains {
             servers: view.servers,
             tunnels: view.tunnels,
-            records: view
-                .records
-                .into_iter()
-                .filter(|record| ours(record.owner(subject.installation)))
-                .collect(),
+            records: view.records,
             secrets: self.cluster.bound_secrets(key).await?,
             confirmed: false,
         })
@@ -128,64 +176,157 @@ impl Controller {
 
     async fn delete_one(
         &self,
-        subject: &Subject,
-        pool: &PoolRuntime,
+        ending: &mut Ending<'_>,
         step: DeletionStep,
-        remains: &mut Remains,
     ) -> Result<Gone, Trouble> {
+        let (subject, pool) = (ending.subject, ending.pool);
         match step {
-            DeletionStep::Server(id) => {
-                pool.hetzner.delete_server(id).await?;
-                // Hetzner takes a moment; the confirmation asks whether it has.
-                pool.inventory.forget_server(id);
-                remains.servers.retain(|server| server.id != id);
-            }
+            DeletionStep::Server(id) => return ending.delete_server(id).await,
             DeletionStep::Tunnel(id) => {
                 delete_tunnel(pool, &id).await?;
-                remains.tunnels.retain(|tunnel| tunnel.id != id);
+                ending.forget_tunnel(id);
             }
             DeletionStep::Records(ids) => {
                 pool.dns.apply(DnsChange::Delete(ids.clone())).await?;
-                forget_records(pool, &ids, remains);
+                ending.forget_records(&ids);
             }
             DeletionStep::Secrets(names) => {
                 for name in names {
                     self.cluster.delete_secret(&subject.namespace, &name, None).await?;
                 }
-                remains.secrets.clear();
+                ending.remains.secrets.clear();
             }
-            DeletionStep::RetainServer(id, labels) => {
-                pool.hetzner.update_server_labels(id, &labels).await?;
-                pool.inventory.forget_server(id);
-                remains.servers.retain(|server| server.id != id);
+            DeletionStep::RetainServer(id, labels) => ending.retain_server(id, &labels).await?,
+            DeletionStep::RetainTunnel(id) => {
+                let name = names::retained_tunnel(subject.installation, subject.instance, &id);
+                let tunnel = pool.cloudflare.rename_tunnel(&id, &name).await?;
+                ending.forget_tunnel(id);
+                pool.inventory.note_tunnel(tunnel);
             }
             DeletionStep::RetainRecords(ids) => {
+                let comment = subject.retained_comment();
                 let retained = |id: &RecordId| DnsPatch {
                     id: id.clone(),
                     content: None,
                     proxied: None,
-                    comment: Some(
-                        format!("retained by moorage for {}/{}", subject.namespace, subject.name)
-                            .chars()
-                            .take(100)
-                            .collect(),
-                    ),
+                    comment: Some(comment.clone()),
                 };
                 let patches = ids.iter().map(retained).collect();
-                pool.dns.apply(DnsChange::Ensure { posts: Vec::new(), patches }).await?;
-                forget_records(pool, &ids, remains);
+                let kept = DnsChange::Ensure { posts: Vec::new(), patches };
+                let kept = pool.dns.apply(kept).await?;
+                ending.forget_records(&ids);
+                for record in kept {
+                    pool.inventory.note_record(record);
+                }
             }
             DeletionStep::Confirm => {
-                confirm(subject, pool, remains).await?;
-                let waiting = remains
-                    .servers
-                    .iter()
-                    .any(|server| server.status == crate::hetzner::ServerStatus::Deleting);
-                return Ok(if waiting { Gone::Soon } else { Gone::Yes });
+                ending.confirm().await?;
+                let deleting =
+                    ending.remains.servers.iter().any(|server| server.status == Power::Deleting);
+                return Ok(if deleting { Gone::Soon } else { Gone::Yes });
             }
+            DeletionStep::TellOfCopies(ids) => return Err(Trouble::Failed(copies_left(&ids))),
             DeletionStep::RemoveFinalizer => return Ok(Gone::All),
         }
         Ok(Gone::Yes)
+    }
+}
+
+impl Ending<'_> {
+    /// Whether the instance never had anything in a cloud: its status says nothing, the sweep shows
+    /// nothing, and neither do the clouds when asked. What they do not say counts as something.
+    async fn is_empty(&mut self) -> bool {
+        let owner = self.subject.owner(&self.status);
+        if deletion::has_history(&self.status) || !self.remains.nothing_in_clouds(&owner) {
+            return false;
+        }
+        self.confirm().await.is_ok() && self.remains.nothing_in_clouds(&owner)
+    }
+
+    /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
+    /// for first.
+    async fn delete_server(&mut self, id: ServerId) -> Result<Gone, Trouble> {
+        let hetzner = &self.pool.hetzner;
+        let found = hetzner.get_server(Priority::Delete, id).await?;
+        let owner = self.subject.owner(&self.status);
+        let own = found.filter(|server| owner.server(server).is_ours());
+        let deleting = own.as_ref().is_some_and(|server| server.status == Power::Deleting);
+        if own.is_some() && !deleting {
+            let deleted = hetzner.delete_server(id).await;
+            deleted
+                .map_err(|error| Failure::of_server_deletion(ConditionType::Ready, id, &error))?;
+        }
+        self.forget_server(id);
+        // Hetzner takes a moment; the confirmation asks whether it has.
+        Ok(if deleting { Gone::Soon } else { Gone::Yes })
+    }
+
+    async fn retain_server(&mut self, id: ServerId, labels: &Labels) -> Result<(), Trouble> {
+        self.pool.hetzner.update_server_labels(id, labels).await?;
+        self.forget_server(id);
+        Ok(())
+    }
+
+    fn forget_server(&mut self, id: ServerId) {
+        self.pool.inventory.forget_server(id);
+        self.remains.servers.retain(|server| server.id != id);
+        self.ended.0.push(id);
+    }
+
+    fn forget_tunnel(&mut self, id: TunnelId) {
+        self.pool.inventory.forget_tunnel(&id);
+        self.remains.tunnels.retain(|tunnel| tunnel.id != id);
+        self.ended.1.push(id);
+    }
+
+    fn forget_records(&mut self, ids: &[RecordId]) {
+        for id in ids {
+            self.pool.inventory.forget_record(id);
+        }
+        self.remains.records.retain(|record| !ids.contains(&record.id));
+    }
+
+    /// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well; and
+    /// by the recorded ids, so that what lost its identity is. Records without it are known from the
+    /// sweep.
+    async fn confirm(&mut self) -> Result<(), CloudError> {
+        let (pool, subject) = (self.pool, self.subject);
+        let owner = subject.owner(&self.status);
+        let (instance, installation) =
+            (subject.instance.to_string(), subject.installation.to_string());
+        let selector = LabelSelector::all_of([
+            (crate::api::label::INSTALLATION, installation.as_str()),
+            (crate::api::label::INSTANCE, instance.as_str()),
+        ]);
+        let name = names::tunnel(subject.installation, subject.instance);
+        let comment = owner.comment_prefix();
+        let (mut servers, tunnel, mut records) = tokio::try_join!(
+            pool.hetzner.list_servers(Priority::Delete, &selector),
+            pool.cloudflare.find_tunnel_by_name(Priority::Delete, &name),
+            pool.cloudflare.list_dns_records(Priority::Delete, pool.dns.zone(), &comment),
+        )?;
+        let mut tunnels: Vec<_> = tunnel.into_iter().collect();
+        if let Some(id) = owner.recorded.server
+            && !self.ended.0.contains(&id)
+            && !servers.iter().any(|server| server.id == id)
+        {
+            servers.extend(pool.hetzner.get_server(Priority::Delete, id).await?);
+        }
+        if let Some(id) = &owner.recorded.tunnel
+            && !self.ended.1.contains(id)
+            && !tunnels.iter().any(|tunnel| tunnel.id == *id)
+        {
+            tunnels.extend(pool.cloudflare.get_tunnel(Priority::Delete, id).await?);
+        }
+        let swept = pool.inventory.view(&owner).records;
+        let unlisted = |record: &crate::cloudflare::DnsRecord| {
+            record.comment.as_ref().is_none_or(|known| !known.starts_with(&comment))
+        };
+        records.extend(swept.into_iter().filter(unlisted));
+        tunnels.retain(|tunnel| tunnel.deleted_at.is_none());
+        let secrets = std::mem::take(&mut self.remains.secrets);
+        self.remains = Remains { servers, tunnels, records, secrets, confirmed: true };
+        Ok(())
     }
 }
 
@@ -200,7 +341,7 @@ enum Gone {
 
 enum Trouble {
     Cluster(ClusterError),
-    Cloud(CloudError),
+    Failed(Failure),
 }
 
 impl From<ClusterError> for Trouble {
@@ -209,53 +350,43 @@ impl From<ClusterError> for Trouble {
     }
 }
 
-impl From<CloudError> for Trouble {
-    fn from(error: CloudError) -> Self {
-        Self::Cloud(error)
+impl From<Failure> for Trouble {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
     }
 }
 
-fn forget_records(pool: &PoolRuntime, ids: &[RecordId], remains: &mut Remains) {
-    for id in ids {
-        pool.inventory.forget_record(id);
+impl From<CloudError> for Trouble {
+    fn from(error: CloudError) -> Self {
+        Self::Failed(Failure::of_cloud(ConditionType::Ready, &error))
     }
-    remains.records.retain(|record| !ids.contains(&record.id));
+}
+
+fn key(instance: &OpenClawInstance) -> InstanceKey<'_> {
+    let meta = &instance.metadata;
+    InstanceKey {
+        namespace: meta.namespace.as_deref().unwrap_or_default(),
+        name: meta.name.as_deref().unwrap_or_default(),
+    }
+}
+
+/// All else is gone; a copy is not deleted unasked, and not left behind untold.
+fn copies_left(ids: &[ServerId]) -> Failure {
+    let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+    let message = format!(
+        "Server {} has the labels of this instance but is not its server, so it was not deleted. Delete it in Hetzner's console, or take its label {} off to keep it, and the deletion goes on",
+        ids.join(", "),
+        crate::api::label::INSTANCE,
+    );
+    Failure {
+        retry: Retry::After(crate::instance::failure::PROTECTED_LOOK),
+        ..Failure::terminal(ConditionType::Ready, reason::DUPLICATE_SERVER, message)
+    }
 }
 
 /// A tunnel with live connections cannot be deleted, and its server may still be on its way down.
 async fn delete_tunnel(pool: &PoolRuntime, id: &TunnelId) -> Result<(), CloudError> {
     pool.cloudflare.delete_tunnel_connections(id).await?;
     pool.cloudflare.delete_tunnel(id).await?;
-    pool.inventory.forget_tunnel(id);
-    Ok(())
-}
-
-/// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well.
-async fn confirm(
-    subject: &Subject,
-    pool: &PoolRuntime,
-    remains: &mut Remains,
-) -> Result<(), CloudError> {
-    let instance = subject.instance.to_string();
-    let installation = subject.installation.to_string();
-    let selector = LabelSelector::all_of([
-        (crate::api::label::INSTALLATION, installation.as_str()),
-        (crate::api::label::INSTANCE, instance.as_str()),
-    ]);
-    let tunnel = names::tunnel(subject.installation, subject.instance);
-    let comment = names::record_comment(subject.installation, subject.instance, "", "");
-    let comment = comment.trim_end_matches('/');
-    let (servers, tunnel, records) = tokio::try_join!(
-        pool.hetzner.list_servers(Priority::Delete, &selector),
-        pool.cloudflare.find_tunnel_by_name(Priority::Delete, &tunnel),
-        pool.cloudflare.list_dns_records(Priority::Delete, pool.dns.zone(), comment),
-    )?;
-    let retain = subject.deletion_policy == crate::api::instance::DeletionPolicy::Retain;
-    remains.servers =
-        servers.into_iter().filter(|server| server.owner(subject.installation).is_some()).collect();
-    remains.tunnels =
-        tunnel.into_iter().filter(|tunnel| tunnel.deleted_at.is_none() && !retain).collect();
-    remains.records = records;
-    remains.confirmed = true;
     Ok(())
 }

@@ -9,22 +9,28 @@ use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
 use super::{Controller, memory::Memory};
 use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
-    api::{OpenClawInstance, conditions::ConditionType},
+    api::{
+        OpenClawInstance,
+        conditions::{ConditionType, reason},
+        instance::ServerStatus,
+        label,
+    },
     cloud::{CloudError, Priority},
-    cloudflare::{Tunnel, TunnelId},
+    cloudflare::{DnsRecord, Tunnel, TunnelId},
     cluster::{ClusterError, DashboardAccess},
     credentials::{bundle::secrets_of, courier::OwnCredential},
     hetzner::{Server, ServerId},
     instance::{
         Failure, Observed, Wanted,
+        copies::{self, Known},
         observed::{
             AgentKeys, AgentSight, AgentView, DashboardSight, Disappearance, OwnTokens, ServerSight,
         },
         wanted::Subject,
     },
-    inventory::InstanceView,
-    master_key::TunnelGeneration,
+    master_key::{GatewayToken, TunnelGeneration},
     names,
+    ownership::{Owner, Ownership},
     pool::PoolRuntime,
 };
 
@@ -63,45 +69,35 @@ impl Controller {
     ) -> Result<Observed, Blind> {
         let subject = &wanted.subject;
         let status = instance.status.clone().unwrap_or_default();
-        let [dashboard, management] = subject.hosts();
-        let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
+        let owner = subject.owner(&status);
+        let view = pool.inventory.view(&owner);
         let mut seen =
             Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
         seen.fresh_epoch = fresh_epoch();
         seen.disappearance = self.disappearance(pool);
         seen.accepted_loss =
             pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
-        let recorded = status.server.as_ref().and_then(|server| server.epoch.parse().ok());
-        let server = choose(&view, recorded);
-        seen.epoch = recorded.or_else(|| server.as_ref().and_then(names::epoch));
-        let id = status.server.as_ref().and_then(|server| server.id).map(ServerId);
         let mass = seen.disappearance.is_mass() && !seen.accepted_loss;
-        seen.server = match (server, id) {
-            (Some(server), _) => ServerSight::Present(Box::new(server)),
-            (None, Some(_)) if mass => ServerSight::Gone,
-            (None, Some(id)) => confirm_server(pool, id)
-                .await
-                .map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))?,
-            (None, None) => ServerSight::None,
-        };
-        let known_tunnel =
-            status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(&tunnel.id).ok());
-        seen.tunnel = match (view.tunnels.into_iter().next(), known_tunnel) {
-            (None, Some(id)) => confirm_tunnel(pool, subject, &id)
+        (seen.server, seen.copies) =
+            look_at_servers(pool, &owner, view.servers, status.server.as_ref(), mass).await?;
+        seen.epoch = epoch(&seen.server, status.server.as_ref());
+        seen.tunnel = match (view.tunnels.into_iter().next(), &owner.recorded.tunnel) {
+            (None, Some(id)) => confirm_tunnel(pool, &owner, id)
                 .await
                 .map_err(|error| Failure::of_cloud(ConditionType::TunnelReady, &error))?,
             (tunnel, _) => tunnel,
         };
-        seen.records = view
-            .records
-            .into_iter()
-            .filter(|record| [&dashboard, &management].contains(&&record.name))
-            .collect();
+        let tunnels: Vec<_> = seen.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let hosts = subject.hosts();
+        let own = |record: &DnsRecord| {
+            hosts.contains(&record.name) && owner.record(record, &tunnels).is_ours()
+        };
+        seen.records = view.records.into_iter().filter(own).collect();
         seen.own_tokens =
             seen.epoch.map(|epoch| self.own_tokens(wanted, seen.tunnel.as_ref(), epoch));
         seen.status = status;
         self.read_credentials(instance, wanted, &mut seen).await?;
-        seen.dashboard_secret = self.look_at_dashboard(instance, wanted).await?;
+        seen.dashboard_secret = self.look_at_dashboard(instance, wanted, seen.epoch).await?;
         seen.agent = self.ask_agent(instance, wanted, pool, memory, &seen).await;
         Ok(seen)
     }
@@ -124,13 +120,21 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
+        epoch: Option<Epoch>,
     ) -> Result<DashboardSight, ClusterError> {
         let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
         let url = format!("https://{}", wanted.subject.dashboard_host());
-        let (master, subject) = (&self.ctx.master_key, &wanted.subject);
-        let token = master.gateway_token(subject.instance, wanted.gateway_generation);
+        // Before there is a server no token is the current one: what holds any is stale.
+        let token = self.gateway_token(wanted, epoch.unwrap_or(Epoch::from_bytes([0; 8])));
         let access = DashboardAccess { url: &url, token: token.secret() };
         self.cluster.dashboard_secret(instance, name, &access).await
+    }
+
+    /// The token that opens the dashboard of the server of `epoch`.
+    pub(super) fn gateway_token(&self, wanted: &Wanted, epoch: Epoch) -> GatewayToken {
+        let (subject, generation) = (&wanted.subject, wanted.gateway_generation);
+        let life = subject.gateway_life(epoch);
+        self.ctx.master_key.gateway_token(subject.instance, life, generation)
     }
 
     pub(super) fn own_tokens(
@@ -140,7 +144,7 @@ impl Controller {
         epoch: Epoch,
     ) -> OwnTokens {
         let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
-        let gateway = master.gateway_token(instance, wanted.gateway_generation);
+        let gateway = self.gateway_token(wanted, epoch);
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
         let id = tunnel.map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
         let token = secret.run_token(wanted.account.as_str(), &id);
@@ -261,32 +265,81 @@ impl Controller {
     }
 }
 
-/// Of several servers with the instance's labels the one of the recorded epoch, else the newest.
-fn choose(view: &InstanceView, epoch: Option<Epoch>) -> Option<Server> {
-    let of_epoch =
-        view.servers.iter().find(|server| epoch.is_some() && names::epoch(server) == epoch);
-    let newest = view.servers.iter().max_by_key(|server| server.created);
-    of_epoch.or_else(|| newest.filter(|_| epoch.is_none())).cloned()
-}
-
-/// A list is no transaction: what it does not show is asked for by id before anything acts on it.
-async fn confirm_server(pool: &PoolRuntime, id: ServerId) -> Result<ServerSight, CloudError> {
-    if let Some(server) = pool.hetzner.get_server(Priority::Normal, id).await? {
-        pool.inventory.note_server(server.clone());
-        return Ok(ServerSight::Present(Box::new(server)));
+/// Finds the instance's server among those with its labels. A list is no transaction: a recorded server
+/// that it does not show is asked for by id before anything acts on that.
+async fn look_at_servers(
+    pool: &PoolRuntime,
+    owner: &Owner,
+    servers: Vec<Server>,
+    recorded: Option<&ServerStatus>,
+    mass: bool,
+) -> Result<(ServerSight, Vec<ServerId>), Failure> {
+    let name = names::server(&owner.hostname, owner.instance);
+    let known = Known { recorded, gone: false, name: &name };
+    let told = copies::tell_apart(&servers, known);
+    if let Some(own) = told.own {
+        return Ok((ServerSight::Present(Box::new(own)), told.copies));
+    }
+    let Some(id) = owner.recorded.server else { return Ok((ServerSight::None, told.copies)) };
+    if mass && servers.is_empty() {
+        return Ok((ServerSight::Gone, Vec::new()));
+    }
+    let found = pool.hetzner.get_server(Priority::Normal, id).await;
+    match found.map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))? {
+        Some(server) if owner.server(&server).is_ours() => {
+            pool.inventory.note_server(server.clone());
+            return Ok((ServerSight::Present(Box::new(server)), told.copies));
+        }
+        // Nobody else's has this name.
+        Some(server) if server.name == name => return Err(relabelled(owner, &server)),
+        _ => {}
     }
     pool.inventory.forget_server(id);
-    Ok(ServerSight::Gone)
+    let told = copies::tell_apart(&servers, Known { gone: true, ..known });
+    let sight = told.own.map_or(ServerSight::Gone, |own| ServerSight::Present(Box::new(own)));
+    Ok((sight, told.copies))
+}
+
+/// Another server beside this one would be a second one, and this one is not to be written to.
+fn relabelled(owner: &Owner, server: &Server) -> Failure {
+    let said = match owner.server(server) {
+        Ownership::Retained(_) => "that it is retained".to_owned(),
+        Ownership::FormerInstallation { installation, .. } => {
+            format!("that it is of installation {installation}")
+        }
+        Ownership::AnotherInstance { place: Some(place), .. } => format!("that it is {place}'s"),
+        _ => "that it is another's".to_owned(),
+    };
+    let message = format!(
+        "Server {} was this instance's, but its labels say {said}. Set its labels {}, {} and {} back, or take all of them off, and they are set again",
+        server.id,
+        label::INSTANCE,
+        label::INSTALLATION,
+        label::RETAINED,
+    );
+    Failure::terminal(ConditionType::ServerReady, reason::FOREIGN_SERVER, message)
+}
+
+/// The life that is under way: that of the server that is there, else the one that was written down.
+fn epoch(sight: &ServerSight, recorded: Option<&ServerStatus>) -> Option<Epoch> {
+    let written = recorded.and_then(|recorded| recorded.epoch.parse().ok());
+    match sight.present() {
+        Some(server) if recorded.and_then(|recorded| recorded.id) == Some(server.id.0) => {
+            written.or_else(|| names::epoch(server))
+        }
+        Some(server) => names::epoch(server),
+        None => written,
+    }
 }
 
 async fn confirm_tunnel(
     pool: &PoolRuntime,
-    subject: &Subject,
+    owner: &Owner,
     id: &TunnelId,
 ) -> Result<Option<Tunnel>, CloudError> {
     let found = pool.cloudflare.get_tunnel(Priority::Normal, id).await?;
-    let name = names::tunnel(subject.installation, subject.instance);
-    let found = found.filter(|tunnel| tunnel.deleted_at.is_none() && tunnel.name == name);
+    let found =
+        found.filter(|tunnel| tunnel.deleted_at.is_none() && owner.tunnel(tunnel).is_ours());
     match &found {
         Some(tunnel) => pool.inventory.note_tunnel(tunnel.clone()),
         None => pool.inventory.forget_tunnel(id),

@@ -4,17 +4,18 @@
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
-use moorage_wire::InstanceId;
 
-use super::{Controller, recorded_id};
+use super::{Controller, is_claimed};
 use crate::{
     api::{OpenClawInstance, OpenClawRelease, annotation, conditions::reason},
+    hetzner::ServerId,
     instance::{
         Wanted,
         refer::{self, Pool},
+        routes,
         wanted::{Refused, Subject},
     },
-    names::OwnedName as _,
+    ownership,
     pool::{PoolRuntime, PoolState},
 };
 
@@ -42,21 +43,21 @@ impl Controller {
         }
     }
 
-    pub(super) fn subject(
-        &self,
-        instance: &OpenClawInstance,
-        id: InstanceId,
-        pool: &PoolRuntime,
-    ) -> Subject {
+    /// Who an instance is. Call it only when the pool has been swept.
+    pub(super) fn subject(&self, instance: &OpenClawInstance, pool: &PoolRuntime) -> Subject {
+        let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+        let computed = ownership::instance_id(self.installation(), &namespace, &name);
+        let named = pool.inventory.named(&namespace, &name);
+        let status = instance.status.as_ref();
+        let earlier = status.and_then(|status| status.earlier_identity.as_ref());
+        let earlier = earlier.and_then(|earlier| earlier.of(&namespace, &name));
+        let server = status.and_then(|status| status.server.as_ref()?.id).map(ServerId);
+        let id = ownership::effective_id(computed, &named, earlier, server);
         refer::subject(instance, id, self.installation(), of(pool))
     }
 
     /// Looks up and checks all that the instance names.
-    pub(super) fn refer(
-        &self,
-        instance: &OpenClawInstance,
-        id: InstanceId,
-    ) -> Result<Referred, Refused> {
+    pub(super) fn refer(&self, instance: &OpenClawInstance) -> Result<Referred, Refused> {
         let pool = self.pool(&instance.spec.pool)?;
         let facilities = pool.facilities.as_ref().map_err(|blocked| {
             let message =
@@ -74,10 +75,13 @@ impl Controller {
                 );
                 Refused::waiting(reason::RELEASE_NOT_FOUND, message)
             })?;
-        let subject = self.subject(instance, id, &pool);
+        let subject = self.subject(instance, &pool);
         let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
         self.check_others(instance, &wanted.subject, &pool)?;
-        self.check_records(&wanted.subject, &pool)?;
+        let owner = wanted.subject.owner(&instance.status.clone().unwrap_or_default());
+        if let Some(refused) = routes::taken(&owner, &pool.inventory.view(&owner)) {
+            return Err(refused);
+        }
         self.check_master_key(instance)?;
         Ok(Referred { wanted, pool })
     }
@@ -108,21 +112,6 @@ impl Controller {
         Ok(())
     }
 
-    /// A name that somebody else's record stands at is left alone.
-    fn check_records(&self, subject: &Subject, pool: &PoolRuntime) -> Result<(), Refused> {
-        let [dashboard, management] = subject.hosts();
-        let view = pool.inventory.view(subject.instance, [&dashboard, &management]);
-        let ours = Some(subject.instance);
-        let foreign = view.records.iter().find(|record| record.owner(self.installation()) != ours);
-        foreign.map_or(Ok(()), |record| {
-            let message = format!(
-                "There is a DNS record at {} that is not this instance's; it is left untouched: remove it, or make the instance with another hostname",
-                record.name
-            );
-            Err(Refused::terminal(reason::FOREIGN_DNS_RECORD, message))
-        })
-    }
-
     /// A server obeys only the master key that it was made under. Replacing it on purpose is the way out.
     fn check_master_key(&self, instance: &OpenClawInstance) -> Result<(), Refused> {
         let server = instance.status.as_ref().and_then(|status| status.server.as_ref());
@@ -147,7 +136,7 @@ impl Controller {
         let own_age = age(instance);
         let mut older = Older::default();
         for other in self.instances.state().iter().filter_map(|other| other.0.as_ref().ok()) {
-            if age(other) >= own_age || recorded_id(other).is_none() && other.spec.suspend {
+            if age(other) >= own_age || !is_claimed(other) && other.spec.suspend {
                 continue;
             }
             older.in_pool += usize::from(other.spec.pool == pool.name);

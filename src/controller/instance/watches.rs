@@ -20,9 +20,10 @@ use kube::{
         watcher,
     },
 };
+use moorage_wire::{InstallationId, InstanceId};
 use serde::de::DeserializeOwned;
 
-use super::{GuardedInstance, recorded_id};
+use super::{GuardedInstance, departures::Departures};
 use crate::{
     api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease, label},
     controller::{
@@ -30,7 +31,7 @@ use crate::{
         queue::{self, Trigger},
         references::watch_config,
     },
-    names,
+    names, ownership,
     pool::PoolState,
 };
 
@@ -44,16 +45,19 @@ pub(super) struct Watches {
 }
 
 /// Starts all watches. In `namespaces`, or everywhere if there are none.
-pub(super) fn start(ctx: &Context, namespaces: &[String]) -> Watches {
+pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Departures>) -> Watches {
     let (instances, writer) = reflector::store::<GuardedInstance>();
     let (releases, release_writer) = reflector::store::<Guarded<OpenClawRelease>>();
     let client = &ctx.client;
     let config = watch_config;
 
     let instance_events = stream::select_all(
-        apis::<GuardedInstance>(client, namespaces)
-            .into_iter()
-            .map(|api| watch(api, config()).boxed()),
+        apis::<GuardedInstance>(client, namespaces).into_iter().enumerate().map(|(number, api)| {
+            let (departures, namespace) = (Arc::clone(departures), namespaces.get(number).cloned());
+            watch(api, config())
+                .inspect(move |event| departures.take(namespace.as_deref(), event))
+                .boxed()
+        }),
     );
     let instance_objects = instance_events.reflect(writer).touched_objects();
 
@@ -175,7 +179,9 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
         }
         let domain = &pool.spec.cloudflare.domain;
         matching(instances, |instance| {
-            recorded_id(instance).is_some_and(|id| changed.instances.contains(&id))
+            ids(ctx.master_key.installation(), instance)
+                .iter()
+                .any(|id| changed.instances.contains(id))
                 || instance.spec.pool == pool.name
                     && names::hosts(&instance.spec.hostname, domain)
                         .iter()
@@ -183,6 +189,14 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
         })
     });
     concerned.collect()
+}
+
+/// The ids under which things of an instance may be.
+fn ids(installation: InstallationId, instance: &OpenClawInstance) -> Vec<InstanceId> {
+    let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+    let earlier = instance.status.as_ref().and_then(|status| status.earlier_identity.as_ref());
+    let earlier = earlier.and_then(|earlier| earlier.of(&namespace, &name));
+    earlier.into_iter().chain([ownership::instance_id(installation, &namespace, &name)]).collect()
 }
 
 #[cfg(test)]

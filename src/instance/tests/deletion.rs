@@ -3,14 +3,24 @@
 use rstest::rstest;
 
 use crate::{
-    api::{instance::DeletionPolicy, label},
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy, label},
+    hetzner::{Server, ServerId},
     instance::{
-        deletion::{DeletionStep, Remains, plan},
-        fixtures::{ready, subject, wanted},
+        deletion::{self, DeletionStep, Remains, has_history, server_to_record},
+        fixtures::{FIRST_EPOCH, ready, status_of, subject, wanted},
         wanted::Subject,
     },
-    names::OwnedName as _,
+    ownership::Marked as _,
 };
+
+/// The status of an instance that runs.
+fn status() -> OpenClawInstanceStatus {
+    status_of(&wanted(), &ready(&wanted()))
+}
+
+fn plan(subject: &Subject, remains: &Remains) -> Vec<DeletionStep> {
+    deletion::plan(subject, &status(), remains)
+}
 
 /// Everything that a running instance has.
 fn everything() -> Remains {
@@ -32,6 +42,8 @@ fn kinds(steps: &[DeletionStep]) -> Vec<&'static str> {
         DeletionStep::Secrets(_) => "Secrets",
         DeletionStep::RetainServer(..) => "RetainServer",
         DeletionStep::RetainRecords(_) => "RetainRecords",
+        DeletionStep::RetainTunnel(_) => "RetainTunnel",
+        DeletionStep::TellOfCopies(_) => "TellOfCopies",
         DeletionStep::Confirm => "Confirm",
         DeletionStep::RemoveFinalizer => "RemoveFinalizer",
     };
@@ -47,16 +59,85 @@ fn servers_go_first_and_names_before_what_they_lead_to() {
     assert_eq!(kinds(&plan(&subject(), &everything())), ["Server", "Records", "Tunnel", "Secrets"]);
 }
 
+/// A copy of the server, such as a snapshot that was restored with its labels.
+fn copy(of: &Server) -> Server {
+    Server { id: ServerId(5), name: "restored".to_owned(), ..of.clone() }
+}
+
 #[test]
-fn every_server_and_every_tunnel_goes() {
+fn a_copy_of_the_server_is_not_deleted_and_holds_the_instance_until_it_is_settled() {
     let mut remains = everything();
-    let mut second = remains.servers[0].clone();
-    second.id = crate::hetzner::ServerId(5);
-    remains.servers.push(second);
-    assert_eq!(
-        kinds(&plan(&subject(), &remains)),
-        ["Server", "Server", "Records", "Tunnel", "Secrets"]
+    remains.servers.push(copy(&remains.servers[0]));
+    let steps = plan(&subject(), &remains);
+    assert_eq!(kinds(&steps), ["Server", "Records", "Tunnel", "Secrets"]);
+    assert_eq!(steps[0], DeletionStep::Server(remains.servers[0].id));
+    for subject in [subject(), retaining()] {
+        let confirmed = Remains {
+            servers: vec![remains.servers[1].clone()],
+            confirmed: true,
+            ..Remains::default()
+        };
+        assert_eq!(plan(&subject, &confirmed), [DeletionStep::TellOfCopies(vec![ServerId(5)])]);
+    }
+}
+
+#[test]
+fn a_lost_status_first_learns_which_server_is_the_instances() {
+    let mut remains = everything();
+    remains.servers.insert(0, copy(&remains.servers[0]));
+    let lost = OpenClawInstanceStatus::default();
+    let recorded = server_to_record(&subject(), &lost, &remains).unwrap();
+    assert_eq!(recorded.id, Some(remains.servers[1].id.0), "the one with the operator's name");
+    assert_eq!(recorded.epoch, FIRST_EPOCH.to_string());
+    assert_eq!(server_to_record(&subject(), &status(), &remains), None, "it knows already");
+}
+
+#[test]
+fn what_is_anothers_is_in_no_step() {
+    let elsewhere = Subject { namespace: "team-b".to_owned(), ..subject() };
+    for subject in [
+        Subject {
+            instance: crate::ownership::instance_id(subject().installation, "team-b", "ada"),
+            ..elsewhere.clone()
+        },
+        // As if it had the id of the other: where it stands is on the labels as well.
+        Subject { instance: subject().instance, ..elsewhere },
+    ] {
+        for deletion_policy in [DeletionPolicy::Delete, DeletionPolicy::Retain] {
+            let subject = Subject { deletion_policy, ..subject.clone() };
+            let remains = Remains { tunnels: Vec::new(), ..everything() };
+            assert_eq!(kinds(&plan(&subject, &remains)), ["Secrets"]);
+        }
+    }
+}
+
+#[test]
+fn a_record_whose_comment_was_emptied_goes_with_the_tunnel_that_it_leads_to() {
+    let mut remains = everything();
+    for record in &mut remains.records {
+        record.comment = Some(String::new());
+    }
+    assert_eq!(kinds(&plan(&subject(), &remains)), ["Server", "Records", "Tunnel", "Secrets"]);
+    // Also when the tunnel went before.
+    let left = Remains { records: remains.records, confirmed: true, ..Remains::default() };
+    assert_eq!(kinds(&plan(&subject(), &left)), ["Records"]);
+}
+
+#[test]
+fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
+    assert!(!has_history(&OpenClawInstanceStatus::default()));
+    let refused = crate::instance::wanted::Refused::terminal("PoolNotFound", "");
+    let refused = crate::instance::status::of_refusal(
+        &OpenClawInstanceStatus::default(),
+        &refused,
+        Some(1),
+        jiff::Timestamp::UNIX_EPOCH,
     );
+    assert!(!has_history(&refused));
+    let begun = crate::instance::fixtures::before(&wanted(), |step| {
+        matches!(step, crate::instance::Step::CreateTunnel)
+    });
+    assert!(has_history(&begun.status), "before the first call to a cloud");
 }
 
 #[rstest]
@@ -85,7 +166,7 @@ fn anything_that_the_confirmation_finds_is_deleted_first(#[case] remains: Remain
 fn retained_objects_are_labelled_and_only_secrets_are_deleted() {
     assert_eq!(
         kinds(&plan(&retaining(), &everything())),
-        ["RetainServer", "RetainRecords", "Secrets"]
+        ["RetainServer", "RetainRecords", "RetainTunnel", "Secrets"]
     );
 }
 

@@ -11,7 +11,10 @@ use crate::{
         fixtures::{SECOND_EPOCH, agent_keys, nothing, plan_of, status_of, walk, wanted},
         forecast::Model,
         observed::{AgentSight, Disappearance, ServerSight, TunnelMemory},
+        wanted::Subject,
     },
+    names,
+    ownership::instance_id,
 };
 
 /// A place on the way to ready, and what befell the world there.
@@ -151,6 +154,46 @@ proptest! {
         let wanted = asking();
         let plan = plan_of(&wanted, &start.world(&wanted));
         prop_assert!(!plan.steps.iter().any(|step| matches!(step, Step::DeleteServer(_))));
+    }
+
+    #[test]
+    fn no_step_touches_what_is_anothers(
+        start in start(),
+        (server, tunnel, records) in any::<(bool, bool, bool)>(),
+        rebuild in any::<bool>(),
+    ) {
+        let mut seen = start.world(&asking());
+        let present = seen.server.present().map_or(0, |server| server.id.0);
+        let wanted = if rebuild { asking().with_rebuild_of(present) } else { asking() };
+        let bob = Subject {
+            name: "bob".to_owned(),
+            instance: instance_id(wanted.subject.installation, "tenants", "bob"),
+            ..wanted.subject.clone()
+        };
+        if let (true, ServerSight::Present(seen)) = (server, &mut seen.server) {
+            seen.labels = bob.server_identity(SECOND_EPOCH).labels();
+            seen.public_net.firewalls.clear();
+        }
+        if let (true, Some(seen)) = (tunnel, &mut seen.tunnel) {
+            seen.name = names::tunnel(bob.installation, bob.instance);
+        }
+        for record in seen.records.iter_mut().filter(|_| records) {
+            record.comment = Some(bob.record_comment());
+            record.content = Some("astray.example.net".to_owned());
+        }
+        for step in plan_of(&wanted, &seen).steps {
+            let theirs = match &step {
+                Step::DeleteServer(_) | Step::AttachFirewall(..) | Step::LabelServer(..) => server,
+                Step::BootstrapTunnel(_)
+                | Step::RotateTunnel(_)
+                | Step::NameTunnel(_)
+                | Step::PutRoutes(..)
+                | Step::CheckRoutes(..) => tunnel,
+                Step::EnsureRecords { patches, .. } => records && !patches.is_empty(),
+                _ => false,
+            };
+            prop_assert!(!theirs, "{step}");
+        }
     }
 
     #[test]

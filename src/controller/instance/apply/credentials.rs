@@ -45,7 +45,7 @@ impl Hands<'_> {
     }
 
     pub(super) async fn deliver_gateway_token(&self, seen: &mut Observed) -> Result<(), Trouble> {
-        let token = self.gateway_token();
+        let token = self.gateway_token(seen)?;
         self.deliver_own(OwnCredential::Gateway(&token), seen).await
     }
 
@@ -155,15 +155,15 @@ impl Hands<'_> {
         seen: &mut Observed,
     ) -> Result<(), Trouble> {
         let url = format!("https://{}", self.wanted.subject.dashboard_host());
-        let token = self.gateway_token();
+        let token = self.gateway_token(seen)?;
         let access = DashboardAccess { url: &url, token: token.secret() };
         self.controller.cluster.write_dashboard_secret(self.instance, name, &access).await?;
         seen.dashboard_secret = DashboardSight::Current;
         Ok(())
     }
 
-    fn gateway_token(&self) -> GatewayToken {
-        let (master, wanted) = (&self.controller.ctx.master_key, self.wanted);
-        master.gateway_token(wanted.subject.instance, wanted.gateway_generation)
+    fn gateway_token(&self, seen: &Observed) -> Result<GatewayToken, Failure> {
+        let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
+        Ok(self.controller.gateway_token(self.wanted, epoch))
     }
 }

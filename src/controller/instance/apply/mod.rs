@@ -23,6 +23,7 @@ use crate::{
         Failure, Observed, Step, Wanted,
         observed::{AgentSight, AgentView},
     },
+    ownership::Owner,
     pool::PoolRuntime,
 };
 
@@ -90,9 +91,16 @@ impl Hands<'_> {
         Ok(if look_again { Applied::LookAgain } else { Applied::All })
     }
 
+    /// Carries out one step. Nothing that is not the instance's own gets past here.
     async fn step(&mut self, step: Step, seen: &mut Observed) -> Result<(), Trouble> {
+        if !step.touches_only_own(&self.owner(seen), seen) {
+            tracing::error!(%step, "a step on what is not this instance's was not carried out");
+            return Err(no_epoch(ConditionType::Ready).into());
+        }
         match step {
             Step::RecordEpoch(epoch) => self.record_epoch(epoch, seen).await,
+            Step::LabelServer(id, labels) => self.label_server(id, &labels, seen).await,
+            Step::NameTunnel(id) => self.name_tunnel(&id, seen).await,
             Step::CreateTunnel => self.create_tunnel(seen).await,
             Step::BootstrapTunnel(id) => self.bootstrap_tunnel(&id, seen).await,
             Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, seen).await,
@@ -102,7 +110,7 @@ impl Hands<'_> {
             }
             Step::CreateServer => self.create_server(seen).await,
             Step::AttachFirewall(firewall, id) => self.attach_firewall(firewall, id, seen).await,
-            Step::DeleteServer(id) => self.delete_server(id).await,
+            Step::DeleteServer(id) => self.delete_server(id, seen).await,
             Step::DeliverCredential(name) => self.deliver(&name, seen).await,
             Step::DeliverGatewayToken => self.deliver_gateway_token(seen).await,
             Step::DeliverTunnelToken => self.deliver_tunnel_token(seen).await,
@@ -127,6 +135,11 @@ impl Hands<'_> {
         *self.persisted = Some(status.clone());
         seen.status = status;
         Ok(())
+    }
+
+    /// What the instance asks with which objects are its own.
+    fn owner(&self, seen: &Observed) -> Owner {
+        self.wanted.subject.owner(&seen.status)
     }
 
     fn agent<'a>(

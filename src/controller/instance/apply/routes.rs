@@ -7,7 +7,6 @@ use crate::{
     cloudflare::{DnsRecord, TunnelConfiguration, TunnelId},
     dns::DnsChange,
     instance::{Observed, routes},
-    names::{self, OwnedName as _},
 };
 
 impl Hands<'_> {
@@ -80,14 +79,14 @@ impl Hands<'_> {
         seen: &Observed,
     ) -> Result<Vec<DnsRecord>, Trouble> {
         let subject = &self.wanted.subject;
-        let comment = names::record_comment(subject.installation, subject.instance, "", "");
-        let comment = comment.trim_end_matches('/');
+        let owner = self.owner(seen);
+        let comment = owner.comment_prefix();
         let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
-        let found = cloudflare.list_dns_records(Priority::Normal, zone, comment).await;
+        let found = cloudflare.list_dns_records(Priority::Normal, zone, &comment).await;
         let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
         let hosts = subject.hosts();
         found.retain(|record| {
-            record.owner(subject.installation) == Some(subject.instance)
+            owner.record(record, &[]).is_ours()
                 && hosts.contains(&record.name)
                 && !seen.records.iter().any(|known| known.id == record.id)
         });

@@ -13,15 +13,17 @@ use crate::{
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::Tunnel,
     hetzner::{
-        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server, ServerId,
+        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Labels, Server,
+        ServerId, ServerStatus as ServerPower,
     },
     instance::{
         Failure, Observed,
-        observed::{AgentSight, ServerSight},
+        observed::{AgentSight, DashboardSight, ServerSight},
         wanted::Placement,
     },
     master_key::TunnelGeneration,
-    names::{self, OwnedName as _},
+    names,
+    ownership::Ownership,
     pool::Facilities,
     user_data::{self, UserDataInput},
 };
@@ -46,6 +48,10 @@ impl Hands<'_> {
         self.persist(status, seen).await?;
         seen.epoch = Some(epoch);
         seen.server = ServerSight::None;
+        if seen.dashboard_secret == DashboardSight::Current {
+            // Its token is of the server before.
+            seen.dashboard_secret = DashboardSight::Stale;
+        }
         seen.agent = AgentSight::NotAsked;
         seen.tunnel_memory.rotated = None;
         seen.own_tokens =
@@ -148,19 +154,14 @@ impl Hands<'_> {
             .find_server_by_name(Priority::Normal, name)
             .await
             .map_err(failed(part))?;
-        let subject = &self.wanted.subject;
-        let ours = |server: &Server| {
-            server.owner(subject.installation) == Some(subject.instance)
-                && names::epoch(server) == Some(epoch)
-        };
         match found {
-            Some(server) if ours(&server) => {
-                self.take_server(server, seen);
-                Ok(())
-            }
             Some(server) => {
-                let message = format!("Server {} has the name {name} but not this instance's labels; it is left untouched: rename or delete it", server.id);
-                Err(Failure::terminal(part, reason::FOREIGN_SERVER, message).into())
+                let whose = self.owner(seen).server(&server);
+                if whose.is_ours() && names::epoch(&server) == Some(epoch) {
+                    self.take_server(server, seen);
+                    return Ok(());
+                }
+                Err(in_the_way(&server, name, whose).into())
             }
             None => Err(Failure::passing(part, reason::CLOUD_UNAVAILABLE, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
         }
@@ -188,10 +189,73 @@ impl Hands<'_> {
         Ok(())
     }
 
-    pub(super) async fn delete_server(&self, id: ServerId) -> Result<(), Trouble> {
-        let deleted = self.pool.hetzner.delete_server(id).await;
-        deleted.map_err(failed(ConditionType::ServerReady))?;
+    /// Gives a server the labels back by which it is known.
+    pub(super) async fn label_server(
+        &self,
+        id: ServerId,
+        labels: &Labels,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        tracing::warn!(server = %id, "somebody changed the server's labels; setting them again");
+        let labelled = self.pool.hetzner.update_server_labels(id, labels).await;
+        self.take_server(labelled.map_err(failed(ConditionType::ServerReady))?, seen);
+        Ok(())
+    }
+
+    /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
+    /// for first.
+    pub(super) async fn delete_server(&self, id: ServerId, seen: &Observed) -> Result<(), Trouble> {
+        let part = ConditionType::ServerReady;
+        let hetzner = &self.pool.hetzner;
+        let found = hetzner.get_server(Priority::Normal, id).await.map_err(failed(part))?;
+        if let Some(server) = found {
+            if !self.owner(seen).server(&server).is_ours() {
+                self.pool.inventory.note_server(server);
+                return Err(no_epoch(part).into());
+            }
+            let deleted = hetzner.delete_server(id).await;
+            deleted.map_err(|error| Failure::of_server_deletion(part, id, &error))?;
+        }
         self.pool.inventory.forget_server(id);
         Ok(())
     }
+}
+
+/// Why a server cannot be made: another one has its name.
+fn in_the_way(server: &Server, name: &str, whose: Ownership) -> Failure {
+    let id = server.id;
+    let (reason, message) = match whose {
+        // Of an epoch that was never written down.
+        Ownership::Ours if server.status == ServerPower::Deleting => {
+            let message =
+                format!("Server {id} has the name {name} and is being deleted; it is tried again");
+            return Failure::passing(ConditionType::ServerReady, reason::PROGRESSING, message);
+        }
+        Ownership::Ours => (
+            reason::DUPLICATE_SERVER,
+            format!(
+                "Server {id} has this instance's labels, but is not the server of its status. Rename it in Hetzner's console to keep it, or delete it there, and another one is made"
+            ),
+        ),
+        Ownership::Retained(_) => (
+            reason::RETAINED,
+            format!(
+                "Server {id} with the name {name} was kept by deletionPolicy Retain. Rename it in Hetzner's console, and this instance gets a server of its own"
+            ),
+        ),
+        Ownership::FormerInstallation { installation, place } => (
+            reason::FOREIGN_SERVER,
+            format!(
+                "Server {id} with the name {name} is of another Moorage installation, {installation}{}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key; else rename the server",
+                place.map(|place| format!(" ({place})")).unwrap_or_default()
+            ),
+        ),
+        Ownership::AnotherInstance { .. } | Ownership::Foreign => (
+            reason::FOREIGN_SERVER,
+            format!(
+                "Server {id} has the name {name} but not this instance's labels, and is left untouched. Rename it, or delete it if nobody needs it"
+            ),
+        ),
+    };
+    Failure::terminal(ConditionType::ServerReady, reason, message)
 }

@@ -29,10 +29,13 @@ impl Hands<'_> {
                 seen.tunnel_memory.bootstrapped = seen.epoch;
                 tunnel
             }
-            // Made before, and the answer was lost: the name holds our random ids, so it is ours. Its
-            // secret may be of an earlier try, so it is set again before a server is made.
+            // Made before, and the answer was lost: the name holds our ids, so it is ours. Its secret
+            // may be of an earlier try, so it is set again before a server is made.
             Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
-                self.find_tunnel(&name).await?
+                let found = self.find_tunnel(&name).await?;
+                Some(found)
+                    .filter(|found| self.owner(seen).tunnel(found).is_ours())
+                    .ok_or_else(|| failed(ConditionType::TunnelReady)(error))?
             }
             Err(error) => return Err(failed(ConditionType::TunnelReady)(error)),
         };
@@ -40,6 +43,21 @@ impl Hands<'_> {
         seen.tunnel_memory.rules = None;
         seen.own_tokens =
             seen.epoch.map(|epoch| self.controller.own_tokens(self.wanted, Some(&tunnel), epoch));
+        seen.tunnel = Some(tunnel);
+        Ok(())
+    }
+
+    /// Gives a tunnel that somebody renamed its name back, by which it is known.
+    pub(super) async fn name_tunnel(
+        &self,
+        id: &TunnelId,
+        seen: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let subject = &self.wanted.subject;
+        let name = names::tunnel(subject.installation, subject.instance);
+        let renamed = self.pool.cloudflare.rename_tunnel(id, &name).await;
+        let tunnel = renamed.map_err(failed(ConditionType::TunnelReady))?;
+        self.pool.inventory.note_tunnel(tunnel.clone());
         seen.tunnel = Some(tunnel);
         Ok(())
     }

@@ -48,6 +48,10 @@ impl TunnelApi for Fakes {
         panic!("not a call of pools")
     }
 
+    async fn rename_tunnel(&self, _: &TunnelId, _: &str) -> Result<Tunnel, CloudError> {
+        panic!("not a call of pools")
+    }
+
     async fn get_tunnel_configuration(
         &self,
         _: Priority,
