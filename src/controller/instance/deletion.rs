@@ -50,6 +50,9 @@ impl Controller {
         if let Err(blocked) = &pool.facilities
             && blocked.reason == reason::PROJECT_CHANGED
         {
+            if instance.spec.suspend {
+                return self.suspend(instance).await;
+            }
             let message = format!("HostingPool {} cannot be used: {}", pool.name, blocked.message);
             let failure = Failure::passing(ConditionType::Ready, reason::POOL_NOT_READY, message);
             return self.deletion_failed(instance, &status, &failure).await;
@@ -59,12 +62,18 @@ impl Controller {
         }
         let subject = self.subject(instance, &pool);
         let remains = self.remains(&subject, &status, &pool).await?;
+        let unmade = !deletion::has_history(&status)
+            && remains.nothing_in_clouds(&subject.owner(&status));
+        if unmade {
+            // Nothing is made before the status says so: no call to a cloud is needed to let it go.
+            return self.let_go_unmade(instance).await;
+        }
+        if instance.spec.suspend {
+            return self.suspend(instance).await;
+        }
         let ended = (Vec::new(), Vec::new());
         let mut ending =
             Ending { instance, subject: &subject, pool: &pool, status, remains, ended };
-        if instance.spec.suspend && !ending.is_empty().await {
-            return self.suspend(instance).await;
-        }
         self.begin(&mut ending).await?;
         self.end(ending).await
     }
@@ -80,18 +89,14 @@ impl Controller {
         let name = &instance.spec.pool;
         let missing = !self.cluster.pool_exists(name).await?;
         if missing && !deletion::has_history(status) {
-            let key = key(instance);
-            for secret in self.cluster.bound_secrets(key).await? {
-                self.cluster.delete_secret(key.namespace, &secret, None).await?;
-            }
-            return self.let_go(instance).await;
+            return self.let_go_unmade(instance).await;
         }
         if instance.spec.suspend {
             return self.suspend(instance).await;
         }
         let failure = if missing {
             let message = format!(
-                "HostingPool {name} is gone, but this instance still has a server or tunnel in its clouds. Make the pool again with the same tokens, and the deletion goes on"
+                "HostingPool {name} is gone, but this instance may still have a server or tunnel in its clouds. Make the pool again with the same tokens, and the deletion goes on"
             );
             Failure::passing(ConditionType::Ready, reason::POOL_NOT_FOUND, message)
         } else {
@@ -135,6 +140,15 @@ impl Controller {
                 return Ok(Look::In(SOON));
             }
         }
+    }
+
+    /// Of an instance that never had anything in a cloud the sealed Secrets are all there is.
+    async fn let_go_unmade(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        let key = key(instance);
+        for secret in self.cluster.bound_secrets(key).await? {
+            self.cluster.delete_secret(key.namespace, &secret, None).await?;
+        }
+        self.let_go(instance).await
     }
 
     async fn let_go(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
@@ -233,16 +247,6 @@ impl Controller {
 }
 
 impl Ending<'_> {
-    /// Whether the instance never had anything in a cloud: its status says nothing, the sweep shows
-    /// nothing, and neither do the clouds when asked. What they do not say counts as something.
-    async fn is_empty(&mut self) -> bool {
-        let owner = self.subject.owner(&self.status);
-        if deletion::has_history(&self.status) || !self.remains.nothing_in_clouds(&owner) {
-            return false;
-        }
-        self.confirm().await.is_ok() && self.remains.nothing_in_clouds(&owner)
-    }
-
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
     /// for first.
     async fn delete_server(&mut self, id: ServerId) -> Result<Gone, Trouble> {
