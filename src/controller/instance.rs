@@ -219,7 +219,13 @@ impl Controller {
         unreadable: &Unreadable<OpenClawInstance>,
     ) -> Result<Look, ClusterError> {
         if unreadable.metadata.deletion_timestamp.is_some() {
-            if let Some(salvaged) = &unreadable.salvage {
+            // Where the status names things that cannot be read, only a sweep can tell of them.
+            let told = |salvaged: &OpenClawInstance| {
+                salvaged.status.is_some()
+                    || !unreadable.in_cloud
+                    || self.pool(&salvaged.spec.pool).is_ok()
+            };
+            if let Some(salvaged) = unreadable.salvage.as_ref().filter(|salvaged| told(salvaged)) {
                 return self.pass(salvaged).await;
             }
             if !unreadable.in_cloud {

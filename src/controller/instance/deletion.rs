@@ -62,8 +62,8 @@ impl Controller {
         }
         let subject = self.subject(instance, &pool);
         let remains = self.remains(&subject, &status, &pool).await?;
-        let unmade = !deletion::has_history(&status)
-            && remains.nothing_in_clouds(&subject.owner(&status));
+        let unmade =
+            !deletion::has_history(&status) && remains.nothing_in_clouds(&subject.owner(&status));
         if unmade {
             // Nothing is made before the status says so: no call to a cloud is needed to let it go.
             return self.let_go_unmade(instance).await;
