@@ -12,6 +12,12 @@ case ${1:-} in
 esac
 root=${XDG_CACHE_HOME:-$HOME/.cache}/moorage/cargo-tools/$1-$version
 if [[ ! -x $root/bin/$program ]]; then
+  # One installs, the others wait for it.
+  mkdir -p "$(dirname "$root")"
+  exec 9>"$root.lock"
+  flock 9
+fi
+if [[ ! -x $root/bin/$program ]]; then
   echo "installing $1 $version (minutes, once)" >&2
   # Not into the target folder of whoever calls: its lock would be held all the time.
   scratch=$(mktemp -d)

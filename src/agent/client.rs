@@ -34,7 +34,7 @@ use self::{
     dialing::EdgeResolver,
     nonces::Nonces,
 };
-use super::{AgentApi, AgentError, AgentRoute, ServerKeys};
+use super::{AgentApi, AgentError, AgentRoute, Reached, ServerKeys};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
@@ -366,7 +366,7 @@ fn ascii(text: &str) -> Result<HeaderValue, AgentError> {
 }
 
 fn address(route: &AgentRoute, path: &str, query: &str) -> Result<Url, AgentError> {
-    let invalid = || AgentError::Unreachable(format!("{:?} is not a host name", route.host));
+    let invalid = || AgentError::unreachable(format!("{:?} is not a host name", route.host));
     let mut url = Url::parse(&format!("https://{}{path}", route.host)).map_err(|_| invalid())?;
     // A name that brings a path, a user or a query along would send the tokens elsewhere.
     if url.path() != path || url.query().is_some() || !url.username().is_empty() {
@@ -387,13 +387,14 @@ fn unreachable(error: &reqwest::Error) -> AgentError {
     if error.is_timeout() {
         causes.insert(0, "no answer in time".to_owned());
     }
-    AgentError::Unreachable(causes.join(": "))
+    let reached = if error.is_connect() { Reached::Nothing } else { Reached::Somewhere };
+    AgentError::Unreachable { reached, detail: causes.join(": ") }
 }
 
 /// 128 random bits: a challenge, or a nonce that the agent will refuse and replace.
 fn random_hex() -> Result<String, AgentError> {
     let mut bytes = [0; 16];
-    let failed = |_| AgentError::Unreachable("the operating system gives no randomness".into());
+    let failed = |_| AgentError::unreachable("the operating system gives no randomness");
     rand::fill(&mut bytes).map_err(failed)?;
     Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }

@@ -106,12 +106,41 @@ pub trait AgentApi: Send + Sync {
     ) -> Result<Receipt, AgentError>;
 }
 
+/// How far a call came that no agent answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reached {
+    /// No connection to the edge: the name does not resolve, or TCP or TLS failed.
+    Nothing,
+    /// The edge, to whose tunnel no cloudflared is connected (530).
+    Edge,
+    /// cloudflared, which does not reach the agent (502, 503).
+    Connector,
+    /// Somewhere in between: an answer that tells no more, or none in time.
+    Somewhere,
+}
+
+impl AgentError {
+    /// No answer, and no word of how far the call came.
+    pub fn unreachable(detail: impl Into<String>) -> Self {
+        Self::Unreachable { reached: Reached::Somewhere, detail: detail.into() }
+    }
+}
+
 /// Why a call to an agent gave nothing.
 #[derive(Debug, Clone, Error, PartialEq, Eq)]
 pub enum AgentError {
     /// No answer: the name does not resolve, the tunnel is down, the server still boots. Passing.
-    #[error("the agent does not answer: {0}")]
-    Unreachable(String),
+    #[error("the agent does not answer: {detail}")]
+    Unreachable {
+        /// How far the call came.
+        reached: Reached,
+        /// What was met there, for the log.
+        detail: String,
+    },
+    /// The edge takes the operator for a bot: a challenge (`cf-mitigated`), or a page with code 1010 or
+    /// 1020.
+    #[error("Cloudflare's bot protection or WAF stops the operator's call")]
+    Challenged,
     /// The edge refuses our service token (403 of Cloudflare Access).
     #[error("Cloudflare Access refuses the operator's service token")]
     AccessDenied,

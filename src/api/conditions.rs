@@ -194,6 +194,8 @@ pub mod reason {
     pub const UNAUTHORIZED: &str = "Unauthorized";
     /// The token may not do this.
     pub const FORBIDDEN: &str = "Forbidden";
+    /// The Cloudflare account has no Zero Trust organization.
+    pub const ZERO_TRUST_NOT_ENABLED: &str = "ZeroTrustNotEnabled";
     /// The account's quota is used up.
     pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// No server type is in stock in any location.
@@ -220,6 +222,10 @@ pub mod reason {
     pub const SERVER_OFF: &str = "ServerOff";
     /// The agent does not answer.
     pub const AGENT_UNREACHABLE: &str = "AgentUnreachable";
+    /// The agent has not answered once although its server was made some time ago.
+    pub const AGENT_NEVER_ANSWERED: &str = "AgentNeverAnswered";
+    /// Cloudflare's bot protection or WAF stops the operator's calls to the agent.
+    pub const EDGE_CHALLENGE: &str = "EdgeChallenge";
     /// The agent's proof is wrong.
     pub const ENROLMENT_REFUSED: &str = "EnrolmentRefused";
     /// The master key is missing.

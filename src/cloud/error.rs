@@ -31,6 +31,8 @@ pub enum ErrorKind {
         /// The token can read but not write.
         read_only: bool,
     },
+    /// The account does not have the product yet: Cloudflare Access without a Zero Trust organization.
+    NotEnabled,
     /// The account's or zone's limit on the number of objects is reached.
     QuotaExceeded,
     /// The API itself says that the object does not exist.
@@ -152,6 +154,7 @@ impl CloudError {
         match &self.kind {
             ErrorKind::Unauthorized
             | ErrorKind::Forbidden { .. }
+            | ErrorKind::NotEnabled
             | ErrorKind::Protected
             | ErrorKind::Gone
             | ErrorKind::InvalidInput { .. } => Terminal,
@@ -206,6 +209,7 @@ impl ErrorKind {
             Self::Unauthorized => "Unauthorized",
             Self::Forbidden { read_only: false } => "Forbidden",
             Self::Forbidden { read_only: true } => "ReadOnlyToken",
+            Self::NotEnabled => "NotEnabled",
             Self::QuotaExceeded => "QuotaExceeded",
             Self::NotFound => "NotFound",
             Self::Conflict(Conflict::NameTaken) => "NameTaken",
@@ -239,6 +243,7 @@ impl ErrorKind {
             Self::Forbidden { read_only: true } => {
                 "the API token is read-only; the operator needs one that can write"
             }
+            Self::NotEnabled => "the account does not have this product; enable it first",
             Self::QuotaExceeded => {
                 "a limit of the account is reached; ask the vendor to raise it or use another pool"
             }

@@ -35,6 +35,9 @@ mod code {
     pub(super) const NO_ROUTE: [i64; 2] = [7000, 7003];
     /// With status 400: authentication failed, or the `Authorization` header cannot be read.
     pub(super) const AUTHENTICATION: [i64; 4] = [10000, 6003, 6111, 9106];
+    /// Access: the account has no Zero Trust organization ("access.api.error.not_enabled"). Other
+    /// products use the number for failures of their own.
+    pub(super) const NOT_ENABLED: i64 = 9999;
     /// With status 403: "Invalid access token", or a resource that the token must not see.
     pub(super) const NO_ACCESS: i64 = 9109;
     /// The record to change or delete does not exist.
@@ -63,6 +66,7 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
     match refused.status {
         StatusCode::TOO_MANY_REQUESTS => ErrorKind::RateLimited { retry_after: refused.pause },
         status if status.is_server_error() => ErrorKind::Transient { maybe_applied: refused.write },
+        _ if not_enabled(errors) => ErrorKind::NotEnabled,
         StatusCode::UNAUTHORIZED => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN if invalid_token(errors) => ErrorKind::Unauthorized,
         StatusCode::FORBIDDEN if limit_reached(errors) => ErrorKind::QuotaExceeded,
@@ -83,6 +87,13 @@ fn with_envelope(refused: &Refusal<'_>, errors: &[ApiError]) -> ErrorKind {
         status if status.is_client_error() => invalid(errors),
         _ => ErrorKind::Malformed { maybe_applied: refused.write },
     }
+}
+
+fn not_enabled(errors: &[ApiError]) -> bool {
+    errors.iter().any(|error| {
+        let message = error.message.as_deref().unwrap_or_default();
+        error.code == code::NOT_ENABLED && message.contains("not_enabled")
+    })
 }
 
 fn invalid_token(errors: &[ApiError]) -> bool {

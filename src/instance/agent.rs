@@ -9,16 +9,21 @@ use super::{
     plan::{SOON, Timing},
 };
 use crate::{
-    agent::AgentError,
+    agent::{AgentError, Reached},
     api::conditions::{ConditionType::AgentReady, Verdict, reason},
+    hetzner::Server,
 };
 
 /// How soon an agent is asked again that should answer and does not: sooner than one that is well, and
 /// not so often that thousands at once would be a burden.
 pub const SILENT_LOOK: Duration = Duration::from_secs(30);
 
+/// For how long silence is what is expected of a new server: a first boot takes one to three minutes,
+/// with slow mirrors longer.
+pub const FIRST_BOOT: Duration = Duration::from_mins(5);
+
 /// The agent answers and is the one that was enrolled. Asking it is a read, so there is no step.
-pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
     match &seen.agent {
         AgentSight::Reported(_) => {
             Part::done(Verdict::yes(AgentReady, reason::READY, "The agent is enrolled and answers"))
@@ -29,15 +34,10 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
         AgentSight::Silent(error) => {
             let known = seen.status.agent.is_some();
             match error {
-                // While a server boots, silence is what is expected.
-                AgentError::Unreachable(_) | AgentError::NotReady if !known => Part::wait(
-                    Verdict::no(
-                        AgentReady,
-                        reason::PROGRESSING,
-                        "The server boots; its agent does not answer yet",
-                    ),
-                    SOON,
-                ),
+                AgentError::Unreachable { reached, .. } if !known => {
+                    first_answer(wanted, seen, *reached, timing)
+                }
+                AgentError::NotReady if !known => boots(),
                 error => {
                     let failure = Failure::of_agent(AgentReady, error);
                     let look = match failure.retry {
@@ -48,5 +48,43 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
                 }
             }
         }
+    }
+}
+
+fn boots() -> Part {
+    let message = "The server boots; its agent does not answer yet";
+    Part::wait(Verdict::no(AgentReady, reason::PROGRESSING, message), SOON)
+}
+
+/// An agent that has never answered: expected at first, then told with what is likely, and asked ever
+/// more seldom, so that a server that never comes costs next to nothing.
+fn first_answer(wanted: &Wanted, seen: &Observed, reached: Reached, timing: Timing) -> Part {
+    let Some(server) = seen.server.present() else { return boots() };
+    let age = seen.now.duration_since(server.created).unsigned_abs();
+    if seen.now < server.created || age < FIRST_BOOT {
+        return boots();
+    }
+    let message = likely(server, &wanted.subject.management_host(), reached);
+    let look = (age / 10).clamp(SILENT_LOOK, timing.report.max(SILENT_LOOK));
+    Part::wait(Verdict::no(AgentReady, reason::AGENT_NEVER_ANSWERED, message), look)
+}
+
+/// What can be told from outside of a first boot that does not end.
+fn likely(server: &Server, host: &str, reached: Reached) -> String {
+    let id = server.id;
+    let console = "look at its console in Hetzner's web console";
+    match reached {
+        Reached::Nothing => format!(
+            "Server {id} was made some time ago, and there is no connection to {host}. See that the pool's zone is active and that its certificate covers this name"
+        ),
+        Reached::Edge => format!(
+            "Server {id} was made some time ago, and its cloudflared has never connected. See that the artifacts' URLs of the release answer with the pinned files, and that the server has DNS and a way out on port 7844: {console}"
+        ),
+        Reached::Connector => format!(
+            "The cloudflared of server {id} is connected, but its agent has never answered. See that the agent's URL of the release answers with the pinned file: {console}"
+        ),
+        Reached::Somewhere => format!(
+            "Server {id} was made some time ago, and its agent has never answered. Compare the tunnel's routes in Cloudflare's dashboard, and {console}"
+        ),
     }
 }

@@ -115,7 +115,7 @@ impl Failure {
     /// What an agent's error means for `part`.
     pub fn of_agent(part: ConditionType, error: &AgentError) -> Self {
         match error {
-            AgentError::Unreachable(_) | AgentError::NotReady => Self::passing(
+            AgentError::Unreachable { .. } | AgentError::NotReady => Self::passing(
                 part,
                 reason::AGENT_UNREACHABLE,
                 "The agent does not answer through the tunnel; see that the server runs and that the tunnel is healthy",
@@ -125,6 +125,12 @@ impl Failure {
                 reason::AGENT_UNREACHABLE,
                 "Cloudflare Access refuses the operator's service token; see the pool's Access application",
             ),
+            AgentError::Challenged => Self {
+                part,
+                reason: reason::EDGE_CHALLENGE,
+                message: "Cloudflare's bot protection or WAF stops the operator's calls to the management host name. Switch Bot Fight Mode off for the zone (no rule can skip it), or let the WAF skip host names that end in -mgmt".to_owned(),
+                retry: Retry::After(Duration::from_secs(60)),
+            },
             AgentError::NotAuthentic(why) => Self {
                 part,
                 reason: reason::ENROLMENT_REFUSED,

@@ -109,7 +109,7 @@ impl Record<'_> {
             return AgentSight::Silent(AgentError::NotReady);
         }
         if !self.holds(ConditionType::AgentReady) {
-            return AgentSight::Silent(AgentError::Unreachable("the status says so".into()));
+            return AgentSight::Silent(AgentError::unreachable("the status says so"));
         }
         let mut sight = stand_in::enrolled(self.wanted, epoch, self.keys, self.now);
         if let AgentSight::Reported(view) = &mut sight {

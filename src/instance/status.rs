@@ -218,6 +218,7 @@ fn needs_a_person(verdict: &Verdict) -> bool {
             reason::SERVER_OFF,
             reason::ARCHITECTURE_MISMATCH,
             reason::TUNNEL_LOST,
+            reason::EDGE_CHALLENGE,
         ]
         .contains(&verdict.reason),
     }

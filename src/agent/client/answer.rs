@@ -9,10 +9,15 @@ use moorage_wire::{
 };
 use serde::de::DeserializeOwned;
 
-use crate::agent::AgentError;
+use crate::agent::{AgentError, Reached};
 
 /// Where Access sends those whom it does not know.
 const ACCESS_LOGIN_DOMAIN: &str = ".cloudflareaccess.com";
+
+/// What the edge did instead of passing a request on: `challenge` where it takes the caller for a bot.
+const MITIGATED: &str = "cf-mitigated";
+/// Pages of the edge for programs: "access denied by browser integrity check" and "by a rule of the WAF".
+const BLOCKED: [&str; 2] = ["error code: 1010", "error code: 1020"];
 
 /// A whole answer.
 pub(super) struct Answer {
@@ -75,6 +80,13 @@ impl Answer {
         serde_json::from_slice(&self.body).map_err(|error| AgentError::Malformed(error.to_string()))
     }
 
+    fn is_challenge(&self) -> bool {
+        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(4096)]);
+        self.headers.contains_key(MITIGATED)
+            || self.status == StatusCode::FORBIDDEN
+                && BLOCKED.iter().any(|page| start.contains(page))
+    }
+
     fn is_of_access(&self) -> bool {
         let login = |location: &str| location.contains(ACCESS_LOGIN_DOMAIN);
         matches!(self.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
@@ -104,10 +116,13 @@ pub(super) fn unsigned_refusal(answer: &Answer) -> AgentError {
             code if may_be_unsigned(code) => AgentError::Refused(Box::new(problem)),
             // A request that came too slowly, ended early, or met a full disk: look again.
             ProblemCode::Timeout | ProblemCode::InvalidBody | ProblemCode::Internal => {
-                AgentError::Unreachable(format!("{status}: {}", problem.message))
+                AgentError::unreachable(format!("{status}: {}", problem.message))
             }
             code => AgentError::NotAuthentic(format!("it refuses ({code:?}) without a signature")),
         };
+    }
+    if answer.is_challenge() {
+        return AgentError::Challenged;
     }
     if answer.is_of_access() {
         return AgentError::AccessDenied;
@@ -115,20 +130,25 @@ pub(super) fn unsigned_refusal(answer: &Answer) -> AgentError {
     if status.is_success() && !answer.is_html() {
         return AgentError::NotAuthentic("it is not signed".to_owned());
     }
-    AgentError::Unreachable(on_the_way(status))
+    on_the_way(status)
 }
 
 /// What somebody on the way means by a status.
-fn on_the_way(status: StatusCode) -> String {
-    let meaning = match status.as_u16() {
-        530 => "no cloudflared is connected to the tunnel yet, or the name has no tunnel",
-        502 | 503 => "cloudflared does not reach the agent, or the edge has trouble",
-        504 | 522 | 524 => "the tunnel does not answer in time",
-        404 => "the tunnel does not route this name yet",
-        429 => "the edge limits the rate of requests",
-        _ => "an answer of the edge, not of the agent",
+fn on_the_way(status: StatusCode) -> AgentError {
+    let (reached, meaning) = match status.as_u16() {
+        530 => (
+            Reached::Edge,
+            "no cloudflared is connected to the tunnel yet, or the name has no tunnel",
+        ),
+        502 | 503 => {
+            (Reached::Connector, "cloudflared does not reach the agent, or the edge has trouble")
+        }
+        504 | 522 | 524 => (Reached::Somewhere, "the tunnel does not answer in time"),
+        404 => (Reached::Somewhere, "the tunnel does not route this name yet"),
+        429 => (Reached::Somewhere, "the edge limits the rate of requests"),
+        _ => (Reached::Somewhere, "an answer of the edge, not of the agent"),
     };
-    format!("HTTP {}: {meaning}", status.as_u16())
+    AgentError::Unreachable { reached, detail: format!("HTTP {}: {meaning}", status.as_u16()) }
 }
 
 #[cfg(test)]
@@ -143,7 +163,10 @@ mod tests {
 
     fn name(error: &AgentError) -> &'static str {
         match error {
-            AgentError::Unreachable(_) => "unreachable",
+            AgentError::Unreachable { reached: Reached::Edge, .. } => "no connector",
+            AgentError::Unreachable { reached: Reached::Connector, .. } => "no agent",
+            AgentError::Unreachable { .. } => "unreachable",
+            AgentError::Challenged => "challenged",
             AgentError::AccessDenied => "access denied",
             AgentError::NotReady => "not ready",
             AgentError::NotAuthentic(_) => "not authentic",
@@ -153,13 +176,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case::no_tunnel(530, "text/html", "<html>error 1033", "unreachable")]
-    #[case::no_agent(502, "text/html; charset=UTF-8", "<html>", "unreachable")]
-    #[case::edge_busy(503, "text/plain", "busy", "unreachable")]
+    #[case::no_tunnel(530, "text/html", "<html>error 1033", "no connector")]
+    #[case::no_agent(502, "text/html; charset=UTF-8", "<html>", "no agent")]
+    #[case::edge_busy(503, "text/plain", "busy", "no agent")]
     #[case::slow(504, "text/html", "<html>", "unreachable")]
     #[case::no_route(404, "text/plain", "", "unreachable")]
     #[case::page(200, "text/html", "<html>a page", "unreachable")]
     #[case::access(403, "text/html", "<html>Forbidden", "access denied")]
+    #[case::browser_check(403, "text/plain", "error code: 1010", "challenged")]
+    #[case::firewall_rule(403, "text/html", "<title>error code: 1020</title>", "challenged")]
     #[case::unsigned(200, "application/json", "{}", "not authentic")]
     #[case::no_body(202, "application/json", "", "not authentic")]
     #[case::making_keys(503, PROBLEM, r#"{"code":"internal","message":"keys"}"#, "not ready")]
@@ -178,6 +203,16 @@ mod tests {
         #[case] meaning: &str,
     ) {
         assert_eq!(name(&unsigned_refusal(&answer(status, kind, body))), meaning);
+    }
+
+    #[rstest]
+    #[case(403)]
+    #[case(401)]
+    #[case(503)]
+    fn a_challenge_is_not_taken_for_a_refusal_of_access(#[case] status: u16) {
+        let mut challenge = answer(status, "text/html", "<title>Just a moment...</title>");
+        challenge.headers.insert(MITIGATED, "challenge".parse().unwrap());
+        assert_eq!(unsigned_refusal(&challenge), AgentError::Challenged);
     }
 
     const PROBLEM: &str = "application/problem+json";

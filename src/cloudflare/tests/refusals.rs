@@ -99,3 +99,18 @@ async fn a_refusal_under_a_200_is_no_success() {
     assert_eq!(error.classify(), Classification::Confirm);
     assert!(!format!("{error}{error:?}").contains(TOKEN));
 }
+
+#[tokio::test]
+async fn an_account_without_zero_trust_is_told_apart_from_a_missing_permission() {
+    let answer = |code: i64, message: &str| json!({"success": false, "errors": [{"code": code, "message": message}], "result": null});
+    for (status, code, message, expected) in [
+        (403, 9999, "access.api.error.not_enabled", ErrorKind::NotEnabled),
+        (400, 9999, "access.api.error.not_enabled", ErrorKind::NotEnabled),
+        (403, 9999, "something else", ErrorKind::Forbidden { read_only: false }),
+    ] {
+        let body = answer(code, message);
+        let server = TestServer::start(move |_| Reply::json(status, body.clone())).await;
+        let error = client(&server).dns_batch(&zone(), &batch()).await.unwrap_err();
+        assert_eq!(error.kind, expected, "{status} {message}");
+    }
+}

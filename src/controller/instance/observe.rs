@@ -186,15 +186,15 @@ impl Controller {
         let keys = ServerKeys::derive(&self.ctx.master_key, wanted.subject.instance, epoch);
         match self.ask(&route, &keys, seen, epoch).await {
             Ok(view) => AgentSight::Reported(Box::new(view)),
-            Err(AgentError::Unreachable(why)) => {
-                tracing::debug!(why, "the agent does not answer");
+            Err(error @ AgentError::Unreachable { .. }) => {
+                tracing::debug!(%error, "no answer of an agent");
                 let recent =
                     |view: &&AgentView| seen.now.duration_since(view.at).unsigned_abs() < SILENCE;
                 match remembered.filter(recent) {
                     Some(view) => {
                         AgentSight::Reported(Box::new(AgentView { stale: true, ..view.clone() }))
                     }
-                    None => AgentSight::Silent(AgentError::Unreachable(why)),
+                    None => AgentSight::Silent(error),
                 }
             }
             Err(error) => AgentSight::Silent(error),

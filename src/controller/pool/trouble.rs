@@ -64,6 +64,10 @@ impl Trouble {
                     "The API token of {token_secret} may not do {operation} at {cloud}. Give it that permission, or replace it."
                 ),
             ),
+            ErrorKind::NotEnabled => (
+                reason::ZERO_TRUST_NOT_ENABLED,
+                "The Cloudflare account has no Zero Trust organization yet, so that management host names cannot be protected. Open Zero Trust in Cloudflare's dashboard once and choose a team name; it is looked at again every few minutes.".to_owned(),
+            ),
             ErrorKind::QuotaExceeded => (
                 reason::QUOTA_EXCEEDED,
                 format!(
@@ -123,6 +127,7 @@ mod tests {
     #[rstest]
     #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::Slowly)]
     #[case(ErrorKind::Forbidden { read_only: true }, reason::FORBIDDEN, Again::Slowly)]
+    #[case(ErrorKind::NotEnabled, reason::ZERO_TRUST_NOT_ENABLED, Again::Slowly)]
     #[case(ErrorKind::RateLimited { retry_after: PAUSE }, reason::RATE_LIMITED, Again::After(PAUSE))]
     #[case(ErrorKind::Conflict(Conflict::NameTaken), reason::CLOUD_REJECTED, Again::Backoff)]
     #[case(ErrorKind::Timeout { maybe_applied: true }, reason::CLOUD_UNAVAILABLE, Again::Backoff)]

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::{
-    agent::AgentError,
+    agent::{AgentError, Reached},
     api::{conditions::reason, instance::Phase},
     hetzner::ServerStatus,
     instance::{
@@ -105,9 +105,10 @@ fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
 }
 
 #[rstest]
-#[case::boots(AgentError::Unreachable("refused".into()), reason::PROGRESSING)]
+#[case::boots(AgentError::unreachable("refused"), reason::PROGRESSING)]
 #[case::makes_its_keys(AgentError::NotReady, reason::PROGRESSING)]
 #[case::is_behind_a_closed_door(AgentError::AccessDenied, reason::AGENT_UNREACHABLE)]
+#[case::is_challenged(AgentError::Challenged, reason::EDGE_CHALLENGE)]
 #[case::is_another(AgentError::NotAuthentic("proof".into()), reason::ENROLMENT_REFUSED)]
 fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     #[case] error: AgentError,
@@ -117,6 +118,8 @@ fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
     seen.status.agent = None;
     seen.agent = AgentSight::Silent(error);
+    let ServerSight::Present(server) = &mut seen.server else { panic!("it was made") };
+    server.created = seen.now;
     let plan = plan_of(&wanted, &seen);
     assert_eq!(plan.steps, []);
     let status = status_of(&wanted, &seen);
@@ -125,11 +128,42 @@ fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     assert!(plan.look.unwrap() < TIMING.report, "{:?}", plan.look);
 }
 
+#[rstest]
+#[case(Reached::Nothing, "certificate")]
+#[case(Reached::Edge, "cloudflared has never connected")]
+#[case(Reached::Connector, "agent has never answered")]
+#[case(Reached::Somewhere, "routes")]
+fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
+    #[case] reached: Reached,
+    #[case] likely: &str,
+) {
+    let wanted = wanted();
+    let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    seen.status.agent = None;
+    let detail = "HTTP 530".to_owned();
+    seen.agent = AgentSight::Silent(AgentError::Unreachable { reached, detail });
+    let created = seen.server.present().expect("it was made").created;
+    let mut at = |minutes: i64| {
+        seen.now = created + jiff::SignedDuration::from_mins(minutes);
+        let status = status_of(&wanted, &seen);
+        let condition = status.conditions.into_iter().find(|known| known.type_ == "AgentReady");
+        (plan_of(&wanted, &seen).look.expect("it is asked again"), condition.unwrap())
+    };
+    let (soon, booting) = at(1);
+    assert_eq!(booting.reason, reason::PROGRESSING);
+    let (later, told) = at(6);
+    assert_eq!(told.reason, reason::AGENT_NEVER_ANSWERED);
+    assert!(told.message.contains(likely), "{}", told.message);
+    let (last, same) = at(600);
+    assert_eq!(same.message, told.message, "a status that changes with time wakes its instance up");
+    assert!(soon < later && later < last && last <= TIMING.report, "{soon:?} {later:?} {last:?}");
+}
+
 #[test]
 fn an_agent_that_falls_silent_is_asked_again_long_before_the_next_report_is_due() {
     let wanted = wanted();
     let mut seen = ready(&wanted);
-    seen.agent = AgentSight::Silent(AgentError::Unreachable("timed out".into()));
+    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
     let plan = plan_of(&wanted, &seen);
     assert_eq!(plan.steps, []);
     assert!(plan.look.is_some_and(|look| look < TIMING.report), "{:?}", plan.look);

@@ -111,7 +111,7 @@ fn the_ids_of_a_server_that_cannot_be_seen_stay() {
     let wanted = wanted();
     let old = status_of(&wanted, &ready(&wanted));
     let mut seen = Observed { status: old.clone(), ..ready(&wanted) };
-    seen.agent = AgentSight::Silent(AgentError::Unreachable("timed out".into()));
+    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
     let status = status_of(&wanted, &seen);
     assert_eq!(status.server, old.server);
     assert_eq!(status.agent, old.agent);

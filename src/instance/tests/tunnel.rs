@@ -75,7 +75,7 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
     assert!(status.tunnel.unwrap().rotating, "nobody has cut them");
     assert_eq!(status.phase, Some(Phase::Updating));
     // Whoever holds the old token may be why the server cannot be reached.
-    let agent = AgentSight::Silent(AgentError::Unreachable("refused".into()));
+    let agent = AgentSight::Silent(AgentError::unreachable("refused"));
     let silent = Observed { agent, ..rotating() };
     assert_eq!(kinds(&plan_of(&wanted, &silent)), ["RotateTunnel"]);
     let end = walk(&wanted, seen, |_| false);
