@@ -40,7 +40,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// A small VPS takes its time to open an RSA envelope, to sync its disk and to reload its secrets.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(60);
-/// A report names every ciphertext that was ever consumed, about 150 bytes each.
+/// A report names hundreds of consumed ciphertexts, about 150 bytes each, and older agents all of them.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 const ACCESS_CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
 const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");

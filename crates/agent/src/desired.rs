@@ -22,8 +22,10 @@ use crate::{
     layout::Layout,
 };
 
-/// So many failed documents are remembered.
+/// So many failed documents are remembered. The current one is always among them: it failed last.
 const FAILED_CAPACITY: usize = 32;
+/// So much of what is said about a failure is kept, in bytes.
+const LONGEST_MESSAGE: usize = 1024;
 
 /// A received document.
 #[derive(Debug, PartialEq, Eq)]
@@ -117,6 +119,18 @@ fn readable(bytes: &[u8]) -> Option<Document> {
         tracing::error!(%error, "the stored desired state cannot be read; waiting for another");
     };
     parse(bytes).inspect_err(unreadable).ok()
+}
+
+fn shorten(message: &mut String) {
+    if message.len() > LONGEST_MESSAGE {
+        let ellipsis = '\u{2026}';
+        let mut end = LONGEST_MESSAGE - ellipsis.len_utf8();
+        while !message.is_char_boundary(end) {
+            end -= 1;
+        }
+        message.truncate(end);
+        message.push(ellipsis);
+    }
 }
 
 impl Desired {
@@ -214,7 +228,8 @@ impl Desired {
     }
 
     /// Records that a document does not work.
-    pub(crate) fn did_not_work(&mut self, failed: FailedDigest) -> Result<(), DiskError> {
+    pub(crate) fn did_not_work(&mut self, mut failed: FailedDigest) -> Result<(), DiskError> {
+        shorten(&mut failed.message);
         let mut all = self.failed.clone();
         all.retain(|known| known.digest != failed.digest);
         all.push(failed);
@@ -262,12 +277,9 @@ impl Desired {
         now: Timestamp,
     ) {
         let digest = self.digest().filter(|current| Some(*current) == of);
-        self.trouble = trouble.zip(digest).map(|((reason, message), digest)| FailedDigest {
-            digest,
-            reason,
-            message,
-            path: None,
-            at: now,
+        self.trouble = trouble.zip(digest).map(|((reason, mut message), digest)| {
+            shorten(&mut message);
+            FailedDigest { digest, reason, message, path: None, at: now }
         });
     }
 
@@ -290,6 +302,32 @@ impl Desired {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_failed_documents_the_last_ones_are_remembered_and_of_each_a_bounded_story() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::new(folder.path().to_owned());
+        fs::create_dir_all(layout.state()).unwrap();
+        let mut desired = Desired::open(&Disk::default(), &layout).unwrap();
+        let digest = |number: usize| Sha256::of(&number.to_be_bytes());
+        for number in 0..200 {
+            let failed = FailedDigest {
+                digest: digest(number),
+                reason: FailureReason::Unhealthy,
+                message: "\u{e9}".repeat(10_000 + number),
+                path: None,
+                at: Timestamp::UNIX_EPOCH,
+            };
+            desired.did_not_work(failed).unwrap();
+        }
+        for desired in [desired, Desired::open(&Disk::default(), &layout).unwrap()] {
+            let failed = desired.progress().failed;
+            assert_eq!(failed.len(), FAILED_CAPACITY);
+            assert_eq!(failed[0].digest, digest(200 - FAILED_CAPACITY));
+            assert_eq!(failed[FAILED_CAPACITY - 1].digest, digest(199));
+            assert!(failed.iter().all(|failed| failed.message.len() <= LONGEST_MESSAGE));
+        }
+    }
 
     #[test]
     fn what_held_up_a_document_is_not_told_of_the_next_one() {

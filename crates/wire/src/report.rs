@@ -20,7 +20,8 @@ pub struct Report {
     pub desired: DesiredProgress,
     /// One receipt per credential that is stored now.
     pub receipts: Vec<Receipt>,
-    /// Every ciphertext that was ever consumed, so that a replay is recognised.
+    /// The ciphertexts that were consumed, so that a replay is recognised: the newest of each credential,
+    /// and of all that ever were.
     pub consumed: Vec<Consumed>,
     /// OpenClaw.
     pub openclaw: OpenClawHealth,

@@ -118,7 +118,7 @@ async fn put_credential(
 fn refuse_credential(error: PutError) -> Answer {
     let message = error.to_string();
     match error {
-        PutError::ReservedName => refuse(ProblemCode::InvalidBody, &message),
+        PutError::ReservedName | PutError::TooMany => refuse(ProblemCode::InvalidBody, &message),
         PutError::CannotUnseal(_) => refuse(ProblemCode::CannotUnseal, &message),
         PutError::SecondGoogleClient(_) | PutError::InvalidFormat(_) => {
             refuse(ProblemCode::InvalidFormat, &message)

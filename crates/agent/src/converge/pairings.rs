@@ -13,6 +13,9 @@ use crate::{
     worker::protocol::PairingId,
 };
 
+/// So many requests that came to nothing are told: as many as an instance can approve.
+const MOST_REPORTED: usize = 100;
+
 /// Lets in what the document approves. What cannot be let in is told in the report and holds nothing
 /// else up.
 pub(super) async fn approve(core: &Arc<Core>, document: &Document) -> Result<(), Trouble> {
@@ -46,7 +49,7 @@ pub(super) async fn approve(core: &Arc<Core>, document: &Document) -> Result<(),
         let reason = if is_refused { PairingFailure::Refused } else { PairingFailure::NotWaiting };
         FailedPairing { request: id.clone(), reason }
     });
-    let failed = failed.collect();
+    let failed = failed.take(MOST_REPORTED).collect();
     if paired != known {
         blocking(core, move |core| core.disk.write_json(&path, &paired)).await?;
     }

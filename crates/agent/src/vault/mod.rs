@@ -18,7 +18,7 @@ use thiserror::Error;
 
 use self::{
     files::SecretFiles,
-    records::{Place, Record, Records},
+    records::{MOST_STORED, Place, Record, Records},
 };
 use crate::{
     disk::{Disk, DiskError},
@@ -36,6 +36,8 @@ pub(crate) enum PutError {
         "a reserved name and its type belong together: {TUNNEL_TOKEN} with TunnelToken, {GATEWAY_TOKEN} with GatewayToken"
     )]
     ReservedName,
+    #[error("{MOST_STORED} credentials are stored already; take some out of spec.credentials first")]
+    TooMany,
     #[error("the credential {0} is the Google OAuth client already; a server has one")]
     SecondGoogleClient(CredentialName),
     #[error("this ciphertext was consumed and has been replaced or removed since")]
@@ -122,6 +124,9 @@ impl Vault {
         }
         if let Some(receipt) = self.records.replaced(name, source) {
             return Err(PutError::AlreadyConsumed(Box::new(receipt.clone())));
+        }
+        if !self.records.has_room_for(name) {
+            return Err(PutError::TooMany);
         }
         let server = (keys.identity.instance_id, keys.identity.epoch);
         let label = sealed.label(server.0, server.1, name);
@@ -228,7 +233,7 @@ impl Vault {
         present.map(|(_, record)| record.receipt.clone()).collect()
     }
 
-    /// Every ciphertext that was ever consumed.
+    /// The ciphertexts that were consumed, the newest ones.
     pub(crate) fn consumed(&self) -> Vec<Consumed> {
         self.records.consumed()
     }

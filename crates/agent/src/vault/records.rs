@@ -1,10 +1,25 @@
-//! What the agent knows of each credential: which receipt stands, where its value lies, and every
-//! ciphertext that was ever consumed. No values.
+//! What the agent knows of each credential: which receipt stands, where its value lies, and which
+//! ciphertexts were consumed. No values.
+//!
+//! It is bounded, however long a server lives: of each credential the newest ciphertexts are known, and so
+//! many of all credentials that ever were. The oldest are forgotten first, one that is stored now never.
+//! One that is forgotten counts as new if somebody hands it in again. That takes somebody who kept it and
+//! may write to the instance, who could as well seal the same value anew; and the operator opens none
+//! that is older than its sealing keys, 180 days.
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use jiff::Timestamp;
 use moorage_wire::{CredentialName, Receipt, Sha256, report::Consumed};
 use serde::{Deserialize, Serialize};
+
+/// So many ciphertexts of one credential are known.
+pub(super) const OF_ONE: usize = 64;
+/// So many ciphertexts of all credentials are known: about 80 kB in each report.
+pub(super) const OF_ALL: usize = 512;
+/// So many credentials are stored at a time: twice as many as an instance can name, for those of the
+/// next document come before those of the last one go.
+pub(super) const MOST_STORED: usize = 128;
 
 /// Where a value lies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +51,7 @@ pub(super) struct Record {
     pub(super) stored: Option<StoredValue>,
     /// The ciphertext whose value is being written; after a crash, the file may hold either value.
     pub(super) writing: Option<Sha256>,
-    /// The receipts of all ciphertexts, in order.
+    /// The receipts of its ciphertexts, in order, the newest ones.
     pub(super) receipts: Vec<Receipt>,
 }
 
@@ -45,7 +60,31 @@ pub(super) struct Record {
 #[serde(transparent)]
 pub(super) struct Records(BTreeMap<CredentialName, Record>);
 
+impl Record {
+    fn is_standing(&self, receipt: &Receipt) -> bool {
+        self.stored
+            .as_ref()
+            .is_some_and(|stored| stored.receipt.source_sha256 == receipt.source_sha256)
+    }
+
+    /// The oldest receipt that may be forgotten.
+    fn oldest(&self) -> Option<(usize, Timestamp)> {
+        let mut receipts = self.receipts.iter().enumerate();
+        let found = receipts.find(|(_, receipt)| !self.is_standing(receipt));
+        found.map(|(index, receipt)| (index, receipt.stored_at))
+    }
+
+    fn is_empty(&self) -> bool {
+        self.stored.is_none() && self.writing.is_none() && self.receipts.is_empty()
+    }
+}
+
 impl Records {
+    /// Whether another value can be stored under `name`.
+    pub(super) fn has_room_for(&self, name: &CredentialName) -> bool {
+        self.stored().any(|(stored, _)| stored == name) || self.stored().count() < MOST_STORED
+    }
+
     /// The value of `name` is about to be written.
     pub(super) fn begin(&mut self, name: &CredentialName, source: Sha256) {
         self.0.entry(name.clone()).or_default().writing = Some(source);
@@ -64,6 +103,24 @@ impl Records {
         record.receipts.push(receipt.clone());
         record.stored = Some(StoredValue { receipt, place, under });
         record.writing = None;
+        while record.receipts.len() > OF_ONE
+            && let Some((index, _)) = record.oldest()
+        {
+            record.receipts.remove(index);
+        }
+        self.forget_the_oldest();
+    }
+
+    /// Keeps to [`OF_ALL`].
+    fn forget_the_oldest(&mut self) {
+        let mut known: usize = self.0.values().map(|record| record.receipts.len()).sum();
+        while known > OF_ALL {
+            let oldest = self.0.values_mut().filter_map(|record| Some((record.oldest()?, record)));
+            let Some(((index, _), record)) = oldest.min_by_key(|((_, at), _)| *at) else { return };
+            record.receipts.remove(index);
+            known -= 1;
+        }
+        self.0.retain(|_, record| !record.is_empty());
     }
 
     /// The value of `name` is to be erased; that its ciphertexts were consumed is remembered.
@@ -113,7 +170,7 @@ impl Records {
         matching.map(|(name, _)| name.clone()).collect()
     }
 
-    /// Every ciphertext that was ever consumed.
+    /// The ciphertexts that were consumed.
     pub(super) fn consumed(&self) -> Vec<Consumed> {
         let receipts = self.0.values().flat_map(|record| &record.receipts);
         let consumed = receipts.map(|receipt| Consumed {
@@ -121,5 +178,75 @@ impl Records {
             source_sha256: receipt.source_sha256,
         });
         consumed.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use moorage_wire::{CredentialType, Epoch, InstanceId, Secret, signature::AgentKey};
+
+    use super::*;
+
+    /// The ciphertext with this number, stored in the second with this number.
+    fn receipt(name: &CredentialName, number: usize) -> Receipt {
+        let key = AgentKey::from_seed(&Secret::from([5; 32]));
+        let server = (InstanceId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
+        let what = (name.clone(), CredentialType::AnthropicApiKey);
+        let at = Timestamp::from_second(i64::try_from(number).unwrap()).unwrap();
+        Receipt::sign(&key, server, what, Sha256::of(&number.to_be_bytes()), at)
+    }
+
+    fn store(records: &mut Records, name: &str, number: usize) {
+        let name: CredentialName = name.parse().unwrap();
+        let receipt = receipt(&name, number);
+        records.begin(&name, receipt.source_sha256);
+        records.finish(&name, receipt, Place::Secrets, None);
+    }
+
+    fn knows(records: &Records, number: usize) -> bool {
+        let source = Sha256::of(&number.to_be_bytes());
+        records.consumed().iter().any(|consumed| consumed.source_sha256 == source)
+    }
+
+    #[test]
+    fn of_one_credential_the_newest_ciphertexts_are_known_and_the_one_that_stands() {
+        let mut records = Records::default();
+        (0..1000).for_each(|number| store(&mut records, "a", number));
+        assert_eq!(records.consumed().len(), OF_ONE);
+        assert!(knows(&records, 999) && knows(&records, 1000 - OF_ONE));
+        assert!(!knows(&records, 999 - OF_ONE));
+        let name = "a".parse().unwrap();
+        let replaced = Sha256::of(&998_usize.to_be_bytes());
+        assert!(records.replaced(&name, replaced).is_some(), "a replay of these is recognised");
+    }
+
+    #[test]
+    fn names_that_come_and_go_for_ever_take_no_more_room_and_push_out_nothing_that_is_stored() {
+        let mut records = Records::default();
+        store(&mut records, "lasting", 0);
+        for number in 1..3000 {
+            let name = format!("passing-{number}");
+            store(&mut records, &name, number);
+            records.forget(&name.parse().unwrap());
+        }
+        assert_eq!(records.consumed().len(), OF_ALL);
+        assert_eq!(records.0.len(), OF_ALL);
+        assert!(knows(&records, 0), "it is stored");
+        assert!(knows(&records, 2999) && !knows(&records, 1));
+        assert!(serde_json::to_vec(&records).unwrap().len() < 1024 * 1024);
+    }
+
+    #[test]
+    fn there_is_room_for_so_many_at_a_time_and_always_for_a_rotation() {
+        let mut records = Records::default();
+        for number in 0..MOST_STORED {
+            let name = format!("a{number}");
+            assert!(records.has_room_for(&name.parse().unwrap()));
+            store(&mut records, &name, number);
+        }
+        assert!(!records.has_room_for(&"another".parse().unwrap()));
+        assert!(records.has_room_for(&"a7".parse().unwrap()));
+        records.forget(&"a7".parse().unwrap());
+        assert!(records.has_room_for(&"another".parse().unwrap()));
     }
 }
