@@ -52,7 +52,8 @@ impl<'a> Ssh<'a> {
         let sudo = "ALL=(ALL) NOPASSWD:ALL";
         User {
             name: &self.spec.user,
-            gecos: "Moorage SSH fall-back",
+            // The second field is for pam_umask: what this user makes is not for others.
+            gecos: "Moorage SSH fall-back,umask=027",
             shell: "/bin/bash",
             lock_passwd: true,
             groups: &[SSH_GROUP],

@@ -22,7 +22,9 @@ const PACKAGES: &[&str] = &[
     "unattended-upgrades",
 ];
 /// On top, if sshd runs.
-const SSH_PACKAGES: &[&str] = &["fail2ban", "openssh-server", "sudo"];
+const SSH_PACKAGES: &[&str] = &["fail2ban", "openssh-server"];
+/// What gives root's powers to people. It is part of stock images.
+const PEOPLE_PACKAGES: &[&str] = &["sudo"];
 /// What listens, or waits for mail that nobody reads.
 const UNWANTED: &[&str] = &[
     "avahi-daemon",
@@ -63,6 +65,10 @@ const SETTINGS: &[(&str, &str)] = &[
         "/etc/systemd/system/apt-daily-upgrade.timer.d/moorage.conf",
         include_str!("files/apt-upgrade-timer.conf"),
     ),
+    (
+        "/etc/systemd/system/apt-daily-upgrade.service.d/moorage.conf",
+        include_str!("files/apt-upgrade-service.conf"),
+    ),
 ];
 
 /// What the script reads.
@@ -70,7 +76,7 @@ const SETTINGS: &[(&str, &str)] = &[
 #[serde(rename_all = "camelCase")]
 struct Machine {
     packages: Vec<&'static str>,
-    unwanted_packages: &'static [&'static str],
+    unwanted_packages: Vec<&'static str>,
     stop: Vec<&'static str>,
     restart: Vec<&'static str>,
     enable: Vec<&'static str>,
@@ -87,16 +93,18 @@ pub(super) fn constants(bundle: &mut Bundle) {
 pub(super) fn machine(ssh: bool) -> WriteFile {
     let mut machine = Machine {
         packages: PACKAGES.to_vec(),
-        unwanted_packages: UNWANTED,
+        unwanted_packages: UNWANTED.to_vec(),
         stop: UNWANTED_SOCKETS.to_vec(),
         restart: RESTARTED.to_vec(),
         enable: ENABLED.to_vec(),
     };
     if ssh {
         machine.packages.extend(SSH_PACKAGES);
+        machine.packages.extend(PEOPLE_PACKAGES);
         machine.restart.extend(["ssh.service", "fail2ban.service"]);
         machine.enable.extend(["ssh.service", "fail2ban.service"]);
     } else {
+        machine.unwanted_packages.extend(PEOPLE_PACKAGES);
         machine.stop.extend(STOPPED);
     }
     WriteFile::value(MACHINE_PATH, json(&machine))

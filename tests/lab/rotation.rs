@@ -19,7 +19,7 @@ const TOKEN: &str = "/etc/moorage/tunnel-token";
 const TOKENS: &str = "/var/lib/moorage/tunnel.json";
 /// Holds cloudflared where systemd has stopped the old one and not started the new one.
 const HOLD: &str = "ExecStartPre=/usr/bin/sleep infinity\nTimeoutStartSec=infinity";
-const READY: [&str; 3] = ["curl", "-s", "http://127.0.0.1:20241/ready"];
+const READY: [&str; 3] = ["curl", "-s", "http://127.0.0.1:241/ready"];
 
 /// Makes an instance, and rotates its token through all those deaths.
 pub(crate) async fn survive(tenant: &Tenant) -> Value {

@@ -87,6 +87,7 @@ impl Debian {
 #[case::sshd(&["sshd", "-t"], "")]
 #[case::fail2ban(&["fail2ban-client", "-t"], "OK: configuration test is successful")]
 #[case::python(&["python3", "-I", "-m", "py_compile", "/usr/local/lib/moorage/first-boot.py"], "")]
+#[case::outdated(&["python3", "-I", "/usr/local/lib/moorage/first-boot.py", "outdated"], "")]
 #[case::apt(&["apt-config", "dump", "APT::Periodic::Unattended-Upgrade"], "\"1\"")]
 #[case::sysctl(&["/usr/lib/systemd/systemd-sysctl", "--cat-config"], "kernel.kptr_restrict = 2")]
 #[case::modprobe(&["modprobe", "--showconfig"], "install dccp /bin/false")]
@@ -114,6 +115,7 @@ fn sshd_lets_keys_in_and_nothing_else() {
         "kbdinteractiveauthentication no",
         "authenticationmethods publickey",
         "disableforwarding yes",
+        "compression no",
         "allowgroups moorage-ssh",
         "hostkeyalgorithms ssh-ed25519",
     ] {

@@ -82,6 +82,8 @@ impl Person {
     pub(crate) async fn logs_in(&self, server: &LabServer) {
         let login = self.ssh(server, ("ops", FRIEND), &[], &["sudo", "-n", "id", "-un"]).await;
         assert_eq!((login.exit_code, login.text().as_str()), (Some(0), "root"), "{login:?}");
+        let mask = self.ssh(server, ("ops", FRIEND), &[], &["umask"]).await;
+        assert_eq!((mask.exit_code, mask.text().as_str()), (Some(0), "0027"), "{mask:?}");
     }
 
     /// Whoever is in takes nothing along and gets no further.
@@ -209,6 +211,25 @@ pub(crate) async fn upgrades_are_made_at_night(server: &LabServer) {
     assert!(tried.succeeded() && said.contains("label=Debian-Security"), "{said}");
 }
 
+/// Also one that touches no kernel: whatever runs goes on with what is no longer on the disk.
+async fn an_upgrade_of_what_runs_asks_for_a_reboot(server: &LabServer) {
+    let look = ["/usr/bin/python3", "-I", "/usr/local/lib/moorage/first-boot.py", "outdated"];
+    let shown = ["ExecStopPost"];
+    let after = server.unit("apt-daily-upgrade.service", &shown).await.unwrap();
+    assert!(after["ExecStopPost"].contains(&look.join(" ")), "{after:?}");
+    let program = "/usr/bin/moorage-test-sleep";
+    server.exec(&["cp", "/usr/bin/sleep", program]).await.unwrap();
+    server.exec(&["systemd-run", "--quiet", program, "3600"]).await.unwrap();
+    server.exec(&look).await.unwrap();
+    let asked = ["test", "-e", "/run/reboot-required"];
+    assert!(!server.run(&asked).await.unwrap().succeeded(), "nothing was replaced yet");
+    server.exec(&["cp", "/usr/bin/sleep", "/usr/bin/moorage-test-new"]).await.unwrap();
+    server.exec(&["mv", "/usr/bin/moorage-test-new", program]).await.unwrap();
+    let said = server.exec(&look).await.unwrap();
+    assert!(said.contains(program), "{said}");
+    server.exec(&asked).await.unwrap();
+}
+
 /// The server's own reboot, from inside its sandbox; afterwards it boots again.
 pub(crate) async fn a_reboot_is_made_if_it_is_pending(server: &LabServer) {
     let unit = "moorage-reboot.service";
@@ -216,7 +237,7 @@ pub(crate) async fn a_reboot_is_made_if_it_is_pending(server: &LabServer) {
     server.exec(&["systemctl", "start", unit]).await.unwrap();
     assert_eq!(server.unit(unit, &["ConditionResult"]).await.unwrap()["ConditionResult"], "no");
     assert_eq!(server.state().await.unwrap().starts, starts, "nothing asked for a reboot");
-    server.write("/run/reboot-required", "").await.unwrap();
+    an_upgrade_of_what_runs_asks_for_a_reboot(server).await;
     server.exec(&["systemctl", "start", unit]).await.unwrap();
     let again = wait_until("another start", PATIENCE, || async {
         let state = server.state().await.map_err(|error| error.to_string())?;

@@ -144,6 +144,19 @@ impl Lab {
         );
     }
 
+    /// Whoever sat on the connector's port could tell the agent that the tunnel works.
+    async fn keeps_the_connectors_port_free(&self) {
+        let bind = "import socket; socket.create_server((\"127.0.0.1\", 241))";
+        for user in ["openclaw", "moorage", "daemon"] {
+            let tried = ["python3", "-I", "-c", bind];
+            let tried = self.server.run_as(Some(user), &tried, "").await.unwrap();
+            let said = String::from_utf8_lossy(&tried.stderr).into_owned();
+            assert!(said.contains("PermissionError"), "{user}: {said}");
+        }
+        let shown = self.exec(&["systemctl", "show", "moorage-agent.service", "-pExecStart"]).await;
+        assert!(shown.contains("--cloudflared-metrics 127.0.0.1:241"), "{shown}");
+    }
+
     /// User-data is for root alone, wherever it can be read.
     async fn keeps_user_data_from_users(&self) {
         let fetch = ["curl", "-sS", "--max-time", "5", "-o", "/dev/null", METADATA];
@@ -193,6 +206,7 @@ async fn a_server_with_ssh_answers_to_its_networks_alone() {
     lab.settled(1).await;
     lab.is_hardened().await;
     lab.keeps_user_data_from_users().await;
+    lab.keeps_the_connectors_port_free().await;
     assert_eq!(lab.public_ports().await, BTreeSet::from(["22".to_owned()]));
     assert_eq!(lab.knock(FRIEND, 80).await, Probed::Dropped);
     port_22_is_open_to_its_networks_alone(&lab.server).await;
@@ -229,6 +243,13 @@ async fn a_server_without_ssh_runs_no_sshd_even_after_power_loss() {
     let state = lab.server.run(&["systemctl", "is-enabled", "ssh.service"]).await.unwrap();
     assert!(state.text().contains("masked"), "{state:?}");
     assert_ne!(lab.server.run(&["pgrep", "-x", "sshd"]).await.unwrap().exit_code, Some(0));
+    for gone in ["/usr/bin/sudo", "/etc/sudoers.d/90-cloud-init-users"] {
+        assert_ne!(
+            lab.server.run(&["test", "-e", gone]).await.unwrap().exit_code,
+            Some(0),
+            "{gone}"
+        );
+    }
     // Again from the beginning, over what is there.
     lab.exec(&["rm", "/var/lib/moorage-setup/done", "/var/lib/moorage-first-boot/done"]).await;
     for job in ["moorage-setup.service", "moorage-first-boot.service"] {

@@ -4,11 +4,12 @@ is read from two files that user-data wrote.
 
   first-boot.py programs [--root DIR]   fetch, verify and start what release.json pins
   first-boot.py setup                   packages and settings of machine.json
+  first-boot.py outdated                after upgrades: asks for a reboot if something runs what was replaced
 
 Both may be cut off and repeated at any point, and never give up on a network that may come back.
 Exit status 78: no repetition can help.
 """
-import argparse, fcntl, hashlib, http.client, json, os, pathlib, random, shutil, struct, subprocess, sys, time
+import argparse, fcntl, hashlib, http.client, json, os, pathlib, random, re, shutil, struct, subprocess, sys, time
 import urllib.error, urllib.request
 
 PROGRAMS = (
@@ -19,6 +20,8 @@ PROGRAMS = (
 )
 # e_machine of an ELF header.
 MACHINES = {"x86_64": 62, "aarch64": 183}
+# In /proc/PID/maps: code of Debian that is mapped and is no longer on the disk.
+REPLACED = re.compile(r"^\S+ ..x\S* .* (/(?:usr|lib|lib64|bin|sbin)/.*) \(deleted\)$", re.M)
 STALLED = 30  # seconds without a byte
 LONGEST_PAUSE = 60.0  # seconds
 HOPELESS = 78
@@ -204,7 +207,8 @@ def apt(*arguments):
                "Acquire::Retries=3", "Acquire::http::Timeout=60", "APT::Update::Error-Mode=any",
                "APT::Install-Recommends=false"]
     words = [word for option in options for word in ("-o", option)]
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
+                   "SUDO_FORCE_REMOVE": "yes"}  # though root has no password
     subprocess.run(["/usr/bin/apt-get", "-qy", *words, *arguments], check=True, stdin=subprocess.DEVNULL, env=environment)
 
 
@@ -262,15 +266,26 @@ def setup():
     say("setup: done")
 
 
+def outdated():
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            replaced = REPLACED.search((process / "maps").read_text(errors="replace"))
+        except OSError:
+            continue  # It has ended.
+        if replaced:
+            say(f"{process.name} runs {replaced[1]}, which was replaced")
+            pathlib.Path("/run/reboot-required").touch()
+
+
 def main():
     parser = argparse.ArgumentParser(description="First boot of a Moorage server.")
-    parser.add_argument("job", choices=("programs", "setup"))
+    parser.add_argument("job", choices=("programs", "setup", "outdated"))
     parser.add_argument("--root", type=pathlib.Path, default=pathlib.Path("/"), help="for tests: starts nothing")
     arguments = parser.parse_args()
     # Every user of the machine may see the programs; the unit's own mask is stricter.
     os.umask(0o022)
     try:
-        programs(arguments.root) if arguments.job == "programs" else setup()
+        programs(arguments.root) if arguments.job == "programs" else globals()[arguments.job]()
     except Hopeless as error:
         say(f"giving up: {error}")
         sys.exit(HOPELESS)

@@ -7,8 +7,8 @@ use moorage_wire::bootstrap::{
 };
 
 use super::{
-    NO_JIT, NO_METADATA, PROGRAMS, internet, openclaw, ordinary_calls, powerless, sandboxed,
-    wanted_by,
+    NO_JIT, NO_METADATA, PROGRAMS, connector, internet, openclaw, ordinary_calls, powerless,
+    sandboxed, wanted_by,
 };
 use crate::user_data::unit::Unit;
 
@@ -61,7 +61,10 @@ fn agent() -> Unit {
         // It must come up again whatever happens to it: it is the only way in.
         .set("StartLimitIntervalSec", "0");
     let unit = sandboxed(unit)
-        .words("ExecStart", [AGENT, "serve", "--listen", "systemd"])
+        .words(
+            "ExecStart",
+            [AGENT, "serve", "--listen", "systemd", "--cloudflared-metrics", connector::METRICS],
+        )
         .set("User", AGENT_USER)
         .set("Group", AGENT_USER)
         .set("StateDirectory", "moorage")

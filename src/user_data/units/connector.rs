@@ -2,12 +2,16 @@
 
 use moorage_wire::bootstrap::{CLOUDFLARED_USER, TUNNEL_TOKEN_PATH};
 
-use super::{NO_JIT, NO_METADATA, internet, ordinary_calls, powerless, sandboxed, wanted_by};
+use super::{NO_JIT, NO_METADATA, internet, ordinary_calls, sandboxed, wanted_by};
 use crate::user_data::unit::Unit;
 
 const PROGRAM: &str = "/opt/moorage/cloudflared/current/cloudflared";
-/// Where cloudflared answers `/ready`. The agent asks there.
-const METRICS: &str = "127.0.0.1:20241";
+/// Where cloudflared answers `/ready`, and the agent asks. A port that only who may can bind: whoever
+/// sat there in its place, OpenClaw for example, could say that the tunnel works, or keep cloudflared
+/// from starting.
+pub(super) const METRICS: &str = "127.0.0.1:241";
+/// Binds such ports, and nothing else.
+const BINDS: &str = "CAP_NET_BIND_SERVICE";
 
 pub(super) fn cloudflared() -> Unit {
     let unit = Unit::new("cloudflared.service")
@@ -44,5 +48,6 @@ pub(super) fn cloudflared() -> Unit {
         .set("TasksMax", "256")
         .set("ProcSubset", "pid")
         .all(&[NO_JIT, NO_METADATA]);
-    wanted_by(ordinary_calls(internet(powerless(unit))), "multi-user.target")
+    let unit = unit.set("CapabilityBoundingSet", BINDS).set("AmbientCapabilities", BINDS);
+    wanted_by(ordinary_calls(internet(unit)), "multi-user.target")
 }

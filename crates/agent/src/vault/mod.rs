@@ -36,7 +36,9 @@ pub(crate) enum PutError {
         "a reserved name and its type belong together: {TUNNEL_TOKEN} with TunnelToken, {GATEWAY_TOKEN} with GatewayToken"
     )]
     ReservedName,
-    #[error("{MOST_STORED} credentials are stored already; take some out of spec.credentials first")]
+    #[error(
+        "{MOST_STORED} credentials are stored already; take some out of spec.credentials first"
+    )]
     TooMany,
     #[error("the credential {0} is the Google OAuth client already; a server has one")]
     SecondGoogleClient(CredentialName),
