@@ -26,7 +26,7 @@ use crate::{
         Guarded, HostingPool, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, label,
     },
     api_server::told,
-    controller::status,
+    controller::{latest::Latest, status},
     credentials::secret_source::{SecretVersion, SecretView},
     instance::observed::DashboardSight,
     metrics::{Metrics, WriteKind},
@@ -67,7 +67,14 @@ pub trait ClusterApi: Send + Sync {
         version: Option<&SecretVersion>,
     ) -> Result<(), ClusterError>;
 
+    /// What we wrote of an instance after the version that was seen of it.
+    fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>>;
+
+    /// Forgets what was written of all instances but those with these UIDs.
+    fn retain(&self, is_there: &dyn Fn(&str) -> bool);
+
     /// Writes the whole status, if it says something that `current` does not; tells whether it did.
+    /// Refused if the object has changed since `instance`, other than by the pass itself.
     async fn write_status(
         &self,
         instance: &OpenClawInstance,
@@ -142,12 +149,13 @@ impl From<kube::Error> for ClusterError {
 pub struct KubeCluster {
     client: Client,
     metrics: Arc<Metrics>,
+    written: Latest<OpenClawInstance>,
 }
 
 impl KubeCluster {
     /// Over this client.
     pub fn new(client: Client, metrics: Arc<Metrics>) -> Self {
-        Self { client, metrics }
+        Self { client, metrics, written: Latest::default() }
     }
 
     fn secrets(&self, namespace: &str) -> Api<KubeSecret> {
@@ -200,18 +208,34 @@ impl ClusterApi for KubeCluster {
         }
     }
 
+    fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {
+        self.written.newer(seen)
+    }
+
+    fn retain(&self, is_there: &dyn Fn(&str) -> bool) {
+        self.written.retain(is_there);
+    }
+
     async fn write_status(
         &self,
         instance: &OpenClawInstance,
         current: Option<&OpenClawInstanceStatus>,
         wanted: &OpenClawInstanceStatus,
     ) -> Result<bool, ClusterError> {
-        Ok(status::write(&self.instances_of(instance), instance, current, wanted, &self.metrics)
-            .await?)
+        let (api, version) = (self.instances_of(instance), self.written.version(instance));
+        let (version, said) = (version.as_deref(), (current, wanted));
+        let written = status::write(&api, instance, version, said, &self.metrics).await?;
+        let wrote = written.is_some();
+        if let Some(mut written) = written {
+            written.metadata.managed_fields = None;
+            self.written.note(written);
+        }
+        Ok(wrote)
     }
 
     async fn claim(&self, instance: &OpenClawInstance) -> Result<(), ClusterError> {
-        status::set_finalizer(&self.instances_of(instance), instance, true, &self.metrics).await?;
+        let (api, version) = (self.instances_of(instance), self.written.version(instance));
+        status::set_finalizer(&api, instance, version.as_deref(), true, &self.metrics).await?;
         Ok(())
     }
 
@@ -256,7 +280,8 @@ impl ClusterApi for KubeCluster {
     }
 
     async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError> {
-        status::set_finalizer(&self.instances_of(instance), instance, false, &self.metrics).await?;
+        let (api, version) = (self.instances_of(instance), self.written.version(instance));
+        status::set_finalizer(&api, instance, version.as_deref(), false, &self.metrics).await?;
         Ok(())
     }
 

@@ -13,6 +13,7 @@ pub mod cluster;
 pub mod controller;
 pub mod credentials;
 pub mod dns;
+mod fair;
 pub mod hetzner;
 pub mod http;
 pub mod instance;

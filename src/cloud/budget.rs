@@ -2,10 +2,11 @@
 //! rate limit. The arithmetic is pure and lives in [`ledger`] and [`meter`]; this file adds
 //! waiting, fairness and the registry.
 
+pub mod flow;
 pub mod ledger;
 pub mod meter;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -13,15 +14,20 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Cloud;
+pub use flow::Flow;
 pub use ledger::{BudgetLeft, BudgetPlan, Ledger, Priority};
 pub use meter::Limit;
 
-/// The budget of one group. Callers of the same priority are served first come, first served.
+/// The budget of one group. Callers of the same priority and namespace are served first come, first
+/// served; those of one namespace never stand before those of another.
 #[derive(Debug)]
 pub struct Budget {
     ledger: Mutex<Ledger>,
-    queues: [Queue; Priority::ALL.len()],
+    queues: Mutex<HashMap<(Priority, Flow), Arc<Queue>>>,
 }
+
+/// From this number on, queues in which nobody stands are removed.
+const MANY_QUEUES: usize = 64;
 
 /// A call that was not granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +83,7 @@ impl Budget {
     pub fn new(plan: BudgetPlan) -> Self {
         Self {
             ledger: Mutex::new(Ledger::new(plan, Instant::now().into_std())),
-            queues: std::array::from_fn(|_| Queue::default()),
+            queues: Mutex::default(),
         }
     }
 
@@ -88,31 +94,41 @@ impl Budget {
         priority: Priority,
         deadline: Instant,
     ) -> Result<Permit<'_>, Exhausted> {
-        let queue = &self.queues[priority as usize];
+        let flow = Flow::current();
+        let queue = self.queue(priority, &flow);
         let (_place, ahead) = queue.join();
-        self.worth_waiting(priority, ahead, deadline)?;
+        self.worth_waiting(priority, &flow, ahead, deadline)?;
         let Ok(_turn) = tokio::time::timeout_at(deadline, queue.turn.lock()).await else {
-            return Err(self.exhausted(priority, ahead));
+            return Err(self.exhausted(priority, &flow, ahead));
         };
         loop {
-            let taken = self.ledger().try_take(Instant::now().into_std(), priority);
+            let taken = self.ledger().try_take(Instant::now().into_std(), priority, &flow);
             let Err(wait) = taken else {
                 return Ok(Permit { budget: self });
             };
-            self.worth_waiting(priority, 0, deadline)?;
+            self.worth_waiting(priority, &flow, 0, deadline)?;
             tokio::time::sleep(wait).await;
         }
+    }
+
+    fn queue(&self, priority: Priority, flow: &Flow) -> Arc<Queue> {
+        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        if queues.len() >= MANY_QUEUES {
+            queues.retain(|_, queue| Arc::strong_count(queue) > 1);
+        }
+        Arc::clone(queues.entry((priority, flow.clone())).or_default())
     }
 
     /// A call that is there now is granted even past the deadline; one that comes too late is not.
     fn worth_waiting(
         &self,
         priority: Priority,
+        flow: &Flow,
         ahead: u32,
         deadline: Instant,
     ) -> Result<(), Exhausted> {
         let now = Instant::now();
-        let wait = self.ledger().wait_for(now.into_std(), priority, ahead);
+        let wait = self.ledger().wait_for(now.into_std(), priority, flow, ahead);
         if wait.is_zero() || now + wait <= deadline {
             return Ok(());
         }
@@ -121,9 +137,9 @@ impl Budget {
 
     /// The refusal of a caller whose turn did not come. Never a wait of zero, which would invite
     /// it to ask again at once.
-    fn exhausted(&self, priority: Priority, ahead: u32) -> Exhausted {
+    fn exhausted(&self, priority: Priority, flow: &Flow, ahead: u32) -> Exhausted {
         let mut ledger = self.ledger();
-        let wait = ledger.wait_for(Instant::now().into_std(), priority, ahead);
+        let wait = ledger.wait_for(Instant::now().into_std(), priority, flow, ahead);
         Exhausted { wait: wait.max(ledger.plan().limit.refill_every()) }
     }
 

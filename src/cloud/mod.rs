@@ -20,7 +20,7 @@ pub(crate) mod test_server;
 
 use std::fmt;
 
-pub use budget::{Budget, BudgetLeft, BudgetPlan, BudgetRegistry, Priority};
+pub use budget::{Budget, BudgetLeft, BudgetPlan, BudgetRegistry, Flow, Priority};
 pub use error::{Classification, CloudError, Conflict, ErrorKind, InvalidField, Outcome};
 pub use id::InvalidId;
 pub(crate) use id::{is_opaque_id, is_uuid, numeric_id, text_id};

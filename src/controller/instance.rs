@@ -15,7 +15,7 @@ mod work;
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use kube::{
     Resource as _, ResourceExt as _,
     runtime::{
@@ -31,12 +31,15 @@ use super::{
     backoff::{Backoff, jittered, random},
     context::Context,
     events, guard, queue,
+    slots::Slots,
 };
 use crate::{
     api::{
-        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease, conditions::reason,
+        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease,
+        conditions::{ConditionType, reason},
         guarded::Unreadable,
     },
+    cloud::Flow,
     cluster::{ClusterApi, ClusterError, KubeCluster},
     instance::{
         Failure, Observed, Wanted,
@@ -46,16 +49,23 @@ use crate::{
         status::{self, Outcome},
         wanted::Refused,
     },
+    pool::PoolState,
 };
 
 use departures::Departures;
 use memory::Memories;
-use refer::Referred;
+use refer::{Referred, Unfit};
 
 /// A pass that takes longer is given up; the next one starts over.
 const PASS_DEADLINE: Duration = Duration::from_secs(120);
 /// Passes at the same time: each waits for the clouds most of its time.
-const CONCURRENCY: u16 = 64;
+const CONCURRENCY: u32 = 64;
+
+/// How long what an instance names may be gone before one that is well says so: as long as it takes to
+/// make a pool anew that was deleted by mistake.
+const GRACE: SignedDuration = SignedDuration::from_mins(2);
+/// How often an instance looks whether its surroundings are back, besides being told.
+const SURROUNDINGS_LOOK: Duration = Duration::from_secs(30);
 
 /// An instance as the watch brings it: perhaps one that this version cannot read.
 pub(super) type GuardedInstance = Guarded<OpenClawInstance>;
@@ -81,12 +91,15 @@ pub async fn run(
             departures::bury(cluster, departed, namespaces, stop).await;
         }
     };
+    let known: Arc<dyn ClusterApi> = cluster;
     let controller = Arc::new(Controller {
         ctx: Arc::clone(&ctx),
-        cluster,
+        cluster: Arc::clone(&known),
         instances: watches.instances.clone(),
         releases: watches.releases.clone(),
         memories: Memories::default(),
+        slots: Slots::new(CONCURRENCY),
+        shutdown: shutdown.clone(),
         backoff: Backoff::default(),
     });
     let ready = {
@@ -101,8 +114,8 @@ pub async fn run(
     let mut triggers = watches.triggers;
     triggers.push(sweeps.boxed());
     let queue =
-        queue::run(watches.instances, triggers, CONCURRENCY, shutdown, controller, reconcile);
-    let census = census::keep(ctx, counted, stop);
+        queue::run(watches.instances, triggers, queue::NO_LIMIT, shutdown, controller, reconcile);
+    let census = census::keep(ctx, known, counted, stop);
     tokio::join!(queue, ready, census, burials);
 }
 
@@ -113,11 +126,28 @@ struct Controller {
     instances: Store<GuardedInstance>,
     releases: Store<Guarded<OpenClawRelease>>,
     memories: Memories,
+    slots: Arc<Slots>,
+    shutdown: CancellationToken,
     backoff: Backoff<ObjectRef<GuardedInstance>>,
 }
 
 async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) -> Action {
     let reference = ObjectRef::from_obj(instance.as_ref());
+    let namespace = reference.namespace.clone().unwrap_or_default();
+    // Passes that are under way at the end are finished, those that wait are not begun.
+    let slot = controller.shutdown.run_until_cancelled(controller.slots.enter(&namespace)).await;
+    let Some(_slot) = slot else { return Action::await_change() };
+    // It may have waited for long.
+    let instance = controller.instances.get(&reference).unwrap_or(instance);
+    let flow = Flow::Namespace(namespace.into());
+    flow.scope(begun(&instance, &reference, &controller)).await
+}
+
+async fn begun(
+    instance: &GuardedInstance,
+    reference: &ObjectRef<GuardedInstance>,
+    controller: &Controller,
+) -> Action {
     let meta = instance.meta();
     let span = tracing::info_span!(
         "reconcile",
@@ -134,14 +164,14 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
     let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
     let _entered = span.enter();
     tracing::debug!(?ended, "the pass ended");
-    let pause = || controller.backoff.next(&reference, random());
+    let pause = || controller.backoff.next(reference, random());
     match ended {
         Ok(Ok(look)) => {
             if let Look::BackOff(reason) = look {
                 timer.failed(reason);
                 return Action::requeue(pause());
             }
-            controller.backoff.reset(&reference);
+            controller.backoff.reset(reference);
             timer.succeeded();
             match look {
                 Look::OnChange | Look::BackOff(_) => Action::await_change(),
@@ -189,17 +219,26 @@ impl Look {
 
 impl Controller {
     async fn pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+        // The watch lags behind our own writes.
+        let newer = self.cluster.newer(instance);
+        let instance = newer.as_deref().unwrap_or(instance);
         let deleting = instance.metadata.deletion_timestamp.is_some();
         if deleting && !is_claimed(instance) {
             self.forget(instance);
             return Ok(Look::OnChange);
         }
+        if instance.spec.suspend && !deleting {
+            return self.suspend(instance).await;
+        }
+        if matches!(self.ctx.pools.get(&instance.spec.pool), PoolState::Starting) {
+            // Told when it has been looked at.
+            return Ok(Look::In(jittered(SURROUNDINGS_LOOK, random())));
+        }
         if deleting {
             return self.deletion_pass(instance).await;
         }
-        if instance.spec.suspend {
-            return self.suspend(instance).await;
-        }
+        // Before all releases were read none is missing. Their watch lives as long as we do.
+        let _ = self.releases.wait_until_ready().await;
         let referred = self.refer(instance);
         if !is_claimed(instance) && (referred.is_ok() || self.has_things(instance)) {
             // No cloud is called before the finalizer is written; the watch brings it. What was never
@@ -209,7 +248,12 @@ impl Controller {
         }
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
-            Err(refused) => self.refuse(instance, &refused).await,
+            Err(Unfit::Surroundings(refused)) if self.is_borne(instance, &refused) => {
+                Ok(Look::In(jittered(SURROUNDINGS_LOOK, random())))
+            }
+            Err(
+                Unfit::Surroundings(refused) | Unfit::Doubt(refused) | Unfit::Instance(refused),
+            ) => self.refuse(instance, &refused).await,
         }
     }
 
@@ -256,6 +300,22 @@ impl Controller {
         has_history(&status) || seen().unwrap_or_default()
     }
 
+    /// Whether an instance that is well goes on without a word although something around it is not: its
+    /// server works, and the pool says what is wrong. What it names may be gone for a while only.
+    fn is_borne(&self, instance: &OpenClawInstance, refused: &Refused) -> bool {
+        if !is_well(instance) {
+            return false;
+        }
+        if ![reason::POOL_NOT_FOUND, reason::RELEASE_NOT_FOUND].contains(&refused.reason) {
+            return true;
+        }
+        let key = ObjectRef::from_obj(instance);
+        let mut memory = self.memories.take(&key);
+        let since = *memory.waiting_since.get_or_insert_with(|| self.now());
+        self.memories.put(&key, memory);
+        self.now().duration_since(since) < GRACE
+    }
+
     async fn refuse(
         &self,
         instance: &OpenClawInstance,
@@ -274,6 +334,9 @@ impl Controller {
         instance: &OpenClawInstance,
         failure: &Failure,
     ) -> Result<Look, ClusterError> {
+        if failure.is_of_the_way() && is_well(instance) {
+            return Ok(Look::after(failure));
+        }
         let old = instance.status.clone().unwrap_or_default();
         let refused = Refused {
             reason: failure.reason,
@@ -352,4 +415,14 @@ impl Controller {
 /// Whether our finalizer is there: it is written when the instance is admitted.
 fn is_claimed(instance: &OpenClawInstance) -> bool {
     instance.finalizers().iter().any(|held| held == crate::api::FINALIZER)
+}
+
+/// Whether its status says that it is as its spec of now says.
+fn is_well(instance: &OpenClawInstance) -> bool {
+    let ready = ConditionType::Ready.as_str();
+    instance.status.iter().flat_map(|status| &status.conditions).any(|condition| {
+        condition.type_ == ready
+            && condition.status == "True"
+            && condition.observed_generation == instance.metadata.generation
+    })
 }

@@ -5,11 +5,13 @@ pub mod context;
 mod events;
 pub mod guard;
 pub mod instance;
+pub mod latest;
 pub mod pool;
 pub mod queue;
 pub mod references;
 pub mod release;
 pub mod sealing_keys;
+pub mod slots;
 pub mod status;
 
 use std::{collections::BTreeSet, sync::Arc};

@@ -47,6 +47,7 @@ use super::{
     context::Context,
     queue,
     references::{self, References, watch_config},
+    status,
 };
 use crate::{
     api::{Guarded, HostingPool},
@@ -60,6 +61,8 @@ use session::Sessions;
 const PASS_DEADLINE: Duration = Duration::from_secs(60);
 /// Passes at the same time.
 const CONCURRENCY: u16 = 4;
+/// Before a pass is repeated that met a change by somebody else.
+const SOON: Duration = Duration::from_secs(1);
 /// Between two tries where nothing in the cluster tells that a person has helped.
 pub(super) const SLOWLY: Duration = Duration::from_mins(5);
 
@@ -134,12 +137,14 @@ struct Controller {
 
 async fn reconcile(pool: Arc<GuardedPool>, controller: Arc<Controller>) -> Action {
     let name = pool.meta().name.clone().unwrap_or_default();
-    if controller.settings.only.as_ref().is_some_and(|only| !only.contains(&name)) {
+    if !controller.is_mine(&name) {
         return Action::await_change();
     }
     let pass = tokio::time::timeout(PASS_DEADLINE, controller.guarded_pass(&name, &pool));
     match pass.await {
         Ok(Ok(action)) => action,
+        // The watch brings it as it is now; this is for the case that it already has.
+        Ok(Err(error)) if status::is_conflict(&error) => Action::requeue(SOON),
         Ok(Err(error)) => {
             tracing::warn!(pool = name, error = told(&error), "a call to the API server failed");
             Action::requeue(controller.backoff.next(&name, random()))
@@ -168,12 +173,19 @@ impl Controller {
                 let name = |pool: &GuardedPool| pool.meta().name.clone().unwrap_or_default();
                 match event {
                     Ok(watcher::Event::Init) => listed.clear(),
-                    Ok(watcher::Event::InitApply(pool)) => drop(listed.insert(name(pool))),
+                    Ok(watcher::Event::InitApply(pool)) => {
+                        self.expect(&name(pool));
+                        listed.insert(name(pool));
+                    }
                     Ok(watcher::Event::InitDone) => {
                         known.difference(listed).for_each(|gone: &String| self.forget(gone));
                         *known = std::mem::take(listed);
+                        self.ctx.pools.listed();
                     }
-                    Ok(watcher::Event::Apply(pool)) => drop(known.insert(name(pool))),
+                    Ok(watcher::Event::Apply(pool)) => {
+                        self.expect(&name(pool));
+                        known.insert(name(pool));
+                    }
                     Ok(watcher::Event::Delete(pool)) => {
                         known.remove(&name(pool));
                         self.forget(&name(pool));
@@ -183,6 +195,17 @@ impl Controller {
                     }
                 }
             })
+    }
+
+    fn is_mine(&self, pool: &str) -> bool {
+        self.settings.only.as_ref().is_none_or(|only| only.contains(pool))
+    }
+
+    /// Until its first look is over, the instances of a pool wait for it.
+    fn expect(&self, pool: &str) {
+        if self.is_mine(pool) {
+            self.ctx.pools.exists(pool);
+        }
     }
 
     fn forget(&self, pool: &str) {

@@ -23,6 +23,9 @@ use crate::api_server::told;
 /// Triggers that come together within this time make one pass.
 const DEBOUNCE: Duration = Duration::from_millis(300);
 
+/// As many passes at a time as there are objects: who runs is decided elsewhere.
+pub const NO_LIMIT: u16 = 0;
+
 /// What says which objects to look at.
 pub type Trigger<K> = BoxStream<'static, ObjectRef<K>>;
 
@@ -47,7 +50,8 @@ where
     watch.flat_map(references).boxed()
 }
 
-/// Runs passes until `shutdown`, `concurrency` at a time. Passes under way are finished.
+/// Runs passes until `shutdown`, `concurrency` at a time ([`NO_LIMIT`] for all). Passes under way are
+/// finished.
 pub async fn run<K, C, F>(
     store: Store<K>,
     triggers: Vec<Trigger<K>>,

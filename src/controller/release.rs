@@ -32,6 +32,7 @@ use crate::{
 
 const PASS_DEADLINE: Duration = Duration::from_secs(60);
 const CONCURRENCY: u16 = 2;
+const SOON: Duration = Duration::from_secs(1);
 
 type GuardedRelease = Guarded<OpenClawRelease>;
 type GuardedPool = Guarded<HostingPool>;
@@ -98,6 +99,8 @@ async fn reconcile(release: Arc<GuardedRelease>, controller: Arc<Controller>) ->
             controller.backoff.reset(&name);
             return Action::await_change();
         }
+        // The watch brings it as it is now; this is for the case that it already has.
+        Ok(Err(error)) if status::is_conflict(&error) => return Action::requeue(SOON),
         Ok(Err(error)) => {
             tracing::warn!(release = name, error = told(&error), "a call to the API server failed");
         }
@@ -128,7 +131,8 @@ impl Controller {
         let deleting = release.metadata.deletion_timestamp.is_some();
         // A finalizer cannot be added to an object that is being deleted.
         let held = usage.is_used() && (!deleting || has_finalizer(release));
-        if status::set_finalizer(&api, release, held, metrics).await? {
+        let version = release.resource_version();
+        if status::set_finalizer(&api, release, version.as_deref(), held, metrics).await? {
             // The watch brings it back as it is now, if it still is.
             return Ok(());
         }
@@ -139,7 +143,8 @@ impl Controller {
             conditions: merge(&old.conditions, &verdicts, release.metadata.generation, now),
             instances: usage.instances,
         };
-        if status::write(&api, release, release.status.as_ref(), &wanted, metrics).await? {
+        let said = (release.status.as_ref(), &wanted);
+        if status::write(&api, release, version.as_deref(), said, metrics).await?.is_some() {
             let about = release.object_ref(&());
             events::publish(&self.ctx, &about, &old.conditions, &wanted.conditions).await;
         }

@@ -24,32 +24,40 @@ pub fn differs<S: Serialize + Default>(current: Option<&S>, wanted: &S) -> bool 
     value(wanted) != current.map_or_else(|| value(&S::default()), value)
 }
 
-/// Applies `wanted` to the status of `object` if it differs from `current`, and says whether it did.
-/// An object that was replaced by another of its name in the meantime is left alone (409).
+/// Applies `wanted` to the status of `object` if it differs from `current`, and gives the object as it is
+/// then. What was written by others after `version`, and an object that was replaced by another of its
+/// name, is left alone (409: look again).
 pub async fn write<K, S>(
     api: &Api<Guarded<K>>,
     object: &K,
-    current: Option<&S>,
-    wanted: &S,
+    version: Option<&str>,
+    (current, wanted): (Option<&S>, &S),
     metrics: &Metrics,
-) -> Result<bool, kube::Error>
+) -> Result<Option<K>, kube::Error>
 where
     K: Stored + Clone + Debug,
     S: Serialize + Default,
 {
     if !differs(current, wanted) {
-        return Ok(false);
+        return Ok(None);
     }
     let document = json!({
         "apiVersion": K::api_version(&()),
         "kind": K::kind(&()),
-        "metadata": { "name": object.name_any(), "uid": object.uid() },
+        "metadata": { "name": object.name_any(), "uid": object.uid(), "resourceVersion": version },
         "status": serde_json::to_value(wanted).unwrap_or(Value::Null),
     });
     let parameters = PatchParams::apply(FIELD_MANAGER).force();
-    api.patch_status(&object.name_any(), &parameters, &Patch::Apply(document)).await?;
+    let name = object.name_any();
+    let written = api.patch_status(&name, &parameters, &Patch::Apply(document)).await?;
     metrics.api_write(WriteKind::Status);
-    Ok(true)
+    Ok(Some(written))
+}
+
+/// Whether an error says that the object has changed since it was read: then the next pass, which sees
+/// it as it is, does what is left.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409 && status.reason == "Conflict")
 }
 
 /// Adds our finalizer or takes it away, if that is a change. The resource version guards against a
@@ -57,6 +65,7 @@ where
 pub async fn set_finalizer<K>(
     api: &Api<Guarded<K>>,
     object: &K,
+    version: Option<&str>,
     held: bool,
     metrics: &Metrics,
 ) -> Result<bool, kube::Error>
@@ -65,7 +74,7 @@ where
 {
     let Some(finalizers) = with_finalizer(object.finalizers(), held) else { return Ok(false) };
     let patch = Patch::Merge(json!({ "metadata": {
-        "resourceVersion": object.resource_version(),
+        "resourceVersion": version,
         "uid": object.uid(),
         "finalizers": finalizers,
     }}));

@@ -19,6 +19,13 @@ impl LabelSelector {
         Self(terms.join(","))
     }
 
+    /// Wants in addition that a key has one of these values.
+    #[must_use]
+    pub fn and_one_of<'a>(self, key: &str, values: impl IntoIterator<Item = &'a str>) -> Self {
+        let values: Vec<&str> = values.into_iter().collect();
+        Self(format!("{},{key} in ({})", self.0, values.join(",")))
+    }
+
     /// In Hetzner's syntax.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -112,6 +112,17 @@ impl Failure {
         }
     }
 
+    /// Whether it says nothing about the object that was to be looked at: the way to it is barred.
+    pub fn is_of_the_way(&self) -> bool {
+        let barred = [
+            reason::RATE_LIMITED,
+            reason::CLOUD_UNAVAILABLE,
+            reason::UNAUTHORIZED,
+            reason::FORBIDDEN,
+        ];
+        barred.contains(&self.reason)
+    }
+
     /// What an agent's error means for `part`.
     pub fn of_agent(part: ConditionType, error: &AgentError) -> Self {
         match error {

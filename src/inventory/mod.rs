@@ -4,6 +4,7 @@
 //! A write of our own is noted here at once, so that no pass acts on a picture from before it. Lists
 //! are no transactions: that something is missing here is a reason to look, never to act.
 
+mod confirm;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod table;
@@ -27,6 +28,8 @@ use crate::{
     ownership::{Mark, Marked as _, Named, Owner, Tag},
 };
 
+use confirm::Confirmations;
+pub use confirm::Confirmed;
 use table::Table;
 
 /// The swept state of one pool.
@@ -36,6 +39,7 @@ pub struct Inventory {
     zone: ZoneId,
     installation: InstallationId,
     seen: Mutex<Seen>,
+    confirmations: Confirmations,
 }
 
 #[derive(Default)]
@@ -89,7 +93,8 @@ impl Inventory {
         zone: ZoneId,
         installation: InstallationId,
     ) -> Self {
-        Self { hetzner, cloudflare, zone, installation, seen: Mutex::default() }
+        let (seen, confirmations) = (Mutex::default(), Confirmations::default());
+        Self { hetzner, cloudflare, zone, installation, seen, confirmations }
     }
 
     /// Lists everything once: our servers and tunnels, and all records of the zone, foreign ones

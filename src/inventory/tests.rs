@@ -233,3 +233,67 @@ async fn the_anchor_is_a_record_of_ours_if_there_is_one() {
     inventory.note_record(record("ada.example.com", Some(ADA)));
     assert_eq!(inventory.anchor().as_deref(), Some("ada.example.com"));
 }
+
+#[tokio::test]
+async fn one_round_of_lists_confirms_all_who_wait_for_it() {
+    let (clouds, mut questions) = Fakes::new();
+    clouds.state().servers = vec![server(1, ADA, OURS), server(2, BOB, OURS)];
+    let inventory = inventory(&clouds);
+    let many = (0..100).map(|number| InstanceId::from_bytes([number; 16]));
+    let all = futures::future::join_all(many.map(|instance| inventory.confirm(instance))).await;
+    assert!(all.iter().all(|answer| answer.as_ref().is_ok_and(|seen| seen.servers.len() >= 2)));
+    let mut asked = 0;
+    while questions.try_recv().is_ok() {
+        asked += 1;
+    }
+    assert_eq!(asked, 1, "lists of tunnels");
+    assert_eq!(clouds.state().selectors.len(), 3, "lists of servers, 40 instances each");
+}
+
+#[tokio::test]
+async fn a_confirmation_shows_the_clouds_after_it_was_asked_for() {
+    let (clouds, _questions) = Fakes::with_answers(0);
+    clouds.state().servers = vec![server(1, ADA, OURS)];
+    let inventory = Arc::new(inventory(&clouds));
+    let first = tokio::spawn({
+        let inventory = Arc::clone(&inventory);
+        async move { inventory.confirm(ADA).await }
+    });
+    // Its lists are under way when the server goes.
+    while clouds.state().selectors.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    let second = tokio::spawn({
+        let inventory = Arc::clone(&inventory);
+        async move { inventory.confirm(ADA).await }
+    });
+    tokio::task::yield_now().await;
+    clouds.state().servers.clear();
+    clouds.answers.add_permits(2);
+    assert_eq!(first.await.unwrap().unwrap().servers.len(), 1);
+    assert!(second.await.unwrap().unwrap().servers.is_empty());
+}
+
+#[tokio::test]
+async fn whoever_waits_for_a_round_that_was_given_up_asks_itself() {
+    let (clouds, _questions) = Fakes::with_answers(0);
+    let inventory = Arc::new(inventory(&clouds));
+    let ask = |instance| {
+        let inventory = Arc::clone(&inventory);
+        tokio::spawn(async move { inventory.confirm(instance).await })
+    };
+    let (first, second) = (ask(ADA), ask(BOB));
+    while clouds.state().selectors.is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    first.abort();
+    clouds.answers.add_permits(2);
+    assert!(second.await.unwrap().is_ok());
+}
+
+#[tokio::test]
+async fn a_cloud_that_does_not_answer_confirms_nothing() {
+    let (clouds, _questions) = Fakes::new();
+    clouds.state().down = true;
+    assert!(inventory(&clouds).confirm(ADA).await.is_err());
+}

@@ -4,8 +4,8 @@
 mod offers;
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
+    collections::{BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
@@ -40,8 +40,11 @@ pub struct PoolRuntime {
     /// How many missing servers a person accepts to have made anew (annotation
     /// `moorage.dev/accept-missing-servers`).
     pub accepted_loss: Option<usize>,
-    /// What instances need besides the clients; without it they can only be deleted.
+    /// What instances need besides the clients; without it they can only be deleted. What was found
+    /// once serves on while the pool cannot be looked at.
     pub facilities: Result<Facilities, Blocked>,
+    /// Whether something may be made for an instance that has nothing yet.
+    pub intake: Result<(), Blocked>,
 }
 
 /// The shared cloud objects of a pool.
@@ -69,34 +72,126 @@ pub struct Blocked {
 /// What is known of a pool by its name.
 #[derive(Clone)]
 pub enum PoolState {
-    /// Its tokens cannot be read, so nothing can be done in it.
+    /// Its first look or its first sweep is under way. Nothing is known, so nothing is said.
+    Starting,
+    /// There is none that this operator looks after.
+    Absent,
+    /// Its clouds cannot be talked to, or nothing was ever seen in them.
     Blocked(Blocked),
     /// Its clouds can be talked to.
     Running(Arc<PoolRuntime>),
 }
 
+impl PoolState {
+    /// Whether a change from `self` to `other` is one for all of the pool's instances.
+    fn differs(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::Starting, Self::Starting) | (Self::Absent, Self::Absent) => false,
+            (Self::Blocked(old), Self::Blocked(new)) => old != new,
+            (Self::Running(old), Self::Running(new)) => {
+                let why = |runtime: &PoolRuntime| {
+                    (runtime.facilities.as_ref().err().cloned(), runtime.intake.clone())
+                };
+                why(old) != why(new)
+            }
+            _ => true,
+        }
+    }
+}
+
 /// All pools by name.
 #[derive(Default)]
-pub struct Pools(RwLock<HashMap<String, PoolState>>);
+pub struct Pools(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    by_name: HashMap<String, PoolState>,
+    /// Whether all pools of the cluster were listed.
+    listed: bool,
+    changed: BTreeSet<String>,
+}
 
 impl Pools {
-    /// The state of a pool; `None` before it was reconciled for the first time.
-    pub fn get(&self, name: &str) -> Option<PoolState> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    /// The state of a pool. Before all were listed, none is absent.
+    pub fn get(&self, name: &str) -> PoolState {
+        let state = self.lock();
+        let unknown = if state.listed { PoolState::Absent } else { PoolState::Starting };
+        state.by_name.get(name).cloned().unwrap_or(unknown)
     }
 
     /// Sets the state of a pool.
-    pub fn set(&self, name: &str, state: PoolState) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), state);
+    pub fn set(&self, name: &str, new: PoolState) {
+        let mut state = self.lock();
+        let old = state.by_name.insert(name.to_owned(), new.clone());
+        if old.is_none_or(|old| old.differs(&new)) {
+            state.changed.insert(name.to_owned());
+        }
+    }
+
+    /// Notes that there is such a pool.
+    pub fn exists(&self, name: &str) {
+        let mut state = self.lock();
+        if !state.by_name.contains_key(name) {
+            state.by_name.insert(name.to_owned(), PoolState::Starting);
+            state.changed.insert(name.to_owned());
+        }
+    }
+
+    /// Notes that all pools were listed.
+    pub fn listed(&self) {
+        self.lock().listed = true;
+    }
+
+    /// The pools whose state changed in a way that matters to their instances since this was asked.
+    pub fn take_changed(&self) -> BTreeSet<String> {
+        std::mem::take(&mut self.lock().changed)
     }
 
     /// The states of all pools.
     pub fn all(&self) -> Vec<PoolState> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.lock().by_name.values().cloned().collect()
     }
 
     /// Forgets a pool that is gone.
     pub fn remove(&self, name: &str) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        let mut state = self.lock();
+        if state.by_name.remove(name).is_some() {
+            state.changed.insert(name.to_owned());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_pool_is_absent_before_all_were_listed() {
+        let pools = Pools::default();
+        assert!(matches!(pools.get("eu-1"), PoolState::Starting));
+        pools.exists("eu-1");
+        pools.listed();
+        assert!(matches!(pools.get("eu-1"), PoolState::Starting), "it was not looked at yet");
+        assert!(matches!(pools.get("typo"), PoolState::Absent));
+        pools.remove("eu-1");
+        assert!(matches!(pools.get("eu-1"), PoolState::Absent));
+    }
+
+    #[test]
+    fn only_a_change_that_matters_to_instances_is_told() {
+        let pools = Pools::default();
+        let blocked = |message: &str| {
+            PoolState::Blocked(Blocked { reason: "Unauthorized", message: message.to_owned() })
+        };
+        pools.set("eu-1", blocked("a"));
+        assert!(pools.take_changed().contains("eu-1"));
+        pools.set("eu-1", blocked("a"));
+        assert!(pools.take_changed().is_empty());
+        pools.set("eu-1", blocked("b"));
+        assert!(pools.take_changed().contains("eu-1"));
     }
 }

@@ -13,6 +13,7 @@ mod drift;
 mod faults;
 mod identity;
 mod lifecycle;
+mod neighbours;
 mod objects;
 mod stage;
 mod tenant;
@@ -76,6 +77,12 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(faults::a_missing_token_secret_is_named_and_heals),
         scenario!(faults::an_instance_goes_while_its_server_is_being_deleted_by_somebody),
         scenario!(faults::words_that_nobody_knows_are_tolerated),
+        scenario!(
+            neighbours::a_restart_and_a_refused_token_change_nothing_of_an_instance_that_is_well
+        ),
+        scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
+        scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),
+        scenario!(neighbours::no_instance_loses_what_was_known_of_it_while_others_come),
     ]
 }
 

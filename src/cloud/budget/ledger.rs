@@ -1,9 +1,12 @@
 //! Who may make a call now: priorities, the reserve, pauses, and what the cloud says about the
 //! limit. Pure: the time is an argument, nothing waits.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use super::meter::{Limit, Meter};
+use super::flow::Flow;
+use super::meter::{Limit, Meter, Window};
+use crate::fair;
 
 /// What a call is for, which decides how much of the budget it may touch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -83,12 +86,22 @@ pub struct BudgetLeft {
     pub paused_for: Duration,
 }
 
+/// How many times what is left a namespace may have taken: nine tenths of the limit are its, if it is
+/// the only one.
+const SHARE: u32 = 9;
+/// From this number on, flows that took nothing lately are forgotten.
+const MANY_FLOWS: usize = 64;
+/// How exactly the end of a wait is searched for.
+const SEARCHED_TO: Duration = Duration::from_millis(50);
+
 /// The state of one budget.
 #[derive(Debug)]
 pub struct Ledger {
     plan: BudgetPlan,
     all: Meter,
     sweeps: Meter,
+    /// What each namespace took within the time in which an empty limit is full again.
+    flows: HashMap<Flow, Window>,
     paused_until: Option<Instant>,
     /// When a 429 last showed the bucket to be empty: from then on the reserve fills up along with
     /// the rest, or one 429 would keep reconciles waiting for as long as the whole reserve takes.
@@ -104,6 +117,7 @@ impl Ledger {
             plan,
             all: Meter::full(plan.limit, now),
             sweeps: Meter::full(plan.limit.share(plan.sweep_percent), now),
+            flows: HashMap::new(),
             paused_until: None,
             emptied: None,
             in_flight: 0,
@@ -116,8 +130,13 @@ impl Ledger {
     }
 
     /// Takes one call, or says how long to wait (never zero) before it is worth asking again.
-    pub fn try_take(&mut self, now: Instant, priority: Priority) -> Result<(), Duration> {
-        let wait = self.wait_for(now, priority, 0);
+    pub fn try_take(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        flow: &Flow,
+    ) -> Result<(), Duration> {
+        let wait = self.wait_for(now, priority, flow, 0);
         if !wait.is_zero() {
             return Err(wait);
         }
@@ -125,12 +144,31 @@ impl Ledger {
         if priority == Priority::Sweep {
             self.sweeps.spend(now, 1);
         }
+        if *flow != Flow::Shared {
+            self.charge(now, flow);
+        }
         self.in_flight += 1;
         Ok(())
     }
 
-    /// How long a caller with `ahead` others before it waits for its call, if nobody else comes.
-    pub fn wait_for(&mut self, now: Instant, priority: Priority, ahead: u32) -> Duration {
+    fn charge(&mut self, now: Instant, flow: &Flow) {
+        if self.flows.len() >= MANY_FLOWS {
+            self.flows.retain(|_, taken| taken.used(now) > 0);
+        }
+        let limit = self.plan.limit;
+        let fresh = || Window::new(limit.capacity(), limit.full_after(), now);
+        self.flows.entry(flow.clone()).or_insert_with(fresh).spend(now, 1);
+    }
+
+    /// How long a caller with `ahead` others of its flow before it waits for its call, if nobody else
+    /// comes.
+    pub fn wait_for(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        flow: &Flow,
+        ahead: u32,
+    ) -> Duration {
         let calls = ahead.saturating_add(1);
         let mut wait = match priority {
             Priority::Delete => self.all.wait_for(now, calls),
@@ -138,25 +176,72 @@ impl Ledger {
         };
         wait = wait.max(self.paused_for(now));
         if priority == Priority::Sweep {
-            wait = wait.max(self.sweeps.wait_for(now, calls));
+            // What looks after single instances leaves half to the sweeps that all of them need.
+            let beside = if *flow == Flow::Shared { 0 } else { self.sweeps.capacity() / 2 };
+            wait = wait.max(self.sweeps.wait_for(now, calls + beside));
         }
-        wait
+        wait.max(self.wait_for_share(now, priority, flow, ahead))
     }
 
-    /// How long until `calls` are there beside the reserve. While the reserve fills up, it gets every
-    /// other call that is regained.
+    /// How long until the flow may take more of the limit, by [`fair::may_take`]. What it used falls with
+    /// time and what is free rises, so the moment can be searched for.
+    fn wait_for_share(
+        &mut self,
+        now: Instant,
+        priority: Priority,
+        flow: &Flow,
+        ahead: u32,
+    ) -> Duration {
+        let held = self.held_back(now);
+        let Some(taken) = self.flows.get(flow) else { return Duration::ZERO };
+        let all = &self.all;
+        let may = |wait: Duration| {
+            let used = taken.used(now + wait).saturating_add(ahead);
+            let left = all.available_at(now + wait).saturating_sub(ahead);
+            // Deletions share the reserve when nothing else is left, and leave others theirs before.
+            let reserve_only = priority == Priority::Delete && left <= held;
+            let free = if reserve_only { left } else { left.saturating_sub(held) };
+            // Whether there is one at all is not asked here.
+            fair::may_take(used, free.max(1), SHARE)
+        };
+        if may(Duration::ZERO) {
+            return Duration::ZERO;
+        }
+        let (mut too_soon, mut enough) = (Duration::ZERO, self.plan.limit.full_after() * 2);
+        while enough - too_soon > SEARCHED_TO {
+            let between = (too_soon + enough) / 2;
+            if may(between) {
+                enough = between;
+            } else {
+                too_soon = between;
+            }
+        }
+        enough
+    }
+
+    /// How long until `calls` are there beside the reserve.
     fn wait_beside_reserve(&mut self, now: Instant, calls: u32) -> Duration {
         let whole = self.all.wait_for(now, calls.saturating_add(self.plan.reserve()));
-        let Some(emptied) = self.emptied else { return whole };
+        let held = self.held_back(now);
+        if self.emptied.is_none() {
+            return whole;
+        }
+        // What is held back grows while one waits.
+        (self.all.wait_for(now, calls.saturating_add(held)) * 2).min(whole)
+    }
+
+    /// What is held back for deletions: the reserve. While that fills up, it gets every other call that
+    /// is regained.
+    fn held_back(&mut self, now: Instant) -> u32 {
+        let Some(emptied) = self.emptied else { return self.plan.reserve() };
         let every = self.plan.limit.refill_every();
         let regained = now.saturating_duration_since(emptied).as_nanos() / every.as_nanos().max(1);
         let held = u32::try_from(regained / 2).unwrap_or(u32::MAX);
         if held >= self.plan.reserve() {
             self.emptied = None;
-            return whole;
+            return self.plan.reserve();
         }
-        // What is held back grows while one waits.
-        (self.all.wait_for(now, calls.saturating_add(held)) * 2).min(whole)
+        held
     }
 
     /// An answer has come, or will never come.

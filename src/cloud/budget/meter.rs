@@ -45,6 +45,14 @@ impl Limit {
         }
     }
 
+    /// Time in which all calls come back.
+    pub fn full_after(self) -> Duration {
+        match self {
+            Self::Bucket { capacity, refill_every } => refill_every * capacity,
+            Self::Window { window, .. } => window,
+        }
+    }
+
     /// Time in which one call comes back on average.
     pub fn refill_every(self) -> Duration {
         match self {
@@ -70,13 +78,7 @@ impl Meter {
             Limit::Bucket { capacity, refill_every } => {
                 Self::Bucket(Bucket { capacity, refill_every, full_at: now })
             }
-            Limit::Window { calls, window } => Self::Window(Window {
-                calls,
-                length: window,
-                origin: now,
-                used: 0,
-                slots: VecDeque::new(),
-            }),
+            Limit::Window { calls, window } => Self::Window(Window::new(calls, window, now)),
         }
     }
 
@@ -85,6 +87,22 @@ impl Meter {
         match self {
             Self::Bucket(bucket) => bucket.available(now),
             Self::Window(window) => window.available(now),
+        }
+    }
+
+    /// Calls that could be made at a later moment if none were made until then.
+    pub fn available_at(&self, then: Instant) -> u32 {
+        match self {
+            Self::Bucket(bucket) => bucket.available(then),
+            Self::Window(window) => window.calls.saturating_sub(window.used(then)),
+        }
+    }
+
+    /// The most calls that it lets through at once.
+    pub fn capacity(&self) -> u32 {
+        match self {
+            Self::Bucket(bucket) => bucket.capacity,
+            Self::Window(window) => window.calls,
         }
     }
 
@@ -151,6 +169,17 @@ pub struct Window {
 const SLOTS: u32 = 100;
 
 impl Window {
+    /// A window in which nothing was called.
+    pub fn new(calls: u32, length: Duration, now: Instant) -> Self {
+        Self { calls, length, origin: now, used: 0, slots: VecDeque::new() }
+    }
+
+    /// Calls that still count at this moment, now or later.
+    pub fn used(&self, then: Instant) -> u32 {
+        let forgotten = self.slots.iter().take_while(|(slot, _)| self.forgotten_at(*slot) <= then);
+        self.used - forgotten.map(|(_, calls)| calls).sum::<u32>()
+    }
+
     fn slot_length(&self) -> Duration {
         (self.length / SLOTS).max(Duration::from_nanos(1))
     }
@@ -180,7 +209,9 @@ impl Window {
         self.calls - self.used
     }
 
-    fn spend(&mut self, now: Instant, calls: u32) {
+    /// Counts calls as made now.
+    pub fn spend(&mut self, now: Instant, calls: u32) {
+        self.forget(now);
         let since = now.saturating_duration_since(self.origin).as_nanos();
         let slot = u64::try_from(since / self.slot_length().as_nanos()).unwrap_or(u64::MAX);
         self.used += calls;

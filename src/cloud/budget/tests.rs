@@ -57,7 +57,7 @@ async fn a_full_queue_refuses_without_waiting() {
         refused = second => assert!(refused.unwrap_err().wait > Duration::from_secs(90)),
     }
     assert_eq!(
-        budget.queues[Priority::Normal as usize].waiting.load(Ordering::Relaxed),
+        budget.queue(Priority::Normal, &Flow::Shared).waiting.load(Ordering::Relaxed),
         0,
         "cancelled callers leave"
     );
@@ -78,4 +78,19 @@ async fn a_429_reaches_everyone_who_shares_the_group() {
     let hetzner = registry.budget(Cloud::Hetzner, "team-a");
     assert!(hetzner.acquire(Priority::Normal, within(0)).await.is_ok());
     assert_eq!(registry.left().len(), 3);
+}
+
+#[tokio::test]
+async fn those_who_wait_in_one_namespace_do_not_stand_before_another() {
+    let budget = Budget::new(plan(10, Duration::from_secs(60)));
+    let of = |name: &str| Flow::Namespace(name.into());
+    let take = |deadline| budget.acquire(Priority::Delete, deadline);
+    while of("heavy").scope(take(within(0))).await.is_ok() {}
+    let heavy = of("heavy").scope(take(within(600_000)));
+    let light = of("light").scope(take(within(0)));
+    tokio::select! {
+        biased;
+        _ = heavy => panic!("its share is used up"),
+        granted = light => assert!(granted.is_ok()),
+    }
 }

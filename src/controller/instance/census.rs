@@ -2,16 +2,18 @@
 //! metrics, and whether anything waits to be delivered.
 
 use std::{
+    collections::HashSet,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use kube::runtime::reflector::Store;
+use kube::{Resource as _, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
 use crate::{
     api::{OpenClawInstance, conditions::ConditionType},
+    cluster::ClusterApi,
     controller::context::Context,
 };
 
@@ -20,6 +22,7 @@ const INTERVAL: Duration = Duration::from_secs(10);
 /// Counts until `shutdown`.
 pub(super) async fn keep(
     ctx: Arc<Context>,
+    cluster: Arc<dyn ClusterApi>,
     instances: Store<GuardedInstance>,
     shutdown: CancellationToken,
 ) {
@@ -33,6 +36,9 @@ pub(super) async fn keep(
         ctx.metrics.set_instances(phases);
         let waiting = state.iter().any(|instance| instance.0.as_ref().map_or(true, waits));
         ctx.undelivered.store(waiting, Ordering::Relaxed);
+        let uids: HashSet<_> =
+            state.iter().filter_map(|instance| instance.meta().uid.as_deref()).collect();
+        cluster.retain(&|uid| uids.contains(uid));
     }
 }
 

@@ -8,10 +8,10 @@ use crate::{
         conditions::{ConditionType, reason},
     },
     cloud::{CloudError, Priority},
-    cloudflare::{DnsPatch, RecordId, TunnelId},
+    cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
     cluster::{ClusterError, InstanceKey},
     dns::DnsChange,
-    hetzner::{LabelSelector, Labels, ServerId, ServerStatus as Power},
+    hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
         Failure,
         deletion::{self, DeletionStep, Remains},
@@ -296,20 +296,20 @@ impl Ending<'_> {
     async fn confirm(&mut self) -> Result<(), CloudError> {
         let (pool, subject) = (self.pool, self.subject);
         let owner = subject.owner(&self.status);
-        let (instance, installation) =
-            (subject.instance.to_string(), subject.installation.to_string());
-        let selector = LabelSelector::all_of([
-            (crate::api::label::INSTALLATION, installation.as_str()),
-            (crate::api::label::INSTANCE, instance.as_str()),
-        ]);
+        let seen = pool.inventory.confirm(subject.instance).await?;
+        let instance = subject.instance.to_string();
+        let labelled = |server: &&Server| {
+            server.labels.get(crate::api::label::INSTANCE).is_some_and(|label| *label == instance)
+        };
+        let mut servers: Vec<_> = seen.servers.iter().filter(labelled).cloned().collect();
         let name = names::tunnel(subject.installation, subject.instance);
         let comment = owner.comment_prefix();
-        let (mut servers, tunnel, mut records) = tokio::try_join!(
-            pool.hetzner.list_servers(Priority::Delete, &selector),
-            pool.cloudflare.find_tunnel_by_name(Priority::Delete, &name),
-            pool.cloudflare.list_dns_records(Priority::Delete, pool.dns.zone(), &comment),
-        )?;
-        let mut tunnels: Vec<_> = tunnel.into_iter().collect();
+        let commented = |record: &&DnsRecord| {
+            record.comment.as_ref().is_some_and(|known| known.starts_with(&comment))
+        };
+        let mut records: Vec<_> = seen.records.iter().filter(commented).cloned().collect();
+        let named = seen.tunnels.iter().filter(|tunnel| tunnel.name == name);
+        let mut tunnels: Vec<_> = named.cloned().collect();
         if let Some(id) = owner.recorded.server
             && !self.ended.0.contains(&id)
             && !servers.iter().any(|server| server.id == id)
@@ -323,7 +323,7 @@ impl Ending<'_> {
             tunnels.extend(pool.cloudflare.get_tunnel(Priority::Delete, id).await?);
         }
         let swept = pool.inventory.view(&owner).records;
-        let unlisted = |record: &crate::cloudflare::DnsRecord| {
+        let unlisted = |record: &DnsRecord| {
             record.comment.as_ref().is_none_or(|known| !known.starts_with(&comment))
         };
         records.extend(swept.into_iter().filter(unlisted));

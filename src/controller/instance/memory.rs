@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 
 use crate::{
@@ -25,6 +26,8 @@ pub(super) struct Memory {
     pub(super) asked_for: Option<(Option<i64>, Option<String>)>,
     /// Whether the last pass left nothing to do.
     pub(super) settled: bool,
+    /// Since when what all around it lacks is lacking, without a word said about it.
+    pub(super) waiting_since: Option<Timestamp>,
 }
 
 impl Memory {
@@ -50,6 +53,7 @@ impl Memory {
         status: &OpenClawInstanceStatus,
     ) {
         self.tunnel = seen.tunnel_memory;
+        self.waiting_since = None;
         if let AgentSight::Reported(view) = &seen.agent {
             self.agent = Some(view.as_ref().clone());
         }

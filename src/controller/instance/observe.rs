@@ -36,7 +36,7 @@ use crate::{
 
 /// How long an agent that answered before may be silent without a word: a rotation of its tunnel
 /// takes some seconds.
-const SILENCE: Duration = Duration::from_secs(45);
+pub(super) const SILENCE: Duration = Duration::from_secs(45);
 
 /// Why a pass could not see enough to plan: what is not known is never taken for gone.
 #[derive(Debug)]

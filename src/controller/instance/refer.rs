@@ -16,8 +16,24 @@ use crate::{
         wanted::{Refused, Subject},
     },
     ownership,
-    pool::{PoolRuntime, PoolState},
+    pool::{Blocked, PoolRuntime, PoolState},
 };
+
+/// Why an instance cannot be worked on now.
+pub(super) enum Unfit {
+    /// Because of what all instances of its pool need, or because what it names is not there.
+    Surroundings(Refused),
+    /// The same, but what was seen of it is not to be believed any more.
+    Doubt(Refused),
+    /// Because of itself.
+    Instance(Refused),
+}
+
+impl From<Refused> for Unfit {
+    fn from(refused: Refused) -> Self {
+        Self::Instance(refused)
+    }
+}
 
 /// A checked instance and the pool that it lives in.
 pub(super) struct Referred {
@@ -28,13 +44,15 @@ pub(super) struct Referred {
 impl Controller {
     /// The running pool of an instance.
     pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolRuntime>, Refused> {
+        let unready = |why: &str| {
+            let message = format!("HostingPool {name} cannot be used: {why}");
+            Refused::waiting(reason::POOL_NOT_READY, message)
+        };
         match self.ctx.pools.get(name) {
-            Some(PoolState::Running(pool)) => Ok(pool),
-            Some(PoolState::Blocked(blocked)) => Err(Refused::waiting(
-                reason::POOL_NOT_READY,
-                format!("HostingPool {name} cannot be used: {}", blocked.message),
-            )),
-            None => Err(Refused::waiting(
+            PoolState::Running(pool) => Ok(pool),
+            PoolState::Blocked(blocked) => Err(unready(&blocked.message)),
+            PoolState::Starting => Err(unready("it is being looked at")),
+            PoolState::Absent => Err(Refused::waiting(
                 reason::POOL_NOT_FOUND,
                 format!(
                     "spec.pool: there is no HostingPool {name} that this operator looks after; make it, or correct the name in a new instance"
@@ -57,13 +75,27 @@ impl Controller {
     }
 
     /// Looks up and checks all that the instance names.
-    pub(super) fn refer(&self, instance: &OpenClawInstance) -> Result<Referred, Refused> {
-        let pool = self.pool(&instance.spec.pool)?;
-        let facilities = pool.facilities.as_ref().map_err(|blocked| {
+    pub(super) fn refer(&self, instance: &OpenClawInstance) -> Result<Referred, Unfit> {
+        let pool = self.pool(&instance.spec.pool).map_err(|refused| {
+            match self.ctx.pools.get(&instance.spec.pool) {
+                PoolState::Blocked(why) if why.reason == reason::PROJECT_CHANGED => {
+                    Unfit::Doubt(refused)
+                }
+                _ => Unfit::Surroundings(refused),
+            }
+        })?;
+        let subject = self.subject(instance, &pool);
+        let unready = |blocked: &Blocked| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
-            Refused::waiting(reason::POOL_NOT_READY, message)
-        })?;
+            let refused = Refused::waiting(reason::POOL_NOT_READY, message);
+            let doubt = blocked.reason == reason::PROJECT_CHANGED;
+            if doubt { Unfit::Doubt(refused) } else { Unfit::Surroundings(refused) }
+        };
+        if !self.has_things(instance) {
+            pool.intake.as_ref().map_err(unready)?;
+        }
+        let facilities = pool.facilities.as_ref().map_err(unready)?;
         let given = (facilities.firewall, &*facilities.offers);
         let name = refer::release_name(instance, of(&pool))?;
         let named = |release: &OpenClawRelease| release.name_any() == name;
@@ -73,14 +105,13 @@ impl Controller {
                 let message = format!(
                     "spec.release: there is no OpenClawRelease {name}; make it, or name another"
                 );
-                Refused::waiting(reason::RELEASE_NOT_FOUND, message)
+                Unfit::Surroundings(Refused::waiting(reason::RELEASE_NOT_FOUND, message))
             })?;
-        let subject = self.subject(instance, &pool);
         let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
         self.check_others(instance, &wanted.subject, &pool)?;
         let owner = wanted.subject.owner(&instance.status.clone().unwrap_or_default());
         if let Some(refused) = routes::taken(&owner, &pool.inventory.view(&owner)) {
-            return Err(refused);
+            return Err(refused.into());
         }
         self.check_master_key(instance)?;
         Ok(Referred { wanted, pool })
@@ -141,7 +172,7 @@ impl Controller {
             }
             older.in_pool += usize::from(other.spec.pool == pool.name);
             let same_domain = other.spec.pool == pool.name
-                || matches!(self.ctx.pools.get(&other.spec.pool), Some(PoolState::Running(theirs)) if theirs.zone == pool.zone);
+                || matches!(self.ctx.pools.get(&other.spec.pool), PoolState::Running(theirs) if theirs.zone == pool.zone);
             older.has_hostname |= same_domain && other.spec.hostname == subject.hostname;
         }
         older

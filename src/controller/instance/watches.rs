@@ -155,7 +155,8 @@ fn matching(
     found.map(|instance| ObjectRef::from_obj(instance.as_ref())).collect()
 }
 
-/// The instances of which a sweep found something changed.
+/// The instances of which a sweep found something changed, and those of pools that can be used now, or
+/// cannot any more.
 pub(super) fn sweeps(
     ctx: Arc<Context>,
     instances: Store<GuardedInstance>,
@@ -170,8 +171,14 @@ pub(super) fn sweeps(
 fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<GuardedInstance>> {
     let running = ctx.pools.all().into_iter().filter_map(|state| match state {
         PoolState::Running(pool) => Some(pool),
-        PoolState::Blocked(_) => None,
+        PoolState::Starting | PoolState::Absent | PoolState::Blocked(_) => None,
     });
+    let pools = ctx.pools.take_changed();
+    let of_pools = if pools.is_empty() {
+        Vec::new()
+    } else {
+        matching(instances, |instance| pools.contains(&instance.spec.pool))
+    };
     let concerned = running.flat_map(|pool| {
         let changed = pool.inventory.take_changed();
         if changed.is_empty() {
@@ -188,7 +195,7 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
                         .any(|host| changed.foreign_hosts.contains(host))
         })
     });
-    concerned.collect()
+    of_pools.into_iter().chain(concerned).collect()
 }
 
 /// The ids under which things of an instance may be.

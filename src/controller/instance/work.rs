@@ -5,14 +5,17 @@ use kube::runtime::reflector::ObjectRef;
 use super::{
     Controller, Look,
     apply::{Applied, Hands},
+    is_well,
     memory::Memory,
-    observe::Blind,
+    observe::{Blind, SILENCE},
 };
 use crate::{
+    agent::AgentError,
     api::{OpenClawInstance, OpenClawInstanceStatus},
     cluster::ClusterError,
     instance::{
-        Observed, Wanted,
+        Observed, Step, Wanted,
+        observed::AgentSight,
         plan::{self, SOON, Timing},
         status::Outcome,
     },
@@ -43,6 +46,11 @@ impl Controller {
                 };
             }
         };
+        if self.is_silent_for_now(instance, &mut memory, &seen) {
+            memory.tunnel = seen.tunnel_memory;
+            self.memories.put(&key, memory);
+            return Ok(Look::In(SOON));
+        }
         let ended = self.rounds(instance, wanted, pool, &mut seen).await;
         match &ended {
             Ok((_, status)) => memory.remember(&seen, instance, status),
@@ -51,6 +59,23 @@ impl Controller {
         }
         self.memories.put(&key, memory);
         ended.map(|(look, _)| look)
+    }
+
+    /// An operator that starts does not know when the agent answered last: one of an instance that is
+    /// well gets as long to answer as if it did.
+    fn is_silent_for_now(
+        &self,
+        instance: &OpenClawInstance,
+        memory: &mut Memory,
+        seen: &Observed,
+    ) -> bool {
+        let unreachable =
+            matches!(seen.agent, AgentSight::Silent(AgentError::Unreachable(_))) && !memory.settled;
+        if !unreachable || memory.agent.is_some() || !is_well(instance) {
+            return false;
+        }
+        let since = *memory.waiting_since.get_or_insert(seen.now);
+        seen.now.duration_since(since).unsigned_abs() < SILENCE
     }
 
     /// The rounds of a pass; gives when it wants the next one, and the status that it wrote.
@@ -65,15 +90,16 @@ impl Controller {
             Timing { report: self.ctx.intervals.report, routes: self.ctx.intervals.routes };
         let ring = self.ctx.key_ring.read().await.clone();
         let mut persisted = instance.status.clone();
-        let (mut outcome, mut look) = (Outcome::default(), None);
+        let (mut outcome, mut look_in) = (Outcome::default(), None);
+        let mut barred = None;
         for _ in 0..MAX_ROUNDS {
             let plan = plan::plan(wanted, seen, timing);
-            (outcome, look) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
+            (outcome, look_in) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
             let stale = seen.agent.view().is_some_and(|view| view.stale);
             let steps: Vec<_> =
                 plan.steps.into_iter().filter(|step| !(stale && step.needs_agent())).collect();
             if stale {
-                look = Some(SOON);
+                look_in = Some(SOON);
             }
             if steps.is_empty() {
                 let status = self.status(instance, wanted, seen, &outcome);
@@ -91,10 +117,16 @@ impl Controller {
                 ring: &ring,
                 persisted: &mut persisted,
             };
+            let looks_only = steps.iter().all(|step| matches!(step, Step::CheckRoutes(..)));
             match hands.apply(steps, seen).await? {
+                // What could not be compared is not known to differ.
+                Applied::Failed(failure) if looks_only && failure.is_of_the_way() => {
+                    barred = Some(Look::after(&failure));
+                    break;
+                }
                 Applied::All => {}
                 Applied::LookAgain => {
-                    look = Some(SOON);
+                    look_in = Some(SOON);
                     break;
                 }
                 Applied::Failed(failure) => {
@@ -106,10 +138,8 @@ impl Controller {
         }
         let status = self.status(instance, wanted, seen, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
-        let look = outcome
-            .failure
-            .as_ref()
-            .map_or_else(|| Look::In(look.unwrap_or_else(|| self.settled(seen))), Look::after);
+        let look = barred.or_else(|| outcome.failure.as_ref().map(Look::after));
+        let look = look.unwrap_or_else(|| Look::In(look_in.unwrap_or_else(|| self.settled(seen))));
         Ok((look, status))
     }
 }

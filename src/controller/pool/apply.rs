@@ -68,6 +68,8 @@ pub struct Outcome {
     pub offers: Option<Arc<Offers>>,
     /// What went wrong, if something did.
     pub trouble: Option<Trouble>,
+    /// Whether the pool's instances are looked after all the same.
+    pub serving: bool,
 }
 
 impl Outcome {

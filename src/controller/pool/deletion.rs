@@ -40,15 +40,6 @@ pub struct Deletion<'a> {
     pub token_secret: &'a (dyn Fn(&CloudError) -> String + Sync),
 }
 
-/// Instances that name the pool keep it.
-pub fn in_use(instances: u32) -> Option<Trouble> {
-    (instances > 0).then(|| {
-        waiting(format!(
-            "The pool stays until no instance names it: {instances} of them are left. Delete them."
-        ))
-    })
-}
-
 fn waiting(message: String) -> Trouble {
     Trouble { blocked: Blocked { reason: reason::DELETING, message }, again: Again::Backoff }
 }

@@ -9,11 +9,11 @@ use super::{
     Controller, SLOWLY,
     access_secret::{AccessSecret as _, KubeAccessSecret, StoredToken},
     apply::{Outcome, Pass, token_secret},
-    deletion::{self, Deletion},
+    deletion::Deletion,
     firewall::Marker,
     identity::PoolIdentity,
     observe::Clouds,
-    plan::{self, Findings, ParsedSpec, SweepState},
+    plan::{self, Findings, ParsedSpec, Supply, SweepState},
     session::{Inputs, Remembered, Session},
     tokens,
     trouble::{Again, Trouble},
@@ -26,7 +26,7 @@ use crate::{
         events, guard, status,
     },
     hetzner::FirewallId,
-    pool::{Blocked, Facilities, PoolRuntime, PoolState},
+    pool::{Blocked, PoolRuntime, PoolState},
 };
 
 /// A pool is looked at again after this many sweeps.
@@ -64,7 +64,9 @@ impl Controller {
             self.forget(name);
             return Ok(Action::await_change());
         }
-        if !deleting && status::set_finalizer(&api, pool, true, &self.ctx.metrics).await? {
+        let (version, metrics) = (pool.resource_version(), &self.ctx.metrics);
+        let version = version.as_deref();
+        if !deleting && status::set_finalizer(&api, pool, version, true, metrics).await? {
             // The watch brings the pool back with its finalizer; no cloud is called before.
             return Ok(Action::await_change());
         }
@@ -74,9 +76,9 @@ impl Controller {
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {
                 let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
-                let gone = deleting && outcome.trouble.is_none();
+                let gone = deleting && instances == 0 && outcome.trouble.is_none();
                 if gone {
-                    status::set_finalizer(&api, pool, false, &self.ctx.metrics).await?;
+                    status::set_finalizer(&api, pool, version, false, metrics).await?;
                     self.forget(name);
                     return Ok(Action::await_change());
                 }
@@ -142,16 +144,13 @@ impl Controller {
         if last.as_ref().is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
             session.sweep_now();
         }
-        let outcome = if inputs.deleting {
+        let outcome = if inputs.deleting && instances == 0 {
             let place = |error: &CloudError| token_secret(&pool.spec, namespace, error.cloud);
             let (identity, token_secret) = (&identity, &place);
             let deletion = Deletion { clouds, secret: &secret, identity, token_secret };
-            let done = match deletion::in_use(instances) {
-                Some(trouble) => Err(trouble),
-                None => deletion.run().await,
-            };
-            Outcome { trouble: done.err(), ..Outcome::default() }
+            Outcome { trouble: deletion.run().await.err(), ..Outcome::default() }
         } else {
+            // A pool that is being deleted is kept as it is for as long as instances need it.
             let status = pool.status.as_ref();
             let pass = Pass {
                 clouds,
@@ -208,23 +207,25 @@ impl Controller {
         let sweep = session.sweep();
         let place = |error: &CloudError| token_secret(&pool.spec, &self.ctx.namespace, error.cloud);
         let swept = plan::sweep_trouble(&sweep, place);
-        // An old inventory serves on; none at all does not, and neither does a refused token.
-        let unswept = match &sweep {
-            SweepState::Done => None,
-            SweepState::Failed { swept_before: true, .. } => {
-                swept.as_ref().filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED)
+        let deleting = pool.metadata.deletion_timestamp.is_some();
+        let supply = plan::supply(&outcome, session.kept(), swept.as_ref(), deleting);
+        session.keep(supply.facilities.as_ref().ok());
+        outcome.serving = supply.facilities.is_ok();
+        let state = match &sweep {
+            // An old inventory serves on; where nothing was ever seen, everything would look gone.
+            SweepState::Done | SweepState::Failed { swept_before: true, .. } => {
+                Some(PoolState::Running(Arc::new(runtime(name, pool, session, parsed, supply))))
             }
-            SweepState::Pending | SweepState::Failed { .. } => swept.as_ref(),
+            SweepState::Failed { error, .. } => {
+                outcome.serving = false;
+                Some(PoolState::Blocked(Trouble::cloud(error, &place(error)).blocked))
+            }
+            // Whoever has a former session's picture keeps it until this one has its own.
+            SweepState::Pending => supply.project_changed().map(PoolState::Blocked),
         };
-        let refused = outcome.trouble.as_ref();
-        let refused = refused.filter(|trouble| trouble.blocked.reason == reason::UNAUTHORIZED);
-        let state = if let Some(trouble) = refused.or(unswept) {
-            PoolState::Blocked(trouble.blocked.clone())
-        } else {
-            let facilities = facilities(pool, &outcome);
-            PoolState::Running(Arc::new(runtime(name, pool, session, parsed, facilities)))
-        };
-        self.ctx.pools.set(name, state);
+        if let Some(state) = state {
+            self.ctx.pools.set(name, state);
+        }
         outcome.trouble = outcome.trouble.or(swept);
         outcome
     }
@@ -246,12 +247,15 @@ impl Controller {
             certificate,
             deleting: pool.metadata.deletion_timestamp.is_some(),
             trouble: outcome.trouble.as_ref(),
+            serving: outcome.serving,
             offers: outcome.offers.as_deref(),
         };
         let old = pool.status.as_ref();
         let now = self.ctx.clock.now();
         let wanted = plan::status(old.unwrap_or(&HostingPoolStatus::default()), &findings, now);
-        if status::write(api, pool, old, &wanted, &self.ctx.metrics).await? {
+        let (version, said) = (pool.resource_version(), (old, &wanted));
+        let metrics = &self.ctx.metrics;
+        if status::write(api, pool, version.as_deref(), said, metrics).await?.is_some() {
             let old = old.map(|status| status.conditions.as_slice()).unwrap_or_default();
             events::publish(&self.ctx, &pool.object_ref(&()), old, &wanted.conditions).await;
         }
@@ -284,20 +288,12 @@ fn inputs(pool: &HostingPool, instances: u32, stored: &StoredToken) -> Inputs {
     }
 }
 
-fn facilities(pool: &HostingPool, outcome: &Outcome) -> Result<Facilities, Blocked> {
-    if pool.metadata.deletion_timestamp.is_some() {
-        let message = "The pool is being deleted.".to_owned();
-        return Err(Blocked { reason: reason::DELETING, message });
-    }
-    outcome.facilities()
-}
-
 fn runtime(
     name: &str,
     pool: &HostingPool,
     session: &Session,
     parsed: &ParsedSpec,
-    facilities: Result<Facilities, Blocked>,
+    Supply { facilities, intake }: Supply,
 ) -> PoolRuntime {
     PoolRuntime {
         name: name.to_owned(),
@@ -313,5 +309,6 @@ fn runtime(
             .get(annotation::ACCEPT_LOSS)
             .and_then(|count| count.parse().ok()),
         facilities,
+        intake,
     }
 }

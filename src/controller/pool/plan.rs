@@ -11,10 +11,11 @@ use crate::{
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
     hetzner::{FirewallId, FirewallRule},
-    pool::{Blocked, Offers},
+    pool::{Blocked, Facilities, Offers},
 };
 
 use super::{
+    apply::Outcome,
     firewall,
     trouble::{Again, Trouble},
 };
@@ -89,6 +90,55 @@ pub enum SweepState {
     },
 }
 
+/// What instances get of a pool.
+pub struct Supply {
+    /// See [`crate::pool::PoolRuntime::facilities`].
+    pub facilities: Result<Facilities, Blocked>,
+    /// See [`crate::pool::PoolRuntime::intake`].
+    pub intake: Result<(), Blocked>,
+}
+
+impl Supply {
+    /// That the token is of another project, if it is: then what was seen before counts for nothing.
+    pub fn project_changed(&self) -> Option<Blocked> {
+        self.facilities.as_ref().err().filter(|why| is_project_changed(why)).cloned()
+    }
+}
+
+fn is_project_changed(why: &Blocked) -> bool {
+    why.reason == reason::PROJECT_CHANGED
+}
+
+/// What instances get after a look at the pool. A look that was refused proves nothing about what was
+/// found before it, so that serves on; only of another project nothing is believed. Where the budget is
+/// spent new instances come all the same: they wait for it themselves.
+pub fn supply(
+    outcome: &Outcome,
+    kept: Option<Facilities>,
+    swept: Option<&Trouble>,
+    deleting: bool,
+) -> Supply {
+    let found = outcome.facilities();
+    let passing = |why: &Blocked| why.reason == reason::RATE_LIMITED;
+    let refused = swept
+        .map(|trouble| &trouble.blocked)
+        .filter(|why| [reason::UNAUTHORIZED, reason::FORBIDDEN].contains(&why.reason));
+    let mut intake = match (&found, refused) {
+        (Err(why), _) if kept.is_none() || !passing(why) => Err(why.clone()),
+        (_, Some(why)) => Err(why.clone()),
+        _ => Ok(()),
+    };
+    if deleting && intake.is_ok() {
+        let message = "it is being deleted. Name another pool in a new instance";
+        intake = Err(Blocked { reason: reason::DELETING, message: message.to_owned() });
+    }
+    let facilities = match (found, kept) {
+        (Err(why), Some(kept)) if !is_project_changed(&why) => Ok(kept),
+        (found, _) => found,
+    };
+    Supply { facilities, intake }
+}
+
 /// What the pass found out, for the status.
 #[derive(Debug, Clone)]
 pub struct Findings<'a> {
@@ -106,6 +156,8 @@ pub struct Findings<'a> {
     pub deleting: bool,
     /// What stands in the way.
     pub trouble: Option<&'a Trouble>,
+    /// Whether the pool's instances are looked after all the same.
+    pub serving: bool,
     /// What Hetzner's catalogue says, if it is known.
     pub offers: Option<&'a Offers>,
 }
@@ -128,6 +180,9 @@ pub fn status(
 }
 
 fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
+    if findings.deleting && findings.instances > 0 {
+        return held(findings);
+    }
     let Some(Trouble { blocked: Blocked { reason, message }, .. }) = findings.trouble else {
         if findings.deleting {
             let message = "The pool's objects in the clouds are being deleted.";
@@ -138,11 +193,30 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
         }
         return vec![ready(findings.offers)];
     };
+    if *reason == reason::RATE_LIMITED && findings.serving {
+        return vec![Verdict::yes(ConditionType::Ready, reason::DEGRADED, message.clone())];
+    }
     let stalled = findings.trouble.is_some_and(Trouble::is_stalled);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     vec![
         Verdict::no(ConditionType::Ready, reason, message.clone()),
         Verdict::yes(second, reason, message.clone()),
+    ]
+}
+
+/// A pool that is being deleted and cannot go yet. It says how to get it back.
+fn held(findings: &Findings<'_>) -> Vec<Verdict> {
+    let mut message = format!(
+        "The pool is being deleted, but {} instances use it: they are looked after as before, and no new ones are taken. \
+         Delete them, or keep the pool: remove its finalizer by hand and apply the same pool again (docs/operations.md).",
+        findings.instances
+    );
+    if let Some(trouble) = findings.trouble {
+        message = format!("{message} {}", trouble.blocked.message);
+    }
+    vec![
+        Verdict::no(ConditionType::Ready, reason::DELETING, message.clone()),
+        Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
     ]
 }
 
@@ -257,6 +331,7 @@ mod tests {
             certificate: None,
             deleting: false,
             trouble: Some(&trouble),
+            serving: false,
             offers: None,
         };
         let new = status(&old, &findings, Timestamp::UNIX_EPOCH);
@@ -264,5 +339,106 @@ mod tests {
         assert_eq!(new.sealing_certificate.as_deref(), Some("pem"));
         let types: Vec<_> = new.conditions.iter().map(|each| each.type_.as_str()).collect();
         assert_eq!(types, ["Ready", "Stalled"]);
+    }
+
+    fn facilities() -> Facilities {
+        Facilities {
+            firewall: FirewallId(7),
+            ssh_keys: Vec::new(),
+            access: std::sync::Arc::new(crate::agent::AccessHeaders {
+                client_id: "id".to_owned(),
+                client_secret: moorage_wire::Secret::from([0; 32]),
+            }),
+            offers: std::sync::Arc::default(),
+        }
+    }
+
+    fn outcome(kind: Option<ErrorKind>) -> Outcome {
+        let trouble = kind.map(|kind| Trouble::cloud(&error(kind), "Secret"));
+        let Facilities { firewall, access, offers, .. } = facilities();
+        match trouble {
+            Some(_) => Outcome { trouble, ..Outcome::default() },
+            None => Outcome {
+                firewall: Some(firewall),
+                headers: Some(access),
+                offers: Some(offers),
+                ..Outcome::default()
+            },
+        }
+    }
+
+    const PAUSE: std::time::Duration = std::time::Duration::from_secs(7);
+
+    #[rstest]
+    #[case::spent_budget(ErrorKind::BudgetExhausted { wait: PAUSE }, true)]
+    #[case::rate_limit(ErrorKind::RateLimited { retry_after: PAUSE }, true)]
+    #[case::revoked_token(ErrorKind::Unauthorized, false)]
+    #[case::outage(ErrorKind::Transient { maybe_applied: false }, false)]
+    fn a_look_that_is_refused_takes_nothing_from_running_instances(
+        #[case] kind: ErrorKind,
+        #[case] takes_new_ones: bool,
+    ) {
+        let refused = outcome(Some(kind));
+        let supply = supply(&refused, Some(facilities()), None, false);
+        assert_eq!(supply.facilities.unwrap().firewall, FirewallId(7));
+        assert_eq!(supply.intake.is_ok(), takes_new_ones);
+        let never_seen = super::supply(&refused, None, None, false);
+        assert!(never_seen.facilities.is_err() && never_seen.intake.is_err());
+    }
+
+    #[test]
+    fn of_another_project_nothing_is_believed() {
+        let blocked =
+            Blocked { reason: reason::PROJECT_CHANGED, message: "Firewall 7 is gone".to_owned() };
+        let trouble = Some(Trouble::terminal(blocked.clone()));
+        let outcome = Outcome { trouble, ..Outcome::default() };
+        let supply = supply(&outcome, Some(facilities()), None, false);
+        assert_eq!(supply.project_changed(), Some(blocked));
+        assert!(supply.intake.is_err());
+    }
+
+    #[test]
+    fn a_pool_that_is_being_deleted_serves_its_instances_and_takes_no_new_ones() {
+        let supply = supply(&outcome(None), None, None, true);
+        assert!(supply.facilities.is_ok());
+        assert_eq!(supply.intake.unwrap_err().reason, reason::DELETING);
+        let findings = Findings {
+            generation: Some(1),
+            firewall: None,
+            access: None,
+            instances: 3,
+            certificate: None,
+            deleting: true,
+            trouble: None,
+            serving: true,
+            offers: None,
+        };
+        let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
+        let ready = &said.conditions[0];
+        assert_eq!((&*ready.type_, &*ready.reason), ("Ready", reason::DELETING));
+        for part in ["3 instances", "remove its finalizer"] {
+            assert!(ready.message.contains(part), "{}", ready.message);
+        }
+    }
+
+    #[rstest]
+    #[case::serving(true, "True")]
+    #[case::never_seen(false, "False")]
+    fn a_spent_budget_makes_no_pool_unready_that_works(#[case] serving: bool, #[case] ready: &str) {
+        let wait = PAUSE;
+        let trouble = Trouble::cloud(&error(ErrorKind::BudgetExhausted { wait }), "Secret");
+        let findings = Findings {
+            generation: Some(1),
+            firewall: None,
+            access: None,
+            instances: 3,
+            certificate: None,
+            deleting: false,
+            trouble: Some(&trouble),
+            serving,
+            offers: None,
+        };
+        let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
+        assert_eq!((&*said.conditions[0].type_, &*said.conditions[0].status), ("Ready", ready));
     }
 }

@@ -21,6 +21,7 @@ use crate::{
     dns::DnsQueue,
     hetzner::{HetznerApi, HetznerClient},
     inventory::Inventory,
+    pool::Facilities,
 };
 
 use super::{
@@ -73,6 +74,7 @@ pub(super) struct Session {
     sweep: watch::Receiver<SweepState>,
     now: Arc<Notify>,
     remembered: Mutex<Option<Remembered>>,
+    kept: Mutex<Option<Facilities>>,
     /// Ends the sweeping task.
     _sweeping: DropGuard,
 }
@@ -85,6 +87,16 @@ impl Session {
     /// Sweeps without waiting for the end of a pause.
     pub(super) fn sweep_now(&self) {
         self.now.notify_one();
+    }
+
+    /// What instances got last.
+    pub(super) fn kept(&self) -> Option<Facilities> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what instances get.
+    pub(super) fn keep(&self, facilities: Option<&Facilities>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = facilities.cloned();
     }
 
     pub(super) fn remembered(&self) -> Option<Remembered> {
@@ -216,6 +228,7 @@ impl Sessions {
             sweep,
             now,
             remembered: Mutex::default(),
+            kept: Mutex::default(),
             _sweeping: stop.drop_guard(),
         }
     }

@@ -22,7 +22,7 @@ fn small_window() -> BudgetPlan {
 
 fn take_all(ledger: &mut Ledger, now: Instant, priority: Priority) -> u32 {
     let mut taken = 0;
-    while ledger.try_take(now, priority).is_ok() {
+    while ledger.try_take(now, priority, &Flow::Shared).is_ok() {
         taken += 1;
     }
     taken
@@ -49,10 +49,10 @@ fn waiting_as_long_as_it_says_is_enough(#[case] plan: BudgetPlan) {
         let mut ledger = Ledger::new(plan, now);
         take_all(&mut ledger, now, Priority::Sweep);
         take_all(&mut ledger, now, Priority::Delete);
-        let wait = ledger.try_take(now, priority).unwrap_err();
+        let wait = ledger.try_take(now, priority, &Flow::Shared).unwrap_err();
         assert!(!wait.is_zero());
         now += wait;
-        assert_eq!(ledger.try_take(now, priority), Ok(()));
+        assert_eq!(ledger.try_take(now, priority, &Flow::Shared), Ok(()));
     }
 }
 
@@ -61,9 +61,13 @@ fn those_ahead_in_the_queue_lengthen_the_wait() {
     let now = Instant::now();
     let mut ledger = Ledger::new(small_bucket(), now);
     take_all(&mut ledger, now, Priority::Delete);
-    assert_eq!(ledger.wait_for(now, Priority::Delete, 0), SECOND);
-    assert_eq!(ledger.wait_for(now, Priority::Delete, 4), 5 * SECOND);
-    assert_eq!(ledger.wait_for(now, Priority::Normal, 0), 3 * SECOND, "the reserve fills first");
+    assert_eq!(ledger.wait_for(now, Priority::Delete, &Flow::Shared, 0), SECOND);
+    assert_eq!(ledger.wait_for(now, Priority::Delete, &Flow::Shared, 4), 5 * SECOND);
+    assert_eq!(
+        ledger.wait_for(now, Priority::Normal, &Flow::Shared, 0),
+        3 * SECOND,
+        "the reserve fills first"
+    );
 }
 
 #[rstest]
@@ -80,7 +84,7 @@ fn the_clouds_own_count_is_a_ceiling(
         let now = Instant::now();
         let mut ledger = Ledger::new(plan, now);
         for _ in 0..in_flight {
-            ledger.try_take(now, Priority::Normal).unwrap();
+            ledger.try_take(now, Priority::Normal, &Flow::Shared).unwrap();
         }
         ledger.observe_remaining(now, remaining);
         assert_eq!(ledger.left(now).calls, left);
@@ -95,11 +99,11 @@ fn a_429_pauses_everyone_deletions_included() {
     ledger.limited(now, Some(10 * SECOND));
     for priority in Priority::ALL {
         assert_eq!(
-            ledger.try_take(now + SECOND, priority),
+            ledger.try_take(now + SECOND, priority, &Flow::Shared),
             Err(299 * SECOND),
             "the longer pause holds"
         );
-        assert_eq!(ledger.wait_for(now + 300 * SECOND, priority, 0), Duration::ZERO);
+        assert_eq!(ledger.wait_for(now + 300 * SECOND, priority, &Flow::Shared, 0), Duration::ZERO);
     }
 }
 
@@ -112,8 +116,12 @@ fn a_429_without_a_time_uses_the_clouds_default() {
 
     let mut hetzner = Ledger::new(BudgetPlan::hetzner(), now);
     hetzner.limited(now, None);
-    assert_eq!(hetzner.try_take(now + SECOND, Priority::Delete), Ok(()), "one token is back");
-    assert!(hetzner.try_take(now + SECOND, Priority::Normal).is_err());
+    assert_eq!(
+        hetzner.try_take(now + SECOND, Priority::Delete, &Flow::Shared),
+        Ok(()),
+        "one token is back"
+    );
+    assert!(hetzner.try_take(now + SECOND, Priority::Normal, &Flow::Shared).is_err());
 }
 
 #[test]
@@ -125,7 +133,7 @@ fn after_a_429_reconciles_go_on_while_the_reserve_fills_up() {
     let mut now = begin;
     let mut granted = 0;
     while now < begin + 600 * SECOND {
-        granted += u32::from(ledger.try_take(now, Priority::Normal).is_ok());
+        granted += u32::from(ledger.try_take(now, Priority::Normal, &Flow::Shared).is_ok());
         now += SECOND;
     }
     assert!((290..=310).contains(&granted), "half of what is regained: {granted}");
@@ -138,6 +146,88 @@ fn after_a_429_reconciles_go_on_while_the_reserve_fills_up() {
 fn nine_tenths_of_cloudflares_limit_stay_for_reconciles() {
     let plan = BudgetPlan::cloudflare();
     assert!((plan.limit.capacity() - plan.reserve()) * 10 >= 1200 * 9);
+}
+
+fn take_for(ledger: &mut Ledger, now: Instant, priority: Priority, flow: &Flow) -> u32 {
+    let mut taken = 0;
+    while ledger.try_take(now, priority, flow).is_ok() {
+        taken += 1;
+    }
+    taken
+}
+
+fn namespace(name: &str) -> Flow {
+    Flow::Namespace(name.into())
+}
+
+#[rstest]
+#[case::hetzner(BudgetPlan::hetzner())]
+#[case::cloudflare(BudgetPlan::cloudflare())]
+fn a_namespace_that_takes_all_it_can_leaves_others_enough_to_begin_at_once(
+    #[case] plan: BudgetPlan,
+) {
+    let now = Instant::now();
+    let mut ledger = Ledger::new(plan, now);
+    let heavy = namespace("heavy");
+    let taken = take_for(&mut ledger, now, Priority::Delete, &heavy);
+    assert!(taken >= plan.limit.capacity() * 80 / 100, "{taken}: most of it is there to be used");
+    for newcomer in ["a", "b"] {
+        assert_eq!(ledger.try_take(now, Priority::Normal, &namespace(newcomer)), Ok(()));
+    }
+    let begun = take_for(&mut ledger, now, Priority::Normal, &namespace("a"));
+    assert!(begun >= 40, "{begun}: as many as some instances need");
+    assert_eq!(
+        ledger.try_take(now, Priority::Normal, &Flow::Shared),
+        Ok(()),
+        "and the pool itself"
+    );
+}
+
+#[rstest]
+#[case::hetzner(BudgetPlan::hetzner())]
+#[case::cloudflare(BudgetPlan::cloudflare())]
+fn waiting_for_its_share_as_long_as_it_says_is_enough(#[case] plan: BudgetPlan) {
+    let mut now = Instant::now();
+    let mut ledger = Ledger::new(plan, now);
+    let heavy = namespace("heavy");
+    for _ in 0..20 {
+        take_for(&mut ledger, now, Priority::Normal, &heavy);
+        let wait = ledger.try_take(now, Priority::Normal, &heavy).unwrap_err();
+        assert!(!wait.is_zero() && wait <= plan.limit.full_after() * 2, "{wait:?}");
+        now += wait;
+        assert_eq!(ledger.try_take(now, Priority::Normal, &heavy), Ok(()));
+    }
+}
+
+#[test]
+fn the_reserve_is_for_deletions_of_whoever_needs_it() {
+    let now = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::hetzner(), now);
+    while ledger.try_take(now, Priority::Normal, &Flow::Shared).is_ok() {}
+    assert_eq!(ledger.left(now).calls, 360);
+    let (a, b) = (namespace("a"), namespace("b"));
+    assert_eq!(take_for(&mut ledger, now, Priority::Delete, &a), 324, "nine tenths of it");
+    assert!(take_for(&mut ledger, now, Priority::Delete, &b) > 30);
+}
+
+#[test]
+fn what_looks_after_single_instances_leaves_half_of_the_sweeps_share_to_sweeps() {
+    let now = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::cloudflare(), now);
+    let checks = take_for(&mut ledger, now, Priority::Sweep, &namespace("a"));
+    let sweeps = take_all(&mut ledger, now, Priority::Sweep);
+    assert!(checks.abs_diff(sweeps) <= 1, "{checks} and {sweeps}");
+}
+
+#[test]
+fn namespaces_that_took_nothing_lately_are_forgotten() {
+    let mut now = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::cloudflare(), now);
+    for number in 0..1_000 {
+        now += 10 * SECOND;
+        ledger.try_take(now, Priority::Normal, &namespace(&number.to_string())).unwrap();
+    }
+    assert!(ledger.flows.len() <= MANY_FLOWS, "{}", ledger.flows.len());
 }
 
 #[derive(Debug, Clone)]
@@ -172,7 +262,7 @@ fn play(plan: BudgetPlan, events: &[Event]) -> Vec<(Instant, Priority)> {
             Event::Answered => ledger.answered(),
             Event::Take(priority, times) => {
                 for _ in 0..times {
-                    if ledger.try_take(now, priority).is_err() {
+                    if ledger.try_take(now, priority, &Flow::Shared).is_err() {
                         break;
                     }
                     granted.push((now, priority));

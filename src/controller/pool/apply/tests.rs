@@ -104,6 +104,7 @@ impl World {
             certificate: None,
             deleting: false,
             trouble: outcome.trouble.as_ref(),
+            serving: false,
             offers: outcome.offers.as_deref(),
         };
         self.offers.clone_from(&outcome.offers);
