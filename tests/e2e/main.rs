@@ -81,7 +81,6 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
             neighbours::a_restart_and_a_refused_token_change_nothing_of_an_instance_that_is_well
         ),
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
-        scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),
         scenario!(neighbours::no_instance_loses_what_was_known_of_it_while_others_come),
     ]
 }

@@ -7,18 +7,17 @@ use std::{
 };
 
 use futures::StreamExt as _;
-use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, PostParams},
+    api::{ApiResource, DeleteParams, DynamicObject},
     runtime::{WatchStreamExt as _, watcher},
 };
-use moorage::api::{HostingPool, OpenClawInstance, OpenClawRelease};
+use moorage::api::{HostingPool, OpenClawInstance};
 use serde_json::{Value, json};
 
 use crate::{
     stage::{Kept, Servers, Stage},
-    tenant::{Tenant, condition, is},
+    tenant::{Tenant, is},
     trouble::server_id,
 };
 
@@ -91,13 +90,6 @@ impl Tenant {
 
     async fn delete_pool(&self) {
         self.pools().delete(&self.name, &DeleteParams::default()).await.unwrap();
-    }
-
-    async fn make_namespace_called(&self, name: &str) {
-        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
-        let namespace = Namespace { metadata, ..Namespace::default() };
-        let api = Api::all(self.stage.client.clone());
-        api.create(&PostParams::default(), &namespace).await.unwrap();
     }
 }
 
@@ -179,52 +171,6 @@ pub(crate) async fn a_pool_deleted_by_mistake_serves_on_and_can_be_had_back(tena
     let written = tenant.requests("hetzner").await[requests..].to_vec();
     let written: Vec<_> = written.iter().filter(|entry| entry["method"] != "GET").collect();
     assert_eq!(written.len(), 1, "only bob's server was made ({bob}): {written:?}");
-}
-
-pub(crate) async fn whoever_is_not_admitted_takes_nothing_from_others(tenant: Tenant) {
-    tenant.patch_pool(json!({"spec": {"capacity": 1}})).await;
-    let outside = format!("{}-x", tenant.name);
-    tenant.make_namespace_called(&outside).await;
-    let mut squat = tenant.instance("squat", json!({"hostname": "victim"}));
-    squat["metadata"]["namespace"] = json!(outside);
-    tenant.apply::<OpenClawInstance>(Some(&outside), squat).await;
-    let squatter: Api<OpenClawInstance> = Api::namespaced(tenant.stage.client.clone(), &outside);
-    tenant
-        .eventually("the squatter is refused", || async {
-            let squat = serde_json::to_value(squatter.get("squat").await.unwrap()).unwrap();
-            let refused = condition(&squat, "Ready")["reason"] == "NamespaceNotAllowed";
-            if refused { Ok(()) } else { Err(squat["status"].to_string()) }
-        })
-        .await;
-    // Neither the host name nor the only place is taken.
-    tenant.next_second().await;
-    let victim = tenant.make("victim").await;
-    tenant.pool_until("one instance", |pool| pool["status"]["instances"] == 1).await;
-
-    // Nor do they get what was granted when they are let in.
-    let allowed = json!([tenant.name, outside]);
-    tenant.patch_pool(json!({"spec": {"capacity": 2, "allowedNamespaces": allowed}})).await;
-    tenant
-        .eventually("the name is taken", || async {
-            let squat = serde_json::to_value(squatter.get("squat").await.unwrap()).unwrap();
-            let refused = condition(&squat, "Ready")["reason"] == "HostnameTaken";
-            if refused { Ok(()) } else { Err(squat["status"].to_string()) }
-        })
-        .await;
-    assert!(is(&tenant.get("victim").await.unwrap(), "Ready", "True"));
-    assert_eq!(server_id(&tenant.get("victim").await.unwrap()), server_id(&victim));
-
-    // Nor do they hold the pool.
-    tenant.delete_instance("victim").await;
-    tenant.patch_pool(json!({"spec": {"allowedNamespaces": [tenant.name]}})).await;
-    tenant.until_gone("victim").await;
-    tenant.delete_pool().await;
-    tenant
-        .eventually("the pool is gone", || async {
-            let pool = tenant.pools().get_opt(&tenant.name).await.unwrap();
-            pool.map_or(Ok(()), |pool| Err(format!("{:?}", pool.status)))
-        })
-        .await;
 }
 
 pub(crate) async fn no_instance_loses_what_was_known_of_it_while_others_come(tenant: Tenant) {
