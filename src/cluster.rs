@@ -226,7 +226,7 @@ impl ClusterApi for KubeCluster {
         let (version, said) = (version.as_deref(), (current, wanted));
         let written = status::write(&api, instance, version, said, &self.metrics).await?;
         let wrote = written.is_some();
-        if let Some(mut written) = written {
+        if let Some(Guarded(Ok(mut written))) = written {
             written.metadata.managed_fields = None;
             self.written.note(written);
         }

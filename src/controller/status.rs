@@ -33,7 +33,7 @@ pub async fn write<K, S>(
     version: Option<&str>,
     (current, wanted): (Option<&S>, &S),
     metrics: &Metrics,
-) -> Result<Option<K>, kube::Error>
+) -> Result<Option<Guarded<K>>, kube::Error>
 where
     K: Stored + Clone + Debug,
     S: Serialize + Default,

@@ -50,6 +50,12 @@ impl Controller {
                     self.forget(name);
                 } else {
                     guard::report_malformed(&self.ctx, unreadable).await?;
+                    // Whoever runs in it already runs on.
+                    if matches!(self.ctx.pools.get(name), PoolState::Starting) {
+                        let message = "this version of Moorage cannot read it".to_owned();
+                        let blocked = Blocked { reason: reason::MALFORMED, message };
+                        self.ctx.pools.set(name, PoolState::Blocked(blocked));
+                    }
                 }
                 Ok(Action::await_change())
             }
