@@ -69,8 +69,8 @@ impl Controller {
         memory: &mut Memory,
         seen: &Observed,
     ) -> bool {
-        let unreachable =
-            matches!(seen.agent, AgentSight::Silent(AgentError::Unreachable(_))) && !memory.settled;
+        let unreachable = matches!(seen.agent, AgentSight::Silent(AgentError::Unreachable { .. }))
+            && !memory.settled;
         if !unreachable || memory.agent.is_some() || !is_well(instance) {
             return false;
         }
