@@ -1,24 +1,14 @@
 //! The cluster as the reconciler of instances uses it: a narrow port, and the real one over the
-//! Kubernetes API.
+//! Kubernetes API. What is done with Secrets is in `secrets`.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    sync::Arc,
-};
+mod secrets;
+
+use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
-use k8s_openapi::{
-    ByteString,
-    api::core::v1::Secret as KubeSecret,
-    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
-};
-use kube::{
-    Api, Client, Resource as _, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
-};
+use k8s_openapi::api::core::v1::Secret as KubeSecret;
+use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 use moorage_wire::Secret;
-use serde_json::json;
 use thiserror::Error;
 
 use crate::{
@@ -28,7 +18,6 @@ use crate::{
     api_server::told,
     controller::{latest::Latest, status},
     credentials::secret_source::{SecretVersion, SecretView},
-    instance::observed::DashboardSight,
     metrics::{Metrics, WriteKind},
 };
 
@@ -49,6 +38,40 @@ pub struct DashboardAccess<'a> {
     pub token: &'a Secret,
 }
 
+impl DashboardAccess<'_> {
+    /// Whether that is what stands in the Secret.
+    pub fn is_in(&self, url: &Secret, token: &Secret) -> bool {
+        url.expose() == self.url.as_bytes() && token.expose() == self.token.expose()
+    }
+}
+
+/// A Secret of our type that is bound to an instance, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BoundSecret {
+    /// Its name.
+    pub name: String,
+    /// The exact object.
+    pub version: SecretVersion,
+}
+
+/// The Secret of the name that the dashboard's has, or had.
+#[derive(Debug)]
+pub enum DashboardSecret {
+    /// There is none.
+    Absent,
+    /// It is somebody else's.
+    Foreign,
+    /// It is this very instance's, and we made it.
+    Ours {
+        /// The exact object.
+        version: SecretVersion,
+        /// The address in it.
+        url: Secret,
+        /// The token in it.
+        token: Secret,
+    },
+}
+
 /// The cluster, as far as the reconciler of instances needs it.
 #[async_trait]
 pub trait ClusterApi: Send + Sync {
@@ -56,15 +79,15 @@ pub trait ClusterApi: Send + Sync {
     async fn secret(&self, namespace: &str, name: &str)
     -> Result<Option<SecretView>, ClusterError>;
 
-    /// Names of the Secrets that are bound to an instance by label.
-    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError>;
+    /// The Secrets of our type that are bound to an instance by label.
+    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<BoundSecret>, ClusterError>;
 
     /// Deletes a Secret, if it still is the object that was read. Gone already is fine.
     async fn delete_secret(
         &self,
         namespace: &str,
         name: &str,
-        version: Option<&SecretVersion>,
+        version: &SecretVersion,
     ) -> Result<(), ClusterError>;
 
     /// What we wrote of an instance after the version that was seen of it.
@@ -101,19 +124,19 @@ pub trait ClusterApi: Send + Sync {
     /// Removes the finalizer.
     async fn release(&self, instance: &OpenClawInstance) -> Result<(), ClusterError>;
 
-    /// How the dashboard's Secret is.
+    /// How the dashboard's Secret is, or the one that was the dashboard's before.
     async fn dashboard_secret(
         &self,
         owner: &OpenClawInstance,
         name: &str,
-        access: &DashboardAccess<'_>,
-    ) -> Result<DashboardSight, ClusterError>;
+    ) -> Result<DashboardSecret, ClusterError>;
 
-    /// Makes or corrects the dashboard's Secret, which the instance owns.
+    /// Corrects the dashboard's Secret if it still is the object that was read; makes it if none was.
     async fn write_dashboard_secret(
         &self,
         owner: &OpenClawInstance,
         name: &str,
+        version: Option<&SecretVersion>,
         access: &DashboardAccess<'_>,
     ) -> Result<(), ClusterError>;
 }
@@ -162,6 +185,10 @@ impl KubeCluster {
         Api::namespaced(self.client.clone(), namespace)
     }
 
+    fn secrets_of(&self, instance: &OpenClawInstance) -> Api<KubeSecret> {
+        self.secrets(instance.meta().namespace.as_deref().unwrap_or_default())
+    }
+
     fn instances_of(&self, instance: &OpenClawInstance) -> Api<Guarded<OpenClawInstance>> {
         let namespace = instance.meta().namespace.as_deref().unwrap_or_default();
         Api::namespaced(self.client.clone(), namespace)
@@ -178,34 +205,20 @@ impl ClusterApi for KubeCluster {
         Ok(self.secrets(namespace).get_opt(name).await?.map(SecretView::from))
     }
 
-    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<String>, ClusterError> {
-        let selector = format!("{}={}", label::INSTANCE, key.name);
-        let list = self
-            .secrets(key.namespace)
-            .list_metadata(&ListParams::default().labels(&selector))
-            .await?;
-        Ok(list.items.into_iter().filter_map(|secret| secret.metadata.name).collect())
+    async fn bound_secrets(&self, key: InstanceKey<'_>) -> Result<Vec<BoundSecret>, ClusterError> {
+        secrets::bound(&self.secrets(key.namespace), key).await
     }
 
     async fn delete_secret(
         &self,
         namespace: &str,
         name: &str,
-        version: Option<&SecretVersion>,
+        version: &SecretVersion,
     ) -> Result<(), ClusterError> {
-        let preconditions = version.map(|version| Preconditions {
-            uid: Some(version.uid.clone()),
-            resource_version: Some(version.resource_version.clone()),
-        });
-        let params = DeleteParams { preconditions, ..DeleteParams::default() };
-        match self.secrets(namespace).delete(name, &params).await {
-            Ok(_) => {
-                self.metrics.api_write(WriteKind::Delete);
-                Ok(())
-            }
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(error.into()),
+        if secrets::delete(&self.secrets(namespace), name, version).await? {
+            self.metrics.api_write(WriteKind::Delete);
         }
+        Ok(())
     }
 
     fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {
@@ -289,53 +302,23 @@ impl ClusterApi for KubeCluster {
         &self,
         owner: &OpenClawInstance,
         name: &str,
-        access: &DashboardAccess<'_>,
-    ) -> Result<DashboardSight, ClusterError> {
-        let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
-        let Some(secret) = self.secrets(namespace).get_opt(name).await? else {
-            return Ok(DashboardSight::Absent);
-        };
-        let owners = secret.metadata.owner_references.unwrap_or_default();
-        if !owners.iter().any(|known| Some(&known.uid) == owner.meta().uid.as_ref()) {
-            return Ok(DashboardSight::Foreign);
-        }
-        let data = secret.data.unwrap_or_default();
-        let holds = |key: &str, value: &[u8]| data.get(key).is_some_and(|held| held.0 == value);
-        let current = holds("url", access.url.as_bytes()) && holds("token", access.token.expose());
-        Ok(if current { DashboardSight::Current } else { DashboardSight::Stale })
+    ) -> Result<DashboardSecret, ClusterError> {
+        secrets::dashboard(&self.secrets_of(owner), owner, name).await
     }
 
     async fn write_dashboard_secret(
         &self,
         owner: &OpenClawInstance,
         name: &str,
+        version: Option<&SecretVersion>,
         access: &DashboardAccess<'_>,
     ) -> Result<(), ClusterError> {
-        let namespace = owner.meta().namespace.as_deref().unwrap_or_default();
-        let reference: Option<OwnerReference> = owner.controller_owner_ref(&());
-        let data = BTreeMap::from([
-            ("url".to_owned(), ByteString(access.url.as_bytes().to_vec())),
-            ("token".to_owned(), ByteString(access.token.expose().to_vec())),
-        ]);
-        let secret = KubeSecret {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                owner_references: reference.map(|reference| vec![reference]),
-                ..ObjectMeta::default()
-            },
-            data: Some(data),
-            ..KubeSecret::default()
-        };
-        let secrets = self.secrets(namespace);
-        match secrets.create(&PostParams::default(), &secret).await {
-            Ok(_) => {}
-            // It was seen to be ours; the merge fails if it has been replaced by somebody's since,
-            // because the owner would have to change.
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                let patch = json!({"data": secret.data});
-                secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+        let secrets = self.secrets_of(owner);
+        match version {
+            None => secrets::create_dashboard(&secrets, owner, name, access).await?,
+            Some(version) => {
+                secrets::correct_dashboard(&secrets, owner, name, version, access).await?;
             }
-            Err(error) => return Err(error.into()),
         }
         self.metrics.api_write(WriteKind::Object);
         Ok(())

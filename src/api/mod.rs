@@ -45,6 +45,8 @@ pub mod annotation {
 pub mod label {
     /// On a Secret: the instance that it is for. On a server: the instance id.
     pub const INSTANCE: &str = "moorage.dev/instance";
+    /// On a Secret that Moorage made: the instance whose dashboard it opens.
+    pub const DASHBOARD_OF: &str = "moorage.dev/dashboard-of";
     /// The installation id.
     pub const INSTALLATION: &str = "moorage.dev/installation";
     /// Namespace of the instance.

@@ -16,6 +16,7 @@ use super::cluster_reader::{ClusterReader, ReadError};
 use crate::hetzner::FirewallId;
 use crate::{
     api::{FINALIZER, HostingPool, OpenClawInstance},
+    cluster::BoundSecret,
     credentials::{bundle::secrets_of, refusal::Refusal},
     instance::{
         Observed, Wanted,
@@ -25,6 +26,7 @@ use crate::{
         plan::Timing,
         recorded,
         refer::{self, Pool},
+        stand_in,
         wanted::Refused,
     },
     ownership,
@@ -301,14 +303,23 @@ async fn read_credentials(
 fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
     let is_there = |bundle: &&crate::credentials::bundle::Bundle| {
         !bundle.values.values().all(|value| {
-            matches!(value, Err(Refusal::NotFound { .. } | Refusal::SecretNotBound { .. }))
+            matches!(
+                value,
+                Err(Refusal::NotFound { .. }
+                    | Refusal::SecretNotBound { .. }
+                    | Refusal::WrongSecretType { .. })
+            )
         })
+    };
+    let bound = |bundle: &crate::credentials::bundle::Bundle| BoundSecret {
+        name: bundle.secret.clone(),
+        version: bundle.version.clone().unwrap_or_else(stand_in::version),
     };
     let mut remains = Remains {
         servers: seen.server.present().cloned().into_iter().collect(),
         tunnels: seen.tunnel.clone().into_iter().collect(),
         records: seen.records.clone(),
-        secrets: seen.bundles.iter().filter(is_there).map(|bundle| bundle.secret.clone()).collect(),
+        secrets: seen.bundles.iter().filter(is_there).map(bound).collect(),
         confirmed: false,
     };
     let next = |remains: &Remains| deletion::plan(&wanted.subject, &seen.status, remains);

@@ -12,7 +12,7 @@ use moorage_wire::{
 
 use thiserror::Error;
 
-use super::{INSTANCE_LABEL, SEALED_WITH_ANNOTATION, refusal::Refusal};
+use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION, refusal::Refusal};
 
 /// Annotations by which sealed-secrets asks for a wider scope than the strict one.
 const WIDE_SCOPES: [&str; 2] =
@@ -173,6 +173,11 @@ impl SecretView {
     /// `metadata.name`.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether it is of our type and says that it is for this instance.
+    pub fn is_sealed_for(&self, instance: &str) -> bool {
+        self.r#type == SEALED_SECRET_TYPE && self.instance.as_deref() == Some(instance)
     }
 
     /// The exact object that was read, if it came from an API server.

@@ -1,28 +1,46 @@
-//! The Secret with the dashboard's URL and token, where the customer asks for one.
+//! The Secret with the dashboard's URL and token, where the customer asks for one; and the one that
+//! was asked for before.
 
 use super::{Observed, Part, Step, Wanted, observed::DashboardSight, plan::Timing};
 use crate::api::conditions::{ConditionType::Ready, Verdict, reason};
 
-/// Made only if absent, corrected only if ours.
-pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let Some(name) = &wanted.dashboard_secret else {
-        return Part { passable: true, ..Part::default() };
-    };
-    match seen.dashboard_secret {
-        DashboardSight::NotWanted | DashboardSight::Current => {
-            Part { passable: true, ..Part::default() }
-        }
-        DashboardSight::Absent | DashboardSight::Stale => Part {
-            steps: vec![Step::WriteDashboardSecret(name.clone())],
-            passable: true,
-            ..Part::default()
-        },
-        DashboardSight::Foreign => Part::stuck(Verdict::no(
-            Ready,
-            reason::FOREIGN_SECRET,
-            format!(
-                "Secret {name} exists and is not this instance's; choose another spec.access.dashboardSecretName or delete it"
-            ),
-        )),
+/// What to do about the Secret that the status names and the spec does not any more: it holds a token
+/// that still opens the dashboard.
+pub fn former(wanted: &Wanted, seen: &Observed) -> Option<Step> {
+    let former = seen.status.dashboard_secret_name.as_ref()?;
+    if wanted.dashboard_secret.as_ref() == Some(former) {
+        return None;
     }
+    Some(match seen.former_dashboard.clone() {
+        Some(version) => Step::DeleteDashboardSecret { name: former.clone(), version },
+        None => Step::RecordDashboardSecret(None),
+    })
+}
+
+/// Made only if absent, corrected only if ours, and recorded before either.
+pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let passable = Part { passable: true, ..Part::default() };
+    let Some(name) = &wanted.dashboard_secret else { return passable };
+    let step = match &seen.dashboard_secret {
+        DashboardSight::Foreign => {
+            return Part::stuck(Verdict::no(
+                Ready,
+                reason::FOREIGN_SECRET,
+                format!(
+                    "Secret {name} exists and is not this instance's; choose another spec.access.dashboardSecretName or delete it"
+                ),
+            ));
+        }
+        // The former one goes first, or its name would be forgotten.
+        _ if seen.status.dashboard_secret_name.is_none() => {
+            Step::RecordDashboardSecret(Some(name.clone()))
+        }
+        _ if seen.status.dashboard_secret_name.as_ref() != Some(name) => return passable,
+        DashboardSight::NotWanted | DashboardSight::Current => return passable,
+        DashboardSight::Absent => Step::WriteDashboardSecret { name: name.clone(), version: None },
+        DashboardSight::Stale(version) => {
+            Step::WriteDashboardSecret { name: name.clone(), version: Some(version.clone()) }
+        }
+    };
+    Part { steps: vec![step], ..passable }
 }

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     api::{OpenClawInstanceStatus, instance::DeletionPolicy, instance::ServerStatus, label},
     cloudflare::{DnsRecord, RecordId, Tunnel, TunnelId},
+    cluster::BoundSecret,
     hetzner::{Labels, Server, ServerId},
     names,
     ownership::Owner,
@@ -23,8 +24,8 @@ pub struct Remains {
     pub tunnels: Vec<Tunnel>,
     /// Records that may be its own.
     pub records: Vec<DnsRecord>,
-    /// Names of Secrets that are bound to it.
-    pub secrets: Vec<String>,
+    /// Secrets of our type that are bound to it.
+    pub secrets: Vec<BoundSecret>,
     /// Whether the clouds themselves said so just now, rather than a sweep.
     pub confirmed: bool,
 }
@@ -64,7 +65,7 @@ pub enum DeletionStep {
     /// Delete records.
     Records(Vec<RecordId>),
     /// Delete the Secrets that were meant for it.
-    Secrets(Vec<String>),
+    Secrets(Vec<BoundSecret>),
     /// Label a server as retained.
     RetainServer(ServerId, Labels),
     /// Give a tunnel the name of a retained one.

@@ -73,8 +73,17 @@ impl fmt::Display for Step {
             Self::DeleteSecret { name, .. } => {
                 write!(formatter, "delete Secret {name} again: its values were delivered before")
             }
-            Self::WriteDashboardSecret(name) => {
+            Self::RecordDashboardSecret(Some(name)) => {
+                write!(formatter, "record in the status that the dashboard's Secret is {name}")
+            }
+            Self::RecordDashboardSecret(None) => {
+                formatter.write_str("record in the status that the dashboard has no Secret")
+            }
+            Self::WriteDashboardSecret { name, .. } => {
                 write!(formatter, "write the dashboard's URL and token into Secret {name}")
+            }
+            Self::DeleteDashboardSecret { name, .. } => {
+                write!(formatter, "delete Secret {name}, which was the dashboard's before")
             }
         }
     }
@@ -88,7 +97,10 @@ impl fmt::Display for DeletionStep {
                 write!(formatter, "cut the connections of tunnel {id} and delete it")
             }
             Self::Records(ids) => write!(formatter, "delete {}", counted(ids.len(), "DNS record")),
-            Self::Secrets(names) => write!(formatter, "delete the Secrets {}", names.join(", ")),
+            Self::Secrets(secrets) => {
+                let names: Vec<_> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+                write!(formatter, "delete the Secrets {}", names.join(", "))
+            }
             Self::RetainServer(id, _) => {
                 write!(formatter, "label Hetzner server {id} as retained and leave it")
             }

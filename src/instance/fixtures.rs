@@ -233,7 +233,9 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::RotateTunnel(_) => "RotateTunnel",
         Step::PutDesired { .. } => "PutDesired",
         Step::DeleteSecret { .. } => "DeleteSecret",
-        Step::WriteDashboardSecret(_) => "WriteDashboardSecret",
+        Step::RecordDashboardSecret(_) => "RecordDashboardSecret",
+        Step::WriteDashboardSecret { .. } => "WriteDashboardSecret",
+        Step::DeleteDashboardSecret { .. } => "DeleteDashboardSecret",
     }
 }
 

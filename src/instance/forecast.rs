@@ -153,7 +153,11 @@ impl Model<'_> {
                 }
             }
             Step::DeleteSecret { name, recreated, .. } => self.delete_secret(name, recreated),
-            Step::WriteDashboardSecret(_) => seen.dashboard_secret = DashboardSight::Current,
+            Step::RecordDashboardSecret(name) => {
+                seen.status.dashboard_secret_name.clone_from(name);
+            }
+            Step::WriteDashboardSecret { .. } => seen.dashboard_secret = DashboardSight::Current,
+            Step::DeleteDashboardSecret { .. } => seen.former_dashboard = None,
         }
     }
 

@@ -16,7 +16,7 @@ use crate::{
     credentials::{
         bundle::{Bundle, HandedIn, read_inline, read_secret},
         refusal::Refusal,
-        secret_source::SecretView,
+        secret_source::{SecretVersion, SecretView},
     },
     hetzner::{Server, ServerId},
 };
@@ -52,6 +52,8 @@ pub struct Observed {
     pub own_tokens: Option<OwnTokens>,
     /// The Secret for the dashboard.
     pub dashboard_secret: DashboardSight,
+    /// The Secret that the status names and the spec does not, if it is there and ours.
+    pub former_dashboard: Option<SecretVersion>,
     /// Whether a person accepts that this many missing servers are made anew.
     pub accepted_loss: bool,
     /// How many servers of the pool are missing, and how many it should have.
@@ -197,7 +199,7 @@ impl AgentView {
 }
 
 /// The Secret that a customer asked the dashboard's token to be put into.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum DashboardSight {
     /// None was asked for.
     #[default]
@@ -206,8 +208,8 @@ pub enum DashboardSight {
     Absent,
     /// It is ours and holds what it should.
     Current,
-    /// It is ours and holds something else.
-    Stale,
+    /// It is ours and holds something else; the exact object.
+    Stale(SecretVersion),
     /// It is somebody else's.
     Foreign,
 }

@@ -71,8 +71,22 @@ pub enum Step {
         /// The credentials whose consumed ciphertext came back.
         recreated: Vec<CredentialName>,
     },
+    /// Write into the status which Secret is the dashboard's, before it is made.
+    RecordDashboardSecret(Option<String>),
     /// Write the dashboard's Secret.
-    WriteDashboardSecret(String),
+    WriteDashboardSecret {
+        /// Its name.
+        name: String,
+        /// The exact object to correct; none to make it.
+        version: Option<SecretVersion>,
+    },
+    /// Delete the Secret that was the dashboard's before.
+    DeleteDashboardSecret {
+        /// Its name.
+        name: String,
+        /// The exact object.
+        version: SecretVersion,
+    },
 }
 
 impl Step {
@@ -193,7 +207,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
         (ConditionType::TunnelReady, rotation::plan),
         (ConditionType::Ready, dashboard::plan),
     ];
-    let mut plan = Plan::default();
+    // A token that nobody should have any more does not wait for the parts to be well.
+    let mut plan =
+        Plan { steps: dashboard::former(wanted, seen).into_iter().collect(), ..Plan::default() };
     let mut passable = true;
     for (kind, part) in parts {
         if !passable {

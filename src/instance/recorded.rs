@@ -17,6 +17,7 @@ use crate::{
     agent::AgentError,
     api::{OpenClawInstanceStatus, conditions::ConditionType, instance::Phase},
     cloudflare::{NewDnsRecord, TunnelId},
+    credentials::secret_source::SecretVersion,
     hetzner::{KnownType, Named, ServerId},
 };
 
@@ -64,10 +65,19 @@ pub fn observed(
         fresh_epoch: Some(Epoch::from_bytes([0; 8])),
         own_tokens: epoch.map(stand_in::tokens),
         dashboard_secret: dashboard,
+        former_dashboard: former_dashboard(wanted, status),
         status: status.clone(),
         now,
         ..Observed::default()
     }
+}
+
+/// The Secret that the status names and the spec does not, taken to be there and ours.
+fn former_dashboard(wanted: &Wanted, status: &OpenClawInstanceStatus) -> Option<SecretVersion> {
+    let former = status.dashboard_secret_name.as_ref();
+    former
+        .filter(|former| wanted.dashboard_secret.as_ref() != Some(*former))
+        .map(|_| stand_in::version())
 }
 
 /// Whether the status says that a condition holds.

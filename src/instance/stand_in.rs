@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     cloudflare::{DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
+    credentials::secret_source::SecretVersion,
     hetzner::{
         AppliedFirewall, FirewallId, FirewallStatus, KnownType, Named, Protection, PublicNet,
         Server, ServerId, ServerStatus as Power,
@@ -27,6 +28,11 @@ use crate::{
 
 /// The id that a tunnel has here until it is made.
 pub(super) const NEW_TUNNEL: &str = "00000000-0000-0000-0000-000000000000";
+
+/// The version of a Secret that was not read from a cluster.
+pub fn version() -> SecretVersion {
+    SecretVersion { uid: String::new(), resource_version: String::new() }
+}
 
 /// Digests that stand for tokens which only the operator can derive.
 pub fn tokens(epoch: Epoch) -> OwnTokens {

@@ -66,6 +66,7 @@ pub fn of_pass(
         }),
         agent: agent(wanted, seen),
         credentials: credentials::records(wanted, seen),
+        dashboard_secret_name: seen.status.dashboard_secret_name.clone(),
     }
 }
 

@@ -4,6 +4,7 @@ mod architecture;
 mod bring_up;
 mod copies;
 mod credentials;
+mod dashboard;
 mod deletion;
 mod desired_state;
 mod identity;

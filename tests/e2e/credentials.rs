@@ -195,7 +195,14 @@ pub(crate) async fn a_deleted_instance_takes_its_undelivered_secrets_with_it(ten
     tenant.until_ready("ada").await;
     let sealed = tenant.seal("keys", ANTHROPIC_KEY).await;
     tenant.apply_secret("keys", "ada", &[("anthropic", &sealed)]).await;
+    // The label is anybody's to put on anything.
+    let (none, basic) = (json!({"password": "p"}), json!({"username": "u", "password": "p"}));
+    tenant.make_secret("prod-db", "Opaque", "ada", none).await;
+    tenant.make_secret("basic", "kubernetes.io/basic-auth", "ada", basic).await;
     tenant.delete_instance("ada").await;
     tenant.until_gone("ada").await;
     tenant.until_secret_gone("keys").await;
+    for kept in ["prod-db", "basic"] {
+        assert!(tenant.secret(kept).await.is_some(), "Secret {kept} was deleted with the instance");
+    }
 }

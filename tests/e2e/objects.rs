@@ -9,7 +9,7 @@ use kube::{
 use moorage::api::{HostingPool, OpenClawInstance, SEALED_SECRET_TYPE, label};
 use moorage_testbed::{conditions, wait_until};
 use moorage_wire::{Secret, sealing::SealingCertificate, sealing::strict_label};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::tenant::{Tenant, condition, is};
 
@@ -201,6 +201,16 @@ impl Tenant {
         let api: Api<KubeSecret> = Api::namespaced(self.stage.client.clone(), &self.name);
         let params = PatchParams::apply("test").force();
         api.patch(name, &params, &Patch::Apply(&secret)).await.unwrap();
+    }
+
+    /// Makes a Secret that is not for Moorage but carries the label of an instance.
+    pub(crate) async fn make_secret(&self, name: &str, kind: &str, instance: &str, data: Value) {
+        let metadata = json!({"name": name, "labels": {label::INSTANCE: instance}});
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind,
+            "stringData": data,
+        });
+        self.apply::<KubeSecret>(Some(&self.name), secret).await;
     }
 
     /// A Secret of the tenant's namespace.

@@ -195,7 +195,15 @@ pub(crate) async fn the_dashboards_secret_opens_the_dashboard_and_a_foreign_one_
     assert_eq!(tenant.visit(&host, "/api/whoami", Some(&text("token"))).await.0, 200);
     assert_eq!(tenant.visit(&host, "/api/whoami", Some("wrong")).await.0, 401);
 
-    tenant.apply_secret("taken", "somebody", &[("key", "value")]).await;
+    tenant.apply_instance("ada", json!({"access": {"dashboardSecretName": "renamed"}})).await;
+    tenant.until_secret_gone("ada-dashboard").await;
+    let renamed = || async { tenant.secret("renamed").await.map(drop).ok_or("absent".to_owned()) };
+    tenant.eventually("Secret renamed is there", renamed).await;
+    tenant.apply_instance("ada", json!({})).await;
+    tenant.until_secret_gone("renamed").await;
+    tenant.until_ready("ada").await;
+
+    tenant.make_secret("taken", "Opaque", "somebody", json!({"key": "value"})).await;
     tenant.apply_instance("bob", json!({"access": {"dashboardSecretName": "taken"}})).await;
     tenant.until_reason("bob", "Ready", "ForeignSecret").await;
     let kept = tenant.secret("taken").await.unwrap().data.unwrap();

@@ -44,6 +44,10 @@ pub struct OpenClawInstanceStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub credentials: Vec<CredentialStatus>,
+    /// Name of the Secret that the dashboard's token was put into: it goes when the spec names another
+    /// or none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dashboard_secret_name: Option<String>,
 }
 
 /// A summary of the conditions.

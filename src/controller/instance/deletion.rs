@@ -146,7 +146,7 @@ impl Controller {
     async fn let_go_unmade(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
         let key = key(instance);
         for secret in self.cluster.bound_secrets(key).await? {
-            self.cluster.delete_secret(key.namespace, &secret, None).await?;
+            self.cluster.delete_secret(key.namespace, &secret.name, &secret.version).await?;
         }
         self.let_go(instance).await
     }
@@ -204,9 +204,10 @@ impl Controller {
                 pool.dns.apply(DnsChange::Delete(ids.clone())).await?;
                 ending.forget_records(&ids);
             }
-            DeletionStep::Secrets(names) => {
-                for name in names {
-                    self.cluster.delete_secret(&subject.namespace, &name, None).await?;
+            DeletionStep::Secrets(secrets) => {
+                for secret in secrets {
+                    let namespace = &subject.namespace;
+                    self.cluster.delete_secret(namespace, &secret.name, &secret.version).await?;
                 }
                 ending.remains.secrets.clear();
             }

@@ -17,8 +17,8 @@ use crate::{
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsRecord, Tunnel, TunnelId},
-    cluster::{ClusterError, DashboardAccess},
-    credentials::{bundle::secrets_of, courier::OwnCredential},
+    cluster::{ClusterError, DashboardAccess, DashboardSecret},
+    credentials::{bundle::secrets_of, courier::OwnCredential, secret_source::SecretVersion},
     hetzner::{Server, ServerId},
     instance::{
         Failure, Observed, Wanted,
@@ -98,6 +98,7 @@ impl Controller {
         seen.status = status;
         self.read_credentials(instance, wanted, &mut seen).await?;
         seen.dashboard_secret = self.look_at_dashboard(instance, wanted, seen.epoch).await?;
+        seen.former_dashboard = self.look_at_former_dashboard(instance, wanted).await?;
         seen.agent = self.ask_agent(instance, wanted, pool, memory, &seen).await;
         Ok(seen)
     }
@@ -127,7 +128,29 @@ impl Controller {
         // Before there is a server no token is the current one: what holds any is stale.
         let token = self.gateway_token(wanted, epoch.unwrap_or(Epoch::from_bytes([0; 8])));
         let access = DashboardAccess { url: &url, token: token.secret() };
-        self.cluster.dashboard_secret(instance, name, &access).await
+        Ok(match self.cluster.dashboard_secret(instance, name).await? {
+            DashboardSecret::Absent => DashboardSight::Absent,
+            DashboardSecret::Foreign => DashboardSight::Foreign,
+            DashboardSecret::Ours { url, token, .. } if access.is_in(&url, &token) => {
+                DashboardSight::Current
+            }
+            DashboardSecret::Ours { version, .. } => DashboardSight::Stale(version),
+        })
+    }
+
+    /// The Secret that the status names and the spec does not, if it is there and ours.
+    async fn look_at_former_dashboard(
+        &self,
+        instance: &OpenClawInstance,
+        wanted: &Wanted,
+    ) -> Result<Option<SecretVersion>, ClusterError> {
+        let recorded = instance.status.as_ref().and_then(|old| old.dashboard_secret_name.as_ref());
+        let former = recorded.filter(|former| wanted.dashboard_secret.as_ref() != Some(*former));
+        let Some(former) = former else { return Ok(None) };
+        Ok(match self.cluster.dashboard_secret(instance, former).await? {
+            DashboardSecret::Ours { version, .. } => Some(version),
+            DashboardSecret::Absent | DashboardSecret::Foreign => None,
+        })
     }
 
     /// The token that opens the dashboard of the server of `epoch`.

@@ -44,6 +44,7 @@ fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected
     DeliverCredential
     PutDesired
     DeliverTunnelToken
+    RecordDashboardSecret
     WriteDashboardSecret
     RotateTunnel
     DeleteSecret
@@ -189,22 +190,4 @@ fn a_server_that_the_spec_would_not_make_today_is_reported_and_kept() {
     let condition = status.conditions.iter().find(|known| known.type_ == "UpToDate").unwrap();
     assert_eq!(condition.reason, reason::SERVER_MISMATCH);
     assert_eq!(status.phase, Some(Phase::Ready));
-}
-
-#[test]
-fn a_dashboard_secret_of_somebody_else_is_left_alone() {
-    let wanted = wanted().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: DashboardSight::Foreign, ..ready(&wanted) };
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let status = status_of(&wanted, &seen);
-    assert_eq!(status.phase, Some(Phase::Stalled));
-    let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
-    assert_eq!(ready.reason, reason::FOREIGN_SECRET);
-}
-
-#[test]
-fn a_stale_dashboard_secret_of_ours_is_written_again() {
-    let wanted = wanted().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: DashboardSight::Stale, ..ready(&wanted) };
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["WriteDashboardSecret"]);
 }

@@ -4,6 +4,8 @@ use rstest::rstest;
 
 use crate::{
     api::{OpenClawInstanceStatus, instance::DeletionPolicy, label},
+    cluster::BoundSecret,
+    credentials::secret_source::SecretVersion,
     hetzner::{Server, ServerId},
     instance::{
         deletion::{self, DeletionStep, Remains, has_history, server_to_record},
@@ -29,9 +31,14 @@ fn everything() -> Remains {
         servers: seen.server.present().cloned().into_iter().collect(),
         tunnels: seen.tunnel.into_iter().collect(),
         records: seen.records,
-        secrets: vec!["ada-keys".to_owned()],
+        secrets: vec![bound("ada-keys")],
         confirmed: false,
     }
+}
+
+fn bound(name: &str) -> BoundSecret {
+    let version = SecretVersion { uid: "u-7".to_owned(), resource_version: "7".to_owned() };
+    BoundSecret { name: name.to_owned(), version }
 }
 
 fn kinds(steps: &[DeletionStep]) -> Vec<&'static str> {

@@ -7,12 +7,11 @@ use super::{Hands, Trouble, no_epoch};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
-    cluster::DashboardAccess,
     credentials::{
         courier::{OwnCredential, Parcel, Recipient, prepare, prepare_own},
         secret_source::{CredentialSource, SecretVersion},
     },
-    instance::{Failure, Observed, observed::DashboardSight},
+    instance::{Failure, Observed},
     master_key::{GatewayToken, TunnelGeneration},
     metrics::DeliveryOutcome,
 };
@@ -131,7 +130,7 @@ impl Hands<'_> {
         seen: &mut Observed,
     ) -> Result<(), Trouble> {
         let namespace = &self.wanted.subject.namespace;
-        self.controller.cluster.delete_secret(namespace, &name, Some(version)).await?;
+        self.controller.cluster.delete_secret(namespace, &name, version).await?;
         tracing::info!(secret = name, "deleted a Secret whose values are all receipted");
         seen.bundles.retain(|bundle| bundle.secret != name);
         seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
@@ -149,20 +148,7 @@ impl Hands<'_> {
         })
     }
 
-    pub(super) async fn write_dashboard_secret(
-        &self,
-        name: &str,
-        seen: &mut Observed,
-    ) -> Result<(), Trouble> {
-        let url = format!("https://{}", self.wanted.subject.dashboard_host());
-        let token = self.gateway_token(seen)?;
-        let access = DashboardAccess { url: &url, token: token.secret() };
-        self.controller.cluster.write_dashboard_secret(self.instance, name, &access).await?;
-        seen.dashboard_secret = DashboardSight::Current;
-        Ok(())
-    }
-
-    fn gateway_token(&self, seen: &Observed) -> Result<GatewayToken, Failure> {
+    pub(super) fn gateway_token(&self, seen: &Observed) -> Result<GatewayToken, Failure> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
         Ok(self.controller.gateway_token(self.wanted, epoch))
     }

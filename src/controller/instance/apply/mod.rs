@@ -3,6 +3,7 @@
 //! the file of each part.
 
 mod credentials;
+mod dashboard;
 mod desired_state;
 mod routes;
 mod server;
@@ -121,7 +122,13 @@ impl Hands<'_> {
             Step::DeleteSecret { name, version, recreated } => {
                 self.delete_secret(name, &version, &recreated, seen).await
             }
-            Step::WriteDashboardSecret(name) => self.write_dashboard_secret(&name, seen).await,
+            Step::RecordDashboardSecret(name) => self.record_dashboard_secret(name, seen).await,
+            Step::WriteDashboardSecret { name, version } => {
+                self.write_dashboard_secret(&name, version.as_ref(), seen).await
+            }
+            Step::DeleteDashboardSecret { name, version } => {
+                self.delete_dashboard_secret(&name, &version, seen).await
+            }
         }
     }
 
