@@ -57,6 +57,9 @@ check "an authority is mounted" "--edge-ca=/etc/moorage/ca/edge.pem" --set opera
 check "a master key file is mounted" "mountPath: /run/keys" --set masterKey.file=/run/keys/master --set masterKey.volume.csi.driver=x
 check "a network policy can be had" "kind: NetworkPolicy" --set networkPolicy.enabled=true
 check "a service monitor can be had" "kind: ServiceMonitor" --set serviceMonitor.enabled=true
+check "keys in the clear are refused at admission" "kind: ValidatingAdmissionPolicyBinding"
+check "policies carry the release's name" "policyName: moorage-moorage-system-literal-keys"
+lacks "admission policies can be left out" "kind: ValidatingAdmissionPolicy" --set admissionPolicies.enabled=false
 refuses "a value that is not known" "replcas" --set replcas=2
 refuses "negative replicas" "replicas" --set replicas=-1
 refuses "an endpoint that is none" "hetznerEndpoint" --set operator.hetznerEndpoint=ftp://x

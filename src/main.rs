@@ -11,7 +11,7 @@ use clap::Parser as _;
 use moorage::{
     cli::{
         Cli, Command, cluster_certificates::ClusterCertificates, cluster_reader::KubeReader, crds,
-        plan, release, run, seal, status,
+        plan, policies, release, run, seal, status,
     },
     telemetry,
 };
@@ -58,6 +58,7 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             io::stdout().write_all(output.text.as_bytes())?;
         }
         Command::Crds(args) => crds::run(&args, &mut io::stdout().lock())?,
+        Command::AdmissionPolicies(args) => policies::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => {
             let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
             io::stdout().write_all(plan::run(*args, &cluster).await?.as_bytes())?;

@@ -2,15 +2,19 @@
 
 use std::{fs, path::Path};
 
-use moorage::cli::crds::{CrdsArgs, files, run};
+use moorage::cli::{
+    crds::{CrdFile, CrdsArgs, files, run},
+    policies,
+};
 use rstest::rstest;
 
 #[rstest]
-#[case::for_people_and_kustomize("crds")]
-#[case::for_the_chart("charts/moorage/files/crds")]
-fn crds_are_up_to_date(#[case] folder: &str) {
+#[case::for_people_and_kustomize("crds", files().unwrap())]
+#[case::for_the_chart("charts/moorage/files/crds", files().unwrap())]
+#[case::policies_for_kustomize("config/admission", policies::files().unwrap())]
+#[case::policies_for_the_chart("charts/moorage/files/policies", policies::files().unwrap())]
+fn generated_files_are_up_to_date(#[case] folder: &str, #[case] wanted: Vec<CrdFile>) {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
-    let wanted = files().unwrap();
     for file in &wanted {
         let found = fs::read_to_string(folder.join(&file.name)).unwrap_or_default();
         let same = found == file.text;
@@ -32,6 +36,16 @@ fn crds_print_as_one_stream_that_reads_back_as_the_same_documents() {
     let wanted = moorage::api::custom_resource_definitions()
         .map(|definition| serde_json::to_value(definition).unwrap());
     assert_eq!(read, wanted);
+}
+
+#[test]
+fn policies_read_back_as_they_were_meant() {
+    let wanted = moorage::admission_policy::policies();
+    for (file, (policy, binding)) in policies::files().unwrap().iter().zip(&wanted) {
+        let read: Vec<serde_json::Value> = serde_saphyr::from_multiple(&file.text).unwrap();
+        let wanted = [serde_json::to_value(policy), serde_json::to_value(binding)];
+        assert_eq!(read, wanted.map(Result::unwrap), "{}", file.name);
+    }
 }
 
 #[test]

@@ -147,6 +147,8 @@ pub mod reason {
     pub const RESERVED_CONFIG_KEY: &str = "ReservedConfigKey";
     /// `spec.config` holds what looks like a literal key.
     pub const LITERAL_SECRET: &str = "LiteralSecret";
+    /// `spec.config` refers to a key that only `spec.credentials` can give.
+    pub const KEY_REFERENCE: &str = "KeyReference";
     /// OpenClaw rejects the configuration.
     pub const CONFIG_REJECTED: &str = "ConfigRejected";
     /// A program of the release cannot be fetched, or is not what was pinned.

@@ -47,27 +47,35 @@ pub enum CrdsError {
     },
 }
 
-/// One definition as a file.
+/// One generated file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CrdFile {
-    /// `<group>_<plural>.yaml`, as controller-gen names them.
+    /// Of a definition `<group>_<plural>.yaml`, as controller-gen names them.
     pub name: String,
-    /// One YAML document without the `---` before it.
+    /// YAML without the `---` before it.
     pub text: String,
 }
 
 /// Runs the command: to `stdout`, or into the folders that are given.
 pub fn run(args: &CrdsArgs, stdout: &mut dyn Write) -> Result<(), CrdsError> {
-    let files = files()?;
-    if args.dir.is_empty() {
-        for file in &files {
+    write_out(&files()?, &args.dir, stdout)
+}
+
+/// Writes generated files as one stream to `stdout`, or into the folders that are given.
+pub(super) fn write_out(
+    files: &[CrdFile],
+    dirs: &[PathBuf],
+    stdout: &mut dyn Write,
+) -> Result<(), CrdsError> {
+    if dirs.is_empty() {
+        for file in files {
             write!(stdout, "---\n{}", file.text).map_err(CrdsError::Output)?;
         }
         return stdout.flush().map_err(CrdsError::Output);
     }
-    for dir in &args.dir {
+    for dir in dirs {
         fs::create_dir_all(dir).map_err(|source| CrdsError::File { path: dir.clone(), source })?;
-        for file in &files {
+        for file in files {
             let path = dir.join(&file.name);
             fs::write(&path, &file.text).map_err(|source| CrdsError::File { path, source })?;
         }

@@ -6,6 +6,7 @@ pub mod cluster_certificates;
 pub mod cluster_reader;
 pub mod crds;
 pub mod plan;
+pub mod policies;
 pub mod release;
 pub mod run;
 pub mod seal;
@@ -31,6 +32,7 @@ pub struct Cli {
 pub enum Command {
     Run(Box<run::RunArgs>),
     Crds(crds::CrdsArgs),
+    AdmissionPolicies(policies::PoliciesArgs),
     Seal(Box<seal::SealArgs>),
     Plan(Box<plan::PlanArgs>),
     Release(Box<release::ReleaseArgs>),

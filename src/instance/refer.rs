@@ -97,8 +97,7 @@ pub fn wanted(
     })?;
     openclaw::check(&config).map_err(|refusals| {
         let first = refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
-        let messages: Vec<_> = refusals.iter().map(ToString::to_string).collect();
-        Refused::terminal(first, messages.join("; "))
+        Refused::terminal(first, openclaw::told(&refusals))
     })?;
     let release = Release {
         name: release_name.to_owned(),

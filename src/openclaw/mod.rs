@@ -5,9 +5,10 @@
 //! reference into the one secrets file of the server (OpenClaw's `file` provider, `mode: json`).
 
 mod check;
+pub mod keys;
 mod render;
 
-pub use check::{ConfigRefusal, check};
+pub use check::{ConfigRefusal, check, told};
 pub use render::{RenderInput, render};
 
 /// The name of Moorage's file provider in the document.

@@ -39,7 +39,7 @@ fn rendered(config: Value, credentials: &[(&str, CredentialType)]) -> Value {
 #[case(json!({"channels": {"telegram": {"botToken": "x"}}}), "spec.config.channels.telegram.botToken", "LiteralSecret")]
 #[case(json!({"models": {"providers": {"anthropic": {"apiKey": "anything"}}}}), "spec.config.models.providers.anthropic.apiKey", "LiteralSecret")]
 #[case(json!({"agents": {"notes": ["call with sk-ant-api03-abcdefghijklmnopqrstuv"]}}), "spec.config.agents.notes[0]", "LiteralSecret")]
-#[case(json!({"models": {"providers": {"a": {"apiKey": {"source": "env", "provider": "default", "id": "PATH"}}}}}), "spec.config.models.providers.a.apiKey", "ReservedConfigKey")]
+#[case(json!({"models": {"providers": {"a": {"apiKey": {"source": "env", "provider": "default", "id": "PATH"}}}}}), "spec.config.models.providers.a.apiKey", "KeyReference")]
 fn what_a_customer_may_not_set_is_refused_with_its_path(
     #[case] config: Value,
     #[case] path: &str,

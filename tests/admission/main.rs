@@ -1,4 +1,5 @@
-//! What the real API server takes and refuses by the schemas and rules of the CRDs, and in which words.
+//! What the real API server takes and refuses by the schemas and rules of the CRDs and by the admission
+//! policies, and in which words.
 //!
 //! Needs the tools of `hack/tools.sh`; without them the test says that it is skipped, and fails if
 //! `MOORAGE_REQUIRE_ALL=1`.
@@ -7,6 +8,7 @@
 #![allow(clippy::needless_pass_by_value)] // The documents of a table read best as values.
 
 mod cases;
+mod policies;
 
 use std::time::Duration;
 
@@ -46,6 +48,7 @@ async fn the_api_server_takes_what_is_right_and_says_what_is_wrong() {
         failures.extend(case.check(cluster.dry_update(&object).await));
     }
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
+    policies::policies_refuse_keys_and_nothing_else(&cluster).await;
 }
 
 async fn definitions_are_taken_without_a_warning(client: &Client) {
@@ -89,7 +92,7 @@ async fn definitions_are_taken_without_a_warning(client: &Client) {
     }
 }
 
-struct Cluster {
+pub(crate) struct Cluster {
     client: Client,
 }
 

@@ -144,11 +144,13 @@ pub(crate) async fn what_is_handed_in_wrongly_is_refused_kept_and_healed(tenant:
     let elsewhere = tenant.seal("other", ANTHROPIC_KEY).await;
     let malformed = tenant.seal("keys", "not-an-anthropic-key").await;
     let admin = tenant.seal("keys", "sk-ant-admin01-0123456789abcdef0123456789").await;
+    // What the API server does not take for plaintext; that is refused before anybody sees it.
+    let unsealed = format!("AgA {}", "not sealed ".repeat(60));
     let credentials = json!([from_secret("anthropic", "AnthropicApiKey", "keys")]);
     tenant.apply_instance("ada", json!({"credentials": credentials})).await;
     tenant.until_reason("ada", "CredentialsDelivered", "SecretNotFound").await;
     let cases = [
-        ("ada", ANTHROPIC_KEY, "NotSealed"),
+        ("ada", unsealed.as_str(), "NotSealed"),
         ("ada", elsewhere.as_str(), "CannotUnseal"),
         ("ada", malformed.as_str(), "InvalidFormat"),
         ("ada", admin.as_str(), "InvalidFormat"),

@@ -19,6 +19,14 @@ impl Tenant {
         self.apply::<OpenClawInstance>(Some(&self.name), self.instance(name, spec)).await;
     }
 
+    /// Applies an instance that may be refused; gives the API server's answer then.
+    pub(crate) async fn try_instance(&self, name: &str, spec: Value) -> Result<(), String> {
+        let api = self.dynamic::<OpenClawInstance>(Some(&self.name));
+        let document = Patch::Apply(self.instance(name, spec));
+        let applied = api.patch(name, &PatchParams::apply("test").force(), &document).await;
+        applied.map(drop).map_err(|error| error.to_string())
+    }
+
     /// Applies any document.
     pub(crate) async fn apply<K>(&self, namespace: Option<&str>, document: Value)
     where

@@ -44,13 +44,21 @@ pub(crate) async fn a_configuration_that_openclaw_rejects_is_rolled_back_and_a_r
 pub(crate) async fn what_may_not_stand_in_a_configuration_is_refused_with_its_path(tenant: Tenant) {
     let key = "sk-ant-api03-this-key-is-in-the-clear-0123456789";
     let literal = json!({"config": {"models": {"providers": {"anthropic": {"apiKey": key}}}}});
-    tenant.apply_instance("ada", literal).await;
+    let refused = tenant.try_instance("ada", literal).await.unwrap_err();
+    assert!(refused.contains("moorage seal") && !refused.contains(key), "{refused}");
+    // What the API server does not see, the operator does.
+    let hidden = "c2stYW50LWFwaTAzLXRoaXMta2V5LWlzLWluLXRoZS1jbGVhci0wMTIzNDU2Nzg5";
+    tenant.apply_instance("ada", json!({"config": {"notes": {"encoded": hidden}}})).await;
     let message = tenant.until_reason("ada", "Ready", "LiteralSecret").await;
-    assert!(message.contains("spec.config.models.providers.anthropic.apiKey"), "{message}");
-    assert!(!message.contains(key) && !tenant.stage.operator_log().contains(key));
+    assert!(message.contains("spec.config.notes.encoded"), "{message}");
+    assert!(!message.contains(hidden) && !tenant.stage.operator_log().contains(hidden));
     assert!(is(&tenant.get("ada").await.unwrap(), "Stalled", "True"));
     tenant.apply_instance("bob", json!({"config": {"gateway": {"bind": "lan"}}})).await;
     tenant.until_reason("bob", "Ready", "ReservedConfigKey").await;
+    let variable = json!({"channels": {"telegram": {"botToken": "${TELEGRAM_BOT_TOKEN}"}}});
+    tenant.apply_instance("dora", json!({"config": variable})).await;
+    let message = tenant.until_reason("dora", "Ready", "KeyReference").await;
+    assert!(message.contains("give it as spec.credentials"), "{message}");
     // Others are not held up, and a correction is enough.
     ready(&tenant, "cleo").await;
     ready(&tenant, "ada").await;

@@ -45,8 +45,8 @@ fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected
     PutDesired
     DeliverTunnelToken
     RecordDashboardSecret
-    WriteDashboardSecret
     RotateTunnel
+    WriteDashboardSecret
     DeleteSecret
     (server converges)
     ");
