@@ -132,13 +132,14 @@ pub trait ClusterApi: Send + Sync {
     ) -> Result<DashboardSecret, ClusterError>;
 
     /// Corrects the dashboard's Secret if it still is the object that was read; makes it if none was.
+    /// Gives what it is then.
     async fn write_dashboard_secret(
         &self,
         owner: &OpenClawInstance,
         name: &str,
         version: Option<&SecretVersion>,
         access: &DashboardAccess<'_>,
-    ) -> Result<(), ClusterError>;
+    ) -> Result<SecretVersion, ClusterError>;
 }
 
 /// The Kubernetes API did not do it.
@@ -312,15 +313,15 @@ impl ClusterApi for KubeCluster {
         name: &str,
         version: Option<&SecretVersion>,
         access: &DashboardAccess<'_>,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<SecretVersion, ClusterError> {
         let secrets = self.secrets_of(owner);
-        match version {
+        let written = match version {
             None => secrets::create_dashboard(&secrets, owner, name, access).await?,
             Some(version) => {
-                secrets::correct_dashboard(&secrets, owner, name, version, access).await?;
+                secrets::correct_dashboard(&secrets, owner, name, version, access).await?
             }
-        }
+        };
         self.metrics.api_write(WriteKind::Object);
-        Ok(())
+        Ok(written)
     }
 }

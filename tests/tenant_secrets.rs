@@ -94,7 +94,8 @@ impl Tenant {
 
     async fn write(&self, version: Option<&SecretVersion>) -> Result<(), ClusterError> {
         let access = self.access();
-        self.cluster.write_dashboard_secret(&self.ada(), DASHBOARD, version, &access).await
+        let ada = self.ada();
+        self.cluster.write_dashboard_secret(&ada, DASHBOARD, version, &access).await.map(drop)
     }
 
     async fn look(&self) -> DashboardSecret {

@@ -76,17 +76,11 @@ pub(super) async fn dashboard(
 }
 
 fn judge(owner: &OpenClawInstance, secret: KubeSecret) -> DashboardSecret {
-    let version = secret.metadata.uid.clone().zip(secret.metadata.resource_version.clone());
-    let Some((uid, resource_version)) = version.filter(|_| is_ours(owner, &secret)) else {
-        return DashboardSecret::Foreign;
-    };
+    let version = version_of(&secret.metadata).filter(|_| is_ours(owner, &secret));
+    let Some(version) = version else { return DashboardSecret::Foreign };
     let mut data = secret.data.unwrap_or_default();
     let mut take = |key: &str| Secret::new(data.remove(key).unwrap_or_default().0);
-    DashboardSecret::Ours {
-        version: SecretVersion { uid, resource_version },
-        url: take(URL),
-        token: take(TOKEN),
-    }
+    DashboardSecret::Ours { version, url: take(URL), token: take(TOKEN) }
 }
 
 /// Controlled by this very instance, and made by us. The owner alone is not enough: people let their
@@ -111,7 +105,7 @@ pub(super) async fn create_dashboard(
     owner: &OpenClawInstance,
     name: &str,
     access: &DashboardAccess<'_>,
-) -> Result<(), ClusterError> {
+) -> Result<SecretVersion, ClusterError> {
     let labels = BTreeMap::from([(label::DASHBOARD_OF.to_owned(), owner.name_any())]);
     let secret = KubeSecret {
         metadata: ObjectMeta {
@@ -125,8 +119,8 @@ pub(super) async fn create_dashboard(
         ..KubeSecret::default()
     };
     // One that somebody made in the meantime answers 409: the next look sees whose it is.
-    secrets.create(&PostParams::default(), &secret).await?;
-    Ok(())
+    let made = secrets.create(&PostParams::default(), &secret).await?;
+    version_of(&made.metadata).ok_or(ClusterError::Changed)
 }
 
 /// Corrects exactly the object that was read.
@@ -136,7 +130,7 @@ pub(super) async fn correct_dashboard(
     name: &str,
     version: &SecretVersion,
     access: &DashboardAccess<'_>,
-) -> Result<(), ClusterError> {
+) -> Result<SecretVersion, ClusterError> {
     let patch = json!({
         "metadata": {
             "uid": version.uid,
@@ -145,8 +139,13 @@ pub(super) async fn correct_dashboard(
         },
         "data": data(access),
     });
-    secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(())
+    let patched = secrets.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    version_of(&patched.metadata).ok_or(ClusterError::Changed)
+}
+
+fn version_of(metadata: &ObjectMeta) -> Option<SecretVersion> {
+    let version = metadata.uid.clone().zip(metadata.resource_version.clone());
+    version.map(|(uid, resource_version)| SecretVersion { uid, resource_version })
 }
 
 fn data(access: &DashboardAccess<'_>) -> BTreeMap<String, ByteString> {

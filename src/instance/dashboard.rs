@@ -36,7 +36,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             Step::RecordDashboardSecret(Some(name.clone()))
         }
         _ if seen.status.dashboard_secret_name.as_ref() != Some(name) => return passable,
-        DashboardSight::NotWanted | DashboardSight::Current => return passable,
+        DashboardSight::NotWanted | DashboardSight::Current(_) => return passable,
         DashboardSight::Absent => Step::WriteDashboardSecret { name: name.clone(), version: None },
         DashboardSight::Stale(version) => {
             Step::WriteDashboardSecret { name: name.clone(), version: Some(version.clone()) }

@@ -13,7 +13,9 @@ use super::{
     observed::{AgentKeys, AgentSight, DashboardSight, OwnTokens, ServerSight},
     plan::{self, Timing},
     programs, routes,
-    stand_in::{applied, enrolled, installed, new_record, new_server, new_tunnel, receipt, tokens},
+    stand_in::{
+        applied, enrolled, installed, new_record, new_server, new_tunnel, receipt, tokens, version,
+    },
     status,
 };
 use crate::{
@@ -156,7 +158,9 @@ impl Model<'_> {
             Step::RecordDashboardSecret(name) => {
                 seen.status.dashboard_secret_name.clone_from(name);
             }
-            Step::WriteDashboardSecret { .. } => seen.dashboard_secret = DashboardSight::Current,
+            Step::WriteDashboardSecret { .. } => {
+                seen.dashboard_secret = DashboardSight::Current(version());
+            }
             Step::DeleteDashboardSecret { .. } => seen.former_dashboard = None,
         }
     }

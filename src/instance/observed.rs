@@ -206,8 +206,8 @@ pub enum DashboardSight {
     NotWanted,
     /// It is not there.
     Absent,
-    /// It is ours and holds what it should.
-    Current,
+    /// It is ours and holds what it should; the exact object.
+    Current(SecretVersion),
     /// It is ours and holds something else; the exact object.
     Stale(SecretVersion),
     /// It is somebody else's.

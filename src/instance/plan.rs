@@ -134,7 +134,9 @@ impl Step {
             | Self::DeliverTunnelToken
             | Self::PutDesired { .. }
             | Self::DeleteSecret { .. }
-            | Self::WriteDashboardSecret(_) => true,
+            | Self::RecordDashboardSecret(_)
+            | Self::WriteDashboardSecret { .. }
+            | Self::DeleteDashboardSecret { .. } => true,
         }
     }
 

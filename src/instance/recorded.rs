@@ -48,7 +48,7 @@ pub fn observed(
             if record.holds(ConditionType::Ready)
                 && applied.is_some_and(|applied| applied.dashboard_secret == *named) =>
         {
-            DashboardSight::Current
+            DashboardSight::Current(stand_in::version())
         }
         Some(_) => DashboardSight::Absent,
     };

@@ -135,10 +135,10 @@ async fn clear(cluster: &dyn ClusterApi, key: &Key) {
             return Ok(());
         }
         for secret in secrets {
-            cluster.delete_secret(named.namespace, &secret, None).await?;
+            cluster.delete_secret(named.namespace, &secret.name, &secret.version).await?;
             tracing::info!(
                 namespace = named.namespace,
-                secret,
+                secret = secret.name,
                 "deleted a Secret whose instance is gone"
             );
         }

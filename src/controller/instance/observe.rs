@@ -131,8 +131,8 @@ impl Controller {
         Ok(match self.cluster.dashboard_secret(instance, name).await? {
             DashboardSecret::Absent => DashboardSight::Absent,
             DashboardSecret::Foreign => DashboardSight::Foreign,
-            DashboardSecret::Ours { url, token, .. } if access.is_in(&url, &token) => {
-                DashboardSight::Current
+            DashboardSecret::Ours { version, url, token } if access.is_in(&url, &token) => {
+                DashboardSight::Current(version)
             }
             DashboardSecret::Ours { version, .. } => DashboardSight::Stale(version),
         })

@@ -14,6 +14,7 @@ use crate::{
         },
         forecast::{Happening, forecast},
         observed::{AgentSight, DashboardSight, ServerSight},
+        stand_in,
     },
 };
 
@@ -64,7 +65,7 @@ fn nothing_is_made_before_the_epoch_stands_in_the_status() {
 #[case::with_a_dashboard_secret(wanted().with_dashboard_secret())]
 fn where_nothing_is_to_do_there_are_no_steps_and_the_instance_is_ready(#[case] wanted: Wanted) {
     let seen = fixtures::walk(&wanted, nothing().with_both_values(), |_| false);
-    let seen = Observed { dashboard_secret: DashboardSight::Current, ..seen };
+    let seen = Observed { dashboard_secret: DashboardSight::Current(stand_in::version()), ..seen };
     let plan = plan_of(&wanted, &seen);
     assert_eq!(plan.steps, []);
     assert_eq!(plan.look, None);

@@ -62,7 +62,7 @@ fn the_former_one_goes_before_its_name_is_forgotten(#[case] wanted: Wanted) {
     };
     let seen = Observed { former_dashboard: Some(version()), ..former() };
     let delete = Step::DeleteDashboardSecret { name: "former".to_owned(), version: version() };
-    assert_eq!(plan_of(&wanted, &seen).steps, [delete.clone()]);
+    assert_eq!(plan_of(&wanted, &seen).steps.as_slice(), std::slice::from_ref(&delete));
     assert_eq!(plan_of(&wanted, &former()).steps, [Step::RecordDashboardSecret(None)]);
     // It does not wait for an agent that is silent.
     let silent = AgentSight::Silent(AgentError::NotReady);
@@ -73,9 +73,14 @@ fn the_former_one_goes_before_its_name_is_forgotten(#[case] wanted: Wanted) {
 #[test]
 fn one_that_stands_is_only_recorded() {
     let wanted = wanted().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: DashboardSight::Current, ..recorded(&wanted, None) };
+    let seen = Observed {
+        dashboard_secret: DashboardSight::Current(version()),
+        ..recorded(&wanted, None)
+    };
     assert_eq!(kinds(&plan_of(&wanted, &seen)), ["RecordDashboardSecret"]);
-    let seen =
-        Observed { dashboard_secret: DashboardSight::Current, ..recorded(&wanted, Some(NAME)) };
+    let seen = Observed {
+        dashboard_secret: DashboardSight::Current(version()),
+        ..recorded(&wanted, Some(NAME))
+    };
     assert_eq!(kinds(&plan_of(&wanted, &seen)), [] as [&str; 0]);
 }

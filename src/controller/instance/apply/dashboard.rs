@@ -29,8 +29,8 @@ impl Hands<'_> {
         let token = self.gateway_token(seen)?;
         let access = DashboardAccess { url: &url, token: token.secret() };
         let cluster = &self.controller.cluster;
-        cluster.write_dashboard_secret(self.instance, name, version, &access).await?;
-        seen.dashboard_secret = DashboardSight::Current;
+        let written = cluster.write_dashboard_secret(self.instance, name, version, &access).await?;
+        seen.dashboard_secret = DashboardSight::Current(written);
         Ok(())
     }
 

@@ -48,9 +48,9 @@ impl Hands<'_> {
         self.persist(status, seen).await?;
         seen.epoch = Some(epoch);
         seen.server = ServerSight::None;
-        if seen.dashboard_secret == DashboardSight::Current {
+        if let DashboardSight::Current(version) = &seen.dashboard_secret {
             // Its token is of the server before.
-            seen.dashboard_secret = DashboardSight::Stale;
+            seen.dashboard_secret = DashboardSight::Stale(version.clone());
         }
         seen.agent = AgentSight::NotAsked;
         seen.tunnel_memory.rotated = None;
