@@ -26,7 +26,8 @@ lab = lab=$$(hack/lab.sh --env --optional); eval "$$lab"
 # The real OpenClaw and a plugin of it, for the tests of the worker, where the lab runs.
 openclaw = if [[ $${MOORAGE_ROOTFS:-} ]]; then \
 	OPENCLAW_DIR=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh --unpacked); \
-	export OPENCLAW_DIR OPENCLAW_PLUGIN=@openclaw/zalo@2026.9.5; fi
+	OPENCLAW_PLUGIN_ARTIFACT=$$(MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh --plugin @openclaw/msteams); \
+	export OPENCLAW_DIR OPENCLAW_PLUGIN_ARTIFACT OPENCLAW_PLUGIN=@openclaw/zalo@2026.9.5; fi
 
 .PHONY: help
 help: ## This list

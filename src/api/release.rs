@@ -129,6 +129,9 @@ impl fmt::Display for Architecture {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("self.kind != 'Plugin' || has(self.integrity)")
     .message("a Plugin needs integrity, as `npm view NAME@VERSION dist.integrity` prints it"))]
+// Kubernetes looks at what changes only, and a release does not: those that are older than this rule stay.
+#[x_kube(validation = Rule::new("has(self.artifact) || (has(self.allowUnpinned) && self.allowUnpinned)")
+    .message("an integration needs its artifact, as `moorage release build` makes it; allowUnpinned: true lets servers resolve it instead"))]
 #[serde(rename_all = "camelCase")]
 pub struct ApprovedIntegration {
     /// How instances name it.
@@ -146,6 +149,33 @@ pub struct ApprovedIntegration {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 95))]
     pub integrity: Option<String>,
+    /// All of it in one file, with everything that it depends on, as `moorage release build` packs it.
+    /// Servers install it from there and ask no registry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<IntegrationArtifact>,
+    /// Without an artifact: lets servers fetch it from its registry, which decides at that moment what
+    /// it depends on. Such code is not pinned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub allow_unpinned: Option<bool>,
+}
+
+/// The file of an integration, pinned. It runs where the programs of its release do.
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct IntegrationArtifact {
+    /// Where to fetch it.
+    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
+        .message("url must start with https:// or http://"))]
+    #[schemars(length(min = 8, max = 2048))]
+    pub url: String,
+    /// SHA-256 of the file, 64 lower-case hexadecimal characters.
+    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
+        .message("sha256 must be 64 lower-case hexadecimal characters"))]
+    #[schemars(length(min = 64, max = 64))]
+    pub sha256: String,
+    /// Exact size in bytes.
+    #[schemars(range(min = 1))]
+    pub size: u64,
 }
 
 /// The two kinds of integrations.

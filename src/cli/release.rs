@@ -2,6 +2,7 @@
 //! `OpenClawRelease` that approves them.
 
 mod build;
+mod integrations;
 mod options;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use clap::{Args, Subcommand};
 use crate::release::{Progress, ReleaseError, lock, npm::Npm};
 
 use build::{BuildArgs, BundleArgs};
+use integrations::LockPluginArgs;
 use options::NpmArgs;
 
 /// Make the artifacts and the manifest of an OpenClawRelease
@@ -31,6 +33,7 @@ pub struct ReleaseArgs {
 #[derive(Subcommand)]
 enum ReleaseCommand {
     Lock(LockArgs),
+    LockPlugin(Box<LockPluginArgs>),
     Bundle(BundleArgs),
     Build(Box<BuildArgs>),
 }
@@ -59,6 +62,7 @@ struct LockArgs {
 pub async fn run(args: ReleaseArgs, progress: Progress<'_>) -> Result<String, ReleaseError> {
     match args.command {
         ReleaseCommand::Lock(args) => args.run(progress).await,
+        ReleaseCommand::LockPlugin(args) => args.run(progress).await,
         ReleaseCommand::Bundle(args) => args.run(progress).await,
         ReleaseCommand::Build(args) => args.run(progress).await,
     }

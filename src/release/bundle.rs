@@ -92,7 +92,7 @@ impl Recipe<'_> {
             Sha256::of(self.folder.lock.as_bytes()),
         );
         let key = Sha256::of(parts.as_bytes()).to_string();
-        let version = self.folder.lockfile.openclaw();
+        let version = self.folder.lockfile.version();
         format!("{version}-{}-{}", self.architecture.as_str(), &key[..16])
     }
 
@@ -142,7 +142,7 @@ impl Recipe<'_> {
 
         let tree = scratch.join("openclaw");
         self.install(&tree, &runner, progress)?;
-        prepare(&tree, &runner, self.folder.lockfile.openclaw(), progress)?;
+        prepare(&tree, &runner, self.folder.lockfile.version(), progress)?;
         let all = Tree::read(&tree)?.filtered(|entry| !is_npms(entry));
         let (count, size) = (all.entries().len(), all.size());
         let kept = if self.prune { all.filtered(|entry| !is_prunable(entry)) } else { all };
@@ -156,7 +156,7 @@ impl Recipe<'_> {
         let bundle = Bundle {
             openclaw: Packed {
                 file: OPENCLAW.to_owned(),
-                version: self.folder.lockfile.openclaw().to_owned(),
+                version: self.folder.lockfile.version().to_owned(),
                 digest: openclaw,
             },
             node: Packed {
@@ -297,8 +297,15 @@ fn read(folder: &Path) -> Result<Option<Bundle>, ReleaseError> {
 }
 
 /// Indented, with a line break at the end.
-pub(super) fn write_json(path: &Path, document: &impl Serialize) -> Result<(), ReleaseError> {
+pub fn write_json(path: &Path, document: &impl Serialize) -> Result<(), ReleaseError> {
     let text = serde_json::to_string_pretty(document).map_err(std::io::Error::other);
     let written = text.and_then(|text| fs::write(path, text + "\n"));
     written.map_err(ReleaseError::writing(path))
+}
+
+/// Any document.
+pub fn read_json(path: &Path) -> Result<serde_json::Value, ReleaseError> {
+    let text = fs::read(path).map_err(ReleaseError::reading(path))?;
+    serde_json::from_slice(&text)
+        .map_err(|error| ReleaseError::Malformed { path: path.to_owned(), why: error.to_string() })
 }

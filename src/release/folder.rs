@@ -11,7 +11,7 @@ use moorage_wire::Sha256;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{ReleaseError, lockfile::Lockfile, source::Source};
+use super::{ReleaseError, lockfile::Lockfile, plugin::PinnedPlugin, source::Source};
 use crate::api::release::Architecture;
 
 /// npm's names for the two files that pin OpenClaw's tree.
@@ -34,6 +34,8 @@ pub struct ReleaseFolder {
     pub lockfile: Lockfile,
     /// The other pins.
     pub programs: Programs,
+    /// Plugins with their trees.
+    pub plugins: Vec<PinnedPlugin>,
 }
 
 /// `programs.yaml`.
@@ -91,7 +93,8 @@ impl ReleaseFolder {
             ReleaseError::Malformed { path: path.join(PROGRAMS), why: error.to_string() }
         })?;
         let package = file(PACKAGE)?;
-        Ok(Self { path: path.to_owned(), package, lock, lockfile, programs })
+        let plugins = PinnedPlugin::all(path)?;
+        Ok(Self { path: path.to_owned(), package, lock, lockfile, programs, plugins })
     }
 
     /// The time of every file in the archives, in seconds since 1970.
@@ -117,7 +120,7 @@ mod tests {
         assert!(kept.len() >= 2, "an update needs two releases");
         for path in kept {
             let folder = ReleaseFolder::read(&path).unwrap();
-            assert_eq!(path.file_name().unwrap(), folder.lockfile.openclaw());
+            assert_eq!(path.file_name().unwrap(), folder.lockfile.version());
             for architecture in [Architecture::X86, Architecture::Arm] {
                 assert!(folder.programs.node.source(architecture).is_some(), "{}", path.display());
                 assert!(folder.lockfile.on_servers(architecture).count() > 300);

@@ -11,14 +11,16 @@ use super::{ReleaseError, node_architecture};
 use crate::api::release::Architecture;
 
 /// Where npm says that public packages come from. A mirror is named to npm, not in the lockfile.
-const REGISTRY: &str = "https://registry.npmjs.org/";
+pub(super) const REGISTRY: &str = "https://registry.npmjs.org/";
 
 /// A lockfile in which every package is pinned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lockfile {
     /// By path in the tree, such as `node_modules/a/node_modules/b`.
     packages: BTreeMap<String, LockedPackage>,
-    openclaw: String,
+    /// The path of what all this is for.
+    subject: String,
+    version: String,
 }
 
 /// One package, pinned.
@@ -88,40 +90,66 @@ struct Written {
 }
 
 impl Lockfile {
-    /// Reads a lockfile and refuses it, by the package's name, if anything in it is not pinned.
+    /// Reads the lockfile of OpenClaw and refuses it, by the package's name, if anything in it is not
+    /// pinned.
     pub fn parse(path: &Path, text: &str) -> Result<Self, ReleaseError> {
-        let malformed = |why: String| ReleaseError::Malformed { path: path.to_owned(), why };
-        let mut document: Document =
-            serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
-        if document.lockfile_version != 3 {
-            return Err(malformed(
-                "lockfileVersion must be 3, as npm 7 and later write it".to_owned(),
-            ));
-        }
-        let root = document.packages.remove("");
-        let wanted = root.map(|root| root.dependencies).unwrap_or_default();
+        let (packages, wanted) = read(path, text)?;
         // npm, because OpenClaw installs plugins with it.
-        let both = wanted.keys().eq(["npm", "openclaw"]);
-        let Some(openclaw) = wanted.get("openclaw").filter(|_| both) else {
-            return Err(malformed("its root must depend on openclaw and npm alone".to_owned()));
-        };
-        let mut packages = BTreeMap::new();
-        for (at, written) in document.packages {
-            let package = check(&at, written)
-                .map_err(|why| ReleaseError::Unpinned { package: at.clone(), why })?;
-            packages.insert(at, package);
+        if !wanted.keys().eq(["npm", "openclaw"]) {
+            let why = "its root must depend on openclaw and npm alone".to_owned();
+            return Err(ReleaseError::Malformed { path: path.to_owned(), why });
         }
-        let lockfile = Self { packages, openclaw: openclaw.clone() };
-        lockfile.check_bundled()?;
-        match lockfile.packages.get("node_modules/openclaw") {
-            Some(package) if package.version == *openclaw => Ok(lockfile),
-            _ => Err(malformed(format!("it does not have openclaw {openclaw}, an exact version"))),
-        }
+        Self::of(path, packages, &wanted, "openclaw")
     }
 
-    /// The version of OpenClaw.
-    pub fn openclaw(&self) -> &str {
-        &self.openclaw
+    /// The same for the lockfile of a plugin, as OpenClaw has npm write it.
+    pub fn parse_plugin(path: &Path, text: &str, plugin: &str) -> Result<Self, ReleaseError> {
+        let (packages, wanted) = read(path, text)?;
+        Self::of(path, packages, &wanted, plugin)
+    }
+
+    fn of(
+        path: &Path,
+        packages: BTreeMap<String, LockedPackage>,
+        wanted: &BTreeMap<String, String>,
+        subject: &str,
+    ) -> Result<Self, ReleaseError> {
+        check_bundled(&packages)?;
+        let at = format!("node_modules/{subject}");
+        let found = packages.get(&at).map(|package| package.version.clone());
+        let why = format!("its root must depend on {subject} at an exact version");
+        let version = found
+            .filter(|version| wanted.get(subject) == Some(version))
+            .ok_or(ReleaseError::Malformed { path: path.to_owned(), why })?;
+        Ok(Self { packages, subject: at, version })
+    }
+
+    /// The version of OpenClaw, or of the plugin.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// OpenClaw itself, or the plugin itself.
+    pub fn subject(&self) -> Option<&LockedPackage> {
+        self.packages.get(&self.subject)
+    }
+
+    /// All packages, wherever they can be used, by path in the tree.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &LockedPackage)> {
+        self.packages.iter().map(|(at, package)| (at.as_str(), package))
+    }
+
+    /// Something that is not the same in another tree, or in one of both alone.
+    pub fn difference<'a>(&'a self, other: &'a Self) -> Option<&'a str> {
+        let only = |one: &'a Self, other: &'a Self| {
+            one.all().find(|(at, package)| {
+                let there = other.packages.get(*at);
+                there.is_none_or(|there| {
+                    (&there.version, &there.file) != (&package.version, &package.file)
+                })
+            })
+        };
+        only(self, other).or_else(|| only(other, self)).map(|(at, _)| at)
     }
 
     /// What belongs on a server of `architecture`, by path in the tree.
@@ -160,21 +188,39 @@ impl Lockfile {
             Some(more) => Err(ReleaseError::OtherTree(format!("{more} should not be there"))),
         }
     }
+}
 
-    /// A package within another's file is pinned by that file.
-    fn check_bundled(&self) -> Result<(), ReleaseError> {
-        for at in
-            self.packages.iter().filter(|(_, package)| package.file.is_none()).map(|(at, _)| at)
-        {
-            let around = at.match_indices("/node_modules/").map(|(end, _)| &at[..end]);
-            let mut holders = around.filter_map(|around| self.packages.get(around));
-            if !holders.any(|holder| holder.file.is_some()) {
-                let why = "it claims to come within another package, but lies in none".to_owned();
-                return Err(ReleaseError::Unpinned { package: at.clone(), why });
-            }
-        }
-        Ok(())
+type Packages = BTreeMap<String, LockedPackage>;
+
+/// The packages, and what the root depends on.
+fn read(path: &Path, text: &str) -> Result<(Packages, BTreeMap<String, String>), ReleaseError> {
+    let malformed = |why: String| ReleaseError::Malformed { path: path.to_owned(), why };
+    let mut document: Document =
+        serde_json::from_str(text).map_err(|error| malformed(error.to_string()))?;
+    if document.lockfile_version != 3 {
+        return Err(malformed("lockfileVersion must be 3, as npm 7 and later write it".to_owned()));
     }
+    let root = document.packages.remove("");
+    let mut packages = BTreeMap::new();
+    for (at, written) in document.packages {
+        let package = check(&at, written)
+            .map_err(|why| ReleaseError::Unpinned { package: at.clone(), why })?;
+        packages.insert(at, package);
+    }
+    Ok((packages, root.map(|root| root.dependencies).unwrap_or_default()))
+}
+
+/// A package within another's file is pinned by that file.
+fn check_bundled(packages: &Packages) -> Result<(), ReleaseError> {
+    for at in packages.iter().filter(|(_, package)| package.file.is_none()).map(|(at, _)| at) {
+        let around = at.match_indices("/node_modules/").map(|(end, _)| &at[..end]);
+        let mut holders = around.filter_map(|around| packages.get(around));
+        if !holders.any(|holder| holder.file.is_some()) {
+            let why = "it claims to come within another package, but lies in none".to_owned();
+            return Err(ReleaseError::Unpinned { package: at.clone(), why });
+        }
+    }
+    Ok(())
 }
 
 impl LockedPackage {
@@ -246,146 +292,4 @@ fn licence(written: &Value) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::release::testing::{integrity, lockfile_with, package};
-    use serde_json::json;
-
-    fn parse(document: &Value) -> Result<Lockfile, ReleaseError> {
-        Lockfile::parse(Path::new("package-lock.json"), &document.to_string())
-    }
-
-    fn refusal(at: &str, change: impl FnOnce(&mut Value)) -> String {
-        let mut added = package("leftpad", "1.0.0");
-        change(&mut added);
-        parse(&lockfile_with(&[(at, added)])).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn a_package_without_integrity_is_refused_by_name() {
-        let why = refusal("node_modules/leftpad", |package| {
-            package.as_object_mut().unwrap().remove("integrity");
-        });
-        assert!(why.contains("node_modules/leftpad: it has no integrity"), "{why}");
-        let why =
-            refusal("node_modules/leftpad", |package| package["integrity"] = json!("sha1-AAAA"));
-        assert!(why.contains("node_modules/leftpad: its integrity is not one SHA-512"), "{why}");
-    }
-
-    #[test]
-    fn a_package_from_elsewhere_than_the_registry_is_refused_by_name() {
-        for url in [
-            "git+ssh://git@github.com/a/leftpad.git#abc",
-            "https://registry.npmjs.org.evil.example/leftpad-1.0.0.tgz",
-            "http://registry.npmjs.org/leftpad/-/leftpad-1.0.0.tgz",
-            "file:../leftpad",
-        ] {
-            let why = refusal("node_modules/leftpad", |package| package["resolved"] = json!(url));
-            assert!(why.contains("node_modules/leftpad") && why.contains(url), "{why}");
-        }
-    }
-
-    #[test]
-    fn a_link_and_a_path_that_climbs_are_refused() {
-        let why = refusal("node_modules/leftpad", |package| package["link"] = json!(true));
-        assert!(why.contains("node_modules/leftpad: it is a link"), "{why}");
-        let why = refusal("node_modules/../../leftpad", |_| ());
-        assert!(why.contains("dotted"), "{why}");
-        let why = refusal("packages/leftpad", |_| ());
-        assert!(why.contains("outside"), "{why}");
-    }
-
-    #[test]
-    fn a_bundled_package_is_pinned_by_the_package_that_holds_it() {
-        let bundled = json!({"version": "1.0.0", "inBundle": true});
-        let within = "node_modules/openclaw/node_modules/leftpad";
-        parse(&lockfile_with(&[(within, bundled.clone())])).unwrap();
-        let why = parse(&lockfile_with(&[("node_modules/leftpad", bundled)])).unwrap_err();
-        assert!(why.to_string().contains("lies in none"), "{why}");
-    }
-
-    #[test]
-    fn a_range_instead_of_a_version_is_refused() {
-        let mut document = lockfile_with(&[]);
-        document["packages"][""]["dependencies"]["openclaw"] = json!("^2026.9.6");
-        assert!(parse(&document).unwrap_err().to_string().contains("exact version"));
-    }
-
-    #[test]
-    fn other_platforms_and_development_packages_stay_away_from_servers() {
-        let only = |os: &str, cpu: &str, libc: &str| {
-            let mut package = package("native", "1.0.0");
-            package["optional"] = json!(true);
-            package["os"] = json!([os]);
-            package["cpu"] = json!([cpu]);
-            package["libc"] = json!([libc]);
-            package
-        };
-        let mut dev = package("dev", "1.0.0");
-        dev["dev"] = json!(true);
-        let lockfile = parse(&lockfile_with(&[
-            ("node_modules/x64", only("linux", "x64", "glibc")),
-            ("node_modules/arm64", only("linux", "arm64", "glibc")),
-            ("node_modules/musl", only("linux", "x64", "musl")),
-            ("node_modules/mac", only("darwin", "x64", "glibc")),
-            ("node_modules/not-windows", only("!win32", "x64", "glibc")),
-            ("node_modules/dev", dev),
-        ]))
-        .unwrap();
-        let on =
-            |architecture| lockfile.on_servers(architecture).map(|(at, _)| at).collect::<Vec<_>>();
-        assert_eq!(
-            on(Architecture::X86),
-            [
-                "node_modules/not-windows",
-                "node_modules/npm",
-                "node_modules/openclaw",
-                "node_modules/x64"
-            ]
-        );
-        assert_eq!(
-            on(Architecture::Arm),
-            ["node_modules/arm64", "node_modules/npm", "node_modules/openclaw"]
-        );
-    }
-
-    #[test]
-    fn what_npm_left_out_or_exchanged_is_told_by_name() {
-        let mut native = package("native", "1.0.0");
-        native["optional"] = json!(true);
-        let document = lockfile_with(&[("node_modules/native", native)]);
-        let lockfile = parse(&document).unwrap();
-        let compare = |change: &dyn Fn(&mut Value)| {
-            let mut record = document.clone();
-            record["packages"].as_object_mut().unwrap().remove("");
-            change(&mut record["packages"]);
-            let record = record.to_string();
-            let checked = lockfile.check_installed(Path::new("r"), &record, Architecture::X86);
-            checked.map_err(|error| error.to_string())
-        };
-        compare(&|_| ()).unwrap();
-        let why = compare(&|packages| {
-            packages.as_object_mut().unwrap().remove("node_modules/native");
-        });
-        assert!(why.unwrap_err().contains("node_modules/native is missing"));
-        let why = compare(&|packages| {
-            packages["node_modules/native"]["integrity"] = json!(integrity("x"));
-        });
-        assert!(why.unwrap_err().contains("node_modules/native is another"));
-        let why = compare(&|packages| packages["node_modules/more"] = package("more", "1.0.0"));
-        assert!(why.unwrap_err().contains("node_modules/more should not"));
-    }
-
-    #[test]
-    fn licences_are_read_in_every_form_that_packages_use() {
-        let forms = [
-            (json!("MIT"), Some("MIT")),
-            (json!({"type": "ISC", "url": "…"}), Some("ISC")),
-            (json!([{"type": "MIT"}, "Apache-2.0"]), Some("MIT OR Apache-2.0")),
-            (json!(null), None),
-        ];
-        for (written, read) in forms {
-            assert_eq!(licence(&written).as_deref(), read);
-        }
-    }
-}
+mod tests;

@@ -5,7 +5,7 @@ use kube::api::TypeMeta;
 use serde::Serialize;
 use url::Url;
 
-use super::{ReleaseError, digest::Digest};
+use super::{ReleaseError, digest::Digest, plugin::slug};
 use crate::api::{
     OpenClawRelease, OpenClawReleaseSpec,
     release::{ApprovedIntegration, Architecture, PinnedArtifact, ReleaseArtifacts},
@@ -68,6 +68,17 @@ impl Artifact {
     }
 }
 
+/// The same for the file of an integration.
+pub fn integration_file_name(
+    entry: &ApprovedIntegration,
+    digest: Digest,
+    architecture: Architecture,
+) -> String {
+    let (name, version) = (slug(&entry.name), &entry.version);
+    let sha256 = digest.sha256.to_string();
+    format!("integration-{name}-{version}-{architecture}-{}.tar.gz", &sha256[..12])
+}
+
 impl Release {
     /// The spec of the object.
     pub fn spec(&self, artifacts: &Artifacts) -> Result<OpenClawReleaseSpec, ReleaseError> {
@@ -112,7 +123,7 @@ impl Release {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::release::IntegrationKind;
+    use crate::api::release::{IntegrationArtifact, IntegrationKind};
     use moorage_wire::Sha256;
 
     fn artifacts() -> Artifacts {
@@ -135,6 +146,12 @@ mod tests {
             kind: IntegrationKind::Plugin,
             version: "1.2.3".to_owned(),
             integrity: Some(format!("sha512-{}==", "A".repeat(86))),
+            artifact: Some(IntegrationArtifact {
+                url: "https://releases.example.com/moorage/integration".to_owned(),
+                sha256: Sha256::of(b"matrix").to_string(),
+                size: 5,
+            }),
+            allow_unpinned: None,
         };
         Release {
             name: "2026.9.6-1".to_owned(),

@@ -13,8 +13,12 @@ pub mod lockfile;
 pub mod manifest;
 mod node;
 pub mod npm;
+mod npm_cache;
+pub mod openclaw;
+pub mod plugin;
 pub mod program;
 pub mod sbom;
+pub mod skill;
 pub mod source;
 #[cfg(test)]
 mod testing;

@@ -17,7 +17,7 @@ use url::Url;
 use super::ReleaseError;
 
 /// What a machine may say about how the registry is reached.
-const NETWORK: [&str; 9] = [
+pub(super) const NETWORK: [&str; 9] = [
     "HTTPS_PROXY",
     "https_proxy",
     "HTTP_PROXY",

@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use super::{
     bundle::{Bundle, Packed},
+    digest::Digest,
     folder::ReleaseFolder,
     lockfile::LockedPackage,
+    plugin::{PinnedPlugin, slug},
 };
 use crate::api::release::Architecture;
 
@@ -46,6 +48,56 @@ pub fn document(folder: &ReleaseFolder, architecture: Architecture, bundle: &Bun
         "dependencies": dependencies,
         "components": packages.into_values().chain([node]).collect::<Vec<_>>(),
     })
+}
+
+/// Adds a plugin's file and everything in it.
+pub fn add_plugin(
+    document: &mut Value,
+    plugin: &PinnedPlugin,
+    architecture: Architecture,
+    digest: Digest,
+) {
+    let mut packages = BTreeMap::new();
+    for (_, package) in plugin.lockfile.on_servers(architecture) {
+        packages.entry(purl(package)).or_insert_with(|| component(package));
+    }
+    add_file(document, &plugin.name, plugin.lockfile.version(), digest, packages);
+}
+
+/// Adds a skill's file. What a skill consists of, nobody declares.
+pub fn add_skill(document: &mut Value, name: &str, version: &str, digest: Digest) {
+    add_file(document, name, version, digest, BTreeMap::new());
+}
+
+fn add_file(
+    document: &mut Value,
+    name: &str,
+    version: &str,
+    digest: Digest,
+    packages: BTreeMap<String, Value>,
+) {
+    let packed = Packed { file: String::new(), version: version.to_owned(), digest };
+    let file = program(&format!("integration-{}", slug(name)), &packed);
+    let on: Vec<_> = packages.keys().cloned().collect();
+    let dependency = json!({"ref": file["bom-ref"], "dependsOn": on});
+    push(&mut document["dependencies"], dependency);
+    push(&mut document["dependencies"][0]["dependsOn"], file["bom-ref"].clone());
+    let known = |reference: &Value, components: &Value| {
+        let mut all = components.as_array().into_iter().flatten();
+        all.any(|component| component["bom-ref"] == *reference)
+    };
+    for component in packages.into_values().chain([file]) {
+        // Another plugin, or OpenClaw itself, may have the same package.
+        if !known(&component["bom-ref"], &document["components"]) {
+            push(&mut document["components"], component);
+        }
+    }
+}
+
+fn push(list: &mut Value, item: Value) {
+    if let Some(list) = list.as_array_mut() {
+        list.push(item);
+    }
 }
 
 fn component(package: &LockedPackage) -> Value {
@@ -176,6 +228,7 @@ mod tests {
                 node: Program { version: "24.21.0".to_owned(), files: BTreeMap::new() },
                 cloudflared: None,
             },
+            plugins: Vec::new(),
         }
     }
 

@@ -55,6 +55,7 @@ pub(crate) fn refused_creations() -> Vec<Case> {
     let mut cases = hostnames();
     cases.extend(credentials());
     cases.extend(pools_and_releases());
+    cases.extend(integrations());
     cases.extend([
         instance("no pool", json!({"pool": null}), &["spec.pool", "Required"]),
         instance("an empty pool", json!({"pool": ""}), &["spec.pool"]),
@@ -158,6 +159,43 @@ fn credentials() -> Vec<Case> {
     ]
 }
 
+fn integrations() -> Vec<Case> {
+    vec![
+        release(
+            "a plugin without its integrity",
+            json!({"integrations": [{"name": "@a/b", "kind": "Plugin", "version": "1.0.0"}]}),
+            &["spec.integrations[0]", "a Plugin needs integrity"],
+        ),
+        release(
+            "a skill that servers would resolve",
+            json!({"integrations": [{"name": "@a/b", "kind": "Skill", "version": "1.0.0"}]}),
+            &["spec.integrations[0]", "an integration needs its artifact"],
+        ),
+        release(
+            "a skill that says itself that it may not be resolved",
+            json!({"integrations": [
+                {"name": "@a/b", "kind": "Skill", "version": "1.0.0", "allowUnpinned": false},
+            ]}),
+            &["spec.integrations[0]", "an integration needs its artifact"],
+        ),
+        release(
+            "an artifact of an integration without a checksum",
+            json!({"integrations": [{
+                "name": "@a/b", "kind": "Skill", "version": "1.0.0",
+                "artifact": {"url": "https://releases.example.com/x", "sha256": "latest", "size": 1},
+            }]}),
+            &["spec.integrations[0].artifact.sha256", "64 lower-case hexadecimal characters"],
+        ),
+        release(
+            "an integrity that is none",
+            json!({"integrations": [
+                {"name": "@a/b", "kind": "Plugin", "version": "1.0.0", "integrity": "sha512-AAAA"},
+            ]}),
+            &["spec.integrations[0].integrity", "sha512- and 88 characters of base64"],
+        ),
+    ]
+}
+
 fn pools_and_releases() -> Vec<Case> {
     vec![
         pool(
@@ -239,18 +277,6 @@ fn pools_and_releases() -> Vec<Case> {
             "a version that is not OpenClaw's",
             json!({"version": "2026.9.7"}),
             &["version must be that of artifacts.openclaw"],
-        ),
-        release(
-            "a plugin without its integrity",
-            json!({"integrations": [{"name": "@a/b", "kind": "Plugin", "version": "1.0.0"}]}),
-            &["spec.integrations[0]", "a Plugin needs integrity"],
-        ),
-        release(
-            "an integrity that is none",
-            json!({"integrations": [
-                {"name": "@a/b", "kind": "Plugin", "version": "1.0.0", "integrity": "sha512-AAAA"},
-            ]}),
-            &["spec.integrations[0].integrity", "sha512- and 88 characters of base64"],
         ),
         release(
             "a missing artifact",

@@ -8,6 +8,7 @@
 #![allow(clippy::needless_pass_by_value)] // The documents of a table read best as values.
 
 mod cases;
+mod older;
 mod policies;
 
 use std::time::Duration;
@@ -33,11 +34,13 @@ async fn the_api_server_takes_what_is_right_and_says_what_is_wrong() {
     let plane = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
     let client = plane.client().await.unwrap();
 
-    definitions_are_taken_without_a_warning(&client).await;
     let cluster = Cluster { client };
+    cluster.has_an_older_release().await;
+    definitions_are_taken_without_a_warning(&cluster.client).await;
     cluster.has_namespace("tenants").await;
     cluster.takes_the_samples().await;
     cluster.fills_in_defaults().await;
+    cluster.keeps_the_older_release().await;
     let mut failures = Vec::new();
     for case in refused_creations() {
         let object = merged(case.sample, &case.change);

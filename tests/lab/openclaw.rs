@@ -131,6 +131,7 @@ async fn what_openclaw_changes_in_its_configuration_is_taken_back(
 async fn release_with(tenant: &Tenant, name: &str, integrity: &str) -> String {
     let plugin = json!({
         "name": PLUGIN, "kind": "Plugin", "version": PLUGIN_VERSION, "integrity": integrity,
+        "allowUnpinned": true,
     });
     tenant.apply_release(name, |spec| spec["integrations"] = json!([plugin])).await
 }

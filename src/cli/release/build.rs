@@ -12,13 +12,14 @@ use url::Url;
 
 use super::{
     super::seal::is_dns_subdomain,
+    integrations::{IntegrationOptions, Packer},
     options::{NpmArgs, PinnedArgs},
 };
 use crate::{
-    api::release::{ApprovedIntegration, Architecture},
+    api::release::Architecture,
     release::{
         Progress, ReleaseError,
-        bundle::{Bundle, NODE, OPENCLAW, Recipe, SBOM},
+        bundle::{Bundle, NODE, OPENCLAW, Recipe, SBOM, read_json, write_json},
         digest::Digest,
         folder::ReleaseFolder,
         host_architecture,
@@ -34,6 +35,9 @@ use crate::{
 /// SHA-256, sizes). Does nothing if it is there already. `build` uses the same cache.
 #[derive(Args)]
 pub(super) struct BundleArgs {
+    /// Pack a plugin that is pinned for this OpenClaw, and print its file instead; may be repeated
+    #[arg(long = "plugin", value_name = "NAME")]
+    plugins: Vec<String>,
     #[command(flatten)]
     pinned: PinnedArgs,
     #[command(flatten)]
@@ -42,7 +46,8 @@ pub(super) struct BundleArgs {
 
 /// Make all files of a release and print its manifest
 ///
-/// Writes the archives of OpenClaw and Node.js, cloudflared, the agent, a CycloneDX bill of materials
+/// Writes the archives of OpenClaw and Node.js, cloudflared, the agent, one archive for each integration
+/// (the plugins that are pinned with `lock-plugin`, and the skills that are named), a CycloneDX bill of materials
 /// (NAME.cdx.json) and the manifest (NAME.yaml) into a folder, and the manifest to standard output. Serve
 /// the folder at --base-url, then apply the manifest. The same pins give the same bytes.
 ///
@@ -68,10 +73,8 @@ pub(super) struct BuildArgs {
     /// Its version; what it says itself by default
     #[arg(long, value_name = "VERSION")]
     agent_version: Option<String>,
-    /// YAML list of plugins and skills to approve, each with name, kind (Plugin or Skill), version and, of
-    /// plugins, integrity
-    #[arg(long, value_name = "FILE")]
-    integrations: Option<PathBuf>,
+    #[command(flatten)]
+    integrations: IntegrationOptions,
     /// Where servers will fetch the files
     #[arg(long, value_name = "URL")]
     base_url: Url,
@@ -82,7 +85,7 @@ pub(super) struct BuildArgs {
 
 /// What both make a bundle from.
 #[derive(Args)]
-struct BundleOptions {
+pub(super) struct BundleOptions {
     /// Archive of Node.js (.tar.gz, from nodejs.org or npm's node-linux-*); what programs.yaml pins by
     /// default
     #[arg(long, value_name = "SOURCE", requires = "node_version")]
@@ -105,12 +108,30 @@ impl BundleArgs {
     pub(super) async fn run(self, progress: Progress<'_>) -> Result<String, ReleaseError> {
         let folder = self.pinned.read()?;
         let (bundle, _) = self.bundle.get(&folder, &self.pinned, progress).await?;
-        Ok(format!("{}\n", bundle.display()))
+        if self.plugins.is_empty() {
+            return Ok(format!("{}\n", bundle.display()));
+        }
+        let packer = Packer {
+            folder: &folder,
+            architecture: self.pinned.architecture(),
+            bundle: &self.bundle,
+            made: &bundle,
+        };
+        packer.files(&self.plugins, progress).await
     }
 }
 
 impl BundleOptions {
-    async fn get(
+    pub(super) fn npm(&self) -> &NpmArgs {
+        &self.npm
+    }
+
+    /// A Node.js that runs here, where that of the servers does not.
+    pub(super) fn build_node(&self) -> Option<&Path> {
+        self.build_node.as_deref()
+    }
+
+    pub(super) async fn get(
         &self,
         folder: &ReleaseFolder,
         pinned: &PinnedArgs,
@@ -144,7 +165,7 @@ impl BuildArgs {
     pub(super) async fn run(self, progress: Progress<'_>) -> Result<String, ReleaseError> {
         let folder = self.pinned.read()?;
         // What can be wrong without waiting is told before anything is made.
-        let release = self.release(&folder)?;
+        let mut release = self.release(&folder)?;
         let (agent, cloudflared) = self.programs(&folder, progress).await?;
         let (bundle, made) = self.bundle.get(&folder, &self.pinned, progress).await?;
         fs::create_dir_all(&self.output).map_err(ReleaseError::writing(&self.output))?;
@@ -168,8 +189,17 @@ impl BuildArgs {
             )?,
             agent: put("agent", &agent.version, &agent.path, agent.digest)?,
         };
+        let mut bill = read_json(&bundle.join(SBOM))?;
+        let packer = Packer {
+            folder: &folder,
+            architecture: release.architecture,
+            bundle: &self.bundle,
+            made: &bundle,
+        };
+        let output = &self.output;
+        self.integrations.pack(&packer, output, &mut release, &mut bill, progress).await?;
         let name = &release.name;
-        source::copy(&bundle.join(SBOM), &self.output.join(format!("{name}.cdx.json")))?;
+        write_json(&self.output.join(format!("{name}.cdx.json")), &bill)?;
         let manifest = release.manifest(&artifacts)?;
         let path = self.output.join(format!("{name}.yaml"));
         fs::write(&path, &manifest).map_err(ReleaseError::writing(&path))?;
@@ -179,7 +209,7 @@ impl BuildArgs {
 
     fn release(&self, folder: &ReleaseFolder) -> Result<Release, ReleaseError> {
         let name = self.name.clone();
-        let name = name.unwrap_or_else(|| format!("{}-1", folder.lockfile.openclaw()));
+        let name = name.unwrap_or_else(|| format!("{}-1", folder.lockfile.version()));
         if !is_dns_subdomain(&name) || name.len() > 253 {
             return Err(ReleaseError::Invalid(format!(
                 "--name {name} must have only a-z, 0-9, - and ., as names in Kubernetes do"
@@ -189,12 +219,7 @@ impl BuildArgs {
             name,
             architecture: self.pinned.architecture(),
             base_url: base(&self.base_url)?,
-            integrations: self
-                .integrations
-                .as_deref()
-                .map(read_integrations)
-                .transpose()?
-                .unwrap_or_default(),
+            integrations: self.integrations.unpinned(folder)?,
         })
     }
 
@@ -290,10 +315,4 @@ fn base(url: &Url) -> Result<Url, ReleaseError> {
         url.set_path(&format!("{}/", url.path()));
     }
     Ok(url)
-}
-
-fn read_integrations(file: &Path) -> Result<Vec<ApprovedIntegration>, ReleaseError> {
-    let text = fs::read_to_string(file).map_err(ReleaseError::reading(file))?;
-    serde_saphyr::from_str(&text)
-        .map_err(|error| ReleaseError::Malformed { path: file.to_owned(), why: error.to_string() })
 }

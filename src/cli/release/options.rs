@@ -77,6 +77,10 @@ impl NpmArgs {
         Ok(Npm { cli, cache: self.cache()?.join("npm"), registry: self.registry.clone() })
     }
 
+    pub(super) fn registry(&self) -> Option<&Url> {
+        self.registry.as_ref()
+    }
+
     /// Absolute, since programs are run with it in folders of their own.
     pub(super) fn cache(&self) -> Result<PathBuf, ReleaseError> {
         let folder = |name, below: &str| {

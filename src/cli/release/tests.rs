@@ -7,7 +7,10 @@ use clap::Parser as _;
 use moorage_wire::Sha256;
 
 use crate::{
-    api::{OpenClawRelease, release::Architecture},
+    api::{
+        OpenClawRelease,
+        release::{Architecture, IntegrationKind},
+    },
     cli::{Cli, Command},
     release::{
         ReleaseError,
@@ -16,6 +19,7 @@ use crate::{
         folder::ReleaseFolder,
         host_architecture,
         npm::Npm,
+        plugin::Packing,
     },
 };
 
@@ -51,7 +55,21 @@ impl Bench {
         };
         let bundle =
             Bundle { openclaw: packed(OPENCLAW, "2026.9.6"), node: packed(NODE, "24.21.0") };
-        fs::write(made.join(SBOM), "{}").unwrap();
+        let empty = r#"{"components": [], "dependencies": [{"dependsOn": []}]}"#;
+        fs::write(made.join(SBOM), empty).unwrap();
+        let finished = bench.root.path().join("cache/integrations");
+        fs::create_dir_all(&finished).unwrap();
+        for plugin in &folder.plugins {
+            let packing = Packing {
+                architecture: host(),
+                openclaw: "2026.9.6",
+                time: folder.time(),
+                registry: None,
+                downloads: Path::new("/unused"),
+                finished: &finished,
+            };
+            fs::write(plugin.finished(&packing), &plugin.name).unwrap();
+        }
         fs::write(made.join(INDEX), serde_json::to_vec(&bundle).unwrap()).unwrap();
         bench
     }
@@ -99,17 +117,37 @@ const BASE: [&str; 2] = ["--base-url", "https://releases.example.com/moorage"];
 async fn a_build_writes_each_file_under_the_name_that_its_manifest_pins() {
     let bench = Bench::new();
     let integrations = bench.path("integrations.yaml");
-    fs::write(&integrations, "- {name: '@a/b', kind: Plugin, version: 1.2.3}").unwrap();
+    fs::write(&integrations, "- {name: '@a/b', kind: Plugin, version: 1.2.3, allowUnpinned: true}")
+        .unwrap();
+    let skill = bench.path("weather");
+    fs::create_dir(&skill).unwrap();
+    fs::write(format!("{skill}/SKILL.md"), "sun").unwrap();
+    let skill = format!("@acme/weather@1.0.0={skill}");
     let program = bench.path("program");
     let more = ["--cloudflared", &program, "--cloudflared-version", "2026.8.2"];
-    let more = [&more[..], &BASE, &["--integrations", &integrations]].concat();
+    let more = [&more[..], &BASE, &["--integrations", &integrations, "--skill", &skill]].concat();
     let text = bench.build(&more).await.unwrap();
     assert_eq!(text, fs::read_to_string(bench.path("out/2026.9.6-1.yaml")).unwrap());
     assert!(Path::new(&bench.path("out/2026.9.6-1.cdx.json")).exists());
     let release: OpenClawRelease = serde_saphyr::from_str(&text).unwrap();
     assert_eq!(release.metadata.name.as_deref(), Some("2026.9.6-1"));
     assert_eq!(release.spec.version, "2026.9.6");
-    assert_eq!(release.spec.integrations[0].name, "@a/b");
+    let [unpinned, .., skill] = &release.spec.integrations[..] else { panic!("{text}") };
+    assert_eq!((unpinned.name.as_str(), &unpinned.artifact), ("@a/b", &None));
+    assert_eq!((skill.name.as_str(), skill.kind), ("@acme/weather", IntegrationKind::Skill));
+    let packed = skill.artifact.as_ref().unwrap();
+    let name = packed.url.strip_prefix("https://releases.example.com/moorage/").unwrap();
+    assert!(name.starts_with("integration-acme-weather-1.0.0-"), "{name}");
+    let found = Digest::of_file(&Path::new(&bench.path("out")).join(name)).unwrap();
+    assert_eq!((found.sha256.to_string(), found.size), (packed.sha256.clone(), packed.size));
+    let plugin = release.spec.integrations.iter().find(|one| one.name == "@openclaw/msteams");
+    let packed = plugin.unwrap().artifact.as_ref().unwrap();
+    assert_eq!(packed.sha256, Sha256::of(b"@openclaw/msteams").to_string());
+    let bill = fs::read_to_string(bench.path("out/2026.9.6-1.cdx.json")).unwrap();
+    for component in ["pkg:npm/%40azure/identity@", "integration-openclaw-msteams@", &packed.sha256]
+    {
+        assert!(bill.contains(component), "{component}");
+    }
     let artifacts = release.spec.artifacts;
     let versions = [
         (&artifacts.openclaw, "2026.9.6"),
@@ -159,12 +197,18 @@ async fn what_is_missing_or_wrong_is_told_with_the_option_that_helps() {
     let program = bench.path("program");
     let script = bench.path("script");
     fs::write(&script, "#!/bin/sh\necho not a program of a server\n").unwrap();
+    let resolved = bench.path("resolved.yaml");
+    fs::write(&resolved, "- {name: '@a/b', kind: Plugin, version: 1.2.3}").unwrap();
     let cloudflared = |path| ["--cloudflared", path, "--cloudflared-version", "1.0.0"];
     let cases = [
         (BASE.to_vec(), "give --cloudflared"),
         ([&cloudflared(&script)[..], &BASE].concat(), "not a 64-bit Linux program"),
         ([&cloudflared(&program)[..], &["--base-url", "ftp://a/"]].concat(), "--base-url"),
         ([&cloudflared(&program)[..], &BASE, &["--name", "Not_A_Name"]].concat(), "--name"),
+        (
+            [&cloudflared(&program)[..], &BASE, &["--integrations", &resolved]].concat(),
+            "lock-plugin",
+        ),
     ];
     for (more, says) in cases {
         let refused = bench.build(&more).await.unwrap_err().to_string();
