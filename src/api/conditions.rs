@@ -172,6 +172,8 @@ pub mod reason {
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
     /// The release does not exist.
     pub const RELEASE_NOT_FOUND: &str = "ReleaseNotFound";
+    /// The release neither pins the integration nor says that it need not be.
+    pub const INTEGRATION_NOT_PINNED: &str = "IntegrationNotPinned";
     /// The release does not approve the integration.
     pub const INTEGRATION_NOT_APPROVED: &str = "IntegrationNotApproved";
     /// The host name is reserved by the pool.

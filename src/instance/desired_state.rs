@@ -8,6 +8,7 @@ use std::{
 use moorage_wire::{
     CredentialName, DesiredState,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
+    desired::Integration,
     report::{ConvergenceState, FailureReason, OpenClawState},
 };
 
@@ -42,10 +43,22 @@ pub fn document(wanted: &Wanted, view: &AgentView) -> DesiredState {
         config,
         credentials,
         artifacts: wanted.release.artifacts.clone(),
-        integrations: wanted.release.integrations.clone(),
+        integrations: integrations(wanted, view),
         approved_pairings: wanted.approved_pairings.clone(),
         retry: wanted.retry.clone(),
     }
+}
+
+/// What the agent understands of the integrations. One of before there were artifacts of them refuses a
+/// document with any; it replaces itself with the rest of the document, and gets them then.
+fn integrations(wanted: &Wanted, view: &AgentView) -> Vec<Integration> {
+    let mut all = wanted.release.integrations.clone();
+    if !view.report.details.packed_integrations {
+        for one in &mut all {
+            (one.artifact, one.unpinned) = (None, false);
+        }
+    }
+    all
 }
 
 /// The agent has the document, and OpenClaw runs with it.

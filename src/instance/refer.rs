@@ -17,7 +17,10 @@ use crate::{
         HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
         conditions::reason,
         instance::{CredentialSpec, IntegrationRef, SealedTo},
-        release::{Architecture, IntegrationKind, PinnedArtifact, ReleaseArtifacts},
+        release::{
+            ApprovedIntegration, Architecture, IntegrationArtifact, IntegrationKind,
+            PinnedArtifact, ReleaseArtifacts,
+        },
     },
     cloudflare::AccountId,
     credentials::secret_source::{CredentialEntry, parse_entries},
@@ -241,8 +244,32 @@ fn integrations(
             IntegrationKind::Plugin => WireKind::Plugin,
             IntegrationKind::Skill => WireKind::Skill,
         };
-        let (name, version) = (approved.name.clone(), approved.version.clone());
-        Ok(Integration { kind, name, version, integrity: approved.integrity.clone() })
+        let packed = approved.artifact.as_ref();
+        let artifact = packed.map(|file| packed_integration(name, approved, file)).transpose()?;
+        Ok(Integration {
+            kind,
+            name: approved.name.clone(),
+            version: approved.version.clone(),
+            integrity: approved.integrity.clone(),
+            unpinned: artifact.is_none() && approved.allow_unpinned == Some(true),
+            artifact,
+        })
     };
     asked.iter().map(approved).collect()
+}
+
+fn packed_integration(
+    release: &str,
+    approved: &ApprovedIntegration,
+    file: &IntegrationArtifact,
+) -> Result<Artifact, Refused> {
+    let sha256 = file.sha256.parse().map_err(|error| {
+        let message = format!(
+            "OpenClawRelease {release}: the artifact of {} has no SHA-256: {error}",
+            approved.name
+        );
+        Refused::terminal(reason::INVALID_SPEC, message)
+    })?;
+    let version = approved.version.clone();
+    Ok(Artifact { version, url: file.url.clone(), sha256, size: file.size })
 }

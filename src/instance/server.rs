@@ -29,7 +29,7 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             None => Part::wait(verdict, SOON),
         }
     };
-    let placeable = wanted.usable_placements().next().is_some();
+    let obstacle = obstacle(wanted);
     let replaced = |server: &Server| wanted.rebuild == Some(server.id);
     match (&seen.server, seen.epoch) {
         (ServerSight::Gone, _) if forbidden(seen) => {
@@ -46,12 +46,12 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
             ))
         }
-        (ServerSight::Gone | ServerSight::None, _) if !placeable => {
-            Part::stuck(no_placement(wanted))
+        (ServerSight::Gone | ServerSight::None, _) if obstacle.is_some() => {
+            obstacle.map(Part::stuck).unwrap_or_default()
         }
         // What could not be made anew is not taken away.
-        (ServerSight::Present(server), _) if replaced(server) && !placeable => {
-            Part::stuck(no_placement(wanted))
+        (ServerSight::Present(server), _) if replaced(server) && obstacle.is_some() => {
+            obstacle.map(Part::stuck).unwrap_or_default()
         }
         (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
         (ServerSight::Present(server), _) if replaced(server) => Part::todo(
@@ -75,6 +75,19 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
 
 fn forbidden(seen: &Observed) -> bool {
     seen.disappearance.is_mass() && !seen.accepted_loss
+}
+
+/// Why no server can be made that would do.
+fn obstacle(wanted: &Wanted) -> Option<Verdict> {
+    if wanted.usable_placements().next().is_none() {
+        return Some(no_placement(wanted));
+    }
+    let barred = wanted.release.barred()?;
+    let message = format!(
+        "No server is made: release {} does not pin all of the integration {}. Use a release with its artifact, or take it out of spec.integrations",
+        wanted.release.name, barred.name
+    );
+    Some(Verdict::no(ServerReady, reason::INTEGRATION_NOT_PINNED, message))
 }
 
 fn no_placement(wanted: &Wanted) -> Verdict {

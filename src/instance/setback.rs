@@ -85,7 +85,7 @@ pub fn of(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Setback {
     let why = coarse(&failed.message);
     match failed.reason {
         FailureReason::Artifact => artifact(wanted, view, failed),
-        FailureReason::Integration => integration(&why),
+        FailureReason::Integration => integration(wanted, &why),
         FailureReason::InvalidConfig => configuration(failed, &why),
         FailureReason::Unhealthy | FailureReason::System | FailureReason::Unknown => {
             if let Some(kind) = taken_back {
@@ -118,13 +118,20 @@ fn configuration(failed: &FailedDigest, why: &str) -> Setback {
     Setback { reason: reason::CONFIG_REJECTED, what, remedy }
 }
 
-fn integration(why: &str) -> Setback {
+fn integration(wanted: &Wanted, why: &str) -> Setback {
+    let why = why.replacen("an integration cannot be installed: ", "", 1);
+    let what = format!("An integration cannot be installed: {why}");
+    let mut all = wanted.release.integrations.iter();
+    if all.any(|one| one.is_barred() && why.starts_with(&format!("{} ", one.name))) {
+        return Setback {
+            reason: reason::INTEGRATION_NOT_PINNED,
+            what,
+            remedy: "use a release with its artifact, or take it out of spec.integrations",
+        };
+    }
     Setback {
         reason: reason::INTEGRATION_FAILED,
-        what: format!(
-            "An integration cannot be installed: {}",
-            why.replacen("an integration cannot be installed: ", "", 1)
-        ),
+        what,
         remedy: "take it out of spec.integrations, use a release that approves another version, or annotate moorage.dev/retry to try again",
     }
 }

@@ -218,6 +218,7 @@ fn needs_a_person(verdict: &Verdict) -> bool {
             reason::ROLLED_BACK,
             reason::SERVER_OFF,
             reason::ARCHITECTURE_MISMATCH,
+            reason::INTEGRATION_NOT_PINNED,
             reason::TUNNEL_LOST,
             reason::EDGE_CHALLENGE,
         ]

@@ -10,6 +10,7 @@ mod desired_state;
 mod identity;
 mod loss;
 mod machine;
+mod pinned;
 mod programs;
 mod properties;
 mod status;

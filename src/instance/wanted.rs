@@ -178,6 +178,11 @@ pub struct Release {
 }
 
 impl Release {
+    /// An integration that a server without it would not install.
+    pub fn barred(&self) -> Option<&Integration> {
+        self.integrations.iter().find(|one| one.is_barred())
+    }
+
     /// Whether a processor runs its programs.
     pub fn runs_on(&self, processor: &hetzner::Architecture) -> bool {
         let needed = match self.architecture {

@@ -14,6 +14,8 @@ use moorage_wire::{
 const STATE_FOLDER: &str = "/var/lib/moorage";
 const INSTALLER_STATE_FOLDER: &str = "/var/lib/moorage-installer";
 const PROGRAMS_FOLDER: &str = "/opt/moorage";
+/// Below [`PROGRAMS_FOLDER`].
+pub(crate) const INTEGRATIONS_FOLDER: &str = "integrations";
 const OPENCLAW_PROGRAM: &str = "/opt/moorage/openclaw/current/bin/openclaw";
 const NODE_PROGRAM: &str = "/opt/moorage/node/current/bin/node";
 
@@ -129,6 +131,11 @@ impl Layout {
         self.under_root(PROGRAMS_FOLDER)
     }
 
+    /// The folder of an integration that was installed from the artifact with this digest.
+    pub fn integration(&self, artifact: Sha256) -> PathBuf {
+        self.programs().join(INTEGRATIONS_FOLDER).join(artifact.to_string())
+    }
+
     /// The installer's own state, root's, mode 0700.
     pub fn installer_state(&self) -> PathBuf {
         self.under_root(INSTALLER_STATE_FOLDER)
@@ -182,6 +189,17 @@ impl Layout {
     /// Which integrations were ever installed and not removed.
     pub fn integrations(&self) -> PathBuf {
         self.openclaw_home().join("integrations.json")
+    }
+
+    /// npm's own settings, for whoever runs it as this user.
+    pub fn npm_settings(&self) -> PathBuf {
+        self.openclaw_home().join(".npmrc")
+    }
+
+    /// A copy of an integration's packages, in the form of npm's cache: npm writes into a cache that it
+    /// reads.
+    pub fn npm_cache(&self) -> PathBuf {
+        self.openclaw_home().join(".npm-packed")
     }
 
     /// Values of credentials, as OpenClaw's file provider reads them.

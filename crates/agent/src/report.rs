@@ -91,6 +91,7 @@ fn assemble(
             failed_pairings: notes.failed_pairings,
             disk_total_bytes,
             memory_total_bytes,
+            packed_integrations: true,
             clock: Some(Timestamp::now()),
             ..details
         },

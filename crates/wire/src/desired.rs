@@ -71,6 +71,21 @@ pub struct Integration {
     /// Of a plugin, what its package must be: `sha512-<base64>`, as npm writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub integrity: Option<String>,
+    /// All of it in one file, packed when the release was built.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub artifact: Option<Artifact>,
+    /// Without an artifact: whether the server may fetch it from its registry. One that is there already
+    /// stays in any case.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unpinned: bool,
+}
+
+impl Integration {
+    /// Whether a server that lacks it must not install it: nothing pins all of it, and the release does
+    /// not say that this may be so.
+    pub fn is_barred(&self) -> bool {
+        self.artifact.is_none() && !self.unpinned
+    }
 }
 
 /// The two kinds of things that can be added to OpenClaw.

@@ -203,6 +203,9 @@ pub struct Details {
     pub disk_total_bytes: u64,
     /// Memory of the machine; zero if unknown.
     pub memory_total_bytes: u64,
+    /// Whether the agent takes integrations as artifacts; older ones refuse a document that has any.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub packed_integrations: bool,
     /// What the machine's clock shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Timestamp>,

@@ -15,7 +15,12 @@ use std::{
 
 use thiserror::Error;
 
-pub use self::{elf::Executable, store::Store, unpack::UnpackError};
+pub(crate) use self::store::PACKED;
+pub use self::{
+    elf::Executable,
+    store::{Shelf, Store},
+    unpack::UnpackError,
+};
 
 /// Why an artifact is not installed, or not made the current one.
 #[derive(Debug, Error)]

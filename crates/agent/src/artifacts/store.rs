@@ -3,6 +3,7 @@
 //! same way, whatever interrupts it.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, DirBuilder, File, Permissions},
     io,
     os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, symlink},
@@ -15,7 +16,7 @@ use super::{ArtifactError, Executable, failed, intake, unpack};
 use crate::{
     disk::{Disk, Step},
     installer::protocol::{ArtifactKind, InstalledArtifact},
-    layout::Layout,
+    layout::{INTEGRATIONS_FOLDER, Layout},
 };
 
 const MIB: u64 = 1 << 20;
@@ -23,6 +24,8 @@ const MIB: u64 = 1 << 20;
 const STAGING: &str = ".staging";
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
+/// What an integration's artifact says of itself.
+pub(crate) const PACKED: &str = "integration.json";
 
 /// The form of an artifact's file.
 enum Form {
@@ -35,31 +38,63 @@ enum Form {
     },
 }
 
-impl ArtifactKind {
-    fn form(self) -> Form {
+/// Where versions of one thing lie side by side.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shelf {
+    /// A program of a release, of which one version is current.
+    Program(ArtifactKind),
+    /// Integrations: all of them, told apart by their digests. None is current.
+    Integrations,
+}
+
+impl From<ArtifactKind> for Shelf {
+    fn from(kind: ArtifactKind) -> Self {
+        Self::Program(kind)
+    }
+}
+
+impl Shelf {
+    fn folder(self) -> &'static str {
         match self {
-            Self::Agent => Form::Executable("moorage-agent"),
-            Self::Cloudflared => Form::Executable("cloudflared"),
-            Self::Node => Form::Archive { program: "bin/node", native: true },
-            Self::Openclaw => Form::Archive { program: "bin/openclaw", native: false },
+            Self::Program(kind) => kind.folder(),
+            Self::Integrations => INTEGRATIONS_FOLDER,
+        }
+    }
+
+    fn form(self) -> Form {
+        let Self::Program(kind) = self else {
+            return Form::Archive { program: PACKED, native: false };
+        };
+        match kind {
+            ArtifactKind::Agent => Form::Executable("moorage-agent"),
+            ArtifactKind::Cloudflared => Form::Executable("cloudflared"),
+            ArtifactKind::Node => Form::Archive { program: "bin/node", native: true },
+            ArtifactKind::Openclaw => Form::Archive { program: "bin/openclaw", native: false },
         }
     }
 
     /// The largest file that is taken, in bytes.
     fn largest(self) -> u64 {
         match self {
-            Self::Agent => 64 * MIB,
-            Self::Cloudflared => 256 * MIB,
-            Self::Node => 512 * MIB,
-            Self::Openclaw => 2048 * MIB,
+            Self::Program(ArtifactKind::Agent) => 64 * MIB,
+            Self::Program(ArtifactKind::Cloudflared) => 256 * MIB,
+            Self::Program(ArtifactKind::Node) | Self::Integrations => 512 * MIB,
+            Self::Program(ArtifactKind::Openclaw) => 2048 * MIB,
         }
     }
 
-    /// Its program, relative to the folder of a version.
-    pub fn program(self) -> &'static str {
+    /// What must be in the folder of a version.
+    fn program(self) -> &'static str {
         match self.form() {
             Form::Executable(program) | Form::Archive { program, .. } => program,
         }
+    }
+}
+
+impl ArtifactKind {
+    /// Its program, relative to the folder of a version.
+    pub fn program(self) -> &'static str {
+        Shelf::from(self).program()
     }
 }
 
@@ -84,6 +119,7 @@ impl Store {
         let staging = store.root.join(STAGING);
         remove_all(&staging)?;
         make_folder(&staging, 0o700)?;
+        make_folder(&store.folder(Shelf::Integrations), 0o755)?;
         for kind in ArtifactKind::ALL {
             let folder = store.folder(kind);
             make_folder(&folder, 0o755)?;
@@ -94,18 +130,18 @@ impl Store {
         Ok(store)
     }
 
-    fn folder(&self, kind: ArtifactKind) -> PathBuf {
-        self.root.join(kind.folder())
+    fn folder(&self, place: impl Into<Shelf>) -> PathBuf {
+        self.root.join(place.into().folder())
     }
 
     /// The folder of one version, installed or not.
-    pub fn version(&self, kind: ArtifactKind, sha256: Sha256) -> PathBuf {
-        self.folder(kind).join(sha256.to_string())
+    pub fn version(&self, place: impl Into<Shelf>, sha256: Sha256) -> PathBuf {
+        self.folder(place).join(sha256.to_string())
     }
 
     /// Whether a version is installed.
-    pub fn has(&self, kind: ArtifactKind, sha256: Sha256) -> bool {
-        self.version(kind, sha256).is_dir()
+    pub fn has(&self, place: impl Into<Shelf>, sha256: Sha256) -> bool {
+        self.version(place, sha256).is_dir()
     }
 
     /// The version that `current` names.
@@ -134,10 +170,28 @@ impl Store {
         Ok(all)
     }
 
-    fn versions(&self, kind: ArtifactKind) -> Result<Vec<Sha256>, ArtifactError> {
-        let folder = self.folder(kind);
+    /// All installed integrations.
+    pub fn integrations(&self) -> Result<BTreeSet<Sha256>, ArtifactError> {
+        Ok(self.versions(Shelf::Integrations)?.into_iter().collect())
+    }
+
+    /// Removes all integrations but these.
+    pub fn retain_integrations(&self, keep: &BTreeSet<Sha256>) -> Result<(), ArtifactError> {
+        for sha256 in self.versions(Shelf::Integrations)? {
+            if !keep.contains(&sha256) {
+                self.discard(Shelf::Integrations, sha256)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn versions(&self, place: impl Into<Shelf>) -> Result<Vec<Sha256>, ArtifactError> {
+        let folder = self.folder(place);
         let read = || -> io::Result<Vec<Sha256>> {
             let mut versions = Vec::new();
+            if !folder.try_exists()? {
+                return Ok(versions);
+            }
             for entry in fs::read_dir(&folder)? {
                 let entry = entry?;
                 let sha256 = entry.file_name().to_str().and_then(|name| name.parse().ok());
@@ -153,14 +207,15 @@ impl Store {
     /// Installs a version from a fetched file. One that is there is left as it is.
     pub fn install(
         &self,
-        kind: ArtifactKind,
+        place: impl Into<Shelf>,
         artifact: &Artifact,
         file: &Path,
     ) -> Result<(), ArtifactError> {
-        if self.has(kind, artifact.sha256) {
+        let place = place.into();
+        if self.has(place, artifact.sha256) {
             return Ok(());
         }
-        let (size, limit) = (artifact.size, kind.largest());
+        let (size, limit) = (artifact.size, place.largest());
         if size > limit {
             return Err(ArtifactError::TooLarge { size, limit });
         }
@@ -168,17 +223,17 @@ impl Store {
             let (file, why) = (file.to_owned(), "it is not in the folder for downloads");
             return Err(ArtifactError::NotAFile { file, why });
         }
-        let staging = self.root.join(STAGING).join(kind.folder());
+        let staging = self.root.join(STAGING).join(place.folder());
         remove_all(&staging)?;
         make_folder(&staging, 0o700)?;
-        let installed = self.install_by(kind, artifact, file, &staging);
+        let installed = self.install_by(place, artifact, file, &staging);
         let cleaned = remove_all(&staging);
         installed.and(cleaned)
     }
 
     fn install_by(
         &self,
-        kind: ArtifactKind,
+        place: Shelf,
         artifact: &Artifact,
         file: &Path,
         staging: &Path,
@@ -188,7 +243,7 @@ impl Store {
         intake::take(file, artifact, &copy)?;
         self.step(Step::Write, &contents)?;
         make_folder(&contents, 0o755)?;
-        let ready = match kind.form() {
+        let ready = match place.form() {
             Form::Executable(program) => {
                 let program = contents.join(program);
                 fs::rename(&copy, &program).map_err(failed("move", &copy))?;
@@ -200,19 +255,19 @@ impl Store {
                 unpack::unpack(&copy, &contents, unpack::LIMITS).map_err(ArtifactError::Archive)?
             }
         };
-        check_program(kind, &ready)?;
+        check_program(place, &ready)?;
         self.step(Step::Sync, &ready)?;
-        match kind.form() {
+        match place.form() {
             Form::Executable(program) => {
                 sync(&ready.join(program))?;
                 sync(&ready)?;
             }
             Form::Archive { .. } => sync_all(&ready)?,
         }
-        let version = self.version(kind, artifact.sha256);
+        let version = self.version(place, artifact.sha256);
         self.step(Step::Rename, &version)?;
         fs::rename(&ready, &version).map_err(failed("move", &ready))?;
-        self.sync_folder(&self.folder(kind))
+        self.sync_folder(&self.folder(place))
     }
 
     /// Makes an installed version the current one, and what was current the previous one.
@@ -270,12 +325,16 @@ impl Store {
         if used || !self.has(kind, sha256) {
             return Ok(());
         }
-        let version = self.version(kind, sha256);
+        self.discard(kind.into(), sha256)
+    }
+
+    fn discard(&self, place: Shelf, sha256: Sha256) -> Result<(), ArtifactError> {
+        let version = self.version(place, sha256);
         // A folder that is half gone must not look like an installed one.
-        let grave = self.root.join(STAGING).join(format!("old-{}-{sha256}", kind.folder()));
+        let grave = self.root.join(STAGING).join(format!("old-{}-{sha256}", place.folder()));
         self.step(Step::Remove, &version)?;
         fs::rename(&version, &grave).map_err(failed("remove", &version))?;
-        tracing::info!(kind = kind.folder(), %sha256, "an old version goes");
+        tracing::info!(kind = place.folder(), %sha256, "an old version goes");
         remove_all(&grave)
     }
 
@@ -298,8 +357,8 @@ fn staged_link(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!(".{name}.staged"))
 }
 
-fn check_program(kind: ArtifactKind, folder: &Path) -> Result<(), ArtifactError> {
-    let (path, native) = match kind.form() {
+fn check_program(place: Shelf, folder: &Path) -> Result<(), ArtifactError> {
+    let (path, native) = match place.form() {
         Form::Executable(program) => (program, true),
         Form::Archive { program, native } => (program, native),
     };

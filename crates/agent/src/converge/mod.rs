@@ -5,6 +5,7 @@
 mod audit;
 mod connector;
 mod enrolment_key;
+mod integrations;
 mod openclaw;
 mod pairings;
 mod programs;
@@ -250,6 +251,11 @@ async fn try_document(
         if let Some(failure) = programs::provide_openclaw(core, document).await? {
             return refuse(core, document.digest, failure).await;
         }
+    }
+    if let Some(failure) = integrations::provide(core, document).await? {
+        return refuse(core, document.digest, failure).await;
+    }
+    if managed {
         if let Some(good) = last_good
             && good.programs.is_some()
             && good.programs != programs
@@ -312,6 +318,7 @@ async fn accept(
         integrations: document.state.integrations.clone(),
     };
     core.openclaw.remove_integrations(&good.integrations).await.map_err(Trouble::Integration)?;
+    integrations::retain(core, &good.integrations).await?;
     tracing::info!(digest = %document.digest, "converged");
     Ok(blocking(core, move |core| core.desired().worked(good)).await?)
 }

@@ -102,7 +102,10 @@ pub(super) async fn update_agent(core: &Arc<Core>, document: &Document) -> Resul
 
 /// The file of an artifact, or what is wrong with the document that pins it. A new document, or a
 /// credential that changed, comes first.
-async fn fetch(core: &Arc<Core>, artifact: &Artifact) -> Result<Result<PathBuf, Failure>, Trouble> {
+pub(super) async fn fetch(
+    core: &Arc<Core>,
+    artifact: &Artifact,
+) -> Result<Result<PathBuf, Failure>, Trouble> {
     let folder = core.settings.layout.downloads();
     blocking(core, {
         let folder = folder.clone();
@@ -124,7 +127,7 @@ async fn fetch(core: &Arc<Core>, artifact: &Artifact) -> Result<Result<PathBuf, 
     }
 }
 
-fn order_of(core: &Core, document: &Document) -> Result<Arc<SignedOrder>, Trouble> {
+pub(super) fn order_of(core: &Core, document: &Document) -> Result<Arc<SignedOrder>, Trouble> {
     let order = core.desired().order();
     // Another document may have come in the meantime.
     let order = order.filter(|order| order.document() == Some(document.digest));
@@ -133,7 +136,10 @@ fn order_of(core: &Core, document: &Document) -> Result<Arc<SignedOrder>, Troubl
 }
 
 /// A file that was taken, or is no good, is not needed any more.
-async fn clean_after(core: &Core, error: Option<&InstallerError>) -> Result<(), Trouble> {
+pub(super) async fn clean_after(
+    core: &Core,
+    error: Option<&InstallerError>,
+) -> Result<(), Trouble> {
     if error.is_none_or(|error| !error.is_transient()) {
         Fetcher::clean(&core.settings.layout.downloads(), &[]).await.map_err(Trouble::Fetch)?;
     }
@@ -141,7 +147,7 @@ async fn clean_after(core: &Core, error: Option<&InstallerError>) -> Result<(), 
 }
 
 /// Whether the document is to blame for a refusal of the installer.
-fn blame(artifact: &Artifact, error: InstallerError) -> Result<Failure, Trouble> {
+pub(super) fn blame(artifact: &Artifact, error: InstallerError) -> Result<Failure, Trouble> {
     match error.reason() {
         Some(Reason::BadArtifact | Reason::Refused | Reason::BadOrder) => {
             let message = format!("{} {}: {error}", artifact.version, artifact.sha256);

@@ -30,6 +30,12 @@ impl Request {
             Self::Install { order, kind, .. } => {
                 ("install", format!("{} of {}", kind.folder(), document(order)), true)
             }
+            Self::InstallIntegration { order, sha256, .. } => {
+                ("install-integration", format!("{sha256} of {}", document(order)), true)
+            }
+            Self::RetainIntegrations { keep } => {
+                ("retain-integrations", keep.len().to_string(), true)
+            }
             Self::Activate { kind, sha256 } => {
                 ("activate", format!("{} {sha256}", kind.folder()), true)
             }

@@ -117,6 +117,18 @@ impl InstallerClient {
         self.done(&Request::Install { order, kind, file }, INSTALL_PATIENCE).await
     }
 
+    /// Has the integration that `order` pins with this digest installed from `file`. Cheap if it is
+    /// there.
+    pub async fn install_integration(
+        &self,
+        order: &SignedOrder,
+        sha256: Sha256,
+        file: &Path,
+    ) -> Result<(), InstallerError> {
+        let (order, file) = (order.clone(), file.to_owned());
+        self.done(&Request::InstallIntegration { order, sha256, file }, INSTALL_PATIENCE).await
+    }
+
     /// Makes an installed version the current one.
     pub async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), InstallerError> {
         self.done(&Request::Activate { kind, sha256 }, INSTALL_PATIENCE).await

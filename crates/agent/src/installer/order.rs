@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, header::HeaderName};
 use moorage_wire::{
     AgentPublicKey, Sha256,
     bootstrap::Bootstrap,
-    desired::Artifacts,
+    desired::{Artifact, Artifacts},
     path,
     signature::{self, Peers, RequestParts, SIGNATURE, SIGNATURE_INPUT, SignatureError},
 };
@@ -57,6 +57,8 @@ pub struct VerifiedOrder {
     pub document: Sha256,
     /// The pinned artifacts.
     pub artifacts: Artifacts,
+    /// The pinned integrations.
+    pub integrations: Vec<Artifact>,
     /// Lets what failed be tried again when it changes.
     pub retry: Option<String>,
 }
@@ -67,7 +69,14 @@ pub struct VerifiedOrder {
 struct Pinned {
     artifacts: Artifacts,
     #[serde(default)]
+    integrations: Vec<PinnedIntegration>,
+    #[serde(default)]
     retry: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct PinnedIntegration {
+    artifact: Option<Artifact>,
 }
 
 impl SignedOrder {
@@ -121,7 +130,13 @@ impl SignedOrder {
         let pinned: Pinned = serde_json::from_slice(&body)
             .map_err(|error| OrderError::Document { line: error.line(), column: error.column() })?;
         let document = Sha256::of(&body);
-        Ok(VerifiedOrder { document, artifacts: pinned.artifacts, retry: pinned.retry })
+        let integrations = pinned.integrations.into_iter().filter_map(|one| one.artifact).collect();
+        Ok(VerifiedOrder {
+            document,
+            artifacts: pinned.artifacts,
+            integrations,
+            retry: pinned.retry,
+        })
     }
 }
 

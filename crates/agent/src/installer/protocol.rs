@@ -1,7 +1,7 @@
 //! What the agent may ask of the installer: one JSON line in, one JSON line out, one request per
 //! connection, on a Unix socket that only the agent can open. There is no verb that takes a command.
 
-use std::path::PathBuf;
+use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::Timestamp;
 use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts};
@@ -109,6 +109,21 @@ pub enum Request {
         kind: ArtifactKind,
         /// The fetched file; it may be removed after the answer.
         file: PathBuf,
+    },
+    /// Verify and unpack the integration that the order pins with this digest. One that is installed
+    /// already is left as it is.
+    InstallIntegration {
+        /// The operator's signed word for it.
+        order: SignedOrder,
+        /// Which artifact of the order.
+        sha256: Sha256,
+        /// The fetched file; it may be removed after the answer.
+        file: PathBuf,
+    },
+    /// Remove all installed integrations but these.
+    RetainIntegrations {
+        /// What stays.
+        keep: BTreeSet<Sha256>,
     },
     /// Make an installed artifact the current one (all but the agent). Takes effect at the next start
     /// of what uses it. Versions but this one and the one before are removed.
@@ -254,6 +269,9 @@ pub enum Reason {
 pub struct Inventory {
     /// Every installed version of every artifact.
     pub artifacts: Vec<InstalledArtifact>,
+    /// Every installed integration.
+    #[serde(default)]
+    pub integrations: BTreeSet<Sha256>,
     /// The agent update that is under way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_update: Option<Sha256>,
@@ -372,6 +390,7 @@ mod tests {
         let sha256 = Sha256::from_bytes([7; 32]);
         let inventory = Inventory {
             artifacts: vec![InstalledArtifact { kind: ArtifactKind::Agent, sha256, active: true }],
+            integrations: BTreeSet::from([sha256]),
             agent_update: Some(sha256),
             failed_agents: vec![FailedAgent {
                 sha256,

@@ -18,7 +18,7 @@ use super::{
     update::{UpdateError, Updates, blocking, trial::TrialError},
 };
 use crate::{
-    artifacts::{ArtifactError, Store},
+    artifacts::{ArtifactError, Shelf, Store},
     disk::{Disk, DiskError},
     layout::Layout,
 };
@@ -64,12 +64,14 @@ enum Failure {
     NoBootstrap,
     #[error("the agent has a verb of its own: update-agent")]
     NotThisWay,
+    #[error("the order pins no integration with the SHA-256 {0}")]
+    NotPinned(Sha256),
 }
 
 impl Failure {
     fn reason(&self) -> Reason {
         match self {
-            Self::Order(_) => Reason::BadOrder,
+            Self::Order(_) | Self::NotPinned(_) => Reason::BadOrder,
             Self::Artifact(error) | Self::Update(UpdateError::Artifact(error)) => {
                 artifact_reason(error)
             }
@@ -114,6 +116,7 @@ pub(super) struct Verbs<U> {
     updates: Arc<Updates<U>>,
     /// One change at a time for each kind of artifact.
     changing: [Mutex<()>; ArtifactKind::ALL.len()],
+    changing_integrations: Mutex<()>,
 }
 
 impl<U: Units> Verbs<U> {
@@ -125,7 +128,16 @@ impl<U: Units> Verbs<U> {
         updates: Arc<Updates<U>>,
     ) -> Self {
         let (layout, token_group) = (settings.layout.clone(), settings.token_group);
-        Self { layout, token_group, disk, store, units, updates, changing: Default::default() }
+        Self {
+            layout,
+            token_group,
+            disk,
+            store,
+            units,
+            updates,
+            changing: Default::default(),
+            changing_integrations: Mutex::default(),
+        }
     }
 
     /// Does what is asked for.
@@ -170,6 +182,15 @@ impl<U: Units> Verbs<U> {
                 let order = self.verify(&order)?;
                 self.install(order, kind, file).await?;
             }
+            Request::InstallIntegration { order, sha256, file } => {
+                let order = self.verify(&order)?;
+                self.install_integration(order, sha256, file).await?;
+            }
+            Request::RetainIntegrations { keep } => {
+                let _only_one = self.changing_integrations.lock().await;
+                let store = self.store.clone();
+                blocking(move || store.retain_integrations(&keep)).await?;
+            }
             Request::Activate { kind, sha256 } => self.activate(kind, sha256).await?,
             Request::ConfirmAgent => self.updates.confirm().await?,
             Request::EraseEnrolmentKey => self.erase_enrolment_key().await?,
@@ -200,7 +221,11 @@ impl<U: Units> Verbs<U> {
     }
 
     async fn inventory(&self) -> Result<Inventory, Failure> {
-        let mut inventory = Inventory { artifacts: self.store.list()?, ..Inventory::default() };
+        let mut inventory = Inventory {
+            artifacts: self.store.list()?,
+            integrations: self.store.integrations()?,
+            ..Inventory::default()
+        };
         self.updates.describe(&mut inventory).await;
         Ok(inventory)
     }
@@ -227,6 +252,19 @@ impl<U: Units> Verbs<U> {
         let _only_one = self.changing(kind).lock().await;
         let store = self.store.clone();
         Ok(blocking(move || store.install(kind, kind.of(&order.artifacts), &file)).await?)
+    }
+
+    async fn install_integration(
+        &self,
+        order: VerifiedOrder,
+        sha256: Sha256,
+        file: std::path::PathBuf,
+    ) -> Result<(), Failure> {
+        let mut pinned = order.integrations.into_iter();
+        let pinned = pinned.find(|one| one.sha256 == sha256).ok_or(Failure::NotPinned(sha256))?;
+        let _only_one = self.changing_integrations.lock().await;
+        let store = self.store.clone();
+        Ok(blocking(move || store.install(Shelf::Integrations, &pinned, &file)).await?)
     }
 
     async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), Failure> {

@@ -159,7 +159,7 @@ fn rename(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// Copies files, folders and symlinks with their modes and times; sockets and the like are left out.
-fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
+pub(super) fn copy_folder(from: &Path, to: &Path) -> io::Result<()> {
     let metadata = fs::metadata(from)?;
     DirBuilder::new().mode(metadata.permissions().mode() & 0o7777).create(to)?;
     for entry in fs::read_dir(from)? {

@@ -1,5 +1,6 @@
-//! Approved plugins and skills, pinned: installed by OpenClaw's own commands, remembered, and removed
-//! when they are not wanted any more. What somebody else installed is left alone.
+//! Approved plugins and skills: installed by OpenClaw's own commands, out of their artifacts
+//! ([`super::packed`]) or, where the release says that they need none, from their registries;
+//! remembered, and removed when they are not wanted any more. What somebody else installed is left alone.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,8 +12,7 @@ use moorage_wire::desired::{Integration, IntegrationKind};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{WorkError, Worker};
-use crate::disk::Disk;
+use super::{WorkError, Worker, integrity};
 
 /// What was ever installed and not removed.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -37,7 +37,7 @@ struct Plugin {
 
 impl Known {
     fn has(&self, wanted: &Integration) -> bool {
-        self.0.iter().any(|entry| entry.installed && entry.integration == *wanted)
+        self.0.iter().any(|entry| entry.installed && is_equal(&entry.integration, wanted))
     }
 
     fn note(&mut self, integration: &Integration, installed: bool) {
@@ -48,6 +48,14 @@ impl Known {
 
 fn is_same(one: &Integration, other: &Integration) -> bool {
     one.kind == other.kind && one.name == other.name
+}
+
+/// Whether the same would be installed. Where it came from does not matter, nor whether it might.
+fn is_equal(one: &Integration, other: &Integration) -> bool {
+    let bytes = |of: &Integration| of.artifact.as_ref().map(|artifact| artifact.sha256);
+    is_same(one, other)
+        && (&one.version, &one.integrity) == (&other.version, &other.integrity)
+        && bytes(one) == bytes(other)
 }
 
 impl Worker {
@@ -67,8 +75,12 @@ impl Worker {
         let mut changed = false;
         for integration in wanted {
             let there = match integration.kind {
-                IntegrationKind::Plugin => find(&plugins, integration)
-                    .is_some_and(|plugin| plugin.version == integration.version),
+                // What a registry gave is not what an artifact pins, be the version the same.
+                IntegrationKind::Plugin => {
+                    (integration.artifact.is_none() || known.has(integration))
+                        && find(&plugins, integration)
+                            .is_some_and(|plugin| plugin.version == integration.version)
+                }
                 IntegrationKind::Skill => {
                     known.has(integration) && self.skill_folder(&integration.name).is_dir()
                 }
@@ -76,7 +88,6 @@ impl Worker {
             if !there {
                 known.note(integration, false);
                 self.disk.write_json(&self.layout.integrations(), &known)?;
-                self.check_registry(integration).await?;
                 self.install(integration).await?;
                 changed = true;
             }
@@ -98,8 +109,7 @@ impl Worker {
                 WorkError::Other(format!("{message} after its installation"))
             };
             let plugin = plugin.ok_or_else(absent)?;
-            let found = installed_integrity(&self.disk, plugin, integration)?;
-            if let Err(error) = check_integrity(integration, found.as_deref()) {
+            if let Err(error) = self.check_installed(plugin, integration) {
                 // It never gets into a configuration.
                 self.uninstall(&plugin.id).await?;
                 return Err(error);
@@ -142,38 +152,81 @@ impl Worker {
     }
 
     async fn install(&self, integration: &Integration) -> Result<(), WorkError> {
+        let Integration { kind, name, version, artifact, .. } = integration;
+        let installed = match artifact {
+            Some(artifact) => self.install_packed(integration, artifact).await,
+            None if integration.is_barred() => {
+                let why = "the release does not pin all of it, so that it would be resolved here";
+                Err(WorkError::Other(format!("{name} {version}: {why}")))
+            }
+            None => self.install_unpinned(integration).await,
+        };
+        installed?;
+        tracing::info!(
+            target: "audit", ?kind, name, version, packed = artifact.is_some(), "integration installed"
+        );
+        Ok(())
+    }
+
+    /// From its registry, as the release allows.
+    async fn install_unpinned(&self, integration: &Integration) -> Result<(), WorkError> {
         let Integration { kind, name, version, .. } = integration;
-        let config = self.cli_config()?;
+        if *kind == IntegrationKind::Skill {
+            let arguments =
+                ["skills", "install", name, "--version", version, "--global", "--force"];
+            return self.install_with("skills install", &arguments, integration).await;
+        }
+        self.disk.write(&self.layout.npm_settings(), b"")?;
+        let installed = match self.check_registry(integration).await {
+            Ok(()) => self.install_plugin(integration).await,
+            refused => refused,
+        };
+        self.close_npm()?;
+        installed
+    }
+
+    /// With whatever npm has or reaches.
+    pub(super) async fn install_plugin(&self, integration: &Integration) -> Result<(), WorkError> {
+        let Integration { name, version, .. } = integration;
+        let package = format!("npm:{name}@{version}");
         // `--force` and `--accept-capabilities` are the answers to questions that a person would be
         // asked: whoever approved the release gave them.
-        let installed = match kind {
-            IntegrationKind::Plugin => {
-                let package = format!("npm:{name}@{version}");
-                let arguments =
-                    ["plugins", "install", &package, "--pin", "--force", "--accept-capabilities"];
-                self.program.long("plugins install", &arguments, &config).await
+        let arguments =
+            ["plugins", "install", &package, "--pin", "--force", "--accept-capabilities"];
+        self.install_with("plugins install", &arguments, integration).await
+    }
+
+    pub(super) async fn install_with(
+        &self,
+        command: &'static str,
+        arguments: &[&str],
+        integration: &Integration,
+    ) -> Result<(), WorkError> {
+        let Integration { name, version, .. } = integration;
+        let installed = self.program.long(command, arguments, &self.cli_config()?).await;
+        installed.map_err(|error| WorkError::Other(format!("{name} {version}: {error}")))
+    }
+
+    fn check_installed(&self, plugin: &Plugin, integration: &Integration) -> Result<(), WorkError> {
+        let folder = Path::new(&plugin.folder);
+        let found = integrity::installed(&self.disk, folder, integration)?;
+        integrity::check(integration, found.as_deref())?;
+        match &integration.artifact {
+            None => Ok(()),
+            Some(artifact) => {
+                let packed = self.layout.integration(artifact.sha256);
+                integrity::check_tree(&self.disk, folder, &packed, integration)
             }
-            IntegrationKind::Skill => {
-                let arguments =
-                    ["skills", "install", name, "--version", version, "--global", "--force"];
-                self.program.long("skills install", &arguments, &config).await
-            }
-        };
-        installed.map_err(|error| WorkError::Other(format!("{name} {version}: {error}")))?;
-        tracing::info!(target: "audit", ?kind, name, version, "integration installed");
-        Ok(())
+        }
     }
 
     /// Asks the registry what it would give, before anything is fetched that a running OpenClaw loads at
     /// once. OpenClaw's command line takes no pin of its own.
     async fn check_registry(&self, integration: &Integration) -> Result<(), WorkError> {
-        if integration.kind != IntegrationKind::Plugin {
-            return Ok(());
-        }
         let package = format!("{}@{}", integration.name, integration.version);
         let said = self.program.npm_view(&package, "dist.integrity").await;
         let said = said.map_err(|error| WorkError::Other(format!("{package}: {error}")))?;
-        check_integrity(integration, said.as_str())
+        integrity::check(integration, said.as_str())
     }
 
     async fn uninstall(&self, id: &str) -> Result<(), WorkError> {
@@ -222,7 +275,7 @@ impl Worker {
 }
 
 /// The last part of `@owner/slug`.
-fn slug(name: &str) -> &str {
+pub(super) fn slug(name: &str) -> &str {
     name.rsplit('/').next().unwrap_or(name)
 }
 
@@ -242,52 +295,15 @@ fn find<'a>(plugins: &'a [Plugin], wanted: &Integration) -> Option<&'a Plugin> {
     plugins.iter().find(|plugin| Path::new(&plugin.folder).ends_with(&end))
 }
 
-/// What npm noted of the package when it fetched it, and checked: `package-lock.json` of the folder that
-/// OpenClaw gives each plugin.
-fn installed_integrity(
-    disk: &Disk,
-    plugin: &Plugin,
-    integration: &Integration,
-) -> Result<Option<String>, WorkError> {
-    let below = Path::new("node_modules").join(&integration.name);
-    let Some(project) = Path::new(&plugin.folder).ancestors().nth(below.components().count())
-    else {
-        return Ok(None);
-    };
-    let lock: Option<Value> = disk.read_json(&project.join("package-lock.json"))?;
-    let noted = lock
-        .as_ref()
-        .and_then(|lock| lock.get("packages")?.get(below.to_str()?)?.get("integrity")?.as_str());
-    Ok(noted.map(str::to_owned))
-}
-
-fn check_integrity(integration: &Integration, found: Option<&str>) -> Result<(), WorkError> {
-    let Integration { name, version, integrity, .. } = integration;
-    let why = match (integrity.as_deref(), found) {
-        (Some(wanted), Some(found)) if wanted == found => return Ok(()),
-        (None, _) => "the release does not pin its integrity".to_owned(),
-        (Some(wanted), Some(found)) if is_integrity(found) => {
-            format!("the package has the integrity {found}, and the release pins {wanted}")
-        }
-        (Some(_), _) => "the integrity of the package is not known".to_owned(),
-    };
-    Err(WorkError::Other(format!("{name} {version}: {why}")))
-}
-
-/// What may stand in a message.
-fn is_integrity(text: &str) -> bool {
-    let base64 = |byte: u8| byte.is_ascii_alphanumeric() || b"+/=-".contains(&byte);
-    text.len() <= 200 && text.bytes().all(base64)
-}
-
 /// What may stand on a command line: the names that npm and the hub know, and exact versions.
 fn check(integration: &Integration) -> Result<(), WorkError> {
-    let Integration { kind, name, version, .. } = integration;
+    let Integration { kind, name, version, artifact, .. } = integration;
     let part = |part: &str| is_plain(part, 100, "-_.");
     let name_fits = match (kind, name.strip_prefix('@').and_then(|rest| rest.split_once('/'))) {
         (_, Some((owner, rest))) => part(owner) && part(rest),
         (IntegrationKind::Plugin, None) => part(name),
-        (IntegrationKind::Skill, None) => false,
+        // The hub's have an owner.
+        (IntegrationKind::Skill, None) => artifact.is_some() && part(name),
     };
     let exact = is_plain(version, 64, "-.+") && version.starts_with(|c: char| c.is_ascii_digit());
     if name_fits && exact {
@@ -311,7 +327,14 @@ mod tests {
     use super::*;
 
     fn integration(kind: IntegrationKind, name: &str, version: &str) -> Integration {
-        Integration { kind, name: name.to_owned(), version: version.to_owned(), integrity: None }
+        Integration {
+            kind,
+            name: name.to_owned(),
+            version: version.to_owned(),
+            integrity: None,
+            artifact: None,
+            unpinned: true,
+        }
     }
 
     #[rstest]
@@ -352,40 +375,5 @@ mod tests {
         };
         assert_eq!(find("@openclaw/zalo"), Some("zalo"));
         assert_eq!((find("zalo"), find("odd"), find("browser")), (None, None, None));
-    }
-
-    #[test]
-    fn a_package_is_the_pinned_one_or_the_difference_is_told() {
-        let folder = tempfile::tempdir().unwrap();
-        let project = folder.path().join("npm/projects/a-b-1");
-        let plugin = Plugin {
-            id: "b".to_owned(),
-            version: "1.0.0".to_owned(),
-            folder: project.join("node_modules/@a/b").to_str().unwrap().to_owned(),
-        };
-        let pinned = |pin: Option<&str>| Integration {
-            integrity: pin.map(str::to_owned),
-            ..integration(IntegrationKind::Plugin, "@a/b", "1.0.0")
-        };
-        let disk = Disk::default();
-        assert_eq!(installed_integrity(&disk, &plugin, &pinned(None)).unwrap(), None);
-        fs::create_dir_all(&project).unwrap();
-        let lock = json!({"packages": {"node_modules/@a/b": {"integrity": "sha512-AAAA"}}});
-        disk.write_json(&project.join("package-lock.json"), &lock).unwrap();
-        let found = installed_integrity(&disk, &plugin, &pinned(None)).unwrap();
-        check_integrity(&pinned(Some("sha512-AAAA")), found.as_deref()).unwrap();
-        for (pin, found, says) in [
-            (
-                Some("sha512-BBBB"),
-                Some("sha512-AAAA"),
-                "sha512-AAAA, and the release pins sha512-BBBB",
-            ),
-            (Some("sha512-BBBB"), Some("odd \u{1b}"), "not known"),
-            (Some("sha512-BBBB"), None, "not known"),
-            (None, Some("sha512-AAAA"), "does not pin"),
-        ] {
-            let refused = check_integrity(&pinned(pin), found).unwrap_err().to_string();
-            assert!(refused.contains(says), "{refused}");
-        }
     }
 }

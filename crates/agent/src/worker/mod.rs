@@ -7,6 +7,8 @@ mod backup;
 pub(crate) mod client;
 mod gateway;
 mod integrations;
+mod integrity;
+mod packed;
 mod pairing;
 mod program;
 pub mod protocol;
@@ -84,6 +86,7 @@ impl Worker {
             self.disk.sweep(&folder)?;
         }
         self.disk.sweep(&layout.openclaw_home())?;
+        self.close_npm()?;
         self.disk.remove(&layout.staged_config())?;
         self.disk.remove(&layout.client_config())
     }

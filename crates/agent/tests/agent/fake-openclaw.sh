@@ -41,6 +41,13 @@ case "$*" in
     [ ! -e "$OPENCLAW_STATE_DIR/no-audit" ] || exit 1
     echo '{"summary":{"critical":2,"warn":1}}'
     ;;
+"plugins list --json") echo '{"plugins":[]}' ;;
+"skills install "*" --as "*" --global --force")
+    echo skill >>"$OPENCLAW_STATE_DIR/calls"
+    mkdir -p "$OPENCLAW_STATE_DIR/skills"
+    rm -rf "$OPENCLAW_STATE_DIR/skills/$5"
+    cp -R "$3" "$OPENCLAW_STATE_DIR/skills/$5"
+    ;;
 "--version") echo "OpenClaw 2026.9.6 (abcdef)" ;;
 *) exit 64 ;;
 esac

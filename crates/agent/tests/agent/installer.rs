@@ -4,6 +4,7 @@ use std::{fs, io};
 
 use moorage_agent::{
     Disk, Layout,
+    artifacts::{Shelf, Store},
     installer::{
         enrolment_key,
         protocol::{Answer, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure},
@@ -88,6 +89,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
         Request::Installed => {
             return Answer::Installed(Inventory {
                 artifacts: machine.installed.clone(),
+                integrations: Store::at(&Disk::default(), layout).integrations().unwrap(),
                 agent_update: None,
                 failed_agents: machine.failed_agents.clone(),
             });
@@ -99,6 +101,17 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
                 return Answer::failed(Reason::WrongBytes, "other bytes");
             }
             machine.installed.push(InstalledArtifact { kind, sha256, active: false });
+        }
+        Request::InstallIntegration { order, sha256, file } => {
+            let order = order.verify(&bootstrap()).unwrap();
+            let pinned = order.integrations.iter().find(|pinned| pinned.sha256 == sha256).unwrap();
+            let store = Store::open(&Disk::default(), layout).unwrap();
+            if let Err(error) = store.install(Shelf::Integrations, pinned, &file) {
+                return Answer::failed(Reason::BadArtifact, error.to_string());
+            }
+        }
+        Request::RetainIntegrations { keep } => {
+            Store::at(&Disk::default(), layout).retain_integrations(&keep).unwrap();
         }
         Request::Activate { kind, sha256 } => {
             let mut found = false;

@@ -10,6 +10,7 @@ mod credentials;
 mod enrolment;
 mod gates;
 mod installer;
+mod integrations;
 mod logs;
 mod machine;
 mod operator;

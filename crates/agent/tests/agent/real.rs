@@ -11,9 +11,12 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use moorage_agent::Layout;
+use moorage_agent::{
+    Disk, Layout,
+    artifacts::{Shelf, Store},
+};
 use moorage_testbed::{eventually, or_skip, signal};
-use moorage_wire::bootstrap::SECRETS_PATH;
+use moorage_wire::{Sha256, bootstrap::SECRETS_PATH, desired::Artifact};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
@@ -43,12 +46,24 @@ struct Real {
 impl Real {
     /// `None`, said loudly, where there is no OpenClaw.
     async fn start() -> Option<Self> {
+        Self::start_by(&[]).await
+    }
+
+    /// The worker in a network of its own, with nobody in it.
+    async fn start_without_network() -> Option<Self> {
+        Self::start_by(&["unshare", "--net"]).await
+    }
+
+    async fn start_by(wrapper: &[&str]) -> Option<Self> {
         let openclaw = PathBuf::from(given("OPENCLAW_DIR")?);
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout::new(folder.path().to_owned());
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let gateway = SocketAddr::from(([127, 0, 0, 1], port));
-        let worker = Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
+        let agent = env!("CARGO_BIN_EXE_moorage-agent");
+        let line: Vec<_> = wrapper.iter().copied().chain([agent]).collect();
+        let worker = Command::new(line[0])
+            .args(&line[1..])
             .args(["worker", "--client", &rustix::process::getuid().as_raw().to_string()])
             .arg("--listen")
             .arg(format!("unix:{}", layout.worker_socket().display()))
@@ -223,14 +238,87 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
     assert_eq!(real.program(json!({"verb": "drop-snapshot"})).await, done);
 }
 
-/// Needs a registry that has the package, `OPENCLAW_PLUGIN`, such as `@openclaw/zalo@2026.9.5`.
+/// Needs the file of a plugin as `moorage release build` packs it, `OPENCLAW_PLUGIN_ARTIFACT`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_comes_and_goes_with_the_real_openclaw() {
+async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network() {
+    let Some(packed) = given("OPENCLAW_PLUGIN_ARTIFACT") else { return };
+    let Some(real) = Real::start_without_network().await else { return };
+    let bytes = fs::read(packed).unwrap();
+    let artifact = Artifact {
+        version: "1".to_owned(),
+        url: "https://releases.invalid/".to_owned(),
+        sha256: Sha256::of(&bytes),
+        size: bytes.len() as u64,
+    };
+    fs::create_dir_all(real.layout.downloads()).unwrap();
+    let file = real.layout.downloads().join("plugin");
+    fs::write(&file, bytes).unwrap();
+    let store = Store::open(&Disk::default(), &real.layout).unwrap();
+    store.install(Shelf::Integrations, &artifact, &file).unwrap();
+    let folder = real.layout.integration(artifact.sha256);
+    let read =
+        |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let index = read(folder.join("integration.json"));
+    let lock = read(folder.join("package-lock.json"));
+    let name = index["name"].as_str().unwrap();
+    let integrity = &lock["packages"][format!("node_modules/{name}")]["integrity"];
+    let wanted = |sha256: Sha256| {
+        json!({"verb": "add-integrations", "wanted": [{
+            "kind": "Plugin", "name": name, "version": index["version"], "integrity": integrity,
+            "artifact": {"version": "1", "url": artifact.url, "sha256": sha256, "size": artifact.size},
+        }]})
+    };
+    let absent = real.program(wanted(Sha256::of(b"another"))).await;
+    assert!(absent["message"].as_str().unwrap().contains("not on this server"), "{absent}");
+
+    let added = real.program(wanted(artifact.sha256)).await;
+    assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");
+    let installed = fs::read_dir(real.layout.openclaw_state().join("npm/projects")).unwrap();
+    let project = installed.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
+    let (found, pinned) = (read(project.join("package-lock.json")), &lock["packages"]);
+    let packages = found["packages"].as_object().unwrap();
+    assert!(packages.len() > 100, "{}", packages.len());
+    for (at, package) in packages {
+        assert_eq!(package["integrity"], pinned[at]["integrity"], "{at}");
+    }
+    assert!(!real.layout.npm_cache().exists());
+    assert_eq!(fs::read_to_string(real.layout.npm_settings()).unwrap(), "offline=true\n");
+    let list = Command::new(real.openclaw.join("bin/node"))
+        .arg(program(&real.openclaw))
+        .args(["plugins", "list", "--json"])
+        .env("HOME", real.layout.openclaw_home())
+        .env("OPENCLAW_STATE_DIR", real.layout.openclaw_state())
+        .output()
+        .await
+        .unwrap();
+    let list: Value = serde_json::from_slice(&list.stdout).unwrap();
+    let ours =
+        list["plugins"].as_array().unwrap().iter().find(|one| one["id"] == added["plugins"][0]);
+    assert_eq!(ours.unwrap()["trustedOfficialInstall"], true, "as if it came from the registry");
+
+    let begin = Instant::now();
+    assert_eq!(real.program(wanted(artifact.sha256)).await, added);
+    assert!(begin.elapsed() < Duration::from_secs(60), "it is not installed again");
+    let removed = real.program(json!({"verb": "remove-integrations", "wanted": []})).await;
+    assert_eq!(removed, json!({"result": "done"}));
+}
+
+/// Needs a registry that has the package, `OPENCLAW_PLUGIN`, such as `@openclaw/zalo@2026.9.5`. Only a
+/// release that says so lets a server ask it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plugin_that_need_not_be_pinned_comes_and_goes_with_the_real_openclaw() {
     let Some(plugin) = given("OPENCLAW_PLUGIN") else { return };
     let Some(real) = Real::start().await else { return };
     let (name, version) = plugin.rsplit_once('@').unwrap();
     let wrong = format!("sha512-{}==", "A".repeat(86));
-    let pinned = |integrity: &str| json!([{"kind": "Plugin", "name": name, "version": version, "integrity": integrity}]);
+    let unpinned = |integrity: &str, allowed: bool| {
+        json!([{"kind": "Plugin", "name": name, "version": version, "integrity": integrity,
+                "unpinned": allowed}])
+    };
+    let pinned = |integrity: &str| unpinned(integrity, true);
+    let barred = json!({"verb": "add-integrations", "wanted": unpinned(&wrong, false)});
+    let barred = real.program(barred).await;
+    assert!(barred["message"].as_str().unwrap().contains("does not pin all of it"), "{barred}");
     let refused = real.program(json!({"verb": "add-integrations", "wanted": pinned(&wrong)})).await;
     let said = refused["message"].as_str().unwrap();
     assert!(said.contains(&wrong), "{said}");

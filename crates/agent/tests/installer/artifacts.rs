@@ -1,11 +1,11 @@
 //! Artifacts through the installer's socket: ordered, verified, unpacked, switched.
 
-use std::{fs, io, os::unix::fs::symlink, path::Path};
+use std::{collections::BTreeSet, fs, io, os::unix::fs::symlink, path::Path};
 
 use flate2::{Compression, write::GzEncoder};
 use moorage_agent::{
     Disk,
-    installer::protocol::{ArtifactKind, Reason},
+    installer::protocol::{ArtifactKind, Reason, Request},
 };
 use rstest::rstest;
 
@@ -169,4 +169,42 @@ async fn many_who_ask_for_the_same_get_it_once() {
         installed.unwrap();
     }
     assert_eq!(client.inventory().await.unwrap().artifacts.len(), 2, "one, and the agent");
+}
+
+/// As `moorage release build` makes it, as far as the installer looks.
+fn integration(index: &str) -> Vec<u8> {
+    let mut builder = tar::Builder::new(GzEncoder::new(Vec::new(), Compression::fast()));
+    for (path, text) in [(index, "{}"), ("skill/SKILL.md", "sun")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(text.len() as u64);
+        builder.append_data(&mut header, path, text.as_bytes()).unwrap();
+    }
+    builder.into_inner().unwrap().finish().unwrap()
+}
+
+#[tokio::test]
+async fn an_integration_is_taken_if_an_order_pins_it_and_goes_when_it_is_not_wanted() {
+    let server = running_server().await;
+    let client = server.client();
+    let (artifact, file) = server.fetched(&integration("integration.json"));
+    let sha256 = artifact.sha256;
+    let stranger = Release::default().order();
+    let refused = client.install_integration(&stranger, sha256, &file).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::BadOrder), "{refused}");
+    let order = Release::default().integration(artifact).order();
+    client.install_integration(&order, sha256, &file).await.unwrap();
+    assert!(server.layout.integration(sha256).join("skill/SKILL.md").is_file());
+    assert_eq!(client.inventory().await.unwrap().integrations, BTreeSet::from([sha256]));
+    let keep = Request::RetainIntegrations { keep: BTreeSet::from([sha256]) };
+    client.perform(&keep).await.unwrap();
+    assert!(server.layout.integration(sha256).is_dir());
+    client.perform(&Request::RetainIntegrations { keep: BTreeSet::new() }).await.unwrap();
+    assert!(!server.layout.integration(sha256).exists());
+
+    let (artifact, file) = server.fetched(&integration("something.json"));
+    let sha256 = artifact.sha256;
+    let order = Release::default().integration(artifact).order();
+    let refused = client.install_integration(&order, sha256, &file).await.unwrap_err();
+    assert_eq!(refused.reason(), Some(Reason::BadArtifact), "{refused}");
 }

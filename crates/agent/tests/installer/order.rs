@@ -5,7 +5,7 @@ use moorage_agent::installer::protocol::{ArtifactKind, SignedOrder};
 use moorage_wire::{
     AgentPublicKey, DesiredState, Epoch, InstanceId, Secret, Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
-    desired::{Artifact, Artifacts},
+    desired::{Artifact, Artifacts, Integration, IntegrationKind},
     path,
     signature::{AgentKey, OperatorKey, Peers, RequestParts, sign_request},
 };
@@ -27,6 +27,7 @@ pub(crate) fn artifact(version: &str, bytes: &[u8]) -> Artifact {
 pub(crate) struct Release {
     artifacts: Artifacts,
     retry: Option<String>,
+    integrations: Vec<Integration>,
 }
 
 impl Default for Release {
@@ -34,7 +35,11 @@ impl Default for Release {
         let some = || artifact("0", b"nothing");
         let (openclaw, node, cloudflared, agent) = (some(), some(), some(), some());
         let release = "1".to_owned();
-        Self { artifacts: Artifacts { release, openclaw, node, cloudflared, agent }, retry: None }
+        Self {
+            artifacts: Artifacts { release, openclaw, node, cloudflared, agent },
+            retry: None,
+            integrations: Vec::new(),
+        }
     }
 }
 
@@ -47,6 +52,18 @@ impl Release {
             ArtifactKind::Agent => &mut self.artifacts.agent,
         };
         *place = artifact;
+        self
+    }
+
+    pub(crate) fn integration(mut self, artifact: Artifact) -> Self {
+        self.integrations.push(Integration {
+            kind: IntegrationKind::Skill,
+            name: "weather".to_owned(),
+            version: artifact.version.clone(),
+            integrity: None,
+            artifact: Some(artifact),
+            unpinned: false,
+        });
         self
     }
 
@@ -64,7 +81,7 @@ impl Release {
             config: json!({}),
             credentials: std::collections::BTreeSet::default(),
             artifacts: self.artifacts,
-            integrations: Vec::new(),
+            integrations: self.integrations,
             approved_pairings: std::collections::BTreeSet::default(),
             retry: self.retry,
         };

@@ -124,6 +124,8 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
             token::write(&Disk::default(), token_file, &token, None).map_err(io::Error::other)
         }
         Request::Install { .. }
+        | Request::InstallIntegration { .. }
+        | Request::RetainIntegrations { .. }
         | Request::Activate { .. }
         | Request::Installed
         | Request::UpdateAgent { .. }

@@ -1,0 +1,112 @@
+//! Bringing packed integrations to the server, as the programs are brought: fetched by this process,
+//! verified and unpacked by the installer under the operator's signature, or by this process where one
+//! user owns everything. How OpenClaw gets them from there is the worker's business.
+
+use std::{collections::BTreeSet, path::Path, sync::Arc};
+
+use moorage_wire::{
+    Sha256,
+    desired::{Artifact, Integration},
+    report::FailureReason,
+};
+
+use super::{
+    Failure, Trouble,
+    programs::{blame, clean_after, fetch, order_of},
+};
+use crate::{
+    artifacts::{ArtifactError, Shelf, Store},
+    core::{Core, blocking},
+    desired::Document,
+    installer::protocol::{Reason, Request},
+};
+
+/// Has the artifacts of all integrations of the document unpacked; why not, if the document is to blame.
+pub(super) async fn provide(
+    core: &Arc<Core>,
+    document: &Document,
+) -> Result<Option<Failure>, Trouble> {
+    let packed = artifacts(&document.state.integrations);
+    if packed.clone().next().is_none() {
+        return Ok(None);
+    }
+    let installed = installed(core).await?;
+    for artifact in packed.filter(|artifact| !installed.contains(&artifact.sha256)) {
+        let file = match fetch(core, artifact).await? {
+            Ok(file) => file,
+            Err(failure) => return Ok(Some(failure)),
+        };
+        if let Some(failure) = install(core, document, artifact, &file).await? {
+            return Ok(Some(failure));
+        }
+        let Artifact { version, sha256, .. } = artifact;
+        tracing::info!(target: "audit", version, %sha256, "an integration's artifact is here");
+    }
+    Ok(None)
+}
+
+/// Removes the artifacts of all others.
+pub(super) async fn retain(core: &Arc<Core>, wanted: &[Integration]) -> Result<(), Trouble> {
+    let keep: BTreeSet<_> = artifacts(wanted).map(|artifact| artifact.sha256).collect();
+    if installed(core).await?.is_subset(&keep) {
+        return Ok(());
+    }
+    if core.settings.programs.are_managed() {
+        return Ok(core.installer.perform(&Request::RetainIntegrations { keep }).await?);
+    }
+    blocking(core, move |core| store(core)?.retain_integrations(&keep))
+        .await
+        .map_err(|error| trouble(&error))
+}
+
+fn artifacts(integrations: &[Integration]) -> impl Iterator<Item = &Artifact> + Clone {
+    integrations.iter().filter_map(|one| one.artifact.as_ref())
+}
+
+async fn installed(core: &Arc<Core>) -> Result<BTreeSet<Sha256>, Trouble> {
+    if core.settings.programs.are_managed() {
+        return Ok(core.installer.inventory().await?.integrations);
+    }
+    blocking(core, |core| Store::at(&core.disk, &core.settings.layout).integrations())
+        .await
+        .map_err(|error| trouble(&error))
+}
+
+async fn install(
+    core: &Arc<Core>,
+    document: &Document,
+    artifact: &Artifact,
+    file: &Path,
+) -> Result<Option<Failure>, Trouble> {
+    if core.settings.programs.are_managed() {
+        let order = order_of(core, document)?;
+        let installed = core.installer.install_integration(&order, artifact.sha256, file).await;
+        clean_after(core, installed.as_ref().err()).await?;
+        return match installed {
+            Ok(()) => Ok(None),
+            // An installer that is older than this agent: it follows within minutes.
+            Err(error) if error.reason() == Some(Reason::Refused) => Err(error.into()),
+            Err(error) => blame(artifact, error).map(Some),
+        };
+    }
+    let (pinned, from) = (artifact.clone(), file.to_owned());
+    let installed =
+        blocking(core, move |core| store(core)?.install(Shelf::Integrations, &pinned, &from)).await;
+    clean_after(core, None).await?;
+    match installed {
+        Ok(()) => Ok(None),
+        Err(error @ ArtifactError::Io { .. }) => Err(trouble(&error)),
+        Err(error) => {
+            let message = format!("{} {}: {error}", artifact.version, artifact.sha256);
+            Ok(Some(Failure::new(FailureReason::Artifact, message)))
+        }
+    }
+}
+
+fn store(core: &Core) -> Result<Store, ArtifactError> {
+    Store::open(&core.disk, &core.settings.layout)
+}
+
+fn trouble(error: &ArtifactError) -> Trouble {
+    Trouble::Other(error.to_string())
+}
