@@ -22,6 +22,7 @@ pub mod inventory;
 pub mod leader;
 pub mod master_key;
 pub mod master_key_store;
+pub mod master_keys;
 pub mod metrics;
 pub mod names;
 pub mod openclaw;

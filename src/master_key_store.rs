@@ -1,9 +1,12 @@
-//! Where the master key comes from: a file (so a KMS or CSI volume), or a Secret that the first
-//! leader makes. It is made once, and only while no instance was claimed: a second key would lock the
-//! operator out of every server that runs. What derives from it is in `master_key`.
+//! Where the master keys come from: files (so a KMS or CSI volume), or Secrets, of which the first
+//! leader makes the first one. A key is made only while no instance was claimed: another one in its
+//! place would lock the operator out of every server that runs. A further key is a person's to add
+//! (`stored` says how it is named); what derives from a key is in `master_key`.
+
+mod stored;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     io::Read as _,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -21,11 +24,17 @@ use moorage_wire::{InstallationId, Secret};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::master_key::{InvalidMasterKey, KEY_BYTES, MasterKey};
+use crate::{
+    master_key::{InvalidMasterKey, KEY_BYTES, MasterKey},
+    master_keys::{KeyPlace, MasterKeys},
+};
 
-/// The Secret with the master key, in the operator's namespace.
+use stored::StoredKey;
+
+/// The Secret with the first master key, in the operator's namespace. Those of later ones have the same
+/// name with a hyphen and a number from 2 on.
 pub const MASTER_KEY_SECRET: &str = "moorage-master-key";
-/// The `ConfigMap` with the installation id where the key is a file.
+/// The `ConfigMap` with the installation id, where the first key is a file or may go.
 pub const INSTALLATION_CONFIG_MAP: &str = "moorage-installation";
 const KEY: &str = "key";
 const INSTALLATION_ID: &str = "installation-id";
@@ -35,13 +44,18 @@ const FORBIDDEN_MODE: u32 = 0o037;
 /// Larger than any form of a key; bounds what a wrong path makes us read.
 const MAX_FILE_BYTES: u64 = 1024;
 
-/// Where the master key is.
+/// Where the master keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterKeySource {
-    /// In the Secret [`MASTER_KEY_SECRET`].
+    /// In the Secret [`MASTER_KEY_SECRET`] and those that came after it.
     Secret,
-    /// In this file: 32 bytes, raw or in base64.
-    File(PathBuf),
+    /// In files: 32 bytes each, raw or in base64. Keys in Secrets are older ones.
+    File {
+        /// The newest key.
+        newest: PathBuf,
+        /// Keys that a rotation takes out of use, the newest of them first.
+        older: Vec<PathBuf>,
+    },
 }
 
 /// Tells whether anything depends on a master key already.
@@ -149,54 +163,91 @@ impl MasterKeyStore {
         }
     }
 
-    /// Reads the key; `None` if it was never made. Any replica may call this.
-    pub async fn load(&self) -> Result<Option<MasterKey>, MasterKeyStoreError> {
+    /// Reads the keys; `None` if none was ever made. Any replica may call this.
+    pub async fn load(&self) -> Result<Option<MasterKeys>, MasterKeyStoreError> {
         match &self.source {
-            MasterKeySource::Secret => self.load_secret().await,
-            MasterKeySource::File(path) => self.load_file(path).await,
+            MasterKeySource::Secret => self.load_secrets().await,
+            MasterKeySource::File { newest, older } => self.load_files(newest, older).await,
         }
     }
 
-    /// Reads the key, or makes it while no instance was claimed. Only the leader may call this.
+    /// Reads the keys, or makes the first while no instance was claimed. Only the leader may call this.
     pub async fn load_or_create(
         &self,
         census: &dyn InstanceCensus,
-    ) -> Result<MasterKey, MasterKeyStoreError> {
-        if let Some(key) = self.load().await? {
-            return Ok(key);
+    ) -> Result<MasterKeys, MasterKeyStoreError> {
+        if let Some(keys) = self.load().await? {
+            self.keep_installation(&keys).await?;
+            return Ok(keys);
         }
+        // A key that moves from its Secret into a file keeps the installation.
+        let known = match &self.source {
+            MasterKeySource::Secret => None,
+            MasterKeySource::File { .. } => self.installation_of_secrets().await?,
+        };
         let counted = census.any_instance_is_claimed().await;
-        if counted.map_err(failed("listing OpenClawInstances"))? {
+        if known.is_none() && counted.map_err(failed("listing OpenClawInstances"))? {
             return Err(self.missing());
         }
         match &self.source {
             MasterKeySource::Secret => self.create_secret().await?,
-            MasterKeySource::File(_) => self.create_installation().await?,
+            MasterKeySource::File { .. } => {
+                let id = known.map_or_else(new_installation_id, |id| Ok(id.to_string()))?;
+                self.create_installation(id).await?;
+            }
         }
         // What was stored is the truth, also where somebody else was quicker.
         self.load().await?.ok_or_else(|| self.missing())
     }
 
+    /// Sees to it that the installation id outlives the first Secret, once there is a second key.
+    /// Only the leader may call this.
+    pub async fn keep_installation(&self, keys: &MasterKeys) -> Result<(), MasterKeyStoreError> {
+        if keys.older().is_empty() || self.installation_of_config_map().await?.is_some() {
+            return Ok(());
+        }
+        self.create_installation(keys.installation().to_string()).await
+    }
+
+    /// Protects the Secrets of these keys from deletion, and no others. Only the leader may call this.
+    pub async fn protect(&self, needed: &BTreeSet<String>) -> Result<(), MasterKeyStoreError> {
+        let Some(keys) = self.load().await? else { return Ok(()) };
+        for stored in self.stored().await? {
+            let key = stored.parse(keys.installation())?;
+            stored::protect(&self.secrets, &stored, needed.contains(key.id().as_str())).await?;
+        }
+        Ok(())
+    }
+
     fn missing(&self) -> MasterKeyStoreError {
         let object = match self.source {
             MasterKeySource::Secret => SECRET_OBJECT,
-            MasterKeySource::File(_) => CONFIG_MAP_OBJECT,
+            MasterKeySource::File { .. } => CONFIG_MAP_OBJECT,
         };
         MasterKeyStoreError::MasterKeyMissing { object, namespace: self.namespace.clone() }
     }
 
-    async fn load_secret(&self) -> Result<Option<MasterKey>, MasterKeyStoreError> {
-        let found = self.secrets.get_opt(MASTER_KEY_SECRET).await;
-        let found = found.map_err(failed("reading Secret moorage-master-key"))?;
-        let Some(secret) = found else { return Ok(None) };
-        let mut data = secret.data.unwrap_or_default();
-        let place = |key| format!("Secret {MASTER_KEY_SECRET}, key {key},");
-        let id = data.remove(INSTALLATION_ID).unwrap_or_default().0;
-        let installation = installation_id(&id, || place(INSTALLATION_ID))?;
-        let key = Secret::new(data.remove(KEY).unwrap_or_default().0);
-        let parsed = MasterKey::parse(&key, installation);
-        let invalid = |source| MasterKeyStoreError::InvalidKey { place: place(KEY), source };
-        parsed.map(Some).map_err(invalid)
+    async fn load_secrets(&self) -> Result<Option<MasterKeys>, MasterKeyStoreError> {
+        let stored = self.stored().await?;
+        let Some((newest, older)) = stored.split_first() else { return Ok(None) };
+        let installation = match stored::installation(&stored)? {
+            Some(id) => id,
+            None => self.installation_of_config_map().await?.ok_or_else(|| {
+                let place = format!("Secret {}", newest.name);
+                MasterKeyStoreError::InvalidInstallationId { place }
+            })?,
+        };
+        let newest = newest.parse(installation)?;
+        with_older(MasterKeys::only(newest, KeyPlace::Secret), older).map(Some)
+    }
+
+    /// The Secrets with keys, that of the newest first.
+    async fn stored(&self) -> Result<Vec<StoredKey>, MasterKeyStoreError> {
+        stored::read(&self.secrets).await
+    }
+
+    async fn installation_of_secrets(&self) -> Result<Option<InstallationId>, MasterKeyStoreError> {
+        stored::installation(&self.stored().await?)
     }
 
     async fn create_secret(&self) -> Result<(), MasterKeyStoreError> {
@@ -206,7 +257,10 @@ impl MasterKeyStore {
             (INSTALLATION_ID.to_owned(), ByteString(new_installation_id()?.into_bytes())),
         ]);
         let secret = KubeSecret {
-            metadata: metadata(MASTER_KEY_SECRET),
+            metadata: ObjectMeta {
+                finalizers: Some(vec![stored::PROTECTION.to_owned()]),
+                ..metadata(MASTER_KEY_SECRET)
+            },
             // Nobody changes it by mistake: it can only be deleted and restored.
             immutable: Some(true),
             data: Some(data),
@@ -216,25 +270,41 @@ impl MasterKeyStore {
         created_or_there(created, "creating Secret moorage-master-key")
     }
 
-    async fn load_file(&self, path: &Path) -> Result<Option<MasterKey>, MasterKeyStoreError> {
-        // The file first: a wrong path must not leave an installation behind.
-        let key = read_key_file(path)?;
+    async fn load_files(
+        &self,
+        newest: &Path,
+        older: &[PathBuf],
+    ) -> Result<Option<MasterKeys>, MasterKeyStoreError> {
+        // The files first: a wrong path must not leave an installation behind.
+        let key = read_key_file(newest)?;
+        let others: Vec<_> =
+            older.iter().map(|path| Ok((path, read_key_file(path)?))).collect::<Result<_, _>>()?;
+        let Some(installation) = self.installation_of_config_map().await? else { return Ok(None) };
+        let parse = |path: &Path, key: &Secret| {
+            let place = format!("the file {}", path.display());
+            let invalid = |source| MasterKeyStoreError::InvalidKey { place, source };
+            MasterKey::parse(key, installation).map_err(invalid)
+        };
+        let mut keys = MasterKeys::only(parse(newest, &key)?, KeyPlace::File);
+        for (path, key) in &others {
+            keys = keys.with_older(parse(path, key)?);
+        }
+        with_older(keys, &self.stored().await?).map(Some)
+    }
+
+    async fn installation_of_config_map(
+        &self,
+    ) -> Result<Option<InstallationId>, MasterKeyStoreError> {
         let found = self.config_maps.get_opt(INSTALLATION_CONFIG_MAP).await;
         let found = found.map_err(failed("reading ConfigMap moorage-installation"))?;
         let Some(config_map) = found else { return Ok(None) };
         let data = config_map.data.unwrap_or_default();
         let id = data.get(INSTALLATION_ID).map(String::as_bytes).unwrap_or_default();
-        let place = || format!("ConfigMap {INSTALLATION_CONFIG_MAP}");
-        let installation = installation_id(id, place)?;
-        let invalid = |source| MasterKeyStoreError::InvalidKey {
-            place: format!("the file {}", path.display()),
-            source,
-        };
-        MasterKey::parse(&key, installation).map(Some).map_err(invalid)
+        installation_id(id, || format!("ConfigMap {INSTALLATION_CONFIG_MAP}")).map(Some)
     }
 
-    async fn create_installation(&self) -> Result<(), MasterKeyStoreError> {
-        let data = BTreeMap::from([(INSTALLATION_ID.to_owned(), new_installation_id()?)]);
+    async fn create_installation(&self, id: String) -> Result<(), MasterKeyStoreError> {
+        let data = BTreeMap::from([(INSTALLATION_ID.to_owned(), id)]);
         let config_map = ConfigMap {
             metadata: metadata(INSTALLATION_CONFIG_MAP),
             immutable: Some(true),
@@ -246,12 +316,24 @@ impl MasterKeyStore {
     }
 }
 
+/// Adds the keys of these Secrets, which are older ones.
+fn with_older(
+    mut keys: MasterKeys,
+    stored: &[StoredKey],
+) -> Result<MasterKeys, MasterKeyStoreError> {
+    let installation = keys.installation();
+    for stored in stored {
+        keys = keys.with_older(stored.parse(installation)?);
+    }
+    Ok(keys)
+}
+
 const SECRET_OBJECT: &str = "Secret moorage-master-key";
 const CONFIG_MAP_OBJECT: &str = "ConfigMap moorage-installation";
 
 fn remedy(object: &str) -> &'static str {
     if object == CONFIG_MAP_OBJECT {
-        "or make it with the installation-id that stands in the labels of every server (also in Secret moorage-master-key, if the key was there before)"
+        "or make it with the installation-id that stands in the labels of every server"
     } else {
         "or start the operator with --master-key-file if the key has moved to a file"
     }

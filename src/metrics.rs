@@ -15,6 +15,7 @@ use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGaugeVec, Registry, 
 use crate::{
     api::instance::Phase,
     cloud::{BudgetRegistry, CallObserver, Cloud, StatusClass},
+    master_keys::{KeyUse, MasterKeys},
 };
 
 pub use label::{DeliveryOutcome, WriteKind};
@@ -35,6 +36,7 @@ pub struct Metrics {
     deliveries: IntCounterVec,
     sweep_duration: Histogram,
     instances: IntGaugeVec,
+    master_key_servers: IntGaugeVec,
     api_writes: IntCounterVec,
     budgets: Mutex<Option<Arc<BudgetRegistry>>>,
 }
@@ -108,6 +110,17 @@ impl Metrics {
         for ((_, label), count) in PHASES.iter().zip(counts) {
             self.instances.with_label_values(&[label]).set(count);
         }
+    }
+}
+
+impl Metrics {
+    /// Replaces the number of servers that obey the newest master key, and an older one.
+    pub fn set_master_keys(&self, keys: &MasterKeys, counted: &KeyUse) {
+        let count = |id: &str| i64::from(counted.servers.get(id).copied().unwrap_or(0));
+        let newest = count(keys.newest().id().as_str());
+        let older = keys.older().iter().map(|key| count(key.id().as_str())).sum();
+        self.master_key_servers.with_label_values(&["newest"]).set(newest);
+        self.master_key_servers.with_label_values(&["older"]).set(older);
     }
 }
 

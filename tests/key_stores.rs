@@ -51,6 +51,10 @@ async fn keys_in_a_real_api_server_are_made_once_and_destroyed_for_good() {
     a_key_file_gets_an_installation(&server.namespace("key-file").await).await;
     a_sealing_key_lives_and_dies(&server.namespace("ring").await).await;
     a_foreign_sealing_key_is_named_and_kept(&server.namespace("foreign").await).await;
+    a_second_master_key_is_the_newest(&server.namespace("second").await).await;
+    a_key_moves_from_its_secret_into_a_file(&server.namespace("moves").await).await;
+    a_key_that_is_needed_outlives_its_deletion(&server.namespace("protected").await).await;
+    sealing_keys_are_wrapped_again(&server.namespace("rewrapped").await).await;
 }
 
 struct Namespace {
@@ -84,7 +88,8 @@ async fn the_master_key_is_made_once(namespace: &Namespace) {
     let again = store.load_or_create(&Instances(true)).await.unwrap();
     let follower = store.load().await.unwrap().unwrap();
     for other in [again, follower] {
-        assert_eq!((other.id(), other.installation()), (made.id(), made.installation()));
+        assert_eq!(other.newest().id(), made.newest().id());
+        assert_eq!(other.installation(), made.installation());
     }
     let changed = Patch::Merge(json!({"data": {"key": "AAAA"}}));
     let edited =
@@ -96,7 +101,7 @@ async fn two_leaders_agree_on_one_key(namespace: &Namespace) {
     let store = namespace.master_keys();
     let (none, other) = (Instances(false), Instances(false));
     let (one, two) = tokio::join!(store.load_or_create(&none), store.load_or_create(&other));
-    assert_eq!(one.unwrap().id(), two.unwrap().id());
+    assert_eq!(one.unwrap().newest().id(), two.unwrap().newest().id());
 }
 
 async fn a_lost_master_key_is_not_replaced(namespace: &Namespace) {
@@ -124,14 +129,15 @@ async fn a_key_file_gets_an_installation(namespace: &Namespace) {
     let path = directory.path().join("key");
     std::fs::write(&path, b"MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=\n").unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
-    let source = MasterKeySource::File(path);
+    let source = MasterKeySource::File { newest: path, older: Vec::new() };
     let store = MasterKeyStore::new(namespace.client.clone(), &namespace.name, source);
 
     let lost = store.load_or_create(&Instances(true)).await.unwrap_err();
     assert_eq!(lost.reason(), "MasterKeyMissing");
     let made = store.load_or_create(&Instances(false)).await.unwrap();
     let again = store.load_or_create(&Instances(true)).await.unwrap();
-    assert_eq!((made.id(), made.installation()), (again.id(), again.installation()));
+    assert_eq!(made.newest().id(), again.newest().id());
+    assert_eq!(made.installation(), again.installation());
     namespace.config_maps().get(INSTALLATION_CONFIG_MAP).await.unwrap();
     let none = namespace.secrets().get_opt(MASTER_KEY_SECRET).await.unwrap();
     assert!(none.is_none(), "the key of a file was stored in the cluster");
@@ -147,19 +153,19 @@ async fn a_sealing_key_lives_and_dies(namespace: &Namespace) {
     let (store, wrapping) = (namespace.ring(), master(1).wrapping_key());
     let needs = UndeliveredNeeds::default();
     let start = Timestamp::now();
-    let empty = store.load(&wrapping).await.unwrap();
+    let empty = store.load(std::slice::from_ref(&wrapping)).await.unwrap();
     assert_eq!(empty.plan(start, &needs), [KeyRingStep::Generate]);
 
     let old = store.generate(&wrapping, start).await.unwrap();
     let envelope = old.key.certificate().seal(&"value".to_owned().into(), "tenants/ada").unwrap();
-    let ring = store.load(&wrapping).await.unwrap();
+    let ring = store.load(std::slice::from_ref(&wrapping)).await.unwrap();
     assert_eq!(ring.plan(start, &needs), []);
     assert_eq!(ring.certificate().unwrap().fingerprint(), old.fingerprint());
     assert_eq!(ring.unseal(&envelope, "tenants/ada").unwrap().plaintext.expose(), b"value");
 
     let later = after(start, SignedDuration::from_hours(61 * 24));
     let new = store.generate(&wrapping, later).await.unwrap();
-    let ring = store.load(&wrapping).await.unwrap();
+    let ring = store.load(std::slice::from_ref(&wrapping)).await.unwrap();
     assert_eq!(ring.plan(later, &needs), [KeyRingStep::Destroy(old.fingerprint())]);
     let tombstone = ring.tombstone(&old.fingerprint(), later).unwrap();
     assert_eq!(tombstone.not_served_after, new.created);
@@ -169,7 +175,7 @@ async fn a_sealing_key_lives_and_dies(namespace: &Namespace) {
 
     let name = secret_name(&old.fingerprint());
     assert!(namespace.secrets().get_opt(&name).await.unwrap().is_none());
-    let ring = store.load(&wrapping).await.unwrap();
+    let ring = store.load(std::slice::from_ref(&wrapping)).await.unwrap();
     assert_eq!(ring.keys().len(), 1);
     assert!(ring.unseal(&envelope, "tenants/ada").is_err());
     assert_eq!(ring.tombstones().collect::<Vec<_>>(), [&tombstone]);
@@ -180,7 +186,7 @@ async fn a_sealing_key_lives_and_dies(namespace: &Namespace) {
     let junk = Patch::Merge(json!({"data": {"junk": "?"}}));
     let parameters = PatchParams::default();
     namespace.config_maps().patch(TOMBSTONES_CONFIG_MAP, &parameters, &junk).await.unwrap();
-    assert_eq!(store.load(&wrapping).await.unwrap().tombstones().count(), 2);
+    assert_eq!(store.load(std::slice::from_ref(&wrapping)).await.unwrap().tombstones().count(), 2);
 }
 
 async fn a_foreign_sealing_key_is_named_and_kept(namespace: &Namespace) {
@@ -188,14 +194,107 @@ async fn a_foreign_sealing_key_is_named_and_kept(namespace: &Namespace) {
     let foreign = store.generate(&master(2).wrapping_key(), Timestamp::now()).await.unwrap();
     store.generate(&mine, Timestamp::now()).await.unwrap();
     let name = secret_name(&foreign.fingerprint());
-    let Err(error) = store.load(&mine).await else { panic!("a foreign key was taken") };
+    let Err(error) = store.load(std::slice::from_ref(&mine)).await else {
+        panic!("a foreign key was taken")
+    };
     let KeyRingStoreError::Damaged { damaged, .. } = &error else { panic!("{error}") };
     assert_eq!(damaged.iter().map(|key| &key.secret).collect::<Vec<_>>(), [&name]);
     namespace.secrets().get(&name).await.unwrap();
 
     // The remedy that the message names.
     namespace.secrets().delete(&name, &DeleteParams::default()).await.unwrap();
-    assert_eq!(store.load(&mine).await.unwrap().keys().len(), 1);
+    assert_eq!(store.load(std::slice::from_ref(&mine)).await.unwrap().keys().len(), 1);
+}
+
+/// What the documentation has a person do.
+async fn add_key(namespace: &Namespace, number: u32, key: &[u8]) {
+    let secret: KubeSecret = serde_json::from_value(json!({
+        "metadata": {"name": format!("{MASTER_KEY_SECRET}-{number}")},
+        "stringData": {"key": std::str::from_utf8(key).unwrap()},
+    }))
+    .unwrap();
+    namespace.secrets().create(&kube::api::PostParams::default(), &secret).await.unwrap();
+}
+
+async fn a_second_master_key_is_the_newest(namespace: &Namespace) {
+    let store = namespace.master_keys();
+    let first = store.load_or_create(&Instances(false)).await.unwrap();
+    add_key(namespace, 2, b"0123456789abcdef0123456789abcdef").await;
+    let both = store.load_or_create(&Instances(true)).await.unwrap();
+    assert_ne!(both.newest().id(), first.newest().id());
+    assert_eq!(both.older()[0].id(), first.newest().id());
+    assert_eq!(both.installation(), first.installation());
+    namespace.config_maps().get(INSTALLATION_CONFIG_MAP).await.unwrap();
+    add_key(namespace, 10, b"another-key-of-32-bytes-in-text!").await;
+    let three = store.load().await.unwrap().unwrap();
+    assert_eq!(three.older()[0].id(), both.newest().id(), "10 comes after 2");
+
+    // The first goes at the end, and the installation stays.
+    store.protect(&std::collections::BTreeSet::new()).await.unwrap();
+    namespace.secrets().delete(MASTER_KEY_SECRET, &DeleteParams::default()).await.unwrap();
+    let left = store.load_or_create(&Instances(true)).await.unwrap();
+    assert_eq!(left.installation(), first.installation());
+    assert!(left.named(first.newest().id().as_str()).is_none());
+    add_key(namespace, 11, b"too short").await;
+    let error = store.load().await.unwrap_err();
+    assert!(error.to_string().contains("moorage-master-key-11"), "{error}");
+}
+
+async fn a_key_moves_from_its_secret_into_a_file(namespace: &Namespace) {
+    let secret = namespace.master_keys().load_or_create(&Instances(false)).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("key");
+    std::fs::write(&path, b"0123456789abcdef0123456789abcdef").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o400)).unwrap();
+    let source = MasterKeySource::File { newest: path, older: Vec::new() };
+    let store = MasterKeyStore::new(namespace.client.clone(), &namespace.name, source);
+    let keys = store.load_or_create(&Instances(true)).await.unwrap();
+    assert_eq!(keys.installation(), secret.installation());
+    assert_eq!(keys.older()[0].id(), secret.newest().id());
+    assert_ne!(keys.newest().id(), secret.newest().id());
+}
+
+async fn a_key_that_is_needed_outlives_its_deletion(namespace: &Namespace) {
+    let store = namespace.master_keys();
+    let made = store.load_or_create(&Instances(false)).await.unwrap();
+    let id = std::collections::BTreeSet::from([made.newest().id().to_string()]);
+    store.protect(&id).await.unwrap();
+    namespace.secrets().delete(MASTER_KEY_SECRET, &DeleteParams::default()).await.unwrap();
+    store.protect(&id).await.unwrap();
+    let still = store.load().await.unwrap().expect("it can still be read, and saved");
+    assert_eq!(still.newest().id(), made.newest().id());
+    store.protect(&std::collections::BTreeSet::new()).await.unwrap();
+    assert!(store.load().await.unwrap().is_none(), "what nothing needs goes");
+}
+
+async fn sealing_keys_are_wrapped_again(namespace: &Namespace) {
+    let (store, old, new) = (namespace.ring(), master(1), master(2));
+    let made = store.generate(&old.wrapping_key(), Timestamp::now()).await.unwrap();
+    let both = || [new.wrapping_key(), old.wrapping_key()];
+    // As after a crash between making the one and deleting the other.
+    let name = secret_name(&made.fingerprint());
+    let first = namespace.secrets().get(&name).await.unwrap();
+    assert_eq!(store.rewrap(&both(), "22").await.unwrap(), [1, 0]);
+    let mut again = first.clone();
+    again.metadata = serde_json::from_value(json!({
+        "name": name, "labels": first.metadata.labels, "annotations": first.metadata.annotations,
+    }))
+    .unwrap();
+    namespace.secrets().create(&kube::api::PostParams::default(), &again).await.unwrap();
+    assert_eq!(store.load(&both()).await.unwrap().keys().len(), 1, "one key in two Secrets");
+    assert_eq!(store.rewrap(&both(), "22").await.unwrap(), [1, 0]);
+    assert!(namespace.secrets().get_opt(&name).await.unwrap().is_none());
+
+    let ring = store.load(&[new.wrapping_key()]).await.unwrap();
+    let envelope = made.key.certificate().seal(&"value".to_owned().into(), "tenants/ada").unwrap();
+    assert_eq!(ring.unseal(&envelope, "tenants/ada").unwrap().plaintext.expose(), b"value");
+    assert!(store.load(&[old.wrapping_key()]).await.is_err(), "the old key opens nothing");
+    // It can be destroyed under its new name.
+    let tombstone = ring.tombstone(&made.fingerprint(), Timestamp::now());
+    if let Some(tombstone) = tombstone {
+        store.destroy(&tombstone).await.unwrap();
+        assert_eq!(store.load(&both()).await.unwrap().keys().len(), 0);
+    }
 }
 
 struct Namespaces(Client);

@@ -19,6 +19,7 @@ use moorage_wire::{
     AgentPublicKey, CredentialName, Receipt, Report, Sha256,
     credential::SealedCredential,
     enrolment::{AgentIdentity, EnrolmentAnswer},
+    handover::HandOver,
     path,
     problem::ProblemCode,
     signature::{Peers, RequestParts, sign_request},
@@ -304,6 +305,30 @@ impl AgentApi for EdgeAgentClient {
             }
             Err(error) => Err(error),
         }
+    }
+
+    async fn begin_hand_over(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+        agent: AgentPublicKey,
+        word: &HandOver,
+    ) -> Result<(), AgentError> {
+        let target = Target { route, keys, agent: Some(agent) };
+        let body = serde_json::to_vec(word)
+            .map_err(|error| AgentError::Malformed(format!("the request: {error}")))?;
+        self.signed(target, &Call::put(path::HANDOVER, body)).await.map(|_| ())
+    }
+
+    async fn end_hand_over(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+        agent: AgentPublicKey,
+    ) -> Result<(), AgentError> {
+        let target = Target { route, keys, agent: Some(agent) };
+        let call = Call { method: Method::DELETE, ..Call::get(path::HANDOVER) };
+        self.signed(target, &call).await.map(|_| ())
     }
 }
 

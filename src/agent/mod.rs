@@ -10,6 +10,7 @@ use moorage_wire::{
     AgentPublicKey, CredentialName, Epoch, InstanceId, Receipt, Report, Secret, Sha256,
     credential::SealedCredential,
     enrolment::{AgentIdentity, EnrolmentKey},
+    handover::HandOver,
     problem::Problem,
     signature::OperatorKey,
 };
@@ -104,6 +105,23 @@ pub trait AgentApi: Send + Sync {
         name: &CredentialName,
         sealed: &SealedCredential,
     ) -> Result<Receipt, AgentError>;
+
+    /// Tells the agent the next key that it obeys, beside the one in force.
+    async fn begin_hand_over(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+        agent: AgentPublicKey,
+        word: &HandOver,
+    ) -> Result<(), AgentError>;
+
+    /// Has the agent obey these keys alone.
+    async fn end_hand_over(
+        &self,
+        route: &AgentRoute,
+        keys: &ServerKeys,
+        agent: AgentPublicKey,
+    ) -> Result<(), AgentError>;
 }
 
 /// How far a call came that no agent answered.

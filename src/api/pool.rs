@@ -194,6 +194,47 @@ pub struct HostingPoolStatus {
     /// PEM of the certificate to seal credentials with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing_certificate: Option<String>,
+    /// The master key of the installation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub master_key: Option<MasterKeyStatus>,
+}
+
+/// The master key, and how far its rotation is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct MasterKeyStatus {
+    /// The id of the newest key, which new servers are made under.
+    pub id: String,
+    /// Where it is kept.
+    pub source: MasterKeyPlace,
+    /// Keys that a rotation takes out of use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub older: Vec<OlderMasterKey>,
+    /// What to know and to do about them.
+    pub message: String,
+}
+
+/// Where the master key is kept.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MasterKeyPlace {
+    /// In a Secret, so in etcd and its backups.
+    Secret,
+    /// In a file.
+    File,
+}
+
+/// A master key that a rotation takes out of use.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OlderMasterKey {
+    /// Its id.
+    pub id: String,
+    /// Servers of all pools that still obey it.
+    pub servers: u32,
+    /// Stored sealing keys that it still wraps.
+    pub sealing_keys: u32,
+    /// Whether nothing needs it any more.
+    pub removable: bool,
 }
 
 /// The Cloudflare Access objects of a pool.

@@ -82,6 +82,15 @@ pub struct RunArgs {
     /// moorage-master-key
     #[arg(long, env = "MOORAGE_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
+    /// Read a key that --master-key-file takes the place of from this file, while servers still need it
+    #[arg(
+        long,
+        env = "MOORAGE_OLDER_MASTER_KEY_FILE",
+        value_name = "FILE,…",
+        value_delimiter = ',',
+        requires = "master_key_file"
+    )]
+    older_master_key_file: Vec<PathBuf>,
     /// Time between two sweeps of a pool's clouds
     #[arg(long, env = "MOORAGE_SWEEP_INTERVAL", value_name = "DURATION", default_value = "60s", value_parser = interval)]
     sweep_interval: Duration,
@@ -230,7 +239,9 @@ impl RunArgs {
         Ok(Settings {
             namespace: self.namespace,
             edge,
-            master_key: self.master_key_file.map_or(MasterKeySource::Secret, MasterKeySource::File),
+            master_key: self.master_key_file.map_or(MasterKeySource::Secret, |newest| {
+                MasterKeySource::File { newest, older: self.older_master_key_file }
+            }),
             intervals,
             controllers,
             leader_elect: self.leader_elect,

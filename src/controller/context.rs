@@ -10,10 +10,13 @@ use kube::{
     Client,
     runtime::events::{Recorder, Reporter},
 };
-use tokio::sync::RwLock;
+use tokio::sync::{Notify, RwLock};
 
 use crate::{
-    agent::AgentApi, credentials::key_ring::KeyRing, master_key::MasterKey, metrics::Metrics,
+    agent::AgentApi,
+    credentials::key_ring::KeyRing,
+    master_keys::{CurrentKeys, SealingKeyUse},
+    metrics::Metrics,
     pool::Pools,
 };
 
@@ -62,8 +65,10 @@ pub struct Context {
     pub client: Client,
     /// The operator's own namespace.
     pub namespace: String,
-    /// The root of every derived key.
-    pub master_key: Arc<MasterKey>,
+    /// The roots of every derived key.
+    pub master_keys: CurrentKeys,
+    /// Which master key wraps how many sealing keys.
+    pub sealing_key_use: SealingKeyUse,
     /// The keys that customers seal to.
     pub key_ring: RwLock<Arc<KeyRing>>,
     /// All pools.
@@ -78,6 +83,10 @@ pub struct Context {
     pub intervals: Intervals,
     /// Whether some value that was handed in may still need a sealing key; true until it is known.
     pub undelivered: AtomicBool,
+    /// What the master keys are needed for may have changed.
+    pub look_at_keys: Notify,
+    /// The sealing keys are to be looked at now.
+    pub look_at_sealing_keys: Notify,
     /// Publishes Events.
     pub events: Recorder,
 }

@@ -6,6 +6,7 @@ mod apply;
 mod census;
 mod deletion;
 mod departures;
+mod keys;
 mod memory;
 mod observe;
 mod refer;
@@ -100,6 +101,7 @@ pub async fn run(
         memories: Memories::default(),
         slots: Slots::new(CONCURRENCY),
         shutdown: shutdown.clone(),
+        pace: keys::Pace::default(),
         backoff: Backoff::default(),
     });
     let ready = {
@@ -128,6 +130,7 @@ struct Controller {
     memories: Memories,
     slots: Arc<Slots>,
     shutdown: CancellationToken,
+    pace: keys::Pace,
     backoff: Backoff<ObjectRef<GuardedInstance>>,
 }
 
@@ -362,7 +365,7 @@ impl Controller {
         seen: &Observed,
         outcome: &Outcome,
     ) -> OpenClawInstanceStatus {
-        let master_key = self.ctx.master_key.id().as_str();
+        let master_key = seen.master_key_id.as_deref();
         status::of_pass(wanted, seen, outcome, master_key, instance.metadata.generation)
     }
 
@@ -404,7 +407,7 @@ impl Controller {
     }
 
     fn installation(&self) -> InstallationId {
-        self.ctx.master_key.installation()
+        self.ctx.master_keys.installation()
     }
 
     fn now(&self) -> Timestamp {

@@ -6,6 +6,7 @@ mod events;
 pub mod guard;
 pub mod instance;
 pub mod latest;
+pub mod master_keys;
 pub mod pool;
 pub mod queue;
 pub mod references;
@@ -20,7 +21,10 @@ use tokio_util::sync::CancellationToken;
 use url::Url;
 
 use self::{context::Context, pool::PoolSettings};
-use crate::{cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness};
+use crate::{
+    cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness,
+    master_key_store::MasterKeyStore,
+};
 
 /// What the controllers are told on the command line.
 pub struct ControllerSettings {
@@ -42,6 +46,7 @@ pub struct ControllerSettings {
 pub async fn run(
     context: Arc<Context>,
     settings: ControllerSettings,
+    master_keys: MasterKeyStore,
     readiness: Readiness,
     shutdown: CancellationToken,
 ) {
@@ -58,7 +63,7 @@ pub async fn run(
     let needs = sealing_keys::needs(Arc::clone(&context));
     let (ctx, namespaces) = (Arc::clone(&context), settings.watch_namespaces);
     tokio::join!(
-        pool::run(Arc::clone(&context), pools, shutdown.clone()),
+        pool::run(Arc::clone(&context), pools, master_keys, shutdown.clone()),
         release::run(Arc::clone(&context), shutdown.clone()),
         sealing_keys::run(Arc::clone(&context), keys, needs, shutdown.clone()),
         instance::run(ctx, namespaces, move || readiness.ready(), shutdown.clone()),

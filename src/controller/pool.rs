@@ -53,6 +53,7 @@ use crate::{
     api::{Guarded, HostingPool},
     api_server::told,
     cloud::{BudgetRegistry, CallObserver},
+    master_key_store::MasterKeyStore,
 };
 
 use session::Sessions;
@@ -85,18 +86,24 @@ pub struct PoolSettings {
 type GuardedPool = Guarded<HostingPool>;
 
 /// Keeps all pools until `shutdown`. Call it as the leader only.
-pub async fn run(ctx: Arc<Context>, settings: PoolSettings, shutdown: CancellationToken) {
+pub async fn run(
+    ctx: Arc<Context>,
+    settings: PoolSettings,
+    master_keys: MasterKeyStore,
+    shutdown: CancellationToken,
+) {
     let (wake, woken) = mpsc::unbounded_channel::<String>();
     let waker = Arc::new(move |pool: &str| {
         // Nobody listens any more at shutdown only.
         let _ = wake.send(pool.to_owned());
     });
     let (references, changes) = references::watch(ctx.client.clone());
-    let installation = ctx.master_key.installation();
+    let installation = ctx.master_keys.installation();
+    let wake = Arc::clone(&waker);
     let sessions = Sessions::new(installation, ctx.intervals.sweep, shutdown.clone(), waker);
-    let controller =
-        Arc::new(Controller { ctx, settings, references, sessions, backoff: Backoff::default() });
     let (store, writer) = reflector::store::<GuardedPool>();
+    let (backoff, pools) = (Backoff::default(), store.clone());
+    let controller = Arc::new(Controller { ctx, settings, references, pools, sessions, backoff });
     let pools = controller.clone().watch_pools().reflect(writer).applied_objects();
     let config = watch_config();
     let secrets: Api<PartialObjectMeta<KubeSecret>> =
@@ -112,7 +119,17 @@ pub async fn run(ctx: Arc<Context>, settings: PoolSettings, shutdown: Cancellati
         changes.map(|reference| ObjectRef::new(&reference.pool)).boxed(),
         woken.map(|pool| ObjectRef::new(&pool)).boxed(),
     ];
-    queue::run(store, triggers, CONCURRENCY, shutdown, controller, reconcile).await;
+    let (keeper, stop) = (Arc::clone(&controller), shutdown.clone());
+    let keys = async move {
+        // The writer lives as long as the triggers, so there is no error to handle.
+        let _ = keeper.pools.wait_until_ready().await;
+        let wake_all = || keeper.pools.state().iter().for_each(|pool| wake(&pool.name_any()));
+        let (ctx, references) = (Arc::clone(&keeper.ctx), Arc::clone(&keeper.references));
+        let pools = || keeper.pools();
+        super::master_keys::run(ctx, master_keys, references, pools, wake_all, stop).await;
+    };
+    let queue = queue::run(store, triggers, CONCURRENCY, shutdown, controller, reconcile);
+    tokio::join!(queue, keys);
 }
 
 /// The pools that keep a token in this Secret, or their service token.
@@ -131,6 +148,7 @@ struct Controller {
     ctx: Arc<Context>,
     settings: PoolSettings,
     references: Arc<References>,
+    pools: Store<GuardedPool>,
     sessions: Sessions,
     backoff: Backoff<String>,
 }
@@ -208,9 +226,15 @@ impl Controller {
         }
     }
 
+    /// How many pools there are.
+    fn pools(&self) -> u32 {
+        u32::try_from(self.pools.len()).unwrap_or(u32::MAX)
+    }
+
     fn forget(&self, pool: &str) {
         self.sessions.remove(pool);
         self.ctx.pools.remove(pool);
         self.backoff.reset(&pool.to_owned());
+        self.ctx.look_at_keys.notify_one();
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     api::{
-        OpenClawInstance,
+        OpenClawInstance, annotation,
         guarded::{self, Fields},
     },
     api_server::told,
@@ -41,6 +41,7 @@ pub(super) fn watch_config() -> watcher::Config {
 struct ReferringInstance {
     metadata: ObjectMeta,
     spec: ReferringSpec,
+    made: Made,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -55,9 +56,13 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         struct Parts {
             metadata: Option<Box<RawValue>>,
             spec: Option<Box<RawValue>>,
+            status: Option<Box<RawValue>>,
         }
         let parts = Parts::deserialize(deserializer)?;
         let all = guarded::metadata(&Fields::of(parts.metadata.as_deref()));
+        let held = all.finalizers.iter().flatten().any(|held| held == crate::api::FINALIZER);
+        let marks = all.annotations.unwrap_or_default();
+        let legacy_id = marks.get(annotation::INSTANCE_ID).cloned();
         let metadata = ObjectMeta {
             name: all.name,
             namespace: all.namespace,
@@ -69,8 +74,42 @@ impl<'de> Deserialize<'de> for ReferringInstance {
             pool: spec.get("pool").unwrap_or_default(),
             release: spec.get("release"),
         };
-        Ok(Self { metadata, spec })
+        let status = Fields::of(parts.status.as_deref());
+        let server: Option<Box<RawValue>> = status.get("server");
+        let told: Option<Vec<serde::de::IgnoredAny>> = status.get("conditions");
+        let claimed = held || legacy_id.is_some() || server.is_some();
+        let may_have_server =
+            server.is_some() || claimed && told.is_none_or(|told| told.is_empty());
+        let in_server = Fields::of(server.as_deref());
+        let tunnel: Option<Box<RawValue>> = status.get("tunnel");
+        let made = Made {
+            claimed,
+            may_have_server,
+            master_key: in_server.get("masterKeyId"),
+            legacy_id: legacy_id.into_iter().chain(status.get("instanceId")).collect(),
+            server: in_server.get("id"),
+            tunnel: Fields::of(tunnel.as_deref()).get("id"),
+        };
+        Ok(Self { metadata, spec, made })
     }
+}
+}
+
+/// What may have been made for an instance.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Made {
+    /// Whether anything may have been.
+    pub claimed: bool,
+    /// Whether it may have a server: its status says so, or was lost.
+    pub may_have_server: bool,
+    /// The master key that is recorded for its server.
+    pub master_key: Option<String>,
+    /// Ids that it had before ids were computed, as text.
+    pub legacy_id: Vec<String>,
+    /// The server in its status.
+    pub server: Option<u64>,
+    /// The tunnel in its status.
+    pub tunnel: Option<String>,
 }
 
 /// What an instance names.
@@ -80,6 +119,8 @@ pub struct Reference {
     pub pool: String,
     /// Its release; the pool's default if `None`.
     pub release: Option<String>,
+    /// What may have been made for it.
+    pub made: Made,
 }
 
 /// All instances and what they name.
@@ -113,6 +154,11 @@ impl References {
     pub fn count(&self, wanted: impl Fn(&Reference) -> bool) -> u32 {
         let count = self.state().current.values().filter(|reference| wanted(reference)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
+    }
+
+    /// Shows all references, with the namespace and name of each instance.
+    pub fn each(&self, mut look: impl FnMut(&(String, String), &Reference)) {
+        self.state().current.iter().for_each(|(place, reference)| look(place, reference));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -159,7 +205,9 @@ impl ReferringInstance {
     fn into_entry(self) -> ((String, String), Reference) {
         let ObjectMeta { name, namespace, .. } = self.metadata;
         let key = (namespace.unwrap_or_default(), name.unwrap_or_default());
-        (key, Reference { pool: self.spec.pool, release: self.spec.release })
+        let Self { spec, made, .. } = self;
+        let reference = Reference { pool: spec.pool, release: spec.release, made };
+        (key, reference)
     }
 }
 
@@ -192,6 +240,7 @@ mod tests {
         ReferringInstance {
             metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             spec: ReferringSpec { pool: pool.to_owned(), release: release.map(str::to_owned) },
+            made: Made::default(),
         }
     }
 

@@ -2,6 +2,7 @@
 //! in the context. What is due is decided by `credentials::lifetimes`; only the leader runs this.
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
@@ -13,11 +14,13 @@ use super::{
     backoff::{Backoff, random},
     context::Context,
 };
-use crate::credentials::{
-    key_ring::KeyRing,
-    key_ring_store::{KeyRingStore, KeyRingStoreError},
-    lifetimes::{KeyRingStep, UndeliveredNeeds},
-    wrapping_key::WrappingKey,
+use crate::{
+    credentials::{
+        key_ring::KeyRing,
+        key_ring_store::{KeyRingStore, KeyRingStoreError},
+        lifetimes::{KeyRingStep, UndeliveredNeeds},
+    },
+    master_keys::MasterKeys,
 };
 
 /// At the latest after this the ring is looked at again: what was needed may not be any more.
@@ -43,13 +46,14 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let backoff = Backoff::default();
-    let wrapping = ctx.master_key.wrapping_key();
     let keep = async {
         loop {
-            let now = ctx.clock.now();
-            let pause = match keep_once(&store, &wrapping, &needs, now).await {
-                Ok(ring) => {
+            let (now, keys) = (ctx.clock.now(), ctx.master_keys.get());
+            let pause = match keep_once(&store, &keys, &needs, now).await {
+                Ok((ring, wrapped)) => {
                     backoff.reset(&());
+                    ctx.sealing_key_use.set(wrapped);
+                    ctx.look_at_keys.notify_one();
                     let pause = pause(ring.next_change(now), now);
                     *ctx.key_ring.write().await = Arc::new(ring);
                     pause
@@ -59,20 +63,29 @@ pub async fn run(
                     backoff.next(&(), random())
                 }
             };
-            tokio::time::sleep(pause).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                () = ctx.look_at_sealing_keys.notified() => {}
+            }
         }
     };
     let _ = shutdown.run_until_cancelled(keep).await;
 }
 
-/// Reads the ring and does what is due. A step that fails leaves the steps before it done.
+/// Reads the ring and does what is due. A step that fails leaves the steps before it done. Also says
+/// how many keys each master key wraps.
 pub async fn keep_once(
     store: &KeyRingStore,
-    wrapping: &WrappingKey,
+    keys: &MasterKeys,
     needs: &Needs,
     now: Timestamp,
-) -> Result<KeyRing, KeyRingStoreError> {
-    let mut ring = store.load(wrapping).await?;
+) -> Result<(KeyRing, BTreeMap<String, u32>), KeyRingStoreError> {
+    let wrapping = keys.wrapping_keys();
+    let mut ring = store.load(&wrapping).await?;
+    let wrapped = store.rewrap(&wrapping, keys.newest().id().as_str()).await?;
+    let ids = keys.all().map(|key| key.id().to_string());
+    let wrapped = ids.zip(wrapped).filter(|(_, count)| *count > 0).collect();
+    let wrapping = &wrapping[0];
     for step in ring.plan(now, &needs()) {
         match step {
             KeyRingStep::Generate => {
@@ -89,7 +102,7 @@ pub async fn keep_once(
             }
         }
     }
-    Ok(ring)
+    Ok((ring, wrapped))
 }
 
 /// Until the next change that is known in advance, a day at most.

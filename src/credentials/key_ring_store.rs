@@ -11,7 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
-    Api, Client,
+    Api, Client, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions},
 };
 use moorage_wire::{
@@ -98,7 +98,7 @@ fn list(damaged: &[DamagedKey]) -> String {
 /// Reads and changes the stored ring.
 #[derive(Clone)]
 pub struct KeyRingStore {
-    secrets: Api<KubeSecret>,
+    pub(super) secrets: Api<KubeSecret>,
     config_maps: Api<ConfigMap>,
     namespace: String,
     strength: KeyStrength,
@@ -122,13 +122,15 @@ impl KeyRingStore {
     }
 
     /// Reads all keys and tombstones. One unusable key is an error that names its Secret.
-    pub async fn load(&self, wrapping: &WrappingKey) -> Result<KeyRing, KeyRingStoreError> {
-        let selected = ListParams::default().labels(&format!("{COMPONENT_LABEL}={COMPONENT}"));
-        let secrets = self.secrets.list(&selected).await.map_err(failed("listing sealing keys"))?;
-        let (mut keys, mut damaged) = (Vec::new(), Vec::new());
+    /// `wrapping` are the keys that may have wrapped them.
+    pub async fn load(&self, wrapping: &[WrappingKey]) -> Result<KeyRing, KeyRingStoreError> {
+        let secrets = self.list().await?;
+        let (mut keys, mut damaged) = (Vec::<RingKey>::new(), Vec::new());
         for secret in secrets {
             let name = secret.metadata.name.clone().unwrap_or_default();
             match parse_key(secret, wrapping) {
+                // While it is wrapped again, one key has two Secrets.
+                Ok(key) if keys.iter().any(|known| known.fingerprint() == key.fingerprint()) => {}
                 Ok(key) => keys.push(key),
                 Err(problem) => damaged.push(DamagedKey { secret: name, problem }),
             }
@@ -138,6 +140,12 @@ impl KeyRingStore {
             return Err(KeyRingStoreError::Damaged { namespace, damaged });
         }
         Ok(KeyRing::new(keys, self.tombstones().await?))
+    }
+
+    pub(super) async fn list(&self) -> Result<Vec<KubeSecret>, KeyRingStoreError> {
+        let selected = ListParams::default().labels(&format!("{COMPONENT_LABEL}={COMPONENT}"));
+        let listed = self.secrets.list(&selected).await;
+        Ok(listed.map_err(failed("listing sealing keys"))?.items)
     }
 
     async fn tombstones(&self) -> Result<Vec<Tombstone>, KeyRingStoreError> {
@@ -188,9 +196,17 @@ impl KeyRingStore {
     /// time, then the Secret, if it is still the one that was read.
     pub async fn destroy(&self, tombstone: &Tombstone) -> Result<(), KeyRingStoreError> {
         self.write_tombstone(tombstone).await?;
-        let name = secret_name(&tombstone.fingerprint);
-        let found = self.secrets.get_opt(&name).await.map_err(failed("reading a sealing key"))?;
-        let Some(secret) = found else { return Ok(()) };
+        for secret in self.list().await? {
+            if is_of(&secret.name_any(), &tombstone.fingerprint) {
+                self.delete(secret).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes exactly what was read.
+    pub(super) async fn delete(&self, secret: KubeSecret) -> Result<(), KeyRingStoreError> {
+        let name = secret.name_any();
         let preconditions = Preconditions {
             uid: secret.metadata.uid,
             resource_version: secret.metadata.resource_version,
@@ -227,12 +243,18 @@ impl KeyRingStore {
     }
 }
 
-/// The name of the Secret with this key.
+/// The name of the Secret with this key. One that was wrapped again has something behind it.
 pub fn secret_name(fingerprint: &Sha256) -> String {
     format!("moorage-sealing-key-{}", &fingerprint.to_string()[..16])
 }
 
-fn store_form(
+/// Whether a Secret of this name holds the key with this fingerprint.
+fn is_of(name: &str, fingerprint: &Sha256) -> bool {
+    let rest = name.strip_prefix(&secret_name(fingerprint));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+}
+
+pub(super) fn store_form(
     key: &RingKey,
     pkcs8: &Secret,
     wrapping: &WrappingKey,
@@ -261,7 +283,16 @@ fn store_form(
     })
 }
 
-fn parse_key(secret: KubeSecret, wrapping: &WrappingKey) -> Result<RingKey, &'static str> {
+fn parse_key(secret: KubeSecret, wrapping: &[WrappingKey]) -> Result<RingKey, &'static str> {
+    let (key, _, _) = open(secret, wrapping)?;
+    Ok(key)
+}
+
+/// The key, its private half, and which of the wrapping keys opened it.
+pub(super) fn open(
+    secret: KubeSecret,
+    wrapping: &[WrappingKey],
+) -> Result<(RingKey, Secret, usize), &'static str> {
     if secret.type_.as_deref() != Some(SEALING_KEY_TYPE) {
         return Err("its type is not moorage.dev/sealing-key");
     }
@@ -273,15 +304,15 @@ fn parse_key(secret: KubeSecret, wrapping: &WrappingKey) -> Result<RingKey, &'st
     let pem = pem.ok_or("it has no certificate")?;
     let certificate = SealingCertificate::parse(&pem).map_err(|_| "its certificate is damaged")?;
     let fingerprint = certificate.fingerprint();
-    if secret.metadata.name.as_deref() != Some(&secret_name(&fingerprint)) {
+    if !secret.metadata.name.is_some_and(|name| is_of(&name, &fingerprint)) {
         return Err("its name does not fit its certificate");
     }
     let wrapped = data.remove(WRAPPED_KEY).ok_or("it has no wrapped key")?;
-    let pkcs8 = wrapping
-        .unwrap(&wrapped.0, fingerprint.as_bytes())
-        .map_err(|_| "it was wrapped under another master key, or is damaged")?;
+    let unwrap = |key: &WrappingKey| key.unwrap(&wrapped.0, fingerprint.as_bytes()).ok();
+    let opened = wrapping.iter().enumerate().find_map(|(index, key)| Some((unwrap(key)?, index)));
+    let (pkcs8, index) = opened.ok_or("it was wrapped under another master key, or is damaged")?;
     let key = SealingKey::from_parts(&pkcs8, &pem).map_err(|_| "its private key is damaged")?;
-    Ok(RingKey { key, created })
+    Ok((RingKey { key, created }, pkcs8, index))
 }
 
 fn labels() -> BTreeMap<String, String> {
@@ -295,7 +326,7 @@ fn named(name: &str) -> ObjectMeta {
     ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() }
 }
 
-fn failed(action: &str) -> impl FnOnce(kube::Error) -> KeyRingStoreError {
+pub(super) fn failed(action: &str) -> impl FnOnce(kube::Error) -> KeyRingStoreError {
     let action = action.to_owned();
     move |source| KeyRingStoreError::Kube { action, source: Box::new(source) }
 }
@@ -317,7 +348,8 @@ mod tests {
 
     #[test]
     fn a_stored_key_is_read_as_it_was() {
-        let read = parse_key(stored(), &wrapping(1)).unwrap_or_else(|problem| panic!("{problem}"));
+        let read =
+            parse_key(stored(), &[wrapping(1)]).unwrap_or_else(|problem| panic!("{problem}"));
         assert_eq!(read.fingerprint(), test_keys::key(0).certificate().fingerprint());
         assert_eq!(read.created.to_string(), "2026-01-01T00:00:00Z");
         let sealed = read.key.certificate().seal(&"value".to_owned().into(), "l").unwrap();
@@ -362,14 +394,14 @@ mod tests {
         "master key"
     )]
     fn a_damaged_key_says_what_is_wrong(#[case] secret: KubeSecret, #[case] about: &str) {
-        let problem = parse_key(secret, &wrapping(1)).err().unwrap();
+        let problem = parse_key(secret, &[wrapping(1)]).err().unwrap();
         assert!(problem.contains(about), "{problem}");
     }
 
     #[test]
     fn a_key_of_another_master_key_is_an_error_that_names_the_secret() {
         let name = stored().metadata.name.unwrap();
-        let problem = parse_key(stored(), &wrapping(2)).err().unwrap();
+        let problem = parse_key(stored(), &[wrapping(2)]).err().unwrap();
         let error = KeyRingStoreError::Damaged {
             namespace: "moorage-system".into(),
             damaged: vec![DamagedKey { secret: name.clone(), problem }],

@@ -8,6 +8,7 @@ pub mod key_ring;
 pub mod key_ring_store;
 pub mod lifetimes;
 pub mod refusal;
+pub mod rewrap;
 pub mod secret_source;
 #[cfg(test)]
 pub(crate) mod test_keys;

@@ -63,6 +63,11 @@ impl fmt::Display for Step {
                     tunnel(id)
                 )
             }
+            Self::HandOver => formatter.write_str("tell the agent the next key that it obeys"),
+            Self::TakeOver => {
+                formatter.write_str("call the agent with the next key, and use that from now on")
+            }
+            Self::EndHandOver => formatter.write_str("have the agent obey no older key any more"),
             Self::PutDesired { document, .. } => {
                 let release = &document.artifacts.release;
                 write!(formatter, "send the server its configuration and release {release}")

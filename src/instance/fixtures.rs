@@ -206,7 +206,7 @@ pub(super) fn status_after(
     failure: Option<super::Failure>,
 ) -> OpenClawInstanceStatus {
     let outcome = status::Outcome { verdicts: plan_of(wanted, seen).verdicts, failure };
-    status::of_pass(wanted, seen, &outcome, "key-1", Some(1))
+    status::of_pass(wanted, seen, &outcome, Some("key-1"), Some(1))
 }
 
 /// The kinds of steps, without what is in them.
@@ -227,6 +227,9 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::NameTunnel(_) => "NameTunnel",
         Step::AttachFirewall(..) => "AttachFirewall",
         Step::DeleteServer(_) => "DeleteServer",
+        Step::HandOver => "HandOver",
+        Step::TakeOver => "TakeOver",
+        Step::EndHandOver => "EndHandOver",
         Step::DeliverCredential(_) => "DeliverCredential",
         Step::DeliverGatewayToken => "DeliverGatewayToken",
         Step::DeliverTunnelToken => "DeliverTunnelToken",

@@ -135,6 +135,7 @@ impl Model<'_> {
                 seen.server = ServerSight::Gone;
                 seen.agent = AgentSight::NotAsked;
             }
+            Step::HandOver | Step::TakeOver | Step::EndHandOver => self.hand_over(step),
             Step::DeliverCredential(name) => {
                 if let Some(Ok(value)) = seen.handed_in.get(name) {
                     let (kind, source) = (value.kind, value.envelope.sha256());
@@ -196,17 +197,26 @@ impl Model<'_> {
     pub(super) fn write_status(&mut self, plan: &Plan) -> bool {
         let outcome = status::Outcome { verdicts: plan.verdicts.clone(), failure: None };
         let seen = &self.seen;
-        let key = seen
-            .status
-            .server
-            .as_ref()
-            .and_then(|server| server.master_key_id.clone())
-            .unwrap_or_default();
+        let key = seen.status.server.as_ref().and_then(|server| server.master_key_id.as_deref());
         let written =
-            status::of_pass(self.wanted, seen, &outcome, &key, seen.status.observed_generation);
+            status::of_pass(self.wanted, seen, &outcome, key, seen.status.observed_generation);
         let changed = written != seen.status;
         self.seen.status = written;
         changed
+    }
+
+    fn hand_over(&mut self, step: &Step) {
+        let seen = &mut self.seen;
+        let (AgentSight::Reported(view), Some(keys)) = (&mut seen.agent, &mut seen.operator_keys)
+        else {
+            return;
+        };
+        let obeyed = &mut view.report.details.operator_keys;
+        match (step, keys.newest) {
+            (Step::HandOver, Some(newest)) => *obeyed = vec![keys.own, newest],
+            (Step::TakeOver, Some(newest)) => (keys.own, keys.newest) = (newest, None),
+            _ => *obeyed = vec![keys.own],
+        }
     }
 
     fn record_epoch(&mut self, epoch: Epoch) {

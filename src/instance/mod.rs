@@ -15,6 +15,7 @@ pub mod failure;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
+pub mod handover;
 mod machine;
 pub mod observed;
 pub mod plan;

@@ -8,7 +8,7 @@ use moorage_wire::{
     AgentPublicKey, CredentialName, Epoch, Receipt, Report, Sha256, sealing::SealingCertificate,
 };
 
-use super::Wanted;
+use super::{Wanted, handover::OperatorKeys};
 use crate::{
     agent::AgentError,
     api::OpenClawInstanceStatus,
@@ -50,6 +50,11 @@ pub struct Observed {
     pub agent_refused: BTreeMap<CredentialName, String>,
     /// Digests of Moorage's own tokens for this server; known as soon as there is an epoch.
     pub own_tokens: Option<OwnTokens>,
+    /// The id of the master key that the server obeys: recorded, or found out by asking. Nothing before
+    /// there is a server, and while it cannot be found out.
+    pub master_key_id: Option<String>,
+    /// The operator's keys that belong to the master keys; known as soon as there is an epoch.
+    pub operator_keys: Option<OperatorKeys>,
     /// The Secret for the dashboard.
     pub dashboard_secret: DashboardSight,
     /// The Secret that the status names and the spec does not, if it is there and ours.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use moorage_wire::{CredentialName, Epoch, Sha256};
 
 use super::{
-    Observed, Wanted, agent, credentials, dashboard, desired_state, rotation, routes, server,
-    tunnel,
+    Observed, Wanted, agent, credentials, dashboard, desired_state, handover, rotation, routes,
+    server, tunnel,
 };
 use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
@@ -47,6 +47,12 @@ pub enum Step {
     AttachFirewall(FirewallId, ServerId),
     /// Delete the server that a person asked to have replaced.
     DeleteServer(ServerId),
+    /// Tell the agent the next key of the operator.
+    HandOver,
+    /// Call the agent with the next key, and record that it is the server's.
+    TakeOver,
+    /// Have the agent obey the recorded key alone.
+    EndHandOver,
     /// Hand a customer's value to the agent.
     DeliverCredential(CredentialName),
     /// Hand the gateway's token to the agent.
@@ -94,7 +100,10 @@ impl Step {
     pub fn needs_agent(&self) -> bool {
         matches!(
             self,
-            Self::DeliverCredential(_)
+            Self::HandOver
+                | Self::TakeOver
+                | Self::EndHandOver
+                | Self::DeliverCredential(_)
                 | Self::DeliverGatewayToken
                 | Self::DeliverTunnelToken
                 | Self::PutDesired { .. }
@@ -198,12 +207,13 @@ pub const SOON: Duration = Duration::from_secs(1);
 /// Plans for an instance that should exist.
 pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
     type Planner = fn(&Wanted, &Observed, Timing) -> Part;
-    let parts: [(ConditionType, Planner); 9] = [
+    let parts: [(ConditionType, Planner); 10] = [
         (ConditionType::ServerReady, server::epoch),
         (ConditionType::TunnelReady, tunnel::plan),
         (ConditionType::RoutesReady, routes::plan),
         (ConditionType::ServerReady, server::plan),
         (ConditionType::AgentReady, agent::plan),
+        (ConditionType::AgentReady, handover::plan),
         (ConditionType::CredentialsDelivered, credentials::plan),
         (ConditionType::ConfigApplied, desired_state::plan),
         (ConditionType::TunnelReady, rotation::plan),

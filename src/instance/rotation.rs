@@ -52,7 +52,7 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
 }
 
 pub(super) fn progressing() -> Verdict {
-    Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's first token is being replaced")
+    Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's token is being replaced")
 }
 
 /// Whether a rotation was begun and the connections of the old token may be up. The status may be

@@ -26,7 +26,7 @@ pub fn of_pass(
     wanted: &Wanted,
     seen: &Observed,
     outcome: &Outcome,
-    master_key_id: &str,
+    master_key_id: Option<&str>,
     generation: Option<i64>,
 ) -> OpenClawInstanceStatus {
     let mut verdicts = outcome.verdicts.clone();
@@ -226,13 +226,13 @@ fn needs_a_person(verdict: &Verdict) -> bool {
     }
 }
 
-fn server(seen: &Observed, master_key_id: &str) -> Option<ServerStatus> {
+fn server(seen: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> {
     let epoch = seen.epoch?.to_string();
     let old = seen.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
     let present = seen.server.present();
     Some(ServerStatus {
         epoch,
-        master_key_id: old.master_key_id.or_else(|| Some(master_key_id.to_owned())),
+        master_key_id: old.master_key_id.or_else(|| master_key_id.map(str::to_owned)),
         id: present.map(|server| server.id.0).or(old.id),
         r#type: present.map(|server| server.server_type.name.clone()).or(old.r#type),
         location: present

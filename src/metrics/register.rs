@@ -79,6 +79,11 @@ impl Builder {
                 "OpenClawInstances by phase.",
                 &["phase"],
             )?,
+            master_key_servers: self.gauge(
+                "moorage_master_key_servers",
+                "Servers that obey the newest master key, and older ones.",
+                &["key"],
+            )?,
             api_writes: self.counter(
                 "moorage_api_writes_total",
                 "Writes to the Kubernetes API server, the Lease aside.",

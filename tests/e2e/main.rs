@@ -15,6 +15,7 @@ mod identity;
 mod lifecycle;
 mod neighbours;
 mod objects;
+mod removal;
 mod stage;
 mod tenant;
 mod trouble;
@@ -82,6 +83,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         ),
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
         scenario!(neighbours::no_instance_loses_what_was_known_of_it_while_others_come),
+        scenario!(removal::what_is_removed_in_the_wrong_order_has_a_way_back),
+        scenario!(removal::a_master_key_is_rotated_under_crashes_and_the_old_one_can_go),
     ]
 }
 

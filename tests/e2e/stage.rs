@@ -9,7 +9,7 @@ use std::{
 use kube::Client;
 use moorage_testbed::{
     Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorEndpoints,
-    SimulatorOptions, Tool, Tools, install_chart, service_account_kubeconfig,
+    SimulatorOptions, Tool, Tools, install_chart, kubectl, service_account_kubeconfig,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -69,13 +69,18 @@ pub(crate) struct Stage {
     pub(crate) artifacts: Value,
     /// The longest that anything may take.
     pub(crate) patience: Duration,
-    plane: ControlPlane,
+    pub(crate) plane: ControlPlane,
     _folder: TempDir,
 }
 
 impl Stage {
     /// Starts everything; `None`, said loudly, where the tools are missing.
     pub(crate) async fn start(servers: Servers) -> Option<Self> {
+        Self::start_as(servers, Installed::Chart).await
+    }
+
+    /// The same, with Moorage installed this way.
+    pub(crate) async fn start_as(servers: Servers, installed: Installed) -> Option<Self> {
         let tools = Tools::for_test(&TOOLS)?;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
@@ -89,7 +94,15 @@ impl Stage {
             tokio::join!(ControlPlane::start(tools, Components::All), Simulator::start(&simulator));
         let (plane, simulator) = (plane.unwrap(), simulator.unwrap());
         let client = plane.client().await.unwrap();
-        install_chart(tools, &plane, SYSTEM, &[], folder.path()).unwrap();
+        match installed {
+            Installed::Chart => install_chart(tools, &plane, SYSTEM, &[], folder.path()).unwrap(),
+            Installed::Kustomize => {
+                for base in ["config/prerequisites", "config/default"] {
+                    let apply = ["apply", "--server-side", "-k", base];
+                    kubectl(tools, &plane, &apply, b"").unwrap();
+                }
+            }
+        }
         let kubeconfig = folder.path().join("operator.kubeconfig");
         service_account_kubeconfig(&plane, client.clone(), SYSTEM, "moorage", &kubeconfig)
             .await
@@ -124,6 +137,14 @@ impl Stage {
     pub(crate) fn operator_log(&self) -> String {
         std::fs::read_to_string(&self.options.log).unwrap_or_default()
     }
+}
+
+/// How Moorage came into the cluster.
+pub(crate) enum Installed {
+    /// By the chart.
+    Chart,
+    /// By the Kustomize bases.
+    Kustomize,
 }
 
 /// The operator, and whether it should run.

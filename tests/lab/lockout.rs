@@ -112,7 +112,7 @@ impl Owner {
         Self {
             client: EdgeAgentClient::new(&dialing).unwrap(),
             route: AgentRoute { host, anchor: None, access: Arc::new(access) },
-            keys: ServerKeys::derive(&master, instance, epoch.parse().unwrap()),
+            keys: ServerKeys::derive(master.newest(), instance, epoch.parse().unwrap()),
             agent: ada["status"]["agent"]["publicKey"].as_str().unwrap().parse().unwrap(),
         }
     }

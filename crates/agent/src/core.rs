@@ -25,6 +25,7 @@ use crate::{
     audits::Audits,
     desired::Desired,
     disk::{Disk, DiskError},
+    handover::Obeyed,
     identity::{self, IdentityError, Keys},
     installer::{client::InstallerClient, confirmation::Confirmation},
     lockout::{Lockout, Verdict},
@@ -38,7 +39,7 @@ use crate::{
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) disk: Disk,
-    /// As it was at the start, without the one-time key.
+    /// As it was at the start, without the one-time key. Whom the agent obeys is in [`Self::obeyed`].
     pub(crate) bootstrap: Bootstrap,
     pub(crate) installer: InstallerClient,
     pub(crate) openclaw: OpenClaw,
@@ -56,6 +57,7 @@ pub(crate) struct Core {
     lockout: Mutex<Lockout>,
     vault: Mutex<Vault>,
     desired: Mutex<Desired>,
+    obeyed: Mutex<Obeyed>,
     notes: Mutex<Notes>,
     /// Held as long as anything of this agent runs.
     _lock: File,
@@ -121,6 +123,7 @@ impl Core {
             lockout: Mutex::default(),
             vault: Mutex::new(Vault::open(&disk, layout, openclaw.clone())?),
             desired: Mutex::new(Desired::open(&disk, layout)?),
+            obeyed: Mutex::new(Obeyed::open(&disk, layout, &bootstrap)?),
             notes: Mutex::default(),
             openclaw,
             bootstrap,
@@ -203,6 +206,11 @@ impl Core {
     /// The desired state. Writes to disk: call it off the async threads.
     pub(crate) fn desired(&self) -> MutexGuard<'_, Desired> {
         lock(&self.desired)
+    }
+
+    /// The operators that are obeyed. Changes write to disk: make them off the async threads.
+    pub(crate) fn obeyed(&self) -> MutexGuard<'_, Obeyed> {
+        lock(&self.obeyed)
     }
 
     /// Facts for the report.

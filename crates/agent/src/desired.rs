@@ -193,6 +193,14 @@ impl Desired {
         self.remove_other_orders(&path)
     }
 
+    /// Takes a newer signature over the present document.
+    pub(crate) fn renew_order(&mut self, order: Option<SignedOrder>) -> Result<(), DiskError> {
+        let (Some(order), Some(digest)) = (order, self.digest()) else { return Ok(()) };
+        self.disk.write_json(&self.layout.order(&digest), &order)?;
+        self.order = Some(Arc::new(order));
+        Ok(())
+    }
+
     fn remove_other_orders(&self, keep: &std::path::Path) -> Result<(), DiskError> {
         let folder = self.layout.state();
         let failed = |source| DiskError::Io { action: "list", path: folder.clone(), source };

@@ -66,6 +66,11 @@ impl Layout {
         self.state().join("enrolled.json")
     }
 
+    /// Which operators' keys were handed over.
+    pub fn handover(&self) -> PathBuf {
+        self.state().join("handover.json")
+    }
+
     /// The desired state, byte for byte as it was sent.
     pub fn desired(&self) -> PathBuf {
         self.state().join("desired.json")

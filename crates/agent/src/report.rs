@@ -45,7 +45,7 @@ pub(crate) async fn gather(core: &Arc<Core>, keys: &Keys) -> Report {
     let details = Details { units, ..programs(core, &inventory) };
     // Files and the vault's lock may take their time.
     blocking(core, {
-        let identity = keys.identity.clone();
+        let identity = core.obeyed().identity(&keys.identity);
         move |core| assemble(core, identity, openclaw, connected, details)
     })
     .await
@@ -93,6 +93,7 @@ fn assemble(
             memory_total_bytes,
             packed_integrations: true,
             clock: Some(Timestamp::now()),
+            operator_keys: core.obeyed().keys(),
             ..details
         },
     }

@@ -17,6 +17,18 @@ pub fn install_chart(
     values: &[&str],
     scratch: &Path,
 ) -> io::Result<()> {
+    install_chart_with(tools, plane, namespace, values, &[], scratch)
+}
+
+/// The same with further arguments of `helm install`.
+pub fn install_chart_with(
+    tools: Tools,
+    plane: &ControlPlane,
+    namespace: &str,
+    values: &[&str],
+    further: &[&str],
+    scratch: &Path,
+) -> io::Result<()> {
     let helm = tools.path(Tool::Helm).map_err(io::Error::other)?;
     let chart = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../charts/moorage");
     let homes = ["CACHE", "CONFIG", "DATA"];
@@ -24,6 +36,7 @@ pub fn install_chart(
         .args(["install", "moorage"])
         .arg(chart)
         .args(["-n", namespace, "--create-namespace", "--set", "replicas=0"])
+        .args(further)
         .args(values.iter().flat_map(|value| ["--set", value]))
         .env("KUBECONFIG", plane.kubeconfig())
         .envs(homes.map(|kind| (format!("HELM_{kind}_HOME"), scratch.join("helm"))))

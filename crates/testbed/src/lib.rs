@@ -9,6 +9,7 @@ mod chart;
 mod control_plane;
 mod describe;
 mod gateway;
+mod kubectl;
 mod lab;
 mod operator;
 mod proc;
@@ -21,10 +22,11 @@ mod tools;
 mod wait;
 
 pub use address::free_address;
-pub use chart::install_chart;
+pub use chart::{install_chart, install_chart_with};
 pub use control_plane::{Components, ControlPlane, StartError};
 pub use describe::conditions;
 pub use gateway::{Challenge, Device, GatewayClient, GatewayError, GatewayRefusal};
+pub use kubectl::kubectl;
 pub use lab::{
     CloudInit, Cloudflared, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press,
     Probed,

@@ -83,6 +83,11 @@ impl AgentIdentity {
         identity
     }
 
+    /// The proof of the same keys under another one-time key.
+    pub fn proof_under(&self, key: &EnrolmentKey) -> Sha256 {
+        key.mac(PROOF_CONTEXT, &self.fields())
+    }
+
     fn fields(&self) -> [&[u8]; 4] {
         [
             self.instance_id.as_bytes(),

@@ -9,6 +9,7 @@ pub mod digest;
 pub mod enrolment;
 pub mod envelope;
 mod framing;
+pub mod handover;
 pub mod hex;
 pub mod identity;
 pub mod problem;
@@ -36,6 +37,8 @@ pub mod path {
     pub const REPORT: &str = "/v1/report";
     /// Signed: the whole desired state.
     pub const DESIRED: &str = "/v1/desired";
+    /// Signed. PUT: the next key that the agent obeys. DELETE: the key that signs this call stays alone.
+    pub const HANDOVER: &str = "/v1/handover";
     /// Signed, followed by `/{name}`: one sealed value.
     pub const CREDENTIALS: &str = "/v1/credentials";
 }

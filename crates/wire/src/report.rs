@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity, receipt::Receipt,
+    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity,
+    identity::OperatorPublicKey, receipt::Receipt,
 };
 
 /// Answer of `GET /v1/report`.
@@ -209,6 +210,9 @@ pub struct Details {
     /// What the machine's clock shows.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub clock: Option<Timestamp>,
+    /// The operator's keys that the agent obeys: the one in force first, then the next one while it is
+    /// handed over. Empty of agents that cannot be handed over.
+    pub operator_keys: Vec<OperatorPublicKey>,
 }
 
 /// The programs of a release.

@@ -6,7 +6,7 @@ use std::{fmt::Display, sync::Arc, time::Duration};
 use aws_lc_rs::rand;
 use kube::{Client, Config, runtime::events::Recorder};
 use tokio::{
-    sync::RwLock,
+    sync::{Notify, RwLock},
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
@@ -25,8 +25,8 @@ use crate::{
     },
     http::{Readiness, Shown},
     leader::{Candidate, LeaseTiming},
-    master_key::MasterKey,
     master_key_store::{MasterKeyStore, MasterKeyStoreError},
+    master_keys::{CurrentKeys, MasterKeys, SealingKeyUse},
     pool::Pools,
 };
 
@@ -124,7 +124,12 @@ async fn lead(
     shown.certificate.follow(Arc::clone(&context));
     shown.readiness.not_ready("the controllers have not read the cluster yet");
     let readiness = shown.readiness.clone();
-    controller::run(context, settings.controllers, readiness, shutdown.clone()).await;
+    let keys = MasterKeyStore::new(
+        context.client.clone(),
+        &settings.namespace,
+        settings.master_key.clone(),
+    );
+    controller::run(context, settings.controllers, keys, readiness, shutdown.clone()).await;
 }
 
 async fn prepare(
@@ -136,7 +141,7 @@ async fn prepare(
     let store =
         MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
     let census = ClusterCensus::new(client.clone());
-    let master_key = persist("master key", &shown.readiness, || async {
+    let master_keys = persist("master key", &shown.readiness, || async {
         let error = match store.load_or_create(&census).await {
             Ok(key) => return Ok(key),
             Err(error) => error,
@@ -153,12 +158,15 @@ async fn prepare(
     })
     .await;
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
-    let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_key)).await;
+    let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_keys)).await;
     Context {
         events: Recorder::new(client.clone(), reporter()),
         client,
         namespace: settings.namespace.clone(),
-        master_key: Arc::new(master_key),
+        master_keys: CurrentKeys::new(master_keys),
+        sealing_key_use: SealingKeyUse::default(),
+        look_at_keys: Notify::new(),
+        look_at_sealing_keys: Notify::new(),
         key_ring: RwLock::new(Arc::new(key_ring)),
         pools: Pools::default(),
         agents,
@@ -187,14 +195,14 @@ fn explain(error: &MasterKeyStoreError) -> String {
 }
 
 /// The ring, with a key to serve.
-async fn read_ring(store: &KeyRingStore, key: &MasterKey) -> Result<KeyRing, KeyRingStoreError> {
-    let wrapping = key.wrapping_key();
+async fn read_ring(store: &KeyRingStore, keys: &MasterKeys) -> Result<KeyRing, KeyRingStoreError> {
+    let wrapping = keys.wrapping_keys();
     let ring = store.load(&wrapping).await?;
     if ring.certificate().is_some() {
         return Ok(ring);
     }
     tracing::info!("making the first sealing key");
-    let made = store.generate(&wrapping, SystemClock.now()).await?;
+    let made = store.generate(&wrapping[0], SystemClock.now()).await?;
     Ok(ring.with(made))
 }
 

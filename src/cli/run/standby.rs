@@ -43,9 +43,9 @@ pub(super) async fn publish_certificate(
 }
 
 async fn read(keys: &MasterKeyStore, rings: &KeyRingStore) -> Result<Option<String>, String> {
-    let Some(key) = keys.load().await.map_err(|error| error.to_string())? else {
+    let Some(keys) = keys.load().await.map_err(|error| error.to_string())? else {
         return Ok(None);
     };
-    let ring = rings.load(&key.wrapping_key()).await.map_err(|error| error.to_string())?;
+    let ring = rings.load(&keys.wrapping_keys()).await.map_err(|error| error.to_string())?;
     Ok(ring.certificate().map(|certificate| certificate.pem().to_owned()))
 }

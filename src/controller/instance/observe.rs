@@ -93,13 +93,15 @@ impl Controller {
             hosts.contains(&record.name) && owner.record(record, &tunnels).is_ours()
         };
         seen.records = view.records.into_iter().filter(own).collect();
-        seen.own_tokens =
-            seen.epoch.map(|epoch| self.own_tokens(wanted, seen.tunnel.as_ref(), epoch));
+        let there = seen.server.present().is_some() && seen.tunnel.is_some();
+        let life = (seen.epoch, there);
+        seen.master_key_id = self.key_of_server(wanted, pool, &status, life).await;
         seen.status = status;
         self.read_credentials(instance, wanted, &mut seen).await?;
-        seen.dashboard_secret = self.look_at_dashboard(instance, wanted, seen.epoch).await?;
+        seen.dashboard_secret = self.look_at_dashboard(instance, wanted, &seen).await?;
         seen.former_dashboard = self.look_at_former_dashboard(instance, wanted).await?;
         seen.agent = self.ask_agent(instance, wanted, pool, memory, &seen).await;
+        self.derive(wanted, &mut seen);
         Ok(seen)
     }
 
@@ -121,12 +123,13 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
-        epoch: Option<Epoch>,
+        seen: &Observed,
     ) -> Result<DashboardSight, ClusterError> {
         let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
         let url = format!("https://{}", wanted.subject.dashboard_host());
         // Before there is a server no token is the current one: what holds any is stale.
-        let token = self.gateway_token(wanted, epoch.unwrap_or(Epoch::from_bytes([0; 8])));
+        let epoch = seen.epoch.unwrap_or(Epoch::from_bytes([0; 8]));
+        let token = self.gateway_token(wanted, seen, epoch);
         let access = DashboardAccess { url: &url, token: token.secret() };
         Ok(match self.cluster.dashboard_secret(instance, name).await? {
             DashboardSecret::Absent => DashboardSight::Absent,
@@ -154,22 +157,29 @@ impl Controller {
     }
 
     /// The token that opens the dashboard of the server of `epoch`.
-    pub(super) fn gateway_token(&self, wanted: &Wanted, epoch: Epoch) -> GatewayToken {
-        let (subject, generation) = (&wanted.subject, wanted.gateway_generation);
-        let life = subject.gateway_life(epoch);
-        self.ctx.master_key.gateway_token(subject.instance, life, generation)
-    }
-
-    pub(super) fn own_tokens(
+    pub(super) fn gateway_token(
         &self,
         wanted: &Wanted,
-        tunnel: Option<&Tunnel>,
+        seen: &Observed,
         epoch: Epoch,
-    ) -> OwnTokens {
-        let (master, instance) = (&self.ctx.master_key, wanted.subject.instance);
-        let gateway = self.gateway_token(wanted, epoch);
+    ) -> GatewayToken {
+        let (subject, generation) = (&wanted.subject, wanted.gateway_generation);
+        let life = subject.gateway_life(epoch);
+        self.master_key(seen).gateway_token(subject.instance, life, generation)
+    }
+
+    /// Derives anew what belongs to the server's master key, as far as it is of use for planning.
+    pub(super) fn derive(&self, wanted: &Wanted, seen: &mut Observed) {
+        let Some(epoch) = seen.epoch else { return };
+        seen.own_tokens = Some(self.own_tokens(wanted, seen, epoch));
+        seen.operator_keys = Some(self.operator_keys(wanted, seen, epoch));
+    }
+
+    fn own_tokens(&self, wanted: &Wanted, seen: &Observed, epoch: Epoch) -> OwnTokens {
+        let (master, instance) = (self.master_key(seen), wanted.subject.instance);
+        let gateway = self.gateway_token(wanted, seen, epoch);
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
-        let id = tunnel.map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
+        let id = seen.tunnel.as_ref().map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
         let token = secret.run_token(wanted.account.as_str(), &id);
         OwnTokens {
             gateway: OwnCredential::Gateway(&gateway).source_sha256(),
@@ -206,7 +216,7 @@ impl Controller {
             return AgentSight::Reported(Box::new(view.clone()));
         }
         let Some(route) = Self::route(&wanted.subject, pool) else { return AgentSight::NotAsked };
-        let keys = ServerKeys::derive(&self.ctx.master_key, wanted.subject.instance, epoch);
+        let keys = ServerKeys::derive(&self.master_key(seen), wanted.subject.instance, epoch);
         match self.ask(&route, &keys, seen, epoch).await {
             Ok(view) => AgentSight::Reported(Box::new(view)),
             Err(error @ AgentError::Unreachable { .. }) => {

@@ -150,9 +150,10 @@ impl Controller {
         let (Some(made_under), Some(id)) = (made_under, server.and_then(|server| server.id)) else {
             return Ok(());
         };
-        let current = self.ctx.master_key.id().as_str();
+        let keys = self.ctx.master_keys.get();
+        let current = keys.newest().id();
         let rebuild = instance.annotations().get(annotation::REBUILD);
-        if made_under == current || rebuild == Some(&id.to_string()) {
+        if keys.named(made_under).is_some() || rebuild == Some(&id.to_string()) {
             return Ok(());
         }
         let message = format!(

@@ -167,3 +167,13 @@ impl AccessSecret for Fakes {
         Ok(())
     }
 }
+
+/// What the status says of the master key where it does not matter.
+pub(super) fn master_key() -> crate::api::pool::MasterKeyStatus {
+    crate::api::pool::MasterKeyStatus {
+        id: "0123456789abcdef".to_owned(),
+        source: crate::api::pool::MasterKeyPlace::Secret,
+        older: Vec::new(),
+        message: String::new(),
+    }
+}

@@ -19,11 +19,14 @@ use super::{
     trouble::{Again, Trouble},
 };
 use crate::{
-    api::{Guarded, HostingPool, HostingPoolStatus, annotation, conditions::reason},
+    api::{
+        Guarded, HostingPool, HostingPoolStatus, annotation, conditions::reason,
+        pool::MasterKeyStatus,
+    },
     cloud::CloudError,
     controller::{
         backoff::{jittered, random},
-        events, guard, status,
+        events, guard, master_keys, status,
     },
     hetzner::FirewallId,
     pool::{Blocked, PoolRuntime, PoolState},
@@ -132,7 +135,7 @@ impl Controller {
         parsed: &ParsedSpec,
         instances: u32,
     ) -> Result<Outcome, kube::Error> {
-        let identity = PoolIdentity::new(name, self.ctx.master_key.installation());
+        let identity = PoolIdentity::new(name, self.ctx.master_keys.installation());
         let (client, namespace) = (self.ctx.client.clone(), &self.ctx.namespace);
         let secret = KubeAccessSecret::new(client, namespace, &identity, &self.ctx.metrics);
         let stored = secret.read().await?;
@@ -236,6 +239,11 @@ impl Controller {
         outcome
     }
 
+    fn master_key_status(&self) -> MasterKeyStatus {
+        let counted = master_keys::count(&self.ctx, &self.references, self.pools());
+        counted.status(&self.ctx.master_keys.get())
+    }
+
     async fn write_status(
         &self,
         api: &Api<Guarded<HostingPool>>,
@@ -251,6 +259,7 @@ impl Controller {
             access: outcome.access.clone(),
             instances,
             certificate,
+            master_key: self.master_key_status(),
             deleting: pool.metadata.deletion_timestamp.is_some(),
             trouble: outcome.trouble.as_ref(),
             serving: outcome.serving,

@@ -6,7 +6,7 @@ use crate::{
     api::{
         HostingPoolSpec, HostingPoolStatus,
         conditions::{ConditionType, Verdict, merge, reason},
-        pool::AccessStatus,
+        pool::{AccessStatus, MasterKeyStatus},
     },
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
@@ -152,6 +152,8 @@ pub struct Findings<'a> {
     pub instances: u32,
     /// The certificate to publish.
     pub certificate: Option<&'a str>,
+    /// The master key.
+    pub master_key: MasterKeyStatus,
     /// Being deleted.
     pub deleting: bool,
     /// What stands in the way.
@@ -176,6 +178,7 @@ pub fn status(
         firewall_id: findings.firewall.map(|id| id.0).or(old.firewall_id),
         access: findings.access.clone().or_else(|| old.access.clone()),
         sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
+        master_key: Some(findings.master_key.clone()),
     }
 }
 
@@ -265,6 +268,7 @@ mod tests {
     use crate::{
         cloud::{Cloud, ErrorKind},
         cloudflare::ZoneAccount,
+        controller::pool::fakes,
     };
     use rstest::rstest;
 
@@ -329,6 +333,7 @@ mod tests {
             access: None,
             instances: 3,
             certificate: None,
+            master_key: fakes::master_key(),
             deleting: false,
             trouble: Some(&trouble),
             serving: false,

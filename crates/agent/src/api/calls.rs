@@ -4,14 +4,16 @@ use std::sync::Arc;
 
 use http::StatusCode;
 use jiff::Timestamp;
-use moorage_wire::{CredentialName, Sha256, credential::SealedCredential, problem::ProblemCode};
+use moorage_wire::{
+    CredentialName, OperatorPublicKey, Sha256, credential::SealedCredential, problem::ProblemCode,
+};
 
 use super::{
     Call,
     answer::{Answer, already_consumed, refuse},
     disk_trouble, enrolment,
     gates::Message,
-    internal,
+    handover, internal,
 };
 use crate::{
     core::{Core, blocking},
@@ -31,9 +33,12 @@ pub(super) async fn perform(
     keys: &Arc<Keys>,
     call: Call,
     message: &Message<'_>,
+    caller: &OperatorPublicKey,
 ) -> Answer {
     match call {
-        Call::Enrolment => enrolment::confirmed(keys),
+        Call::Enrolment => enrolment::confirmed(core, keys),
+        Call::BeginHandOver => handover::begin(core, message.body).await,
+        Call::EndHandOver => handover::end(core, caller).await,
         Call::Report => Answer::json(StatusCode::OK, &report::gather(core, keys).await),
         Call::PutDesired => put_desired(core, keys, message).await,
         Call::PutCredential(name) => put_credential(core, keys, name, message.body).await,
@@ -57,7 +62,8 @@ async fn put_desired(core: &Arc<Core>, keys: &Keys, message: &Message<'_>) -> An
             return Ok(Err(current));
         }
         if current == Some(document.digest) {
-            return Ok(Ok(()));
+            // The same document by the word of a newer key.
+            return desired.renew_order(order).map(Ok);
         }
         desired.replace(document, &bytes, order).map(Ok)
     })

@@ -32,8 +32,9 @@ pub(super) fn open(core: &Core, query: &str) -> Answer {
 }
 
 /// Answers the operator after enrolment.
-pub(super) fn confirmed(keys: &Keys) -> Answer {
-    let answer = EnrolmentAnswer { identity: keys.identity.clone(), challenge_proof: None };
+pub(super) fn confirmed(core: &Core, keys: &Keys) -> Answer {
+    let identity = core.obeyed().identity(&keys.identity);
+    let answer = EnrolmentAnswer { identity, challenge_proof: None };
     Answer::json(StatusCode::OK, &answer)
 }
 

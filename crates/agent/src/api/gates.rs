@@ -9,11 +9,10 @@ use http::{
     request::Parts,
 };
 use moorage_wire::{
-    Sha256,
+    OperatorPublicKey, Sha256,
     problem::ProblemCode,
-    signature::{self, Peers, RequestParts},
+    signature::{self, Peers, RequestParts, SignatureError},
 };
-use subtle::ConstantTimeEq as _;
 
 use super::{
     Call,
@@ -57,8 +56,7 @@ impl Message<'_> {
 pub(super) fn is_bearer_valid(core: &Core, headers: &HeaderMap) -> bool {
     let token = headers.get(AUTHORIZATION).map_or(&b""[..], |value| value.as_bytes());
     let token = token.strip_prefix(b"Bearer ").unwrap_or_default();
-    let expected = core.bootstrap.bearer_sha256.as_bytes();
-    Sha256::of(token).as_bytes().ct_eq(expected).into()
+    core.obeyed().knows_bearer(&Sha256::of(token))
 }
 
 /// The first gate. A valid token passes whatever happened before; all else is refused alike.
@@ -87,41 +85,55 @@ fn client_address(headers: &HeaderMap) -> Option<IpAddr> {
     headers.get(CLIENT_ADDRESS)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// The second gate; gives the nonce that the answer is bound to. The first call that names this
+/// A call that passed the second gate.
+pub(super) struct Passed {
+    /// What the answer is bound to.
+    pub(super) nonce: String,
+    /// Which of the operator's keys signed it.
+    pub(super) caller: OperatorPublicKey,
+}
+
+/// The second gate. The first call that names this
 /// agent's key confirms the agent.
 pub(super) async fn check_signature(
     core: &Arc<Core>,
     keys: &Keys,
     call: &Call,
     message: &Message<'_>,
-) -> Result<String, Answer> {
+) -> Result<Passed, Answer> {
     let headers = &message.head.headers;
     if signature::claimed_nonce(headers).is_err() {
         return Err(bad_nonce());
     }
     let peers = core.peers(keys);
+    let obeyed = core.obeyed().keys();
     let verify = |peers: &Peers| {
-        let key = &core.bootstrap.operator_key;
-        signature::verify_request(key, peers, headers, &message.parts()).map(str::to_owned)
+        let by = |key: &OperatorPublicKey| {
+            let nonce = signature::verify_request(key, peers, headers, &message.parts())?;
+            Ok(Passed { nonce: nonce.to_owned(), caller: *key })
+        };
+        let refused = Err(SignatureError::Invalid);
+        obeyed.iter().map(by).find(Result::is_ok).unwrap_or(refused)
     };
     let named = verify(&peers);
     // An operator that lost its memory may ask for the key without naming it, and nothing else.
-    let nonce = match (&named, call) {
+    let is_named = named.is_ok();
+    let passed = match (named, call) {
         (Err(_), Call::Enrolment) => verify(&Peers { agent: None, ..peers }),
-        _ => named.clone(),
+        (named, _) => named,
     };
     let refusal = "the request is not signed by this instance's operator for this agent and epoch";
-    let nonce = nonce.map_err(|_| refuse(ProblemCode::BadSignature, refusal))?;
-    if !core.take_nonce(&nonce) {
+    let passed = passed.map_err(|_| refuse(ProblemCode::BadSignature, refusal))?;
+    if !core.take_nonce(&passed.nonce) {
         return Err(bad_nonce());
     }
-    if named.is_ok() {
+    if is_named {
         if !core.is_enrolled() {
             blocking(core, Core::confirm).await.map_err(|error| internal(&error))?;
         }
         core.confirmation.operator_called();
     }
-    Ok(nonce)
+    Ok(passed)
 }
 
 fn bad_nonce() -> Answer {

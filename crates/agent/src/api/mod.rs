@@ -5,6 +5,7 @@ mod answer;
 mod calls;
 mod enrolment;
 mod gates;
+mod handover;
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
@@ -31,6 +32,8 @@ enum Call {
     Report,
     PutDesired,
     PutCredential(CredentialName),
+    BeginHandOver,
+    EndHandOver,
     None,
 }
 
@@ -40,6 +43,8 @@ impl Call {
             (&Method::GET, path::ENROLMENT) => Self::Enrolment,
             (&Method::GET, path::REPORT) => Self::Report,
             (&Method::PUT, path::DESIRED) => Self::PutDesired,
+            (&Method::PUT, path::HANDOVER) => Self::BeginHandOver,
+            (&Method::DELETE, path::HANDOVER) => Self::EndHandOver,
             (&Method::PUT, path) => path
                 .strip_prefix(path::CREDENTIALS)
                 .and_then(|rest| rest.strip_prefix('/'))
@@ -53,7 +58,11 @@ impl Call {
         match self {
             Self::PutDesired => LARGEST_DESIRED_STATE,
             Self::PutCredential(_) => LARGEST_CREDENTIAL,
-            Self::Enrolment | Self::Report | Self::None => LARGEST_OTHER_BODY,
+            Self::Enrolment
+            | Self::Report
+            | Self::BeginHandOver
+            | Self::EndHandOver
+            | Self::None => LARGEST_OTHER_BODY,
         }
     }
 }
@@ -103,13 +112,13 @@ where
         Err(refusal) => return refusal.plain(Some(&next_nonce)),
     };
     let request = gates::Message { head: &head, body: &body };
-    let nonce = match gates::check_signature(core, &keys, &call, &request).await {
-        Ok(nonce) => nonce,
+    let passed = match gates::check_signature(core, &keys, &call, &request).await {
+        Ok(passed) => passed,
         Err(refusal) => return refusal.plain(Some(&next_nonce)),
     };
-    let answer = calls::perform(core, &keys, call, &request).await;
+    let answer = calls::perform(core, &keys, call, &request, &passed.caller).await;
     audit(core, &head, &body, answer.status);
-    signed(core, &keys, &answer, &nonce, &next_nonce)
+    signed(core, &keys, &answer, &passed.nonce, &next_nonce)
 }
 
 async fn read_body<B>(body: B, limit: usize, patience: Duration) -> Result<Bytes, Answer>
@@ -195,6 +204,9 @@ mod tests {
     #[case(Method::PUT, "/v1/credentials/A", Call::None)]
     #[case(Method::PUT, "/v1/credentialsx", Call::None)]
     #[case(Method::DELETE, "/v1/desired", Call::None)]
+    #[case(Method::PUT, "/v1/handover", Call::BeginHandOver)]
+    #[case(Method::DELETE, "/v1/handover", Call::EndHandOver)]
+    #[case(Method::GET, "/v1/handover", Call::None)]
     fn calls_are_known_by_method_and_path(
         #[case] method: Method,
         #[case] path: &str,

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::Timestamp;
-use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts};
+use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts, handover::HandOver};
 use serde::{Deserialize, Serialize};
 
 pub use super::order::SignedOrder;
@@ -150,6 +150,12 @@ pub enum Request {
     /// user-data left, where the agent's user can read it. Copies of user-data itself, root's alone, are
     /// cloud-init's and the cloud's. Harmless when it is blank.
     EraseEnrolmentKey,
+    /// The next operator is obeyed from now on: change who stands in the document that user-data left,
+    /// by the word of the one who stands there. Harmless when it is done.
+    HandOver {
+        /// The word of both.
+        document: Box<HandOver>,
+    },
     /// Turn the machine off. Answered before it happens.
     PowerOff,
     /// Restart the machine. Answered before it happens.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moorage_wire::{Sha256, bootstrap::Bootstrap};
+use moorage_wire::{Sha256, bootstrap::Bootstrap, handover::HandOver};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
@@ -20,6 +20,7 @@ use super::{
 use crate::{
     artifacts::{ArtifactError, Shelf, Store},
     disk::{Disk, DiskError},
+    handover::{self, HandOverError},
     layout::Layout,
 };
 
@@ -59,6 +60,8 @@ enum Failure {
     #[error(transparent)]
     Token(#[from] TokenError),
     #[error(transparent)]
+    HandOver(#[from] HandOverError),
+    #[error(transparent)]
     Disk(#[from] DiskError),
     #[error("there is no bootstrap document to check orders with")]
     NoBootstrap,
@@ -71,7 +74,9 @@ enum Failure {
 impl Failure {
     fn reason(&self) -> Reason {
         match self {
-            Self::Order(_) | Self::NotPinned(_) => Reason::BadOrder,
+            Self::Order(_)
+            | Self::NotPinned(_)
+            | Self::HandOver(HandOverError::Signature(_)) => Reason::BadOrder,
             Self::Artifact(error) | Self::Update(UpdateError::Artifact(error)) => {
                 artifact_reason(error)
             }
@@ -80,10 +85,12 @@ impl Failure {
             Self::Update(UpdateError::Trial(TrialError::Program(_))) => Reason::BadArtifact,
             Self::Update(UpdateError::Disk(error))
             | Self::Token(TokenError::Disk(error))
+            | Self::HandOver(HandOverError::Disk(error))
             | Self::Disk(error) => disk_reason(error),
             Self::Token(TokenError::Form) | Self::NotThisWay => Reason::Refused,
             Self::Update(UpdateError::NoCurrent | UpdateError::Trial(TrialError::Machine(_)))
             | Self::Unit(_)
+            | Self::HandOver(HandOverError::NoBootstrap)
             | Self::NoBootstrap => Reason::System,
         }
     }
@@ -194,6 +201,7 @@ impl<U: Units> Verbs<U> {
             Request::Activate { kind, sha256 } => self.activate(kind, sha256).await?,
             Request::ConfirmAgent => self.updates.confirm().await?,
             Request::EraseEnrolmentKey => self.erase_enrolment_key().await?,
+            Request::HandOver { document } => self.hand_over(*document).await?,
         }
         Ok(Answer::Done.into())
     }
@@ -238,6 +246,11 @@ impl<U: Units> Verbs<U> {
     async fn erase_enrolment_key(&self) -> Result<(), Failure> {
         let (disk, layout) = (self.disk.clone(), self.layout.clone());
         Ok(blocking(move || enrolment_key::erase(&disk, &layout)).await?)
+    }
+
+    async fn hand_over(&self, document: HandOver) -> Result<(), Failure> {
+        let (disk, layout) = (self.disk.clone(), self.layout.clone());
+        Ok(blocking(move || handover::put_in_force(&disk, &layout, &document)).await?)
     }
 
     async fn install(

@@ -86,6 +86,13 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             }
             enrolment_key::erase(&Disk::default(), layout).unwrap();
         }
+        Request::HandOver { document } => {
+            if let Err(error) =
+                moorage_agent::handover::put_in_force(&Disk::default(), layout, &document)
+            {
+                return Answer::failed(Reason::BadOrder, error.to_string());
+            }
+        }
         Request::Installed => {
             return Answer::Installed(Inventory {
                 artifacts: machine.installed.clone(),

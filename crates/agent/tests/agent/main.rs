@@ -9,6 +9,7 @@ mod crash;
 mod credentials;
 mod enrolment;
 mod gates;
+mod handover;
 mod installer;
 mod integrations;
 mod logs;

@@ -208,6 +208,12 @@ impl Operator {
         Ok(reply)
     }
 
+    /// The operator with another master key, which knows the agent.
+    pub(crate) fn successor(&self, seed: u8) -> Successor {
+        let key = OperatorKey::from_seed(&Secret::from([seed; 32]));
+        Successor { key, bearer: format!("bearer-token-{seed}") }
+    }
+
     pub(crate) async fn call(
         &mut self,
         method: Method,
@@ -294,6 +300,33 @@ impl Operator {
             report.desired.digest == digest && report.desired.state == state
         })
         .await
+    }
+}
+
+/// The keys of an operator that takes over.
+pub(crate) struct Successor {
+    pub(crate) key: OperatorKey,
+    pub(crate) bearer: String,
+}
+
+impl Successor {
+    /// A signed call of the successor; nothing of the answer is verified.
+    pub(crate) async fn call(
+        &self,
+        operator: &Operator,
+        method: Method,
+        path: &str,
+        body: &[u8],
+    ) -> Reply {
+        let value = HeaderValue::from_str(&format!("Bearer {}", self.bearer)).unwrap();
+        let bearer = HeaderMap::from_iter([(AUTHORIZATION, value)]);
+        let first = operator.send(Method::GET, path::REPORT, &bearer, b"").await.unwrap();
+        let Some(nonce) = first.nonce() else { return first };
+        let parts = RequestParts { method: method.as_str(), path, query: "", if_match: None, body };
+        let mut headers = bearer;
+        let signed = signature::sign_request(&self.key, &operator.peers, &nonce, &parts);
+        headers.extend(signed.unwrap());
+        operator.send(method, path, &headers, body).await.unwrap()
     }
 }
 

@@ -131,6 +131,7 @@ async fn perform(request: Request, units: &Units, token_file: &Path) -> Answer {
         | Request::UpdateAgent { .. }
         | Request::ConfirmAgent
         | Request::EraseEnrolmentKey
+        | Request::HandOver { .. }
         | Request::PowerOff
         | Request::Reboot => {
             return Answer::failed(Reason::Refused, "not on this backend: programs are external");

@@ -52,7 +52,7 @@ impl Hands<'_> {
         let part = ConditionType::TunnelReady;
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
         let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
-        let master = &self.controller.ctx.master_key;
+        let master = self.controller.master_key(seen);
         let secret = master.tunnel_secret(
             self.wanted.subject.instance,
             epoch,
@@ -150,6 +150,6 @@ impl Hands<'_> {
 
     pub(super) fn gateway_token(&self, seen: &Observed) -> Result<GatewayToken, Failure> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
-        Ok(self.controller.gateway_token(self.wanted, epoch))
+        Ok(self.controller.gateway_token(self.wanted, seen, epoch))
     }
 }

@@ -5,6 +5,7 @@
 mod credentials;
 mod dashboard;
 mod desired_state;
+mod handover;
 mod routes;
 mod server;
 mod tunnel;
@@ -112,6 +113,9 @@ impl Hands<'_> {
             Step::CreateServer => self.create_server(seen).await,
             Step::AttachFirewall(firewall, id) => self.attach_firewall(firewall, id, seen).await,
             Step::DeleteServer(id) => self.delete_server(id, seen).await,
+            Step::HandOver => self.hand_over(seen).await,
+            Step::TakeOver => self.take_over(seen).await,
+            Step::EndHandOver => self.end_hand_over(seen).await,
             Step::DeliverCredential(name) => self.deliver(&name, seen).await,
             Step::DeliverGatewayToken => self.deliver_gateway_token(seen).await,
             Step::DeliverTunnelToken => self.deliver_tunnel_token(seen).await,
@@ -158,7 +162,7 @@ impl Hands<'_> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
         let keys = ServerKeys::derive(
-            &self.controller.ctx.master_key,
+            &self.controller.master_key(seen),
             self.wanted.subject.instance,
             epoch,
         );

@@ -36,7 +36,8 @@ impl Hands<'_> {
         epoch: Epoch,
         seen: &mut Observed,
     ) -> Result<(), Trouble> {
-        let master_key_id = Some(self.controller.ctx.master_key.id().to_string());
+        let master_key_id = Some(self.controller.ctx.master_keys.newest().id().to_string());
+        seen.master_key_id.clone_from(&master_key_id);
         let server =
             ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
         let mut status =
@@ -54,8 +55,7 @@ impl Hands<'_> {
         }
         seen.agent = AgentSight::NotAsked;
         seen.tunnel_memory.rotated = None;
-        seen.own_tokens =
-            Some(self.controller.own_tokens(self.wanted, seen.tunnel.as_ref(), epoch));
+        self.controller.derive(self.wanted, seen);
         Ok(())
     }
 
@@ -70,7 +70,7 @@ impl Hands<'_> {
             })?;
         let mut out_of_stock = None;
         for place in self.wanted.usable_placements() {
-            let request = self.server_request(epoch, tunnel, facilities, place)?;
+            let request = self.server_request(seen, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
@@ -100,13 +100,14 @@ impl Hands<'_> {
 
     fn server_request(
         &self,
-        epoch: Epoch,
-        tunnel: &Tunnel,
+        seen: &Observed,
+        (epoch, tunnel): (Epoch, &Tunnel),
         facilities: &Facilities,
         place: &Placement,
     ) -> Result<CreateServer, Failure> {
         let (subject, ctx) = (&self.wanted.subject, &self.controller.ctx);
-        let keys = ServerKeys::derive(&ctx.master_key, subject.instance, epoch);
+        let master = self.controller.master_key(seen);
+        let keys = ServerKeys::derive(&master, subject.instance, epoch);
         let bootstrap = Bootstrap {
             instance_id: subject.instance,
             epoch,
@@ -114,8 +115,7 @@ impl Hands<'_> {
             bearer_sha256: keys.bearer.sha256(),
             enrolment_key: keys.enrolment.to_text(),
         };
-        let secret =
-            ctx.master_key.tunnel_secret(subject.instance, epoch, TunnelGeneration::BOOTSTRAP);
+        let secret = master.tunnel_secret(subject.instance, epoch, TunnelGeneration::BOOTSTRAP);
         let token = secret.run_token(self.wanted.account.as_str(), tunnel.id.as_str());
         let input = UserDataInput {
             bootstrap: &bootstrap,

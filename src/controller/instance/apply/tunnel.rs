@@ -41,9 +41,8 @@ impl Hands<'_> {
         };
         self.pool.inventory.note_tunnel(tunnel.clone());
         seen.tunnel_memory.rules = None;
-        seen.own_tokens =
-            seen.epoch.map(|epoch| self.controller.own_tokens(self.wanted, Some(&tunnel), epoch));
         seen.tunnel = Some(tunnel);
+        self.controller.derive(self.wanted, seen);
         Ok(())
     }
 
@@ -118,7 +117,7 @@ impl Hands<'_> {
         generation: TunnelGeneration,
     ) -> Result<TunnelSecret, Failure> {
         let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
-        let master = &self.controller.ctx.master_key;
+        let master = self.controller.master_key(seen);
         Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))
     }
 }

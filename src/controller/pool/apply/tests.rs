@@ -102,6 +102,7 @@ impl World {
             access: outcome.access.clone(),
             instances: 1,
             certificate: None,
+            master_key: super::super::fakes::master_key(),
             deleting: false,
             trouble: outcome.trouble.as_ref(),
             serving: false,

@@ -1,0 +1,111 @@
+//! The hand-over of a server to a newer master key. The agent is told the next key by the one that it
+//! obeys, obeys both, is called with the next one, and only then is the next one recorded for the
+//! server; from that moment everything derived for the server is derived from it, so that its tokens
+//! are rotated as after bring-up. At the end the agent lets the old key go. A crash between any two of
+//! these leaves a key that is both recorded and obeyed.
+
+use moorage_wire::OperatorPublicKey;
+
+use super::{
+    Observed, Part, Step, Wanted,
+    plan::{SOON, Timing},
+    rotation,
+};
+
+/// The operator's keys for one server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OperatorKeys {
+    /// Of the master key that is recorded for the server.
+    pub own: OperatorPublicKey,
+    /// Of the newest master key, if that is another one.
+    pub newest: Option<OperatorPublicKey>,
+    /// Whether this server may be handed over now: not all are at once.
+    pub may_begin: bool,
+}
+
+/// What is to be done about the key that the agent obeys. Nothing else waits for it, except that an
+/// agent which obeys two is brought to the one in use before anything is signed for its installer.
+pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+    let go_on = Part { passable: true, ..Part::default() };
+    let (Some(view), Some(keys)) = (seen.agent.view(), seen.operator_keys) else { return go_on };
+    let then = |step| Part { steps: vec![step], look: Some(SOON), ..Part::default() };
+    match view.report.details.operator_keys.as_slice() {
+        // An agent that is older than hand-overs: it is updated with the release, then handed over.
+        [] => go_on,
+        [in_force, others @ ..] if *in_force == keys.own => match keys.newest {
+            Some(newest) if others.contains(&newest) => then(Step::TakeOver),
+            Some(_) if keys.may_begin && rotation::is_done(seen, view) => then(Step::HandOver),
+            Some(_) => go_on,
+            // Begun towards a key that was taken away again.
+            None if !others.is_empty() => then(Step::EndHandOver),
+            None => go_on,
+        },
+        _ => then(Step::EndHandOver),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+    use crate::instance::{
+        fixtures::{self, TIMING},
+        observed::AgentSight,
+    };
+
+    const OLD: OperatorPublicKey = OperatorPublicKey::from_bytes([1; 32]);
+    const NEW: OperatorPublicKey = OperatorPublicKey::from_bytes([2; 32]);
+    const OTHER: OperatorPublicKey = OperatorPublicKey::from_bytes([3; 32]);
+
+    fn seen(own: OperatorPublicKey, newest: Option<OperatorPublicKey>) -> Observed {
+        let mut seen = fixtures::ready(&fixtures::wanted());
+        seen.operator_keys = Some(OperatorKeys { own, newest, may_begin: true });
+        seen
+    }
+
+    fn obeyed(seen: &mut Observed, keys: &[OperatorPublicKey]) {
+        if let AgentSight::Reported(view) = &mut seen.agent {
+            view.report.details.operator_keys = keys.to_vec();
+        }
+    }
+
+    #[rstest]
+    #[case::no_rotation(OLD, None, &[OLD], None)]
+    #[case::an_old_agent(OLD, Some(NEW), &[], None)]
+    #[case::begin(OLD, Some(NEW), &[OLD], Some("HandOver"))]
+    #[case::taken_and_not_recorded(OLD, Some(NEW), &[OLD, NEW], Some("TakeOver"))]
+    #[case::recorded_and_not_ended(NEW, None, &[OLD, NEW], Some("EndHandOver"))]
+    #[case::ended(NEW, None, &[NEW], None)]
+    #[case::a_newer_key_meanwhile(OLD, Some(OTHER), &[OLD, NEW], Some("HandOver"))]
+    #[case::first_ended_then_begun_anew(NEW, Some(OTHER), &[OLD, NEW], Some("EndHandOver"))]
+    #[case::taken_away_again(OLD, None, &[OLD, NEW], Some("EndHandOver"))]
+    fn the_next_step_follows_from_what_is_recorded_and_what_is_obeyed(
+        #[case] own: OperatorPublicKey,
+        #[case] newest: Option<OperatorPublicKey>,
+        #[case] keys: &[OperatorPublicKey],
+        #[case] expected: Option<&str>,
+    ) {
+        let mut seen = seen(own, newest);
+        obeyed(&mut seen, keys);
+        let part = plan(&fixtures::wanted(), &seen, TIMING);
+        let steps: Vec<_> = part.steps.iter().map(|step| format!("{step:?}")).collect();
+        assert_eq!(steps.first().map(String::as_str), expected);
+        assert_eq!(part.passable, expected.is_none());
+    }
+
+    #[test]
+    fn a_hand_over_begins_only_when_it_is_this_servers_turn_and_its_tunnel_is_settled() {
+        let mut waiting = seen(OLD, Some(NEW));
+        obeyed(&mut waiting, &[OLD]);
+        waiting.operator_keys =
+            waiting.operator_keys.map(|keys| OperatorKeys { may_begin: false, ..keys });
+        assert!(plan(&fixtures::wanted(), &waiting, TIMING).steps.is_empty());
+        let mut rotating = seen(OLD, Some(NEW));
+        obeyed(&mut rotating, &[OLD]);
+        if let AgentSight::Reported(view) = &mut rotating.agent {
+            view.report.cloudflared.connected = false;
+        }
+        assert!(plan(&fixtures::wanted(), &rotating, TIMING).steps.is_empty());
+    }
+}
