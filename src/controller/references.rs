@@ -93,7 +93,6 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         Ok(Self { metadata, spec, made })
     }
 }
-}
 
 /// What may have been made for an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
