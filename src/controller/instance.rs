@@ -359,7 +359,6 @@ impl Controller {
     }
 
     fn status(
-        &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
         seen: &Observed,

@@ -12,14 +12,16 @@ use kube::{
     Api, Client, Resource,
     runtime::{WatchStreamExt as _, watcher},
 };
+use moorage_wire::InstanceId;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
 
 use crate::{
     api::{
-        OpenClawInstance, annotation,
+        OpenClawInstance,
         guarded::{self, Fields},
+        instance::EarlierIdentity,
     },
     api_server::told,
 };
@@ -61,8 +63,6 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         let parts = Parts::deserialize(deserializer)?;
         let all = guarded::metadata(&Fields::of(parts.metadata.as_deref()));
         let held = all.finalizers.iter().flatten().any(|held| held == crate::api::FINALIZER);
-        let marks = all.annotations.unwrap_or_default();
-        let legacy_id = marks.get(annotation::INSTANCE_ID).cloned();
         let metadata = ObjectMeta {
             name: all.name,
             namespace: all.namespace,
@@ -77,7 +77,12 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         let status = Fields::of(parts.status.as_deref());
         let server: Option<Box<RawValue>> = status.get("server");
         let told: Option<Vec<serde::de::IgnoredAny>> = status.get("conditions");
-        let claimed = held || legacy_id.is_some() || server.is_some();
+        let earlier: Option<EarlierIdentity> = status.get("earlierIdentity");
+        let (namespace, name) = (&metadata.namespace, &metadata.name);
+        let place = || Some((namespace.as_deref()?, name.as_deref()?));
+        let earlier =
+            earlier.zip(place()).and_then(|(id, (namespace, name))| id.of(namespace, name));
+        let claimed = held || server.is_some();
         let may_have_server =
             server.is_some() || claimed && told.is_none_or(|told| told.is_empty());
         let in_server = Fields::of(server.as_deref());
@@ -86,7 +91,7 @@ impl<'de> Deserialize<'de> for ReferringInstance {
             claimed,
             may_have_server,
             master_key: in_server.get("masterKeyId"),
-            legacy_id: legacy_id.into_iter().chain(status.get("instanceId")).collect(),
+            earlier_id: earlier,
             server: in_server.get("id"),
             tunnel: Fields::of(tunnel.as_deref()).get("id"),
         };
@@ -103,8 +108,8 @@ pub struct Made {
     pub may_have_server: bool,
     /// The master key that is recorded for its server.
     pub master_key: Option<String>,
-    /// Ids that it had before ids were computed, as text.
-    pub legacy_id: Vec<String>,
+    /// The id that its things in the clouds have from before ids were computed.
+    pub earlier_id: Option<InstanceId>,
     /// The server in its status.
     pub server: Option<u64>,
     /// The tunnel in its status.

@@ -35,10 +35,9 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
         [in_force, others @ ..] if *in_force == keys.own => match keys.newest {
             Some(newest) if others.contains(&newest) => then(Step::TakeOver),
             Some(_) if keys.may_begin && rotation::is_done(seen, view) => then(Step::HandOver),
-            Some(_) => go_on,
             // Begun towards a key that was taken away again.
             None if !others.is_empty() => then(Step::EndHandOver),
-            None => go_on,
+            Some(_) | None => go_on,
         },
         _ => then(Step::EndHandOver),
     }

@@ -138,6 +138,9 @@ impl Step {
             Self::RecordEpoch(_)
             | Self::CreateTunnel
             | Self::CreateServer
+            | Self::HandOver
+            | Self::TakeOver
+            | Self::EndHandOver
             | Self::DeliverCredential(_)
             | Self::DeliverGatewayToken
             | Self::DeliverTunnelToken

@@ -129,7 +129,8 @@ async fn lead(
         &settings.namespace,
         settings.master_key.clone(),
     );
-    controller::run(context, settings.controllers, keys, readiness, shutdown.clone()).await;
+    let run = controller::run(context, settings.controllers, keys, readiness, shutdown.clone());
+    Box::pin(run).await;
 }
 
 async fn prepare(

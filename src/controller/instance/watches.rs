@@ -186,7 +186,7 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
         }
         let domain = &pool.spec.cloudflare.domain;
         matching(instances, |instance| {
-            ids(ctx.master_key.installation(), instance)
+            ids(ctx.master_keys.installation(), instance)
                 .iter()
                 .any(|id| changed.instances.contains(id))
                 || instance.spec.pool == pool.name

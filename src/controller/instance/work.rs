@@ -102,7 +102,7 @@ impl Controller {
                 look_in = Some(SOON);
             }
             if steps.is_empty() {
-                let status = self.status(instance, wanted, seen, &outcome);
+                let status = Self::status(instance, wanted, seen, &outcome);
                 if !self.write(instance, persisted.as_ref(), &status).await? {
                     break;
                 }
@@ -136,7 +136,7 @@ impl Controller {
                 }
             }
         }
-        let status = self.status(instance, wanted, seen, &outcome);
+        let status = Self::status(instance, wanted, seen, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
         let look = barred.or_else(|| outcome.failure.as_ref().map(Look::after));
         let look = look.unwrap_or_else(|| Look::In(look_in.unwrap_or_else(|| self.settled(seen))));

@@ -11,8 +11,8 @@ use crate::{
 
 const PART: ConditionType = ConditionType::AgentReady;
 
-fn refused(error: AgentError) -> Trouble {
-    Failure::of_agent(PART, &error).into()
+fn refused(error: &AgentError) -> Trouble {
+    Failure::of_agent(PART, error).into()
 }
 
 impl Hands<'_> {
@@ -37,7 +37,7 @@ impl Hands<'_> {
         agents
             .begin_hand_over(&route, &keys, view.keys.public_key, &word)
             .await
-            .map_err(refused)?;
+            .map_err(|error| refused(&error))?;
         view.report.details.operator_keys = vec![word.from, word.to];
         Ok(())
     }
@@ -47,7 +47,10 @@ impl Hands<'_> {
         let next = self.next_keys(seen)?;
         let (route, _, view) = self.agent(seen, PART)?;
         let agents = &self.controller.ctx.agents;
-        let report = agents.report(&route, &next, view.keys.public_key).await.map_err(refused)?;
+        let report = agents
+            .report(&route, &next, view.keys.public_key)
+            .await
+            .map_err(|error| refused(&error))?;
         view.report = report;
         let newest = self.controller.ctx.master_keys.newest().id().to_string();
         let server = seen.status.server.clone().map(|mut server| {
@@ -71,9 +74,9 @@ impl Hands<'_> {
         let digest = document.digest();
         if view.report.desired.digest == Some(digest) {
             let put = agents.put_desired(&route, &keys, agent, document.to_bytes(), Some(digest));
-            put.await.map_err(refused)?;
+            put.await.map_err(|error| refused(&error))?;
         }
-        agents.end_hand_over(&route, &keys, agent).await.map_err(refused)?;
+        agents.end_hand_over(&route, &keys, agent).await.map_err(|error| refused(&error))?;
         view.report.details.operator_keys = vec![keys.operator.public_key()];
         Ok(())
     }
