@@ -74,9 +74,9 @@ enum Failure {
 impl Failure {
     fn reason(&self) -> Reason {
         match self {
-            Self::Order(_)
-            | Self::NotPinned(_)
-            | Self::HandOver(HandOverError::Signature(_)) => Reason::BadOrder,
+            Self::Order(_) | Self::NotPinned(_) | Self::HandOver(HandOverError::Signature(_)) => {
+                Reason::BadOrder
+            }
             Self::Artifact(error) | Self::Update(UpdateError::Artifact(error)) => {
                 artifact_reason(error)
             }
