@@ -194,6 +194,19 @@ impl AgentView {
         self.report.receipts.iter().find(|receipt| receipt.credential == *name)
     }
 
+    /// What the tunnel's token is sealed to: the agent's own certificate, by its signature. An older agent
+    /// has none, and opens everything with one key.
+    pub fn tunnel_certificate(&self) -> Result<SealingCertificate, AgentError> {
+        let own = self.report.identity.tunnel_certificate_of(&self.keys.public_key);
+        let not_authentic = |error: &dyn std::fmt::Display| {
+            AgentError::NotAuthentic(format!("its certificate for the tunnel's token: {error}"))
+        };
+        match own.map_err(|error| not_authentic(&error))? {
+            Some(pem) => SealingCertificate::parse(pem).map_err(|error| not_authentic(&error)),
+            None => Ok(self.keys.certificate.clone()),
+        }
+    }
+
     /// Whether this ciphertext was ever consumed.
     pub fn consumed(&self, name: &CredentialName, source: &Sha256) -> bool {
         let same = |known: &&moorage_wire::report::Consumed| {
@@ -217,4 +230,40 @@ pub enum DashboardSight {
     Stale(SecretVersion),
     /// It is somebody else's.
     Foreign,
+}
+
+#[cfg(test)]
+mod tests {
+    use moorage_wire::{Secret, signature::AgentKey};
+
+    use super::*;
+    use crate::{
+        credentials::test_keys,
+        instance::{
+            fixtures::{FIRST_EPOCH, agent_keys, now, wanted},
+            stand_in::enrolled,
+        },
+    };
+
+    #[test]
+    fn the_tunnels_token_goes_to_the_agents_own_certificate_in_its_own_word_and_to_no_other() {
+        let sight = enrolled(&wanted(), FIRST_EPOCH, &agent_keys(), now());
+        let view = sight.view().unwrap().clone();
+        let sealing = view.keys.certificate.fingerprint();
+        let older = view.tunnel_certificate().unwrap();
+        assert_eq!(older.fingerprint(), sealing, "an older agent has one key for everything");
+
+        let own = test_keys::key(2).certificate().pem().to_owned();
+        let signed_by = |seed: u8| {
+            let key = AgentKey::from_seed(&Secret::from([seed; 32]));
+            let mut view = view.clone();
+            let identity = view.report.identity.clone();
+            view.report.identity = identity.with_tunnel_certificate(&key, own.clone());
+            view
+        };
+        let certificate = signed_by(5).tunnel_certificate().unwrap();
+        assert_eq!(certificate.fingerprint(), test_keys::key(2).certificate().fingerprint());
+        let forged = signed_by(6).tunnel_certificate();
+        assert!(matches!(forged, Err(AgentError::NotAuthentic(_))), "{forged:?}");
+    }
 }

@@ -72,6 +72,7 @@ pub fn enrolled(
         public_key: keys.public_key,
         sealing_certificate: keys.certificate.pem().to_owned(),
         proof: Sha256::of(&[]),
+        tunnel_certificate: None,
     };
     let first = Sha256::of(b"the token of user-data");
     let report = Report {

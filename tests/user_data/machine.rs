@@ -170,6 +170,12 @@ impl Lab {
                 assert_ne!(self.code_as(user, &["cat", path]).await, Some(0), "{user}: {path}");
             }
         }
+        // The worker learns from the installer whom to believe.
+        let operator = "/etc/moorage/operator.json";
+        self.server.exec_until(&["test", "-s", operator]).await;
+        let shown = self.exec(&["stat", "--format=%a %U:%G", operator]).await;
+        assert_eq!(shown, "644 root:root");
+        assert_eq!(self.code_as("openclaw", &["cat", operator]).await, Some(0));
         for (user, path) in [
             ("openclaw", "/etc/moorage/bootstrap.json"),
             ("openclaw", "/etc/moorage/tunnel-token"),

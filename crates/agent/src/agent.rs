@@ -122,7 +122,14 @@ impl Agent {
 /// Makes the keys, then converges for ever.
 async fn prepare_and_work(core: Arc<Core>) -> Result<(), StartError> {
     let begin = Instant::now();
-    blocking(&core, Core::make_keys).await?;
+    core.ask_for_nonces().await;
+    while let Err(error) = blocking(&core, Core::make_keys).await {
+        if !matches!(error, IdentityError::Worker(_)) {
+            return Err(error.into());
+        }
+        tracing::warn!(%error, "the keys cannot be made yet");
+        sleep(core.settings.timing.retry_after_failure).await;
+    }
     tracing::info!(milliseconds = begin.elapsed().as_millis(), "keys are ready");
     let confirm = async {
         if core.settings.programs.are_managed() {

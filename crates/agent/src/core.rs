@@ -2,10 +2,11 @@
 //! behind locks that are held only for synchronous work, never across an await.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -32,8 +33,13 @@ use crate::{
     nonces::Nonces,
     settings::{Programs, Settings},
     vault::Vault,
-    worker::{OpenClaw, Worker},
+    worker::{OpenClaw, Trust, Worker},
 };
+
+/// Fewer of the worker's nonces than this, and it is asked for more.
+const FEW_NONCES: usize = 4;
+/// So many at a time.
+const NONCES: u64 = 8;
 
 /// A running agent.
 pub(crate) struct Core {
@@ -51,7 +57,12 @@ pub(crate) struct Core {
     pub(crate) wake_tunnel: Notify,
     /// A value changed that a running `OpenClaw` has not read yet.
     pub(crate) secrets_changed: AtomicBool,
-    keys: OnceLock<Arc<Keys>>,
+    /// Held while a desired state is replaced.
+    pub(crate) replacing: tokio::sync::Mutex<()>,
+    keys: Mutex<Option<Arc<Keys>>>,
+    /// The worker's nonces, to be given to the operator. It takes no others for what it writes.
+    worker_nonces: Mutex<VecDeque<String>>,
+    is_asking_for_nonces: AtomicBool,
     enrolment: Mutex<Enrolment>,
     nonces: Mutex<Nonces>,
     lockout: Mutex<Lockout>,
@@ -106,8 +117,8 @@ impl Core {
         let layout = &settings.layout;
         disk.create_folder(&layout.state())?;
         disk.sweep(&layout.state())?;
-        let openclaw = openclaw_of(&settings, &disk)?;
         let mut bootstrap = identity::read_bootstrap(&disk, layout)?;
+        let openclaw = openclaw_of(&settings, &disk)?;
         let confirmed = identity::is_enrolled(&disk, layout)?;
         let key = EnrolmentKey::from_text(&bootstrap.enrolment_key).ok().filter(|_| !confirmed);
         bootstrap.enrolment_key = EnrolmentKeyText::erased();
@@ -117,7 +128,10 @@ impl Core {
             wake_reconcile: Notify::new(),
             wake_tunnel: Notify::new(),
             secrets_changed: AtomicBool::new(true),
-            keys: OnceLock::new(),
+            replacing: tokio::sync::Mutex::default(),
+            keys: Mutex::default(),
+            worker_nonces: Mutex::default(),
+            is_asking_for_nonces: AtomicBool::new(false),
             enrolment: Mutex::new(Enrolment { confirmed, key: key.map(Arc::new) }),
             nonces: Mutex::default(),
             lockout: Mutex::default(),
@@ -138,15 +152,29 @@ impl Core {
     pub(crate) fn make_keys(&self) -> Result<(), IdentityError> {
         let layout = &self.settings.layout;
         let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
-        let keys = Keys::load_or_make(&self.disk, layout, &bootstrap, self.is_enrolled())?;
-        // Set once: this is the only caller.
-        let _ = self.keys.set(Arc::new(keys));
+        let confirmed = self.is_enrolled();
+        let keys = Keys::load_or_make(&self.disk, layout, &bootstrap, confirmed, &self.openclaw)?;
+        *lock(&self.keys) = Some(Arc::new(keys));
+        Ok(())
+    }
+
+    /// Gives the worker the key that is its, if an older agent made this agent's keys.
+    pub(crate) fn hand_key_over(&self) -> Result<(), IdentityError> {
+        if !self.keys().is_some_and(|keys| keys.is_to_hand_over) {
+            return Ok(());
+        }
+        let layout = &self.settings.layout;
+        let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
+        if let Some(keys) = Keys::hand_over(&self.disk, layout, &bootstrap, &self.openclaw)? {
+            tracing::info!(target: "audit", "the worker has the key that credentials are sealed to");
+            *lock(&self.keys) = Some(Arc::new(keys));
+        }
         Ok(())
     }
 
     /// The keys, once they are made.
     pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
-        self.keys.get().cloned()
+        lock(&self.keys).clone()
     }
 
     /// The one-time key, until the operator has confirmed the agent.
@@ -183,9 +211,38 @@ impl Core {
         }
     }
 
-    /// A fresh nonce.
+    /// A fresh nonce: one of the worker's, while it answers.
     pub(crate) fn give_nonce(&self) -> String {
-        lock(&self.nonces).give(Instant::now())
+        let made = lock(&self.worker_nonces).pop_front();
+        lock(&self.nonces).give(made, Instant::now())
+    }
+
+    /// Asks the worker for nonces, beside everything else, when few are left.
+    pub(crate) fn replenish_nonces(self: &Arc<Self>) {
+        let enough = lock(&self.worker_nonces).len() >= FEW_NONCES;
+        if enough || self.is_asking_for_nonces.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let core = Arc::clone(self);
+        tokio::spawn(async move {
+            core.ask_for_nonces().await;
+            core.is_asking_for_nonces.store(false, Ordering::SeqCst);
+        });
+    }
+
+    /// Asks the worker for nonces, and waits for them.
+    pub(crate) async fn ask_for_nonces(self: &Arc<Self>) {
+        match blocking(self, |core| core.openclaw.nonces(NONCES)).await {
+            Ok(nonces) => lock(&self.worker_nonces).extend(nonces),
+            Err(error) => tracing::debug!(%error, "no nonces from the worker"),
+        }
+    }
+
+    /// A nonce that the worker takes for certain, after it refused another one.
+    pub(crate) async fn give_newest_nonce(self: &Arc<Self>) -> String {
+        lock(&self.worker_nonces).clear();
+        self.ask_for_nonces().await;
+        self.give_nonce()
     }
 
     /// Uses a nonce up; whether it was good.
@@ -231,7 +288,8 @@ fn openclaw_of(settings: &Settings, disk: &Disk) -> Result<OpenClaw, DiskError> 
         Programs::Managed { worker_socket } => Ok(OpenClaw::Socket(worker_socket.clone())),
         Programs::External => {
             let (layout, program) = (settings.layout.clone(), settings.openclaw.clone());
-            let worker = Worker::new(disk.clone(), layout, program, settings.gateway);
+            let gateway = settings.gateway;
+            let worker = Worker::new(disk.clone(), layout, program, gateway, Trust::Bootstrap);
             worker.prepare()?;
             Ok(OpenClaw::InProcess(Arc::new(worker)))
         }

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{Disk, DiskError},
-    installer::protocol::SignedOrder,
     layout::Layout,
+    signed::SignedCall,
 };
 
 /// So many failed documents are remembered. The current one is always among them: it failed last.
@@ -84,8 +84,10 @@ pub(crate) struct Desired {
     disk: Disk,
     layout: Layout,
     document: Option<Arc<Document>>,
-    /// The operator's signature over it, for the installer.
-    order: Option<Arc<SignedOrder>>,
+    /// The operator's signature over it, for installer and worker.
+    order: Option<Arc<SignedCall>>,
+    /// Whether the worker has taken it; in doubt after a restart.
+    passed_on: bool,
     last_good: Option<Arc<LastGood>>,
     failed: Vec<FailedDigest>,
     /// When this process learnt of the last failure.
@@ -146,6 +148,7 @@ impl Desired {
             layout: layout.clone(),
             document,
             order: order.map(Arc::new),
+            passed_on: false,
             failed_at: Instant::now(),
             last_good: disk.read_json(&layout.last_good())?.map(Arc::new),
             failed: disk.read_json(&layout.failed())?.unwrap_or_default(),
@@ -170,17 +173,41 @@ impl Desired {
     }
 
     /// The operator's signature over the document.
-    pub(crate) fn order(&self) -> Option<Arc<SignedOrder>> {
+    pub(crate) fn order(&self) -> Option<Arc<SignedCall>> {
         self.order.clone()
     }
 
+    /// Whether the worker has taken the document.
+    pub(crate) fn is_passed_on(&self) -> bool {
+        self.passed_on
+    }
+
+    /// Notes whether the worker has taken the document with this digest.
+    pub(crate) fn set_passed_on(&mut self, digest: Sha256, passed_on: bool) {
+        if self.digest() == Some(digest) {
+            self.passed_on = passed_on;
+        }
+    }
+
+    /// Forgets a document that cannot be passed on as it is signed: the operator sends it again.
+    pub(crate) fn withdraw(&mut self, digest: Sha256) -> Result<(), DiskError> {
+        if self.digest() == Some(digest) {
+            self.disk.remove(&self.layout.desired())?;
+            self.document = None;
+            self.order = None;
+            self.trouble = None;
+        }
+        Ok(())
+    }
+
     /// Stores a document, exactly as it was sent, after the order that it came with: a document that
-    /// is stored always has its order.
+    /// is stored always has its order. `passed_on` says whether the worker has taken it.
     pub(crate) fn replace(
         &mut self,
         document: Document,
         bytes: &[u8],
-        order: Option<SignedOrder>,
+        order: Option<SignedCall>,
+        passed_on: bool,
     ) -> Result<(), DiskError> {
         let path = self.layout.order(&document.digest);
         if let Some(order) = &order {
@@ -189,13 +216,14 @@ impl Desired {
         self.disk.write(&self.layout.desired(), bytes)?;
         self.document = Some(Arc::new(document));
         self.order = order.map(Arc::new);
+        self.passed_on = passed_on;
         self.trouble = None;
         self.remove_other_orders(&path)
     }
 
     /// Takes a newer signature over the present document.
-    pub(crate) fn renew_order(&mut self, order: Option<SignedOrder>) -> Result<(), DiskError> {
-        let (Some(order), Some(digest)) = (order, self.digest()) else { return Ok(()) };
+    pub(crate) fn renew_order(&mut self, order: SignedCall) -> Result<(), DiskError> {
+        let Some(digest) = self.digest() else { return Ok(()) };
         self.disk.write_json(&self.layout.order(&digest), &order)?;
         self.order = Some(Arc::new(order));
         Ok(())
@@ -357,7 +385,7 @@ mod tests {
             let bytes = state.to_string().into_bytes();
             let document = parse(&bytes).unwrap();
             let digest = document.digest;
-            desired.replace(document, &bytes, None).unwrap();
+            desired.replace(document, &bytes, None, true).unwrap();
             digest
         };
         let (first, second) = (put(1), put(2));

@@ -19,6 +19,7 @@ use zeroize::Zeroizing;
 const TEMPORARY_SUFFIX: &str = ".moorage-tmp";
 const OWNER_ONLY_FILE: u32 = 0o600;
 const GROUP_READS_FILE: u32 = 0o640;
+const ALL_READ_FILE: u32 = 0o644;
 const PERMISSIONS: u32 = 0o777;
 const OWNER_ONLY_FOLDER: u32 = 0o700;
 
@@ -72,6 +73,7 @@ pub enum DiskError {
 enum Readers {
     Owner,
     Group { group: u32, mode: u32 },
+    All,
 }
 
 impl DiskError {
@@ -121,6 +123,11 @@ impl Disk {
         self.replace(path, bytes, &readers).map_err(|source| failed("write", path, source))
     }
 
+    /// As [`Self::write`], but everybody may read the file: mode 0644.
+    pub fn write_for_all(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
+        self.replace(path, bytes, &Readers::All).map_err(|source| failed("write", path, source))
+    }
+
     /// As [`Self::write`], for a file that is there: its group and its mode stay as they are.
     pub fn rewrite(&self, path: &Path, bytes: &[u8]) -> Result<(), DiskError> {
         let rewrite = || {
@@ -145,9 +152,13 @@ impl Disk {
         file.write_all(first)?;
         self.step(Step::Write, path)?;
         file.write_all(second)?;
-        if let Readers::Group { group, mode } = *readers {
-            fchown(&file, None, Some(group))?;
-            file.set_permissions(Permissions::from_mode(mode))?;
+        match *readers {
+            Readers::Owner => {}
+            Readers::Group { group, mode } => {
+                fchown(&file, None, Some(group))?;
+                file.set_permissions(Permissions::from_mode(mode))?;
+            }
+            Readers::All => file.set_permissions(Permissions::from_mode(ALL_READ_FILE))?,
         }
         self.step(Step::Sync, path)?;
         file.sync_all()?;

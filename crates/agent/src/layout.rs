@@ -7,7 +7,8 @@ use moorage_wire::{
     Sha256,
     bootstrap::{
         AGENT_SOCKET_PATH, BOOTSTRAP_PATH, GOOGLE_CLIENT_PATH, INSTALLER_SOCKET_PATH,
-        OPENCLAW_HOME, SECRETS_PATH, SETUP_DONE_PATH, TUNNEL_TOKEN_PATH, WORKER_SOCKET_PATH,
+        OPENCLAW_HOME, OPERATOR_PATH, SECRETS_PATH, SETUP_DONE_PATH, TUNNEL_TOKEN_PATH,
+        WORKER_SOCKET_PATH,
     },
 };
 
@@ -39,6 +40,11 @@ impl Layout {
     /// What user-data left for the agent.
     pub fn bootstrap(&self) -> PathBuf {
         self.under_root(BOOTSTRAP_PATH)
+    }
+
+    /// The public part of it, for the worker.
+    pub fn operator(&self) -> PathBuf {
+        self.under_root(OPERATOR_PATH)
     }
 
     /// The token that cloudflared runs with; the installer replaces it.
@@ -154,6 +160,26 @@ impl Layout {
     /// The home of the `openclaw` user.
     pub fn openclaw_home(&self) -> PathBuf {
         self.under_root(OPENCLAW_HOME)
+    }
+
+    /// The worker's own state, mode 0700. Not OpenClaw's to look into: its unit does not see it.
+    pub fn worker_state(&self) -> PathBuf {
+        self.openclaw_home().join("worker")
+    }
+
+    /// The key that credentials are sealed to.
+    pub fn worker_key(&self) -> PathBuf {
+        self.worker_state().join("key.json")
+    }
+
+    /// Which of the operator's calls were taken, and which documents are kept.
+    pub fn worker_ledger(&self) -> PathBuf {
+        self.worker_state().join("ledger.json")
+    }
+
+    /// A desired state that the operator signed, byte for byte.
+    pub fn worker_document(&self, digest: &Sha256) -> PathBuf {
+        self.worker_state().join(format!("document-{digest}.json"))
     }
 
     /// OpenClaw's state folder (`OPENCLAW_STATE_DIR`).

@@ -25,6 +25,7 @@ mod report;
 mod secret_text;
 mod server;
 pub mod settings;
+pub mod signed;
 mod tunnel;
 mod vault;
 pub mod worker;

@@ -20,11 +20,13 @@ pub(crate) struct Nonces {
 }
 
 impl Nonces {
-    /// A fresh nonce of 128 random bits.
-    pub(crate) fn give(&mut self, now: Instant) -> String {
-        let mut bytes = [0; 16];
-        rand::fill(&mut bytes).expect("the kernel gives randomness once it has booted");
-        let nonce = format!("{:032x}", u128::from_be_bytes(bytes));
+    /// A fresh nonce: the one that the worker `made`, or 128 random bits.
+    pub(crate) fn give(&mut self, made: Option<String>, now: Instant) -> String {
+        let nonce = made.unwrap_or_else(|| {
+            let mut bytes = [0; 16];
+            rand::fill(&mut bytes).expect("the kernel gives randomness once it has booted");
+            format!("{:032x}", u128::from_be_bytes(bytes))
+        });
         if self.given.len() == CAPACITY {
             self.given.pop_front();
         }
@@ -47,7 +49,7 @@ mod tests {
     #[test]
     fn a_nonce_is_good_once() {
         let (mut nonces, now) = (Nonces::default(), Instant::now());
-        let nonce = nonces.give(now);
+        let nonce = nonces.give(None, now);
         assert!(nonces.take(&nonce, now));
         assert!(!nonces.take(&nonce, now));
     }
@@ -55,15 +57,15 @@ mod tests {
     #[test]
     fn a_nonce_that_was_never_given_is_not_good() {
         let (mut nonces, now) = (Nonces::default(), Instant::now());
-        nonces.give(now);
+        nonces.give(None, now);
         assert!(!nonces.take(&"0".repeat(32), now));
     }
 
     #[test]
     fn a_nonce_expires() {
         let (mut nonces, now) = (Nonces::default(), Instant::now());
-        let early = nonces.give(now);
-        let late = nonces.give(now + LIFETIME / 2);
+        let early = nonces.give(None, now);
+        let late = nonces.give(None, now + LIFETIME / 2);
         assert!(!nonces.take(&early, now + LIFETIME));
         assert!(nonces.take(&late, now + LIFETIME));
     }
@@ -71,7 +73,7 @@ mod tests {
     #[test]
     fn memory_is_bounded_and_the_newest_survive() {
         let (mut nonces, now) = (Nonces::default(), Instant::now());
-        let given: Vec<_> = (0..1000).map(|_| nonces.give(now)).collect();
+        let given: Vec<_> = (0..1000).map(|_| nonces.give(None, now)).collect();
         assert_eq!(nonces.given.len(), CAPACITY);
         assert!(!nonces.take(&given[0], now));
         assert!(nonces.take(&given[999], now));

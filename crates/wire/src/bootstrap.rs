@@ -11,6 +11,9 @@ use crate::{
 
 /// Where user-data writes the document, root:moorage 0640.
 pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
+/// Where the installer writes the public part of that document, for all to read: who the operator of this
+/// server is. The worker believes nobody else.
+pub const OPERATOR_PATH: &str = "/etc/moorage/operator.json";
 /// Where user-data writes the first tunnel token, root:moorage-tunnel 0640, as one line of text.
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
 /// Where user-data writes which agent and cloudflared to start with, mode 0644.
@@ -58,6 +61,29 @@ pub struct Bootstrap {
     pub bearer_sha256: Sha256,
     /// Authenticates the agent's first answer, 64 hexadecimal characters; blank after enrolment.
     pub enrolment_key: EnrolmentKeyText,
+}
+
+impl Bootstrap {
+    /// Whose word counts on this server.
+    pub fn operator(&self) -> Operator {
+        Operator {
+            instance_id: self.instance_id,
+            epoch: self.epoch,
+            operator_key: self.operator_key,
+        }
+    }
+}
+
+/// Whose word counts on a server: all that it takes to verify a signed call, and nothing secret.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Operator {
+    /// The instance that this server belongs to.
+    pub instance_id: InstanceId,
+    /// The epoch of this server.
+    pub epoch: Epoch,
+    /// Verifies the operator's calls.
+    pub operator_key: OperatorPublicKey,
 }
 
 /// The one-time enrolment key as it stands in the bootstrap document. Its `Debug` hides the value.

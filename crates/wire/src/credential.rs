@@ -142,6 +142,16 @@ impl CredentialType {
         Self::CUSTOMER.into_iter().find(|kind| kind.as_str() == text)
     }
 
+    /// Whether a credential of this type may have this name: Moorage's own names and types belong
+    /// together.
+    pub fn fits(self, name: &CredentialName) -> bool {
+        match self {
+            Self::TunnelToken => name.as_str() == TUNNEL_TOKEN,
+            Self::GatewayToken => name.as_str() == GATEWAY_TOKEN,
+            _ => !name.is_reserved(),
+        }
+    }
+
     /// Checks that `value` has the format of this type.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 //! authenticates both of its keys with the one-time key from its user-data.
 
 use aws_lc_rs::hmac;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -12,8 +13,10 @@ use crate::{
     hex::{IdError, hex, unhex},
     identity::{AgentPublicKey, Epoch, InstanceId},
     secret::Secret,
+    signature::AgentKey,
 };
 
+const TUNNEL_CONTEXT: &str = "moorage tunnel certificate v1";
 const ANSWER_CONTEXT: &str = "moorage enrolment answer v1";
 const PROOF_CONTEXT: &str = "moorage identity proof v1";
 
@@ -62,10 +65,49 @@ pub struct AgentIdentity {
     pub epoch: Epoch,
     /// Signs answers and receipts.
     pub public_key: AgentPublicKey,
-    /// PEM of the self-signed RSA certificate that values for this agent are sealed to.
+    /// PEM of the self-signed RSA certificate that values for this server are sealed to. Its key is the
+    /// worker's; of older agents, their own.
     pub sealing_certificate: String,
     /// HMAC over all of the above.
     pub proof: Sha256,
+    /// What the tunnel's token is sealed to, for that is nothing for the worker. Absent from older agents,
+    /// which open everything with one key. Whoever leaves it out on the way gains nothing: the token is
+    /// then sealed to what is proven above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tunnel_certificate: Option<TunnelCertificate>,
+}
+
+/// A certificate of the process that talks to the network, in its own signed word.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TunnelCertificate {
+    /// PEM of the self-signed RSA certificate.
+    pub certificate: String,
+    /// Ed25519 by the agent's key over instance, epoch and certificate, standard base64.
+    pub signature: String,
+}
+
+impl TunnelCertificate {
+    /// Signs a certificate.
+    pub fn sign(key: &AgentKey, server: (InstanceId, Epoch), certificate: String) -> Self {
+        let signature = BASE64.encode(key.sign(&tunnel_bytes(server, &certificate)));
+        Self { certificate, signature }
+    }
+
+    fn verify(
+        &self,
+        key: &AgentPublicKey,
+        server: (InstanceId, Epoch),
+    ) -> Result<(), EnrolmentError> {
+        let signature = BASE64.decode(&self.signature).map_err(|_| EnrolmentError::BadProof)?;
+        let signed = tunnel_bytes(server, &self.certificate);
+        key.verify(&signed, &signature).map_err(|_| EnrolmentError::BadProof)
+    }
+}
+
+fn tunnel_bytes((instance, epoch): (InstanceId, Epoch), certificate: &str) -> Vec<u8> {
+    let fields = [&instance.as_bytes()[..], epoch.as_bytes(), certificate.as_bytes()];
+    frame(TUNNEL_CONTEXT, &fields)
 }
 
 impl AgentIdentity {
@@ -77,8 +119,14 @@ impl AgentIdentity {
         public_key: AgentPublicKey,
         sealing_certificate: String,
     ) -> Self {
-        let mut identity =
-            Self { instance_id, epoch, public_key, sealing_certificate, proof: Sha256::of(&[]) };
+        let mut identity = Self {
+            instance_id,
+            epoch,
+            public_key,
+            sealing_certificate,
+            proof: Sha256::of(&[]),
+            tunnel_certificate: None,
+        };
         identity.proof = key.mac(PROOF_CONTEXT, &identity.fields());
         identity
     }
@@ -86,6 +134,24 @@ impl AgentIdentity {
     /// The proof of the same keys under another one-time key.
     pub fn proof_under(&self, key: &EnrolmentKey) -> Sha256 {
         key.mac(PROOF_CONTEXT, &self.fields())
+    }
+
+    /// Adds the agent's own certificate.
+    #[must_use]
+    pub fn with_tunnel_certificate(self, key: &AgentKey, certificate: String) -> Self {
+        let server = (self.instance_id, self.epoch);
+        let tunnel_certificate = Some(TunnelCertificate::sign(key, server, certificate));
+        Self { tunnel_certificate, ..self }
+    }
+
+    /// What the tunnel's token is sealed to, as the holder of `key` says.
+    pub fn tunnel_certificate_of(
+        &self,
+        key: &AgentPublicKey,
+    ) -> Result<Option<&str>, EnrolmentError> {
+        let Some(own) = &self.tunnel_certificate else { return Ok(None) };
+        own.verify(key, (self.instance_id, self.epoch))?;
+        Ok(Some(&own.certificate))
     }
 
     fn fields(&self) -> [&[u8]; 4] {
@@ -107,7 +173,8 @@ impl AgentIdentity {
         if (self.instance_id, self.epoch) != (instance_id, epoch) {
             return Err(EnrolmentError::OtherServer);
         }
-        key.verify(PROOF_CONTEXT, &self.fields(), &self.proof)
+        key.verify(PROOF_CONTEXT, &self.fields(), &self.proof)?;
+        self.tunnel_certificate_of(&self.public_key).map(drop)
     }
 }
 
@@ -179,6 +246,33 @@ mod tests {
         let answer = EnrolmentAnswer::fresh(&key(9), identity(&key(9)), "challenge");
         let (instance, epoch) = (answer.identity.instance_id, answer.identity.epoch);
         assert_eq!(answer.verify(&key(9), "challenge", instance, epoch), Ok(()));
+    }
+
+    #[test]
+    fn the_agents_own_certificate_is_its_own_word_and_may_be_left_out() {
+        let signing = AgentKey::from_seed(&Secret::from([3; 32]));
+        let (instance, epoch) = (InstanceId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
+        let public = signing.public_key();
+        let identity = AgentIdentity::new(&key(9), instance, epoch, public, "worker's".into());
+        let full = identity.clone().with_tunnel_certificate(&signing, "agent's".into());
+        for identity in [&identity, &full] {
+            assert_eq!(identity.verify(&key(9), instance, epoch), Ok(()));
+        }
+        assert_eq!(full.tunnel_certificate_of(&public), Ok(Some("agent's")));
+        assert_eq!(identity.tunnel_certificate_of(&public), Ok(None));
+
+        let own = full.tunnel_certificate.clone().unwrap();
+        let stranger = AgentKey::from_seed(&Secret::from([4; 32]));
+        for forged in [
+            TunnelCertificate { certificate: "of the attacker".into(), ..own.clone() },
+            TunnelCertificate { signature: "AAAA".into(), ..own },
+            TunnelCertificate::sign(&stranger, (instance, epoch), "agent's".into()),
+            TunnelCertificate::sign(&signing, (instance, Epoch::from_bytes([9; 8])), "x".into()),
+        ] {
+            let forged = AgentIdentity { tunnel_certificate: Some(forged), ..full.clone() };
+            assert_eq!(forged.verify(&key(9), instance, epoch), Err(EnrolmentError::BadProof));
+            assert_eq!(forged.tunnel_certificate_of(&public), Err(EnrolmentError::BadProof));
+        }
     }
 
     #[test]

@@ -20,7 +20,7 @@ pub fn hex(bytes: &[u8]) -> String {
 }
 
 /// Parses exactly `N` bytes of lower-case hexadecimal.
-pub(crate) fn unhex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
+pub fn unhex<const N: usize>(what: &'static str, text: &str) -> Result<[u8; N], IdError> {
     let error = IdError { what, length: 2 * N };
     let nibble = |digit: u8| HEX.iter().position(|known| *known == digit);
     let mut out = [0; N];

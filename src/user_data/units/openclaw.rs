@@ -54,6 +54,8 @@ pub(super) fn gateway() -> Unit {
         .set("MemoryMax", "90%")
         .set("LimitNOFILE", "65536")
         .set("TasksMax", "1024")
+        // The worker's own: what credentials are sealed to, and what the operator signed.
+        .set("InaccessiblePaths", format!("-{OPENCLAW_HOME}/worker"))
         .all(&[NO_METADATA]);
     ordinary_calls(reach(powerless(environment(unit))))
 }

@@ -22,13 +22,21 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     content_type: &'static str,
     retry_after: Option<Duration>,
+    /// Whether the nonce for the next request must be one that the worker makes now.
+    pub(super) needs_newest_nonce: bool,
 }
 
 impl Answer {
     /// A JSON document.
     pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
         let body = serde_json::to_vec(document).expect("answers have text keys only");
-        Self { status, body: body.into(), content_type: "application/json", retry_after: None }
+        Self {
+            status,
+            body: body.into(),
+            content_type: "application/json",
+            retry_after: None,
+            needs_newest_nonce: false,
+        }
     }
 
     /// Plain text, 200.
@@ -38,12 +46,18 @@ impl Answer {
             body: Bytes::from_static(text.as_bytes()),
             content_type: "text/plain; charset=utf-8",
             retry_after: None,
+            needs_newest_nonce: false,
         }
     }
 
     /// Says when to come back, in whole seconds and at least one.
     pub(super) fn retry_after(self, wait: Duration) -> Self {
         Self { retry_after: Some(wait), ..self }
+    }
+
+    /// Comes with a nonce that the worker takes.
+    pub(super) fn with_newest_nonce(self) -> Self {
+        Self { needs_newest_nonce: true, ..self }
     }
 
     /// Replaces the status.

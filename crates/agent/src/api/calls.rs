@@ -16,12 +16,14 @@ use super::{
     handover, internal,
 };
 use crate::{
+    converge,
     core::{Core, blocking},
     desired,
     identity::Keys,
-    installer::protocol::SignedOrder,
     report,
+    signed::SignedCall,
     vault::{PutError, StoreError},
+    worker::protocol::Refusal,
 };
 
 /// `If-Match` of an operator that believes the agent to have no desired state.
@@ -41,7 +43,7 @@ pub(super) async fn perform(
         Call::EndHandOver => handover::end(core, caller).await,
         Call::Report => Answer::json(StatusCode::OK, &report::gather(core, keys).await),
         Call::PutDesired => put_desired(core, keys, message).await,
-        Call::PutCredential(name) => put_credential(core, keys, name, message.body).await,
+        Call::PutCredential(name) => put_credential(core, keys, name, message).await,
         Call::None => refuse(ProblemCode::NotFound, "there is no such call"),
     }
 }
@@ -52,34 +54,56 @@ async fn put_desired(core: &Arc<Core>, keys: &Keys, message: &Message<'_>) -> An
         Err(error) => return refuse(ProblemCode::InvalidBody, &error.to_string()),
     };
     let if_match = message.if_match().unwrap_or_default().to_owned();
-    let bytes = message.body.to_vec();
+    let _one_at_a_time = core.replacing.lock().await;
+    let current = core.desired().digest();
+    if if_match != entity_tag(current) {
+        let has = entity_tag(current);
+        let message = format!("the agent has {has}, which If-Match does not name: look again");
+        return refuse(ProblemCode::DigestMismatch, &message);
+    }
+    let done = || Answer::json(StatusCode::ACCEPTED, &serde_json::json!({}));
     // Without a signature nobody comes here.
-    let order = SignedOrder::new(&message.head.headers, keys.signing.public_key(), &bytes).ok();
-    let stored = blocking(core, move |core| {
-        let mut desired = core.desired();
-        let current = desired.digest();
-        if if_match != entity_tag(current) {
-            return Ok(Err(current));
-        }
-        if current == Some(document.digest) {
-            // The same document by the word of a newer key.
-            return desired.renew_order(order).map(Ok);
-        }
-        desired.replace(document, &bytes, order).map(Ok)
-    })
-    .await;
-    match stored {
-        Ok(Ok(())) => {
+    let Ok(order) = signed(keys, message) else {
+        return refuse(ProblemCode::BadSignature, "the request is not signed");
+    };
+    if current == Some(document.digest) {
+        // The same document by the word of a newer key.
+        let renewed = blocking(core, move |core| core.desired().renew_order(order)).await;
+        return renewed.map_or_else(|error| disk_trouble(&error), |()| done());
+    }
+    // A worker that is down gets it later: a document may bring what mends it.
+    let passed_on = match converge::pass_on(core, &order).await {
+        Err(error) if error.refusal() == Some(Refusal::Stale) => return stale(),
+        passed_on => passed_on,
+    };
+    if let Err(error) = &passed_on {
+        tracing::warn!(%error, "the worker does not take the desired state yet");
+    }
+    let (bytes, taken) = (message.body.to_vec(), passed_on.is_ok());
+    let stored =
+        blocking(core, move |core| core.desired().replace(document, &bytes, Some(order), taken));
+    match stored.await {
+        Ok(()) => {
             core.wake_reconcile.notify_one();
-            Answer::json(StatusCode::ACCEPTED, &serde_json::json!({}))
-        }
-        Ok(Err(current)) => {
-            let has = entity_tag(current);
-            let message = format!("the agent has {has}, which If-Match does not name: look again");
-            refuse(ProblemCode::DigestMismatch, &message)
+            done()
         }
         Err(error) => disk_trouble(&error),
     }
+}
+
+/// The call, to be passed on with the operator's signature.
+fn signed(
+    keys: &Keys,
+    message: &Message<'_>,
+) -> Result<SignedCall, moorage_wire::signature::SignatureError> {
+    SignedCall::new(&message.head.headers, keys.signing.public_key(), message.body)
+}
+
+/// The operator repeats it with the nonce that comes with this answer.
+fn stale() -> Answer {
+    let message =
+        "the nonce is none of the worker's last ones: repeat with the one of moorage-next-nonce";
+    refuse(ProblemCode::BadNonce, message).with_newest_nonce()
 }
 
 fn entity_tag(digest: Option<Sha256>) -> String {
@@ -90,9 +114,9 @@ async fn put_credential(
     core: &Arc<Core>,
     keys: &Arc<Keys>,
     name: CredentialName,
-    body: &[u8],
+    message: &Message<'_>,
 ) -> Answer {
-    let sealed: SealedCredential = match serde_json::from_slice(body) {
+    let sealed: SealedCredential = match serde_json::from_slice(message.body) {
         Ok(sealed) => sealed,
         Err(error) => {
             let (line, column) = (error.line(), error.column());
@@ -101,10 +125,13 @@ async fn put_credential(
             return refuse(ProblemCode::InvalidBody, &message);
         }
     };
+    let Ok(call) = signed(keys, message) else {
+        return refuse(ProblemCode::BadSignature, "the request is not signed");
+    };
     let keys = Arc::clone(keys);
     let stored = blocking(core, move |core| {
         let under = core.desired().digest();
-        core.vault().put(&keys, &name, &sealed, under, Timestamp::now())
+        core.vault().put(&keys, &name, (&sealed, &call), under, Timestamp::now())
     })
     .await;
     match stored {
@@ -126,6 +153,7 @@ fn refuse_credential(error: PutError) -> Answer {
     match error {
         PutError::ReservedName | PutError::TooMany => refuse(ProblemCode::InvalidBody, &message),
         PutError::CannotUnseal(_) => refuse(ProblemCode::CannotUnseal, &message),
+        PutError::Stale => stale(),
         PutError::SecondGoogleClient(_) | PutError::InvalidFormat(_) => {
             refuse(ProblemCode::InvalidFormat, &message)
         }

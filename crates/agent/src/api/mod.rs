@@ -102,7 +102,8 @@ where
     if let Err(refusal) = gates::check_bearer(core, &head.headers, client) {
         return refusal.plain(None);
     }
-    let next_nonce = core.give_nonce();
+    let mut next_nonce = core.give_nonce();
+    core.replenish_nonces();
     let Some(keys) = core.keys() else {
         return enrolment::not_ready().plain(Some(&next_nonce));
     };
@@ -118,6 +119,9 @@ where
     };
     let answer = calls::perform(core, &keys, call, &request, &passed.caller).await;
     audit(core, &head, &body, answer.status);
+    if answer.needs_newest_nonce {
+        next_nonce = core.give_newest_nonce().await;
+    }
     signed(core, &keys, &answer, &passed.nonce, &next_nonce)
 }
 

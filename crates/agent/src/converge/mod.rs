@@ -8,6 +8,7 @@ mod enrolment_key;
 mod integrations;
 mod openclaw;
 mod pairings;
+mod pass_on;
 mod programs;
 mod update;
 
@@ -37,7 +38,11 @@ use crate::{
     worker::{WorkerError, protocol::Validation},
 };
 
-use self::openclaw::{Gate, wait_for_health};
+pub(crate) use self::pass_on::pass_on;
+use self::{
+    openclaw::{Gate, wait_for_health},
+    pass_on::{note_unknown, pass_on_current},
+};
 
 /// What keeps a pass from its end; it is tried again.
 #[derive(Debug, Error)]
@@ -113,6 +118,10 @@ pub(crate) async fn run(core: Arc<Core>) {
     }
     loop {
         enrolment_key::erase(&core).await;
+        if let Err(error) = blocking(&core, Core::hand_key_over).await {
+            tracing::warn!(%error, "the worker does not take its key over yet");
+        }
+        core.replenish_nonces();
         let document = core.desired().digest();
         let outcome = pass(&core).await;
         if matches!(outcome, Err(Trouble::Interrupted)) {
@@ -125,6 +134,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             _ => waits.reset(),
         };
         if let Err(trouble) = &outcome {
+            note_unknown(&core, trouble);
             tracing::warn!(error = %trouble, "cannot converge yet, trying again in {pause:?}");
         }
         let trouble = outcome.err().map(|trouble| (trouble.reason(), trouble.to_string()));
@@ -176,6 +186,8 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     // Without a connector nobody can help.
     connector::settle(core).await?;
     blocking(core, |core| core.vault().refresh()).await?;
+    // Whatever comes of it, what is under way and what worked before go on.
+    let passed_on = pass_on_current(core).await;
     update::advance(core).await?;
     let repair_interval = core.settings.timing.repair_interval;
     if core.desired().is_repair_due(repair_interval) {
@@ -191,16 +203,23 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
             openclaw::keep(core, &good).await?;
         }
         openclaw::reload_secrets(core).await?;
-        return Ok(());
+        return passed_on;
     };
     match (standing, last_good) {
         (Standing::New, last_good) => {
             openclaw::reload_secrets(core).await?;
+            if passed_on.is_err() {
+                if let Some(good) = &last_good {
+                    openclaw::keep(core, good).await?;
+                }
+                return passed_on;
+            }
             try_document(core, &document, last_good.as_deref()).await?;
         }
         (Standing::Good | Standing::Failed, Some(good)) => openclaw::keep(core, &good).await?,
         (Standing::Good | Standing::Failed, None) => openclaw::keep_stopped(core).await?,
     }
+    passed_on?;
     erase_unwanted(core).await?;
     openclaw::reload_secrets(core).await?;
     openclaw::learn_version(core).await;
@@ -273,10 +292,10 @@ async fn try_document(
         openclaw::keep(core, good).await?;
         return accept(core, document, text, programs).await;
     }
-    let failure = match core.openclaw.validate(&text).await? {
+    let failure = match core.openclaw.validate(document.digest).await? {
         Validation::Invalid { path } => Failure::rejected(path),
         Validation::Valid => {
-            openclaw::bring_into_use(core, &text, programs).await?;
+            openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, Some(document.digest)).await {
                 Gate::Healthy => return accept(core, document, text, programs).await,
                 Gate::Superseded => return Ok(()),
@@ -291,13 +310,13 @@ async fn try_document(
     }
 }
 
-/// Installs the document's integrations and gives the configuration that goes with them.
+/// Installs the document's integrations and gives the configuration that goes with them, as the worker
+/// will write it.
 async fn prepare(core: &Arc<Core>, document: &Document) -> Result<String, Trouble> {
-    let integrations = &document.state.integrations;
-    let plugins = if integrations.is_empty() {
+    let plugins = if document.state.integrations.is_empty() {
         BTreeSet::default()
     } else {
-        core.openclaw.add_integrations(integrations).await.map_err(Trouble::Integration)?
+        core.openclaw.add_integrations(document.digest).await.map_err(Trouble::Integration)?
     };
     Ok(config::to_text(&document.state.config, &core.settings.layout, &plugins))
 }
@@ -317,7 +336,7 @@ async fn accept(
         version: document.state.artifacts.openclaw.version.clone(),
         integrations: document.state.integrations.clone(),
     };
-    core.openclaw.remove_integrations(&good.integrations).await.map_err(Trouble::Integration)?;
+    core.openclaw.remove_integrations(good.digest).await.map_err(Trouble::Integration)?;
     integrations::retain(core, &good.integrations).await?;
     tracing::info!(digest = %document.digest, "converged");
     Ok(blocking(core, move |core| core.desired().worked(good)).await?)

@@ -42,7 +42,7 @@ pub(super) async fn keep(core: &Arc<Core>, good: &LastGood) -> Result<(), Troubl
             // OpenClaw runs without them; better than not at all.
             tracing::warn!(%error, "integrations are not what they were");
         }
-        return bring_into_use(core, &good.config, good.programs).await;
+        return bring_into_use(core, good.digest, &good.config, good.programs).await;
     }
     if !is_running(core).await? {
         start(core).await?;
@@ -51,9 +51,9 @@ pub(super) async fn keep(core: &Arc<Core>, good: &LastGood) -> Result<(), Troubl
 }
 
 async fn restore_integrations(core: &Core, good: &LastGood) -> Result<(), WorkerError> {
-    core.openclaw.remove_integrations(&good.integrations).await?;
+    core.openclaw.remove_integrations(good.digest).await?;
     if !good.integrations.is_empty() {
-        core.openclaw.add_integrations(&good.integrations).await?;
+        core.openclaw.add_integrations(good.digest).await?;
     }
     Ok(())
 }
@@ -97,10 +97,11 @@ async fn is_live(core: &Core, config: &str, programs: Option<Pair>) -> Result<bo
         && started == Some(Started::with(config, programs)))
 }
 
-/// Makes `config` the live configuration and `programs` the current ones, and has `OpenClaw` use them:
-/// without a restart if it can.
+/// Makes `config`, which is that of `document`, the live configuration and `programs` the current ones,
+/// and has `OpenClaw` use them: without a restart if it can.
 pub(super) async fn bring_into_use(
     core: &Arc<Core>,
+    document: Sha256,
     config: &str,
     programs: Option<Pair>,
 ) -> Result<(), Trouble> {
@@ -108,7 +109,7 @@ pub(super) async fn bring_into_use(
     let started = Started::read(&core.disk, &core.settings.layout)?;
     let reloads = running && started.is_some_and(|started| started.has_programs(programs));
     switch(core, programs).await?;
-    core.openclaw.write_config(config).await?;
+    core.openclaw.write_config(document).await?;
     if !(reloads && is_taken_up(core).await) {
         // It reads all secrets when it starts.
         core.secrets_changed.store(false, Ordering::SeqCst);

@@ -14,7 +14,7 @@ use crate::{
     desired::Document,
     installer::{
         client::InstallerError,
-        protocol::{ArtifactKind, Reason, SignedOrder},
+        protocol::{ArtifactKind, Reason, SignedCall},
     },
     report::agent_failure,
 };
@@ -127,10 +127,10 @@ pub(super) async fn fetch(
     }
 }
 
-pub(super) fn order_of(core: &Core, document: &Document) -> Result<Arc<SignedOrder>, Trouble> {
+pub(super) fn order_of(core: &Core, document: &Document) -> Result<Arc<SignedCall>, Trouble> {
     let order = core.desired().order();
     // Another document may have come in the meantime.
-    let order = order.filter(|order| order.document() == Some(document.digest));
+    let order = order.filter(|order| order.digest() == Some(document.digest));
     let missing = "the operator's signature over the desired state is not here: put it again";
     order.ok_or_else(|| Trouble::Other(missing.to_owned()))
 }

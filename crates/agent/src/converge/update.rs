@@ -67,6 +67,12 @@ pub(super) async fn begin(
     save(core, &journal).await
 }
 
+/// The documents that an update needs to come to its end, on the new version or back on the old one.
+pub(super) fn documents(core: &Core) -> Result<Vec<Sha256>, DiskError> {
+    let journal = core.disk.read_json::<Journal>(&core.settings.layout.update())?;
+    Ok(journal.into_iter().flat_map(|journal| [journal.digest, journal.from.digest]).collect())
+}
+
 /// Goes on with the update that is under way, if there is one, to its end.
 pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
     let path = core.settings.layout.update();
@@ -171,10 +177,10 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>,
         }
         text => text?,
     };
-    let failure = match core.openclaw.validate(&text).await? {
+    let failure = match core.openclaw.validate(document.digest).await? {
         Validation::Invalid { path } => Failure::rejected(path),
         Validation::Valid => {
-            openclaw::bring_into_use(core, &text, programs).await?;
+            openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, None).await {
                 Gate::Healthy => {
                     accept(core, &document, text, programs).await?;

@@ -3,10 +3,10 @@
 use tokio::net::unix::UCred;
 
 use super::{
-    order::SignedOrder,
     protocol::{Answer, Request, Unit},
     units::Service,
 };
+use crate::signed::SignedCall;
 
 /// A request as it may stand in the journal.
 pub(super) struct Description {
@@ -20,7 +20,7 @@ impl Request {
     pub(super) fn describe(&self) -> Description {
         let unit = |unit: &Unit| Service::from(*unit).unit().to_owned();
         let document =
-            |order: &SignedOrder| order.document().map_or("garbled".into(), |it| it.to_string());
+            |order: &SignedCall| order.digest().map_or("garbled".into(), |it| it.to_string());
         let (verb, subject, mutating) = match self {
             Self::Status { unit: of } => ("status", unit(of), false),
             Self::Start { unit: of } => ("start", unit(of), true),

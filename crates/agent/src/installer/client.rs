@@ -10,8 +10,7 @@ use thiserror::Error;
 use tokio::time::timeout;
 
 use super::protocol::{
-    Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedOrder, Unit,
-    UnitFailure,
+    Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedCall, Unit, UnitFailure,
 };
 use crate::conversation;
 
@@ -109,7 +108,7 @@ impl InstallerClient {
     /// Has the artifact that `order` pins for `kind` installed from `file`. Cheap if it is there.
     pub async fn install(
         &self,
-        order: &SignedOrder,
+        order: &SignedCall,
         kind: ArtifactKind,
         file: &Path,
     ) -> Result<(), InstallerError> {
@@ -121,7 +120,7 @@ impl InstallerClient {
     /// there.
     pub async fn install_integration(
         &self,
-        order: &SignedOrder,
+        order: &SignedCall,
         sha256: Sha256,
         file: &Path,
     ) -> Result<(), InstallerError> {
@@ -138,7 +137,7 @@ impl InstallerClient {
     /// stopped.
     pub async fn update_agent(
         &self,
-        order: &SignedOrder,
+        order: &SignedCall,
         file: &Path,
     ) -> Result<(), InstallerError> {
         let (order, file) = (order.clone(), file.to_owned());

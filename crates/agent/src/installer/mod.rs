@@ -5,6 +5,7 @@ mod audit;
 pub mod client;
 pub mod confirmation;
 pub mod enrolment_key;
+pub mod operator;
 pub mod order;
 pub mod protocol;
 pub mod roll_back;

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts, handover::HandOver};
 use serde::{Deserialize, Serialize};
 
-pub use super::order::SignedOrder;
+pub use crate::signed::SignedCall;
 
 /// Longest request, in bytes: a desired state of 1 MiB in base64, and what goes with it.
 pub const LONGEST_REQUEST: usize = 1536 * 1024;
@@ -104,7 +104,7 @@ pub enum Request {
     /// [`Request::UpdateAgent`]). What is installed already is left as it is.
     Install {
         /// The operator's signed word for it.
-        order: SignedOrder,
+        order: SignedCall,
         /// Which artifact of the order.
         kind: ArtifactKind,
         /// The fetched file; it may be removed after the answer.
@@ -114,7 +114,7 @@ pub enum Request {
     /// already is left as it is.
     InstallIntegration {
         /// The operator's signed word for it.
-        order: SignedOrder,
+        order: SignedCall,
         /// Which artifact of the order.
         sha256: Sha256,
         /// The fetched file; it may be removed after the answer.
@@ -139,7 +139,7 @@ pub enum Request {
     /// restart the agent. Without [`Request::ConfirmAgent`] from the new one the old one comes back.
     UpdateAgent {
         /// The operator's signed word for it.
-        order: SignedOrder,
+        order: SignedCall,
         /// The fetched file; it may be removed after the answer.
         file: PathBuf,
     },

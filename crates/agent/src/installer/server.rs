@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{
     audit::audit,
+    operator,
     protocol::{Answer, LONGEST_REQUEST, Reason, Request},
     settings::InstallerSettings,
     units::Units,
@@ -72,6 +73,10 @@ impl Installer {
         };
         let updates = Updates::open(disk.clone(), store.clone(), Arc::clone(&units), around)?;
         let updates = Arc::new(updates);
+        if let Err(error) = operator::publish(&disk, &settings.layout) {
+            // Tried again whenever the agent asks what is installed.
+            tracing::error!(%error, "the worker cannot be told who the operator is");
+        }
         let listener = settings.listen.open(SOCKET_MODE)?;
         let verbs = Verbs::new(settings, disk, store, units, Arc::clone(&updates));
         let mut tasks = JoinSet::new();

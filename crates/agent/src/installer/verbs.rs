@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{
     client::UnitStatus,
-    enrolment_key,
-    order::{OrderError, SignedOrder, VerifiedOrder},
+    enrolment_key, operator,
+    order::{OrderError, VerifiedOrder},
     protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
     settings::InstallerSettings,
     token::{self, TokenError},
@@ -22,6 +22,7 @@ use crate::{
     disk::{Disk, DiskError},
     handover::{self, HandOverError},
     layout::Layout,
+    signed::SignedCall,
 };
 
 /// What is done once the answer is sent, since it ends who asked.
@@ -223,12 +224,17 @@ impl<U: Units> Verbs<U> {
     }
 
     /// What user-data left says whose orders are followed. Read anew each time: it is small.
-    fn verify(&self, order: &SignedOrder) -> Result<VerifiedOrder, Failure> {
+    fn verify(&self, order: &SignedCall) -> Result<VerifiedOrder, Failure> {
         let bootstrap: Option<Bootstrap> = self.disk.read_json(&self.layout.bootstrap())?;
-        Ok(order.verify(&bootstrap.ok_or(Failure::NoBootstrap)?)?)
+        let operator = bootstrap.ok_or(Failure::NoBootstrap)?.operator();
+        Ok(VerifiedOrder::of(order, &operator)?)
     }
 
     async fn inventory(&self) -> Result<Inventory, Failure> {
+        // The agent asks for this at every look, so that what is missing does not stay so.
+        if let Err(error) = operator::publish(&self.disk, &self.layout) {
+            tracing::error!(%error, "the worker cannot be told who the operator is");
+        }
         let mut inventory = Inventory {
             artifacts: self.store.list()?,
             integrations: self.store.integrations()?,
@@ -250,7 +256,11 @@ impl<U: Units> Verbs<U> {
 
     async fn hand_over(&self, document: HandOver) -> Result<(), Failure> {
         let (disk, layout) = (self.disk.clone(), self.layout.clone());
-        Ok(blocking(move || handover::put_in_force(&disk, &layout, &document)).await?)
+        let taken = blocking(move || {
+            handover::put_in_force(&disk, &layout, &document)?;
+            Ok::<_, HandOverError>(operator::publish(&disk, &layout)?)
+        });
+        Ok(taken.await?)
     }
 
     async fn install(

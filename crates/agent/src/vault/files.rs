@@ -1,12 +1,12 @@
-//! Which values lie in OpenClaw's home, and how they get there. The files themselves belong to the
-//! worker; a value passes through here only on its way there.
+//! Which values lie in OpenClaw's home, and how they get there. The files belong to the worker, and no
+//! value passes through here.
 
 use std::collections::BTreeSet;
 
 use moorage_wire::CredentialName;
 
 use crate::{
-    secret_text::SecretText,
+    signed::SignedCall,
     worker::{OpenClaw, WorkerError, protocol::Held},
 };
 
@@ -24,6 +24,11 @@ impl SecretFiles {
             tracing::warn!(%error, "which credentials are stored is not known yet");
         }
         files
+    }
+
+    #[cfg(test)]
+    pub(super) fn openclaw(&self) -> &OpenClaw {
+        &self.openclaw
     }
 
     /// Looks again.
@@ -47,12 +52,13 @@ impl SecretFiles {
         self.held.is_some()
     }
 
-    pub(super) fn set(
+    /// Has the worker open a credential and put its value where it belongs.
+    pub(super) fn store(
         &mut self,
         name: &CredentialName,
-        value: SecretText,
+        call: &SignedCall,
     ) -> Result<(), WorkerError> {
-        self.held = Some(self.openclaw.set_secret(name, value)?);
+        self.held = Some(self.openclaw.store_credential(name, call)?);
         Ok(())
     }
 
@@ -61,11 +67,6 @@ impl SecretFiles {
         if self.held.as_ref().is_none_or(|held| !held.names.is_subset(names)) {
             self.held = Some(self.openclaw.retain_secrets(names)?);
         }
-        Ok(())
-    }
-
-    pub(super) fn set_google_client(&mut self, value: SecretText) -> Result<(), WorkerError> {
-        self.held = Some(self.openclaw.set_google_client(value)?);
         Ok(())
     }
 

@@ -1,5 +1,5 @@
-//! The vault: credentials in, receipts out. A receipt is given only for a value that is durable in
-//! its file, and every order of writes here is chosen so that a crash between two of them keeps that
+//! The vault: credentials in, receipts out. What is in them only the worker sees, but for the tunnel's
+//! token. A receipt is given only for a value that is durable in its file, and every order of writes here is chosen so that a crash between two of them keeps that
 //! true: a value comes before its record, a record goes before its value.
 
 mod files;
@@ -9,9 +9,8 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, CredentialType, Receipt, Secret, Sha256,
-    credential::{FormatError, GATEWAY_TOKEN, SealedCredential, TUNNEL_TOKEN},
-    envelope::EnvelopeError,
+    CredentialName, CredentialType, Receipt, Sha256,
+    credential::{GATEWAY_TOKEN, SealedCredential, TUNNEL_TOKEN},
     report::Consumed,
 };
 use thiserror::Error;
@@ -25,8 +24,9 @@ use crate::{
     identity::Keys,
     layout::Layout,
     secret_text::SecretText,
+    signed::SignedCall,
     tunnel::TunnelTokens,
-    worker::{OpenClaw, WorkerError},
+    worker::{OpenClaw, WorkerError, protocol::Refusal},
 };
 
 /// Why a credential is not stored. No variant carries a value.
@@ -44,12 +44,26 @@ pub(crate) enum PutError {
     SecondGoogleClient(CredentialName),
     #[error("this ciphertext was consumed and has been replaced or removed since")]
     AlreadyConsumed(Box<Receipt>),
-    #[error("{0}: seal it to this agent's certificate, for this instance and name")]
-    CannotUnseal(EnvelopeError),
-    #[error(transparent)]
-    InvalidFormat(FormatError),
+    #[error("{0}")]
+    CannotUnseal(String),
+    #[error("{0}")]
+    InvalidFormat(String),
+    /// It has to be signed anew, with a nonce of the worker's.
+    #[error("the worker does not take this signature any more")]
+    Stale,
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<WorkerError> for PutError {
+    fn from(error: WorkerError) -> Self {
+        match error.refusal() {
+            Some(Refusal::Stale) => Self::Stale,
+            Some(Refusal::CannotUnseal) => Self::CannotUnseal(error.to_string()),
+            Some(Refusal::InvalidFormat) => Self::InvalidFormat(error.to_string()),
+            _ => Self::Store(error.into()),
+        }
+    }
 }
 
 /// Why the vault cannot change.
@@ -105,12 +119,12 @@ impl Vault {
         &mut self.tunnel
     }
 
-    /// Stores a sealed credential that arrived while the desired state had the digest `under`.
+    /// Stores a sealed credential that arrived by `call`, while the desired state had the digest `under`.
     pub(crate) fn put(
         &mut self,
         keys: &Keys,
         name: &CredentialName,
-        sealed: &SealedCredential,
+        (sealed, call): (&SealedCredential, &SignedCall),
         under: Option<Sha256>,
         now: Timestamp,
     ) -> Result<Stored, PutError> {
@@ -131,13 +145,10 @@ impl Vault {
             return Err(PutError::TooMany);
         }
         let server = (keys.identity.instance_id, keys.identity.epoch);
-        let label = sealed.label(server.0, server.1, name);
-        let value =
-            keys.sealing.unseal(&sealed.envelope, &label).map_err(PutError::CannotUnseal)?;
-        sealed.r#type.check(value.expose()).map_err(PutError::InvalidFormat)?;
-
-        self.change_records(|records| records.begin(name, source)).map_err(StoreError::from)?;
-        let (place, tunnel_changed) = self.write_value(name, place, &value)?;
+        let (place, tunnel_changed) = match place {
+            Target::Tunnel => self.store_token(keys, name, sealed)?,
+            _ => (self.store_elsewhere(name, source, place, call)?, false),
+        };
         let receipt =
             Receipt::sign(&keys.signing, server, (name.clone(), sealed.r#type), source, now);
         let (stored, stored_place) = (receipt.clone(), place.clone());
@@ -154,16 +165,7 @@ impl Vault {
             CredentialType::GoogleOAuthClient => Target::GoogleClient,
             _ => Target::Secrets,
         };
-        let reserved = match kind {
-            CredentialType::TunnelToken => Some(TUNNEL_TOKEN),
-            CredentialType::GatewayToken => Some(GATEWAY_TOKEN),
-            _ => None,
-        };
-        let fits = match reserved {
-            Some(reserved) => name.as_str() == reserved,
-            None => !name.is_reserved(),
-        };
-        if !fits {
+        if !kind.fits(name) {
             return Err(PutError::ReservedName);
         }
         match self.records.holder_of_google_client() {
@@ -174,29 +176,51 @@ impl Vault {
         }
     }
 
-    fn write_value(
+    /// The tunnel's token is this process's own business.
+    fn store_token(
+        &mut self,
+        keys: &Keys,
+        name: &CredentialName,
+        sealed: &SealedCredential,
+    ) -> Result<(Place, bool), PutError> {
+        let label = sealed.label(keys.identity.instance_id, keys.identity.epoch, name);
+        let value = keys.tunnel.unseal(&sealed.envelope, &label).map_err(|error| {
+            let hint = "seal it to this agent's own certificate, for this instance and name";
+            PutError::CannotUnseal(format!("{error}: {hint}"))
+        })?;
+        let checked = sealed.r#type.check(value.expose());
+        checked.map_err(|error| PutError::InvalidFormat(error.to_string()))?;
+        let source = sealed.source_sha256();
+        self.change_records(|records| {
+            records.begin(name, source);
+        })
+        .map_err(StoreError::from)?;
+        let text = SecretText::new(value.expose_str().unwrap_or_default());
+        let token_sha256 = text.sha256();
+        let changed = self.tunnel.add(text).map_err(StoreError::from)?;
+        Ok((Place::Tunnel { token_sha256 }, changed))
+    }
+
+    /// Has the worker open the envelope and store the value.
+    fn store_elsewhere(
         &mut self,
         name: &CredentialName,
+        source: Sha256,
         target: Target,
-        value: &Secret,
-    ) -> Result<(Place, bool), StoreError> {
-        // Every type but the Google client's file is checked to be text; that one is JSON.
-        let text = SecretText::new(value.expose_str().unwrap_or_default());
-        match target {
-            Target::Secrets => {
-                self.files.set(name, text)?;
-                Ok((Place::Secrets, false))
+        call: &SignedCall,
+    ) -> Result<Place, PutError> {
+        let mut before = None;
+        self.change_records(|records| before = records.begin(name, source))
+            .map_err(StoreError::from)?;
+        if let Err(error) = self.files.store(name, call) {
+            if error.refusal().is_some() {
+                // Nothing has changed, so nothing is in doubt.
+                self.change_records(|records| records.abort(name, before))
+                    .map_err(StoreError::from)?;
             }
-            Target::GoogleClient => {
-                self.files.set_google_client(text)?;
-                Ok((Place::GoogleClient, false))
-            }
-            Target::Tunnel => {
-                let token_sha256 = text.sha256();
-                let changed = self.tunnel.add(text)?;
-                Ok((Place::Tunnel { token_sha256 }, changed))
-            }
+            return Err(error.into());
         }
+        Ok(if target == Target::GoogleClient { Place::GoogleClient } else { Place::Secrets })
     }
 
     /// Erases every value that `wanted` does not name, unless it came after the document `current`:

@@ -85,9 +85,19 @@ impl Records {
         self.stored().any(|(stored, _)| stored == name) || self.stored().count() < MOST_STORED
     }
 
-    /// The value of `name` is about to be written.
-    pub(super) fn begin(&mut self, name: &CredentialName, source: Sha256) {
-        self.0.entry(name.clone()).or_default().writing = Some(source);
+    /// The value of `name` is about to be written; gives what was being written before.
+    pub(super) fn begin(&mut self, name: &CredentialName, source: Sha256) -> Option<Sha256> {
+        self.0.entry(name.clone()).or_default().writing.replace(source)
+    }
+
+    /// Nothing was written since [`Self::begin`].
+    pub(super) fn abort(&mut self, name: &CredentialName, before: Option<Sha256>) {
+        if let Some(record) = self.0.get_mut(name) {
+            record.writing = before;
+            if record.is_empty() {
+                self.0.remove(name);
+            }
+        }
     }
 
     /// The value of `name` is durable in its place.

@@ -9,9 +9,11 @@ use std::{
 
 use jiff::Timestamp;
 use moorage_wire::{
-    Epoch, InstanceId, Secret, Sha256,
+    Secret, Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
     credential::{Binding, SealedCredential},
+    path,
+    sealing::SealingCertificate,
 };
 
 use rstest::rstest;
@@ -21,7 +23,8 @@ use crate::{
     conversation::Client,
     disk::crash::disk_that_dies_at,
     settings::OpenClawProgram,
-    worker::{Worker, listen_on},
+    signed::tests::{call, operator},
+    worker::{Trust, Worker, listen_on},
 };
 
 /// How the vault reaches OpenClaw's files: everything here holds either way.
@@ -36,7 +39,8 @@ fn files(way: Way, disk: &Disk, layout: &Layout) -> OpenClaw {
     static SOCKETS: AtomicUsize = AtomicUsize::new(0);
     let program = OpenClawProgram { openclaw: "/none".into(), node: None };
     let address = ([127, 0, 0, 1], 1).into();
-    let worker = Arc::new(Worker::new(disk.clone(), layout.clone(), program, address));
+    let operator = Trust::Given(operator());
+    let worker = Arc::new(Worker::new(disk.clone(), layout.clone(), program, address, operator));
     if let Way::InProcess = way {
         return OpenClaw::InProcess(worker);
     }
@@ -55,20 +59,28 @@ fn files(way: Way, disk: &Disk, layout: &Layout) -> OpenClaw {
     OpenClaw::Socket(path)
 }
 
-/// One pair of keys for all tests: making an RSA key is slow.
-static KEYS: LazyLock<Keys> = LazyLock::new(|| {
+/// The keys of one agent and of its worker for all tests: making RSA keys is slow.
+static KEYS: LazyLock<(Keys, Vec<u8>)> = LazyLock::new(|| {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(folder.path().to_owned());
     Disk::default().create_folder(&layout.state()).unwrap();
+    Disk::default().create_folder(&layout.worker_state()).unwrap();
+    let operator = operator();
     let bootstrap = Bootstrap {
-        instance_id: InstanceId::from_bytes([1; 16]),
-        epoch: Epoch::from_bytes([2; 8]),
-        operator_key: moorage_wire::OperatorPublicKey::from_bytes([3; 32]),
+        instance_id: operator.instance_id,
+        epoch: operator.epoch,
+        operator_key: operator.operator_key,
         bearer_sha256: Sha256::of(b""),
         enrolment_key: EnrolmentKeyText::new("5a".repeat(32)),
     };
-    Keys::load_or_make(&Disk::default(), &layout, &bootstrap, false).unwrap()
+    let openclaw = files(Way::InProcess, &Disk::default(), &layout);
+    let keys = Keys::load_or_make(&Disk::default(), &layout, &bootstrap, false, &openclaw);
+    (keys.unwrap(), fs::read(layout.worker_key()).unwrap())
 });
+
+fn keys() -> &'static Keys {
+    &KEYS.0
+}
 
 const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 const FIRST: &str = "sk-ant-first-aaaaaaaaaaaaaaaaaaaa";
@@ -82,19 +94,39 @@ fn name(text: &str) -> CredentialName {
 fn seal(credential: &str, kind: CredentialType, value: &str) -> SealedCredential {
     let source_sha256 = Sha256::of(value.as_bytes());
     let binding = Binding::Courier { source_sha256 };
-    let server = (KEYS.identity.instance_id, KEYS.identity.epoch);
-    let label = binding.label(server.0, server.1, &name(credential), kind);
+    let identity = &keys().identity;
+    let label = binding.label(identity.instance_id, identity.epoch, &name(credential), kind);
+    let pem = match kind {
+        CredentialType::TunnelToken => keys().tunnel.certificate().pem(),
+        _ => &identity.sealing_certificate,
+    };
     let plaintext = Secret::from(value.to_owned());
-    let envelope = KEYS.sealing.certificate().seal(&plaintext, &label).unwrap();
+    let envelope = SealingCertificate::parse(pem).unwrap().seal(&plaintext, &label).unwrap();
     SealedCredential { r#type: kind, envelope, binding }
 }
 
 fn server() -> (tempfile::TempDir, Layout) {
     let folder = tempfile::tempdir().unwrap();
     let layout = Layout::new(folder.path().to_owned());
-    Disk::default().create_folder(&layout.state()).unwrap();
-    Disk::default().create_folder(&layout.credentials()).unwrap();
+    for folder in [layout.state(), layout.credentials(), layout.worker_state()] {
+        Disk::default().create_folder(&folder).unwrap();
+    }
+    fs::write(layout.worker_key(), &KEYS.1).unwrap();
     (folder, layout)
+}
+
+/// Delivers as the operator does: signed with a nonce of the worker's, if it gives one.
+fn put_sealed(
+    vault: &mut Vault,
+    credential: &str,
+    sealed: &SealedCredential,
+    under: Option<Sha256>,
+) -> Result<Stored, PutError> {
+    let nonce = vault.files.openclaw().nonces(1).ok().and_then(|mut nonces| nonces.pop());
+    let nonce = nonce.unwrap_or_else(|| "0".repeat(32));
+    let body = serde_json::to_vec(sealed).unwrap();
+    let call = call(&format!("{}/{credential}", path::CREDENTIALS), &nonce, None, &body);
+    vault.put(keys(), &name(credential), (sealed, &call), under, NOW)
 }
 
 fn open(way: Way, layout: &Layout) -> Vault {
@@ -107,7 +139,7 @@ fn open_on(way: Way, disk: &Disk, layout: &Layout) -> Result<Vault, DiskError> {
 
 fn put(vault: &mut Vault, credential: &str, value: &str) -> Result<Stored, PutError> {
     let kind = CredentialType::AnthropicApiKey;
-    vault.put(&KEYS, &name(credential), &seal(credential, kind, value), None, NOW)
+    put_sealed(vault, credential, &seal(credential, kind, value), None)
 }
 
 fn secrets(layout: &Layout) -> serde_json::Value {
@@ -123,7 +155,7 @@ fn a_stored_credential_is_in_exactly_one_file_and_its_receipt_is_given_again(#[c
     let mut vault = open(way, &layout);
     let stored = put(&mut vault, "anthropic", FIRST).unwrap();
     assert!(stored.openclaw_secrets_changed);
-    stored.receipt.verify(&KEYS.signing.public_key()).unwrap();
+    stored.receipt.verify(&keys().signing.public_key()).unwrap();
     let again = put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
     assert_eq!(again.receipt, stored.receipt);
     assert!(!again.openclaw_secrets_changed);
@@ -183,7 +215,7 @@ fn a_credential_that_came_ahead_of_its_document_is_kept(#[case] way: Way) {
     let mut vault = open(way, &layout);
     let (old, new) = (Sha256::of(b"old"), Sha256::of(b"new"));
     let sealed = seal("anthropic", CredentialType::AnthropicApiKey, FIRST);
-    vault.put(&KEYS, &name("anthropic"), &sealed, Some(old), NOW).unwrap();
+    put_sealed(&mut vault, "anthropic", &sealed, Some(old)).unwrap();
     assert!(!vault.erase_all_but(&BTreeSet::new(), old).unwrap());
     assert!(vault.erase_all_but(&BTreeSet::new(), new).unwrap());
 }
@@ -195,9 +227,9 @@ fn the_google_client_has_a_file_of_its_own_and_there_is_one(#[case] way: Way) {
     let (folder, layout) = server();
     let mut vault = open(way, &layout);
     let kind = CredentialType::GoogleOAuthClient;
-    vault.put(&KEYS, &name("google"), &seal("google", kind, GOOGLE), None, NOW).unwrap();
+    put_sealed(&mut vault, "google", &seal("google", kind, GOOGLE), None).unwrap();
     assert_eq!(files_with(folder.path(), "hidden"), [layout.google_client()]);
-    let second = vault.put(&KEYS, &name("other"), &seal("other", kind, GOOGLE), None, NOW);
+    let second = put_sealed(&mut vault, "other", &seal("other", kind, GOOGLE), None);
     assert!(matches!(second, Err(PutError::SecondGoogleClient(_))));
     put(&mut vault, "google", FIRST).unwrap();
     assert!(!layout.google_client().exists(), "the credential is another type now");
@@ -241,8 +273,9 @@ fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refu
     let (_folder, layout) = server();
     let mut vault = open(way, &layout);
     let kind = CredentialType::AnthropicApiKey;
-    let other = vault.put(&KEYS, &name("b"), &seal("a", kind, FIRST), None, NOW);
+    let other = put_sealed(&mut vault, "b", &seal("a", kind, FIRST), None);
     assert!(matches!(other, Err(PutError::CannotUnseal(_))));
+    assert!(vault.consumed().is_empty() && !vault.records.is_writing(), "nothing is in doubt");
     let error = put(&mut vault, "anthropic", "my-very-secret").unwrap_err();
     assert!(matches!(error, PutError::InvalidFormat(_)));
     assert!(!error.to_string().contains("my-very-secret"));
@@ -287,7 +320,7 @@ fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_re
         // The operator repeats the delivery it has no receipt for; the last word is the second key.
         match put(&mut vault, "anthropic", SECOND) {
             Ok(stored) => {
-                stored.receipt.verify(&KEYS.signing.public_key()).unwrap();
+                stored.receipt.verify(&keys().signing.public_key()).unwrap();
                 assert_eq!(secrets(&layout)["anthropic"], SECOND, "step {at}");
                 assert!(files_with(folder.path(), FIRST).is_empty(), "step {at}");
             }
@@ -330,6 +363,7 @@ fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value(#[case]
 fn disk_sweep(layout: &Layout) {
     Disk::default().sweep(&layout.state()).unwrap();
     Disk::default().sweep(&layout.credentials()).unwrap();
+    Disk::default().sweep(&layout.worker_state()).unwrap();
 }
 
 #[test]
@@ -346,6 +380,21 @@ fn without_a_worker_the_records_are_believed_but_nothing_new_is_stored_or_promis
     assert!(vault.refresh().is_err());
     let token = "tunnel-token-0123456789";
     let sealed = seal(TUNNEL_TOKEN, CredentialType::TunnelToken, token);
-    let stored = vault.put(&KEYS, &name(TUNNEL_TOKEN), &sealed, None, NOW).unwrap();
+    let stored = put_sealed(&mut vault, TUNNEL_TOKEN, &sealed, None).unwrap();
     assert!(stored.tunnel_changed, "the tunnel does not depend on the worker");
+}
+
+#[test]
+fn a_signature_that_the_worker_does_not_take_changes_nothing() {
+    let (_folder, layout) = server();
+    let mut vault = open(Way::Socket, &layout);
+    let receipt = put(&mut vault, "anthropic", FIRST).unwrap().receipt;
+    let sealed = seal("anthropic", CredentialType::AnthropicApiKey, SECOND);
+    let body = serde_json::to_vec(&sealed).unwrap();
+    let target = format!("{}/anthropic", path::CREDENTIALS);
+    let call = call(&target, &"0".repeat(32), None, &body);
+    let refused = vault.put(keys(), &name("anthropic"), (&sealed, &call), None, NOW);
+    assert!(matches!(refused, Err(PutError::Stale)), "{refused:?}");
+    assert_eq!(secrets(&layout)["anthropic"], FIRST);
+    assert_eq!(put(&mut vault, "anthropic", FIRST).unwrap().receipt, receipt, "it still stands");
 }

@@ -129,11 +129,22 @@ fn discard(path: &Path) -> io::Result<()> {
     }
 }
 
+fn remove_file(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 fn take(layout: &Layout) -> io::Result<()> {
     let (partial, snapshot) = (partial(layout), layout.snapshot());
     discard(&partial)?;
     discard(&snapshot)?;
     copy_folder(&layout.openclaw_state(), &partial)?;
+    // Whoever puts the copy back later must not bring a configuration along that was replaced since:
+    // that is written anew, from a document that is kept.
+    let config = layout.openclaw_config();
+    remove_file(&partial.join(config.file_name().ok_or(io::ErrorKind::InvalidInput)?))?;
     // One call for all files is much cheaper than an fsync of each.
     rustix::fs::syncfs(File::open(&partial)?)?;
     rename(&partial, &snapshot)
@@ -288,7 +299,13 @@ mod tests {
         rename(&layout.openclaw_state(), &discarded(&layout)).unwrap();
         let program = crate::settings::OpenClawProgram { openclaw: "/none".into(), node: None };
         let address = ([127, 0, 0, 1], 1).into();
-        let worker = Worker::new(crate::Disk::default(), layout.clone(), program, address);
+        let worker = Worker::new(
+            crate::Disk::default(),
+            layout.clone(),
+            program,
+            address,
+            crate::worker::Trust::Published,
+        );
         worker.prepare().unwrap();
         assert_eq!(describe(&layout.openclaw_state()), before);
     }

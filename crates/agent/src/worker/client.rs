@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use moorage_wire::{CredentialName, Sha256, desired::Integration};
+use moorage_wire::{CredentialName, Sha256};
 use std::collections::BTreeSet;
 use thiserror::Error;
 
@@ -18,13 +18,15 @@ use super::{
     Worker,
     protocol::{
         Answer, FileRequest, Held, LONGEST_ANSWER, LONGEST_REQUEST, PairingId, ProgramRequest,
-        Reload, Request, SealedText, Validation,
+        Refusal, Reload, Request, SealedText, Validation,
     },
 };
-use crate::{conversation, disk::to_json, secret_text::SecretText};
+use crate::{conversation, disk::to_json, secret_text::SecretText, signed::SignedCall};
 
 /// For single files: the vault is locked meanwhile.
 const FILE_PATIENCE: Duration = Duration::from_secs(10);
+/// For the making of a key, on a small server that is busy booting.
+const KEY_PATIENCE: Duration = Duration::from_secs(120);
 /// For everything else; the worker's own limits are shorter.
 const PROGRAM_PATIENCE: Duration = Duration::from_secs(3600);
 
@@ -33,10 +35,23 @@ const PROGRAM_PATIENCE: Duration = Duration::from_secs(3600);
 pub(crate) enum WorkerError {
     #[error("the worker does not answer on {}: {source}", socket.display())]
     Absent { socket: PathBuf, source: io::Error },
+    /// Nothing has changed.
+    #[error("{message}")]
+    Refused { reason: Refusal, message: String },
     #[error("{0}")]
     Failed(String),
     #[error("the worker's answer is to another question")]
     Unexpected,
+}
+
+impl WorkerError {
+    /// Why it refused, if it did.
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
+        match self {
+            Self::Refused { reason, .. } => Some(*reason),
+            Self::Absent { .. } | Self::Failed(_) | Self::Unexpected => None,
+        }
+    }
 }
 
 /// The way to `OpenClaw`'s files and its command line.
@@ -52,7 +67,7 @@ impl OpenClaw {
     fn file_now(&self, request: FileRequest) -> Result<Answer, WorkerError> {
         let answer = match self {
             Self::InProcess(worker) => worker.file(request),
-            Self::Socket(socket) => exchange_now(socket, &Request::File(request))
+            Self::Socket(socket) => exchange_now(socket, request)
                 .map_err(|source| WorkerError::Absent { socket: socket.clone(), source })?,
         };
         refused(answer)
@@ -88,14 +103,48 @@ impl OpenClaw {
         self.held(FileRequest::SecretNames)
     }
 
-    /// Writes a value; it is durable when this returns. Blocks.
-    pub(crate) fn set_secret(
+    /// What credentials are sealed to. Blocks, up to seconds if the key is to be made.
+    pub(crate) fn certificate(&self) -> Result<String, WorkerError> {
+        match self.file_now(FileRequest::Certificate)? {
+            Answer::Certificate { certificate } => Ok(certificate),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Hands over the key of an older agent. Blocks.
+    pub(crate) fn adopt_key(
+        &self,
+        key: SecretText,
+        certificate: String,
+    ) -> Result<(), WorkerError> {
+        let key = SealedText::new(key);
+        done(&self.file_now(FileRequest::AdoptKey { key, certificate })?)
+    }
+
+    /// Nonces whose signatures the worker takes. Blocks.
+    pub(crate) fn nonces(&self, count: u64) -> Result<Vec<String>, WorkerError> {
+        match self.file_now(FileRequest::Nonces { count })? {
+            Answer::Nonces { nonces } => Ok(nonces),
+            _ => Err(WorkerError::Unexpected),
+        }
+    }
+
+    /// Passes a signed document on, and says which others are needed. Blocks.
+    pub(crate) fn put_document(
+        &self,
+        call: &SignedCall,
+        keep: BTreeSet<Sha256>,
+    ) -> Result<(), WorkerError> {
+        done(&self.file_now(FileRequest::PutDocument { call: call.clone(), keep })?)
+    }
+
+    /// Passes a signed credential on; its value is durable when this returns. Blocks.
+    pub(crate) fn store_credential(
         &self,
         name: &CredentialName,
-        value: SecretText,
+        call: &SignedCall,
     ) -> Result<Held, WorkerError> {
-        let value = SealedText::new(value);
-        self.held(FileRequest::SetSecret { name: name.clone(), value })
+        self.held(FileRequest::StoreCredential { name: name.clone(), call: call.clone() })
     }
 
     /// Erases all values but these. Blocks.
@@ -104,11 +153,6 @@ impl OpenClaw {
         names: &BTreeSet<CredentialName>,
     ) -> Result<Held, WorkerError> {
         self.held(FileRequest::RetainSecrets { names: names.clone() })
-    }
-
-    /// Writes the Google OAuth client. Blocks.
-    pub(crate) fn set_google_client(&self, value: SecretText) -> Result<Held, WorkerError> {
-        self.held(FileRequest::SetGoogleClient { value: SealedText::new(value) })
     }
 
     /// Removes the Google OAuth client. Blocks.
@@ -124,14 +168,14 @@ impl OpenClaw {
         }
     }
 
-    /// Makes `config` the live configuration, durably.
-    pub(crate) async fn write_config(&self, config: &str) -> Result<(), WorkerError> {
-        done(&self.file(FileRequest::WriteConfig { config: config.to_owned() }).await?)
+    /// Makes the configuration of a document the live one, durably.
+    pub(crate) async fn write_config(&self, document: Sha256) -> Result<(), WorkerError> {
+        done(&self.file(FileRequest::WriteConfig { document }).await?)
     }
 
-    /// Asks `OpenClaw` whether it would take `config`.
-    pub(crate) async fn validate(&self, config: &str) -> Result<Validation, WorkerError> {
-        match self.program(ProgramRequest::Validate { config: config.to_owned() }).await? {
+    /// Asks `OpenClaw` whether it would take the configuration of a document.
+    pub(crate) async fn validate(&self, document: Sha256) -> Result<Validation, WorkerError> {
+        match self.program(ProgramRequest::Validate { document }).await? {
             Answer::Validation(validation) => Ok(validation),
             _ => Err(WorkerError::Unexpected),
         }
@@ -192,25 +236,20 @@ impl OpenClaw {
         done(&self.program(ProgramRequest::DropSnapshot).await?)
     }
 
-    /// Installs what is missing; the ids of all wanted plugins.
+    /// Installs what is missing of a document's integrations; the ids of all its plugins.
     pub(crate) async fn add_integrations(
         &self,
-        wanted: &[Integration],
+        document: Sha256,
     ) -> Result<BTreeSet<String>, WorkerError> {
-        let wanted = wanted.to_vec();
-        match self.program(ProgramRequest::AddIntegrations { wanted }).await? {
+        match self.program(ProgramRequest::AddIntegrations { document }).await? {
             Answer::Integrations { plugins } => Ok(plugins),
             _ => Err(WorkerError::Unexpected),
         }
     }
 
-    /// Removes what was installed and is not wanted any more.
-    pub(crate) async fn remove_integrations(
-        &self,
-        wanted: &[Integration],
-    ) -> Result<(), WorkerError> {
-        let wanted = wanted.to_vec();
-        done(&self.program(ProgramRequest::RemoveIntegrations { wanted }).await?)
+    /// Removes what was installed and is not wanted by a document.
+    pub(crate) async fn remove_integrations(&self, document: Sha256) -> Result<(), WorkerError> {
+        done(&self.program(ProgramRequest::RemoveIntegrations { document }).await?)
     }
 
     /// Lets pairing requests in; those that were, and those that OpenClaw refused.
@@ -235,6 +274,7 @@ impl OpenClaw {
 
 fn refused(answer: Answer) -> Result<Answer, WorkerError> {
     match answer {
+        Answer::Refused { reason, message } => Err(WorkerError::Refused { reason, message }),
         Answer::Failed { message } => Err(WorkerError::Failed(message)),
         answer => Ok(answer),
     }
@@ -248,15 +288,16 @@ fn done(answer: &Answer) -> Result<(), WorkerError> {
 fn line_of(request: &Request) -> io::Result<zeroize::Zeroizing<Vec<u8>>> {
     let line = to_json(request, b"\n");
     if line.len() > LONGEST_REQUEST {
-        return Err(io::Error::other("the configuration is too large"));
+        return Err(io::Error::other("the document is too large"));
     }
     Ok(line)
 }
 
-fn exchange_now(socket: &Path, request: &Request) -> io::Result<Answer> {
-    let line = line_of(request)?;
+fn exchange_now(socket: &Path, request: FileRequest) -> io::Result<Answer> {
+    let patience = if request == FileRequest::Certificate { KEY_PATIENCE } else { FILE_PATIENCE };
+    let line = line_of(&Request::File(request))?;
     let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(FILE_PATIENCE))?;
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(FILE_PATIENCE))?;
     stream.write_all(&line)?;
     let mut answer = Vec::new();

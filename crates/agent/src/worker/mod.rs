@@ -1,13 +1,17 @@
 //! The worker: all that touches OpenClaw's files and runs its command line, as the user who owns them.
 //! On a server it is a process of its own behind a private socket ([`server`]); where one user owns
-//! everything it runs within the agent. Either way the agent speaks to it through [`OpenClaw`]. What
-//! should be done, and when, is decided by the agent alone.
+//! everything it runs within the agent. Either way the agent speaks to it through [`OpenClaw`], and
+//! decides when something is done. What is written, the worker takes from the operator's own signature
+//! alone (`orders`), and it opens credentials itself (`key`): the agent is no more than a messenger.
 
 mod backup;
 pub(crate) mod client;
+mod credentials;
 mod gateway;
 mod integrations;
 mod integrity;
+mod key;
+mod orders;
 mod packed;
 mod pairing;
 mod program;
@@ -17,7 +21,10 @@ mod server;
 
 use std::{fs, net::SocketAddr};
 
-use moorage_wire::Sha256;
+use moorage_wire::{
+    Sha256,
+    bootstrap::{Bootstrap, Operator},
+};
 use thiserror::Error;
 
 pub(crate) use self::client::{OpenClaw, WorkerError};
@@ -25,21 +32,40 @@ pub(crate) use self::client::{OpenClaw, WorkerError};
 pub(crate) use self::server::listen_on;
 pub use self::server::{ServeError, serve};
 use self::{
+    key::WorkerKey,
+    orders::{Kept, Orders},
     program::{Program, ProgramError},
-    protocol::{Answer, FileRequest, ProgramRequest},
+    protocol::{Answer, FileRequest, ProgramRequest, Refusal},
     secrets::Secrets,
 };
 use crate::{
     disk::{Disk, DiskError},
     layout::Layout,
+    openclaw::config,
     settings::OpenClawProgram,
 };
+
+/// How a worker knows whose word counts. It looks anew each time, for an operator may hand over to the
+/// next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Trust {
+    /// By what the installer published.
+    Published,
+    /// By the bootstrap document, where one user owns everything.
+    Bootstrap,
+    /// It was told.
+    #[cfg(test)]
+    Given(Operator),
+}
 
 /// Does what the agent asks for.
 pub(crate) struct Worker {
     disk: Disk,
     layout: Layout,
     gateway: SocketAddr,
+    trust: Trust,
+    key: WorkerKey,
+    orders: Orders,
     secrets: Secrets,
     program: Program,
     /// Held by commands that write files: they would get into each other's way.
@@ -55,8 +81,17 @@ enum WorkError {
     Program(#[from] ProgramError),
     #[error("cannot {action} {}: {source}", path.display())]
     Files { action: &'static str, path: std::path::PathBuf, source: std::io::Error },
+    /// Nothing was done.
+    #[error("{message}")]
+    Refused { reason: Refusal, message: String },
     #[error("{0}")]
     Other(String),
+}
+
+impl WorkError {
+    fn refused(reason: Refusal, message: impl Into<String>) -> Self {
+        Self::Refused { reason, message: message.into() }
+    }
 }
 
 impl Worker {
@@ -66,8 +101,12 @@ impl Worker {
         layout: Layout,
         program: OpenClawProgram,
         gateway: SocketAddr,
+        trust: Trust,
     ) -> Self {
         Self {
+            trust,
+            key: WorkerKey::new(disk.clone(), layout.clone()),
+            orders: Orders::new(disk.clone(), layout.clone()),
             secrets: Secrets::new(disk.clone(), layout.clone()),
             program: Program::new(program, layout.clone()),
             busy: tokio::sync::Mutex::default(),
@@ -81,7 +120,9 @@ impl Worker {
     pub(crate) fn prepare(&self) -> Result<(), DiskError> {
         let layout = &self.layout;
         self.finish_restore()?;
-        for folder in [layout.openclaw_state(), layout.credentials(), layout.backups()] {
+        for folder in
+            [layout.openclaw_state(), layout.credentials(), layout.backups(), layout.worker_state()]
+        {
             self.disk.create_folder(&folder)?;
             self.disk.sweep(&folder)?;
         }
@@ -91,29 +132,55 @@ impl Worker {
         self.disk.remove(&layout.client_config())
     }
 
+    /// Whose word counts. Read anew each time: it is small.
+    fn operator(&self) -> Result<Operator, WorkError> {
+        let operator = match self.trust {
+            Trust::Published => self.disk.read_json(&self.layout.operator())?,
+            Trust::Bootstrap => {
+                let bootstrap = self.disk.read_json::<Bootstrap>(&self.layout.bootstrap())?;
+                bootstrap.map(|bootstrap| bootstrap.operator())
+            }
+            #[cfg(test)]
+            Trust::Given(operator) => Some(operator),
+        };
+        operator.ok_or_else(|| {
+            let message = "the installer has not said yet who the operator is";
+            WorkError::refused(Refusal::Unprepared, message)
+        })
+    }
+
     /// Does something about single files. Blocks.
     pub(crate) fn file(&self, request: FileRequest) -> Answer {
-        let answer = match request {
-            FileRequest::SecretNames => self.secrets.held().map(Answer::Secrets),
-            FileRequest::SetSecret { name, value } => {
-                self.secrets.set(&name, value.into_inner()).map(Answer::Secrets)
+        self.try_file(request).unwrap_or_else(answer_of)
+    }
+
+    fn try_file(&self, request: FileRequest) -> Result<Answer, WorkError> {
+        Ok(match request {
+            FileRequest::Certificate => {
+                Answer::Certificate { certificate: self.key.certificate()? }
             }
-            FileRequest::RetainSecrets { names } => {
-                self.secrets.retain(&names).map(Answer::Secrets)
+            FileRequest::AdoptKey { key, certificate } => {
+                self.key.adopt(key.into_inner(), certificate)?;
+                Answer::Done
             }
-            FileRequest::SetGoogleClient { value } => {
-                self.secrets.set_google_client(&value.into_inner()).map(Answer::Secrets)
+            FileRequest::Nonces { count } => Answer::Nonces { nonces: self.orders.nonces(count)? },
+            FileRequest::PutDocument { call, keep } => {
+                self.orders.put_document(&self.operator()?, &call, &keep)?;
+                Answer::Done
             }
+            FileRequest::SecretNames => Answer::Secrets(self.secrets.held()?),
+            FileRequest::StoreCredential { name, call } => self.store_credential(&name, &call)?,
+            FileRequest::RetainSecrets { names } => Answer::Secrets(self.secrets.retain(&names)?),
             FileRequest::RemoveGoogleClient => {
-                self.secrets.remove_google_client().map(Answer::Secrets)
+                Answer::Secrets(self.secrets.remove_google_client()?)
             }
-            FileRequest::ConfigDigest => self.config_digest(),
-            FileRequest::WriteConfig { config } => {
-                let path = self.layout.openclaw_config();
-                self.disk.write(&path, config.as_bytes()).map(|()| Answer::Done)
+            FileRequest::ConfigDigest => self.config_digest()?,
+            FileRequest::WriteConfig { document } => {
+                let text = self.config_of(document)?;
+                self.disk.write(&self.layout.openclaw_config(), text.as_bytes())?;
+                Answer::Done
             }
-        };
-        answer.unwrap_or_else(|error| failed(&error))
+        })
     }
 
     /// Runs `OpenClaw`'s program, or moves data.
@@ -123,7 +190,7 @@ impl Worker {
                 let version = self.program.version().await;
                 version.map(|version| Answer::Version { version }).map_err(Into::into)
             }
-            ProgramRequest::Validate { config } => self.validate(&config).await,
+            ProgramRequest::Validate { document } => self.validate(document).await,
             ProgramRequest::ConfigApplied => self.is_config_applied().await,
             ProgramRequest::ReloadSecrets => self.reload_secrets().await.map(Answer::Reloaded),
             ProgramRequest::Backup => self.back_up().await,
@@ -131,17 +198,35 @@ impl Worker {
             ProgramRequest::TakeSnapshot => self.take_snapshot().await,
             ProgramRequest::RestoreSnapshot => self.restore_snapshot().await,
             ProgramRequest::DropSnapshot => self.drop_snapshot().await,
-            ProgramRequest::AddIntegrations { wanted } => {
-                let plugins = self.add_integrations(&wanted).await;
-                plugins.map(|plugins| Answer::Integrations { plugins })
+            ProgramRequest::AddIntegrations { document } => {
+                self.add_integrations_of(document).await
             }
-            ProgramRequest::RemoveIntegrations { wanted } => {
-                self.remove_integrations(&wanted).await.map(|()| Answer::Done)
+            ProgramRequest::RemoveIntegrations { document } => {
+                self.remove_integrations_but_of(document).await
             }
             ProgramRequest::ApprovePairings { requests } => self.approve_pairings(&requests).await,
             ProgramRequest::Audit => self.audit().await,
         };
-        answer.unwrap_or_else(|error| failed(&error))
+        answer.unwrap_or_else(answer_of)
+    }
+
+    /// The configuration of a kept document, as it is written.
+    fn config_of(&self, document: Sha256) -> Result<String, WorkError> {
+        let Kept { state, plugins } = self.orders.document(document)?;
+        Ok(config::to_text(&state.config, &self.layout, &plugins))
+    }
+
+    async fn add_integrations_of(&self, document: Sha256) -> Result<Answer, WorkError> {
+        let kept = self.orders.document(document)?;
+        let plugins = self.add_integrations(&kept.state.integrations).await?;
+        self.orders.note_plugins(document, &plugins)?;
+        Ok(Answer::Integrations { plugins })
+    }
+
+    async fn remove_integrations_but_of(&self, document: Sha256) -> Result<Answer, WorkError> {
+        let kept = self.orders.document(document)?;
+        self.remove_integrations(&kept.state.integrations).await?;
+        Ok(Answer::Done)
     }
 
     fn config_digest(&self) -> Result<Answer, DiskError> {
@@ -152,7 +237,8 @@ impl Worker {
         Ok(Answer::Config { sha256: bytes.map(|bytes| Sha256::of(&bytes)) })
     }
 
-    async fn validate(&self, config: &str) -> Result<Answer, WorkError> {
+    async fn validate(&self, document: Sha256) -> Result<Answer, WorkError> {
+        let config = self.config_of(document)?;
         let _busy = self.busy.lock().await;
         let staged = self.layout.staged_config();
         self.disk.write(&staged, config.as_bytes())?;
@@ -187,6 +273,13 @@ impl Worker {
             Err(DiskError::Damaged { .. }) => Ok(None),
             config => config,
         }
+    }
+}
+
+fn answer_of(error: WorkError) -> Answer {
+    match error {
+        WorkError::Refused { reason, message } => Answer::Refused { reason, message },
+        error => failed(&error),
     }
 }
 

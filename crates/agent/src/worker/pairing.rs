@@ -1,5 +1,5 @@
-//! Letting browsers in whose pairing the owner approved. Only ids of requests that wait reach the
-//! command line.
+//! Letting browsers in whose pairing the owner approved, by the newest document that the operator signed.
+//! Only ids of requests that wait reach the command line.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,12 @@ impl Worker {
         &self,
         requests: &BTreeSet<PairingId>,
     ) -> Result<Answer, WorkError> {
+        let newest = self.orders.newest()?;
+        let is_approved = |request: &&PairingId| {
+            let approved = newest.as_ref().map(|kept| &kept.state.approved_pairings);
+            approved.is_some_and(|approved| approved.contains(request.as_str()))
+        };
+        let requests: BTreeSet<PairingId> = requests.iter().filter(is_approved).cloned().collect();
         let (mut approved, mut refused) = (BTreeSet::new(), BTreeSet::new());
         if !requests.is_empty() {
             let list = self.program.json("devices list", &["devices", "list", "--json"]).await?;

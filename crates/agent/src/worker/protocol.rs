@@ -1,21 +1,22 @@
 //! What the agent may ask of the worker: one JSON line in, one JSON line out, one request per
 //! connection, on a Unix socket that only the agent can open. These are all operations on OpenClaw's
-//! files and all uses of its command line; there is none that takes a path or a command.
+//! files and all uses of its command line; there is none that takes a path or a command, and none that
+//! takes a configuration, an integration or a value but under the operator's own signature.
 //!
-//! Values of credentials travel in one direction only, as base64: a text without escapes is read
-//! without intermediate copies, so that every copy can be overwritten.
+//! No value of a credential travels here, but the key of an older agent once, as base64: a text without
+//! escapes is read without intermediate copies, so that every copy can be overwritten.
 
 use std::{collections::BTreeSet, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use moorage_wire::{CredentialName, Secret, Sha256, desired::Integration};
+use moorage_wire::{CredentialName, Secret, Sha256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
-use crate::secret_text::SecretText;
+use crate::{secret_text::SecretText, signed::SignedCall};
 
-/// Longest request, in bytes. A configuration of 1 MiB grows when it is laid out for people.
-pub(crate) const LONGEST_REQUEST: usize = 8 * 1024 * 1024;
+/// Longest request, in bytes: a desired state of 1 MiB in base64, and what goes with it.
+pub(crate) const LONGEST_REQUEST: usize = 1536 * 1024;
 /// Longest answer, in bytes.
 pub(crate) const LONGEST_ANSWER: usize = 256 * 1024;
 
@@ -38,33 +39,49 @@ pub(crate) enum Request {
     deny_unknown_fields
 )]
 pub(crate) enum FileRequest {
-    /// Which credentials are there? Answered by [`Answer::Secrets`], as are the four that follow.
+    /// What are credentials sealed to? Made if there is none. Answered by [`Answer::Certificate`].
+    Certificate,
+    /// Take over the key that an older agent had. Refused if there is another one.
+    AdoptKey {
+        /// Its PKCS#8 form, base64.
+        key: SealedText,
+        /// The PEM of its certificate.
+        certificate: String,
+    },
+    /// Nonces for the operator to sign with. Answered by [`Answer::Nonces`].
+    Nonces {
+        /// How many; fewer may come.
+        count: u64,
+    },
+    /// A desired state is what the operator wants: keep it.
+    PutDocument {
+        /// The signed call.
+        call: SignedCall,
+        /// Earlier documents that may be needed still; all others are dropped.
+        keep: BTreeSet<Sha256>,
+    },
+    /// Which credentials are there? Answered by [`Answer::Secrets`], as are the three that follow.
     SecretNames,
-    /// Put a value into `secrets.json`.
-    SetSecret {
-        /// Its name.
+    /// Open a credential and put it where it belongs.
+    StoreCredential {
+        /// Its name, which is part of what is signed.
         name: CredentialName,
-        /// The value.
-        value: SealedText,
+        /// The signed call.
+        call: SignedCall,
     },
     /// Erase all values of `secrets.json` but these.
     RetainSecrets {
         /// What stays.
         names: BTreeSet<CredentialName>,
     },
-    /// Write the file of the Google OAuth client.
-    SetGoogleClient {
-        /// Its JSON.
-        value: SealedText,
-    },
     /// Remove that file.
     RemoveGoogleClient,
     /// What is the live configuration? Answered by [`Answer::Config`].
     ConfigDigest,
-    /// Make this the live configuration.
+    /// Make the configuration of a kept document the live one.
     WriteConfig {
-        /// `openclaw.json`.
-        config: String,
+        /// Which document.
+        document: Sha256,
     },
 }
 
@@ -79,10 +96,10 @@ pub(crate) enum FileRequest {
 pub(crate) enum ProgramRequest {
     /// Which version is it? Answered by [`Answer::Version`].
     Version,
-    /// Would `OpenClaw` take this configuration? Answered by [`Answer::Validation`].
+    /// Would `OpenClaw` take the configuration of a kept document? Answered by [`Answer::Validation`].
     Validate {
-        /// `openclaw.json`.
-        config: String,
+        /// Which document.
+        document: Sha256,
     },
     /// Does the running `OpenClaw` use the live configuration? Answered by [`Answer::Applied`].
     ConfigApplied,
@@ -100,17 +117,19 @@ pub(crate) enum ProgramRequest {
     RestoreSnapshot,
     /// Remove the copy.
     DropSnapshot,
-    /// Install those of these integrations that are missing. Answered by [`Answer::Integrations`].
+    /// Install those integrations of a kept document that are missing. Answered by
+    /// [`Answer::Integrations`].
     AddIntegrations {
-        /// What is approved.
-        wanted: Vec<Integration>,
+        /// Which document.
+        document: Sha256,
     },
-    /// Remove what [`Self::AddIntegrations`] ever installed and is not among these.
+    /// Remove what [`Self::AddIntegrations`] ever installed and is not in a kept document.
     RemoveIntegrations {
-        /// What stays.
-        wanted: Vec<Integration>,
+        /// Which document.
+        document: Sha256,
     },
-    /// Let these pairing requests in, as far as they wait. Answered by [`Answer::Pairings`].
+    /// Let these pairing requests in, as far as they wait and the newest document approves them.
+    /// Answered by [`Answer::Pairings`].
     ApprovePairings {
         /// Their ids.
         requests: BTreeSet<PairingId>,
@@ -125,6 +144,23 @@ pub(crate) enum ProgramRequest {
 pub(crate) enum Answer {
     /// Done.
     Done,
+    /// What credentials are sealed to.
+    Certificate {
+        /// PEM.
+        certificate: String,
+    },
+    /// Nonces, in the order in which they are to be given.
+    Nonces {
+        /// Hexadecimal.
+        nonces: Vec<String>,
+    },
+    /// Not done, and nothing has changed: it is not the operator's word, or it is not good.
+    Refused {
+        /// For the agent.
+        reason: Refusal,
+        /// For people; never holds a value.
+        message: String,
+    },
     /// The credentials that are there.
     Secrets(Held),
     /// The digest of the live configuration, if there is one.
@@ -184,6 +220,29 @@ pub(crate) enum Answer {
     },
 }
 
+/// Why the worker refuses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Refusal {
+    /// The signature is not the operator's, or for another server, call or body.
+    Signature,
+    /// The operator signed with a nonce that is none of the worker's last ones, or a later call was
+    /// taken: it has to be signed anew.
+    Stale,
+    /// It is not known who the operator is.
+    Unprepared,
+    /// Such a document is not kept.
+    UnknownDocument,
+    /// What is signed is not what the call takes.
+    Invalid,
+    /// The value is sealed to another key, or for another name or server.
+    CannotUnseal,
+    /// The value is not of the format of its type.
+    InvalidFormat,
+    /// There is another key already.
+    OtherKey,
+}
+
 /// Which credentials are on the server.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -230,7 +289,7 @@ pub(crate) enum Stale {
     TakesOld,
 }
 
-/// The text of a credential on its way to the worker.
+/// Secret text on its way to the worker.
 #[derive(PartialEq, Eq)]
 pub(crate) struct SealedText(SecretText);
 
@@ -307,16 +366,14 @@ mod tests {
 
     use super::*;
 
-    fn set(value: &str) -> Request {
-        Request::File(FileRequest::SetSecret {
-            name: "anthropic".parse().unwrap(),
-            value: SealedText::new(SecretText::new(value)),
-        })
+    fn adopt(value: &str) -> Request {
+        let key = SealedText::new(SecretText::new(value));
+        Request::File(FileRequest::AdoptKey { key, certificate: String::new() })
     }
 
     #[test]
     fn a_value_survives_its_journey_and_is_neither_escaped_nor_printed() {
-        let request = set("with \"quotes\"\nand lines");
+        let request = adopt("with \"quotes\"\nand lines");
         let line = serde_json::to_string(&request).unwrap();
         assert!(!line.contains('\\') && !line.contains("quotes"), "{line}");
         assert_eq!(serde_json::from_str::<Request>(&line).unwrap(), request);
@@ -325,15 +382,17 @@ mod tests {
 
     #[test]
     fn a_value_that_is_not_base64_is_refused_without_repeating_it() {
-        let line = r#"{"file":{"verb":"set-secret","name":"a","value":"hidden value"}}"#;
+        let line = r#"{"file":{"verb":"adopt-key","key":"hidden value","certificate":""}}"#;
         let error = serde_json::from_str::<Request>(line).unwrap_err().to_string();
         assert!(!error.contains("hidden"), "{error}");
     }
 
     #[rstest]
     #[case(r#"{"program":{"verb":"run","command":"id"}}"#)]
-    #[case(r#"{"program":{"verb":"validate","config":"{}","path":"/etc/passwd"}}"#)]
-    #[case(r#"{"file":{"verb":"write-config","path":"/etc/passwd","config":"{}"}}"#)]
+    #[case(r#"{"program":{"verb":"validate","config":"{}"}}"#)]
+    #[case(r#"{"file":{"verb":"write-config","config":"{}"}}"#)]
+    #[case(r#"{"file":{"verb":"set-secret","name":"a","value":"aGlkZGVu"}}"#)]
+    #[case(r#"{"program":{"verb":"add-integrations","wanted":[]}}"#)]
     #[case(r#"{"program":{"verb":"approve-pairings","requests":["--all"]}}"#)]
     fn unknown_verbs_paths_and_options_are_refused(#[case] line: &str) {
         assert!(serde_json::from_str::<Request>(line).is_err(), "{line} was taken");

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::{
-    Worker, failed,
+    Trust, Worker, failed,
     protocol::{Answer, LONGEST_REQUEST, Request},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub async fn serve(
     program: OpenClawProgram,
     gateway: SocketAddr,
 ) -> Result<(), ServeError> {
-    let worker = Worker::new(Disk::default(), layout, program, gateway);
+    let worker = Worker::new(Disk::default(), layout, program, gateway, Trust::Published);
     worker.prepare()?;
     let listener = listen
         .open(SOCKET_MODE)

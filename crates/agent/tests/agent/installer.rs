@@ -7,6 +7,7 @@ use moorage_agent::{
     artifacts::{Shelf, Store},
     installer::{
         enrolment_key,
+        order::VerifiedOrder,
         protocol::{Answer, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure},
     },
 };
@@ -102,7 +103,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             });
         }
         Request::Install { order, kind, file } => {
-            let order = order.verify(&bootstrap()).unwrap();
+            let order = VerifiedOrder::of(&order, &bootstrap().operator()).unwrap();
             let sha256 = kind.of(&order.artifacts).sha256;
             if Sha256::of(&fs::read(file).unwrap()) != sha256 {
                 return Answer::failed(Reason::WrongBytes, "other bytes");
@@ -110,7 +111,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             machine.installed.push(InstalledArtifact { kind, sha256, active: false });
         }
         Request::InstallIntegration { order, sha256, file } => {
-            let order = order.verify(&bootstrap()).unwrap();
+            let order = VerifiedOrder::of(&order, &bootstrap().operator()).unwrap();
             let pinned = order.integrations.iter().find(|pinned| pinned.sha256 == sha256).unwrap();
             let store = Store::open(&Disk::default(), layout).unwrap();
             if let Err(error) = store.install(Shelf::Integrations, pinned, &file) {
@@ -130,7 +131,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             machine.activated.push((kind, sha256));
         }
         Request::UpdateAgent { order, file } => {
-            let order = order.verify(&bootstrap()).unwrap();
+            let order = VerifiedOrder::of(&order, &bootstrap().operator()).unwrap();
             assert_eq!(Sha256::of(&fs::read(file).unwrap()), order.artifacts.agent.sha256);
             machine.agents_asked_for.push(order.artifacts.agent.sha256);
         }

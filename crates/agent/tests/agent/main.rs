@@ -14,6 +14,8 @@ mod installer;
 mod integrations;
 mod logs;
 mod machine;
+mod malice;
+mod messenger;
 mod operator;
 mod pairings;
 mod process;

@@ -33,11 +33,11 @@ use crate::world::eventually;
 pub(crate) const BEARER: &str = "bearer-token-of-256-bits";
 pub(crate) const CHALLENGE: &str = "0123456789abcdef0123456789abcdef";
 
-fn instance() -> InstanceId {
+pub(crate) fn instance() -> InstanceId {
     InstanceId::from_bytes([1; 16])
 }
 
-fn epoch() -> Epoch {
+pub(crate) fn epoch() -> Epoch {
     Epoch::from_bytes([2; 8])
 }
 
@@ -45,7 +45,7 @@ pub(crate) fn enrolment_key() -> EnrolmentKey {
     EnrolmentKey::new(Secret::from([0x5a; 32]))
 }
 
-fn operator_key() -> OperatorKey {
+pub(crate) fn operator_key() -> OperatorKey {
     OperatorKey::from_seed(&Secret::from([7; 32]))
 }
 
@@ -181,8 +181,24 @@ impl Operator {
         reply.nonce().ok_or_else(|| format!("no nonce in {reply:?}"))
     }
 
-    /// A signed call whose answer is verified.
+    /// A signed call whose answer is verified. A nonce that is not taken is replaced once, as the operator
+    /// does.
     pub(crate) async fn try_call(
+        &mut self,
+        method: Method,
+        path: &str,
+        if_match: Option<&str>,
+        body: &[u8],
+    ) -> Result<Reply, String> {
+        let reply = self.call_once(method.clone(), path, if_match, body).await?;
+        let refused = reply.status == StatusCode::UNAUTHORIZED;
+        if refused && reply.problem() == ProblemCode::BadNonce {
+            return self.call_once(method, path, if_match, body).await;
+        }
+        Ok(reply)
+    }
+
+    async fn call_once(
         &mut self,
         method: Method,
         path: &str,
@@ -249,7 +265,11 @@ impl Operator {
         let source_sha256 = Sha256::of(format!("customer's ciphertext of {value}").as_bytes());
         let binding = Binding::Courier { source_sha256 };
         let label = binding.label(instance(), epoch(), &name.parse().unwrap(), kind);
-        let pem = &self.identity.as_ref().unwrap().sealing_certificate;
+        let identity = self.identity.as_ref().unwrap();
+        let pem = match &identity.tunnel_certificate {
+            Some(own) if kind == CredentialType::TunnelToken => &own.certificate,
+            _ => &identity.sealing_certificate,
+        };
         let certificate = SealingCertificate::parse(pem).unwrap();
         let envelope = certificate.seal(&Secret::from(value.to_owned()), &label).unwrap();
         SealedCredential { r#type: kind, envelope, binding }

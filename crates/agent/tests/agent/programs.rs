@@ -14,7 +14,7 @@ use moorage_wire::{
     report::{ConvergenceState, FailureReason, OpenClawState, ProgramKind},
 };
 use rstest::rstest;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     crash::{count_crashes, in_two_lives},
@@ -78,6 +78,69 @@ async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads(
     assert_eq!(fs::read_dir(world.layout.downloads()).unwrap().count(), 0);
     let units: Vec<_> = report.details.units.iter().map(|unit| unit.unit.as_str()).collect();
     assert_eq!(units, ["openclaw", "cloudflared", "agent"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_worker_the_agent_answers_and_the_operator_sends_a_later_document_again() {
+    let mut world = World::managed_without_worker().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    let first = world.release(json!({"a": 1}), [1, 1, 1]);
+    operator.put_desired(&first).await;
+    let told = |report: &Report| {
+        let failed = report.desired.failed.last();
+        failed.is_some_and(|failed| failed.message.contains("the worker does not answer"))
+    };
+    operator.report_when("told", told).await;
+    let worker = world.start_worker();
+    operator.wait_for(&first, ConvergenceState::Converged).await;
+
+    worker.abort();
+    let socket = world.layout.worker_socket();
+    eventually("the worker is gone", || async {
+        tokio::net::UnixStream::connect(&socket).await.is_err().then_some(())
+    })
+    .await;
+    let second = world.release(json!({"a": 2}), [1, 1, 1]);
+    operator.put_desired(&second).await;
+    operator.report_when("told", told).await;
+    world.start_worker();
+    // Its signature has a nonce that is none of this worker's.
+    operator.report_when("asked for again", |report| report.desired.digest.is_none()).await;
+    operator.put_desired(&second).await;
+    operator.wait_for(&second, ConvergenceState::Converged).await;
+    operator.deliver("anthropic", CredentialType::AnthropicApiKey, KEY).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_older_agents_server_goes_on_and_its_key_becomes_the_workers() {
+    let world = World::managed().await;
+    // As an older agent left them: one key for everything, and none of the worker's.
+    let path = world.layout.identity();
+    let mut keys: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let stored: Value =
+        serde_json::from_slice(&fs::read(world.layout.worker_key()).unwrap()).unwrap();
+    let fields = keys.as_object_mut().unwrap();
+    fields.remove("tunnelKey");
+    fields.insert("sealingKey".to_owned(), stored["key"].clone());
+    fields["identity"].as_object_mut().unwrap().remove("tunnelCertificate");
+    fs::write(&path, keys.to_string()).unwrap();
+    fs::remove_file(world.layout.worker_key()).unwrap();
+
+    let (_agent, mut operator) = world.enrolled().await;
+    let before = operator.identity.clone().unwrap();
+    let report = operator
+        .report_when("a key for the tunnel alone", |report| {
+            report.identity.tunnel_certificate.is_some()
+        })
+        .await;
+    assert_eq!(report.identity.sealing_certificate, before.sealing_certificate);
+    assert_eq!(report.identity.proof, before.proof);
+    assert!(!fs::read_to_string(&path).unwrap().contains(stored["key"].as_str().unwrap()));
+    operator.identity = Some(report.identity);
+    operator.deliver("anthropic", CredentialType::AnthropicApiKey, KEY).await;
+    assert_eq!(world.secrets(), json!({"anthropic": KEY}));
+    let token = "the-rotated-tunnel-token-0123456789";
+    operator.deliver("moorage-tunnel", CredentialType::TunnelToken, token).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

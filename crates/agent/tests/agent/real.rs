@@ -10,20 +10,24 @@ use std::{
     time::{Duration, Instant},
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use moorage_agent::{
     Disk, Layout,
     artifacts::{Shelf, Store},
 };
 use moorage_testbed::{eventually, or_skip, signal};
-use moorage_wire::{Sha256, bootstrap::SECRETS_PATH, desired::Artifact};
+use moorage_wire::{
+    CredentialType, DesiredState, Sha256, bootstrap::SECRETS_PATH, credential::GATEWAY_TOKEN,
+    desired::Artifact,
+};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{TcpListener, TcpStream, UnixStream},
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
     process::{Child, Command},
 };
+
+use crate::{messenger::Messenger, operator::desired};
 
 const OLD: &str = "old-gateway-token-0123456789abcdef";
 const NEW: &str = "new-gateway-token-0123456789abcdef";
@@ -37,10 +41,8 @@ fn given(variable: &str) -> Option<String> {
 
 struct Real {
     openclaw: PathBuf,
-    folder: tempfile::TempDir,
-    layout: Layout,
+    messenger: Messenger,
     gateway: SocketAddr,
-    _worker: Child,
 }
 
 impl Real {
@@ -56,59 +58,47 @@ impl Real {
 
     async fn start_by(wrapper: &[&str]) -> Option<Self> {
         let openclaw = PathBuf::from(given("OPENCLAW_DIR")?);
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path().to_owned());
         let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
         let gateway = SocketAddr::from(([127, 0, 0, 1], port));
-        let agent = env!("CARGO_BIN_EXE_moorage-agent");
-        let line: Vec<_> = wrapper.iter().copied().chain([agent]).collect();
-        let worker = Command::new(line[0])
-            .args(&line[1..])
-            .args(["worker", "--client", &rustix::process::getuid().as_raw().to_string()])
-            .arg("--listen")
-            .arg(format!("unix:{}", layout.worker_socket().display()))
-            .arg("--root")
-            .arg(folder.path())
-            .arg("--node-bin")
-            .arg(openclaw.join("bin/node"))
-            .arg("--openclaw-bin")
-            .arg(program(&openclaw))
-            .args(["--gateway", &gateway.to_string()])
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let real = Self { openclaw, folder, layout, gateway, _worker: worker };
-        let socket = real.layout.worker_socket();
-        eventually("the worker", PATIENCE, async || UnixStream::connect(&socket).await.ok()).await;
-        Some(real)
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let arguments = [
+            "--node-bin".to_owned(),
+            text(openclaw.join("bin/node")),
+            "--openclaw-bin".to_owned(),
+            text(program(&openclaw)),
+            "--gateway".to_owned(),
+            gateway.to_string(),
+        ];
+        let messenger = Messenger::start_by(wrapper, &arguments).await;
+        Some(Self { openclaw, messenger, gateway })
     }
 
-    /// The answer to one request.
-    async fn ask(&self, request: Value) -> Value {
-        let mut stream = UnixStream::connect(self.layout.worker_socket()).await.unwrap();
-        stream.write_all(format!("{request}\n").as_bytes()).await.unwrap();
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line).await.unwrap();
-        serde_json::from_str(&line).unwrap()
+    fn layout(&self) -> &Layout {
+        &self.messenger.layout
     }
 
     async fn file(&self, request: Value) -> Value {
-        self.ask(json!({"file": request})).await
+        self.messenger.file(request).await
     }
 
     async fn program(&self, request: Value) -> Value {
-        self.ask(json!({"program": request})).await
+        self.messenger.program(request).await
     }
 
-    async fn set_secret(&self, name: &str, value: &str) {
-        let value = BASE64.encode(value);
-        let answer = self.file(json!({"verb": "set-secret", "name": name, "value": value})).await;
-        assert_eq!(answer["result"], "secrets", "{answer}");
+    async fn set_token(&self, value: &str) {
+        self.messenger.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, value).await;
     }
 
-    fn config(&self, model: &str) -> String {
+    /// The answer to one verb about a document with these integrations.
+    async fn integrations(&self, verb: &str, wanted: Value) -> Value {
+        let integrations = serde_json::from_value(wanted).unwrap();
+        let document = DesiredState { integrations, ..desired(json!({}), &[]) };
+        let document = self.messenger.want(&document).await;
+        self.program(json!({"verb": verb, "document": document})).await
+    }
+
+    fn config(&self, model: &str) -> Value {
         let reference = |id: &str| json!({"source": "file", "provider": "moorage", "id": id});
-        let path = self.layout.under_root(SECRETS_PATH);
         json!({
             "gateway": {
                 "mode": "local", "port": self.gateway.port(), "bind": "loopback",
@@ -118,13 +108,13 @@ impl Real {
             "agents": {"defaults": {"model": {"primary": model}}},
             "session": {"dmScope": "per-channel-peer"},
             "tools": {"exec": {"security": "deny"}},
-            "secrets": {"providers": {"moorage": {"source": "file", "mode": "json", "path": path}}},
+            "secrets": {"providers": {"moorage": {"source": "file", "mode": "json", "path": SECRETS_PATH}}},
         })
-        .to_string()
     }
 
     async fn write_config(&self, model: &str) {
-        let answer = self.file(json!({"verb": "write-config", "config": self.config(model)})).await;
+        let document = self.messenger.want(&desired(self.config(model), &[GATEWAY_TOKEN])).await;
+        let answer = self.file(json!({"verb": "write-config", "document": document})).await;
         assert_eq!(answer, json!({"result": "done"}));
     }
 
@@ -133,12 +123,12 @@ impl Real {
         let child = Command::new(self.openclaw.join("bin/node"))
             .arg(program(&self.openclaw))
             .arg("gateway")
-            .env("HOME", self.layout.openclaw_home())
-            .env("OPENCLAW_STATE_DIR", self.layout.openclaw_state())
-            .env("OPENCLAW_CONFIG_PATH", self.layout.openclaw_config())
+            .env("HOME", self.layout().openclaw_home())
+            .env("OPENCLAW_STATE_DIR", self.layout().openclaw_state())
+            .env("OPENCLAW_CONFIG_PATH", self.layout().openclaw_config())
             .env("OPENCLAW_NO_AUTO_UPDATE", "1")
             .env("OPENCLAW_DISABLE_BONJOUR", "1")
-            .current_dir(self.folder.path())
+            .current_dir(self.messenger.root())
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -186,17 +176,20 @@ async fn stop(mut gateway: Child) {
 #[tokio::test(flavor = "multi_thread")]
 async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
     let Some(real) = Real::start().await else { return };
-    real.set_secret("moorage-gateway", OLD).await;
+    real.set_token(OLD).await;
     let version = real.program(json!({"verb": "version"})).await;
     assert_eq!(version["result"], "version", "{version}");
 
     let first = "anthropic/claude-sonnet-4-5";
-    let validate =
-        async |config: &str| real.program(json!({"verb": "validate", "config": config})).await;
-    let valid = validate(&real.config(first)).await;
+    let validate = async |config: Value| {
+        let document = real.messenger.want(&desired(config, &[])).await;
+        real.program(json!({"verb": "validate", "document": document})).await
+    };
+    let valid = validate(real.config(first)).await;
     assert_eq!(valid, json!({"result": "validation", "verdict": "valid"}));
-    let wrong = real.config(first).replace("\"loopback\"", "4711");
-    let invalid = validate(&wrong).await;
+    let mut wrong = real.config(first);
+    wrong["gateway"]["bind"] = json!(4711);
+    let invalid = validate(wrong).await;
     assert_eq!(invalid["path"], "gateway.bind", "{invalid}");
 
     real.write_config(first).await;
@@ -209,13 +202,18 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
     })
     .await;
 
-    real.set_secret("moorage-gateway", NEW).await;
+    real.set_token(NEW).await;
     assert_eq!((real.takes(OLD).await, real.takes(NEW).await), (true, false));
     let reloaded = real.program(json!({"verb": "reload-secrets"})).await;
     assert_eq!(reloaded, json!({"result": "reloaded", "outcome": "done"}));
     assert_eq!((real.takes(OLD).await, real.takes(NEW).await), (false, true));
 
     let requests = ["0b4c1f2e-6a0f-4d4e-9d7e-0a1b2c3d4e5f"];
+    let approving = DesiredState {
+        approved_pairings: requests.map(str::to_owned).into(),
+        ..desired(json!({}), &[])
+    };
+    real.messenger.want(&approving).await;
     let paired = real.program(json!({"verb": "approve-pairings", "requests": requests})).await;
     assert_eq!(
         paired,
@@ -232,8 +230,10 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
 
     let done = json!({"result": "done"});
     assert_eq!(real.program(json!({"verb": "take-snapshot"})).await, done);
-    fs::remove_dir_all(real.layout.openclaw_state().join("state")).unwrap();
+    fs::remove_dir_all(real.layout().openclaw_state().join("state")).unwrap();
     assert_eq!(real.program(json!({"verb": "restore-snapshot"})).await, done);
+    // No configuration is in the copy.
+    real.write_config(first).await;
     stop(real.gateway().await).await;
     assert_eq!(real.program(json!({"verb": "drop-snapshot"})).await, done);
 }
@@ -250,12 +250,12 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
         sha256: Sha256::of(&bytes),
         size: bytes.len() as u64,
     };
-    fs::create_dir_all(real.layout.downloads()).unwrap();
-    let file = real.layout.downloads().join("plugin");
+    fs::create_dir_all(real.layout().downloads()).unwrap();
+    let file = real.layout().downloads().join("plugin");
     fs::write(&file, bytes).unwrap();
-    let store = Store::open(&Disk::default(), &real.layout).unwrap();
+    let store = Store::open(&Disk::default(), real.layout()).unwrap();
     store.install(Shelf::Integrations, &artifact, &file).unwrap();
-    let folder = real.layout.integration(artifact.sha256);
+    let folder = real.layout().integration(artifact.sha256);
     let read =
         |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
     let index = read(folder.join("integration.json"));
@@ -263,17 +263,17 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
     let name = index["name"].as_str().unwrap();
     let integrity = &lock["packages"][format!("node_modules/{name}")]["integrity"];
     let wanted = |sha256: Sha256| {
-        json!({"verb": "add-integrations", "wanted": [{
+        json!([{
             "kind": "Plugin", "name": name, "version": index["version"], "integrity": integrity,
             "artifact": {"version": "1", "url": artifact.url, "sha256": sha256, "size": artifact.size},
-        }]})
+        }])
     };
-    let absent = real.program(wanted(Sha256::of(b"another"))).await;
+    let absent = real.integrations("add-integrations", wanted(Sha256::of(b"another"))).await;
     assert!(absent["message"].as_str().unwrap().contains("not on this server"), "{absent}");
 
-    let added = real.program(wanted(artifact.sha256)).await;
+    let added = real.integrations("add-integrations", wanted(artifact.sha256)).await;
     assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");
-    let installed = fs::read_dir(real.layout.openclaw_state().join("npm/projects")).unwrap();
+    let installed = fs::read_dir(real.layout().openclaw_state().join("npm/projects")).unwrap();
     let project = installed.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
     let (found, pinned) = (read(project.join("package-lock.json")), &lock["packages"]);
     let packages = found["packages"].as_object().unwrap();
@@ -281,13 +281,13 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
     for (at, package) in packages {
         assert_eq!(package["integrity"], pinned[at]["integrity"], "{at}");
     }
-    assert!(!real.layout.npm_cache().exists());
-    assert_eq!(fs::read_to_string(real.layout.npm_settings()).unwrap(), "offline=true\n");
+    assert!(!real.layout().npm_cache().exists());
+    assert_eq!(fs::read_to_string(real.layout().npm_settings()).unwrap(), "offline=true\n");
     let list = Command::new(real.openclaw.join("bin/node"))
         .arg(program(&real.openclaw))
         .args(["plugins", "list", "--json"])
-        .env("HOME", real.layout.openclaw_home())
-        .env("OPENCLAW_STATE_DIR", real.layout.openclaw_state())
+        .env("HOME", real.layout().openclaw_home())
+        .env("OPENCLAW_STATE_DIR", real.layout().openclaw_state())
         .output()
         .await
         .unwrap();
@@ -297,9 +297,9 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
     assert_eq!(ours.unwrap()["trustedOfficialInstall"], true, "as if it came from the registry");
 
     let begin = Instant::now();
-    assert_eq!(real.program(wanted(artifact.sha256)).await, added);
+    assert_eq!(real.integrations("add-integrations", wanted(artifact.sha256)).await, added);
     assert!(begin.elapsed() < Duration::from_secs(60), "it is not installed again");
-    let removed = real.program(json!({"verb": "remove-integrations", "wanted": []})).await;
+    let removed = real.integrations("remove-integrations", json!([])).await;
     assert_eq!(removed, json!({"result": "done"}));
 }
 
@@ -316,27 +316,23 @@ async fn a_plugin_that_need_not_be_pinned_comes_and_goes_with_the_real_openclaw(
                 "unpinned": allowed}])
     };
     let pinned = |integrity: &str| unpinned(integrity, true);
-    let barred = json!({"verb": "add-integrations", "wanted": unpinned(&wrong, false)});
-    let barred = real.program(barred).await;
+    let barred = real.integrations("add-integrations", unpinned(&wrong, false)).await;
     assert!(barred["message"].as_str().unwrap().contains("does not pin all of it"), "{barred}");
-    let refused = real.program(json!({"verb": "add-integrations", "wanted": pinned(&wrong)})).await;
+    let refused = real.integrations("add-integrations", pinned(&wrong)).await;
     let said = refused["message"].as_str().unwrap();
     assert!(said.contains(&wrong), "{said}");
-    assert!(!real.layout.openclaw_state().join("npm").exists(), "nothing was fetched");
+    assert!(!real.layout().openclaw_state().join("npm").exists(), "nothing was fetched");
     // What the registry has stands in the refusal.
     let found = said.split("has the integrity ").nth(1).unwrap().split(',').next().unwrap();
     let wanted = pinned(found);
-    let add = json!({"verb": "add-integrations", "wanted": wanted});
-    let added = real.program(add.clone()).await;
+    let added = real.integrations("add-integrations", wanted.clone()).await;
     assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");
     let begin = Instant::now();
-    assert_eq!(real.program(add).await, added);
+    assert_eq!(real.integrations("add-integrations", wanted).await, added);
     assert!(begin.elapsed() < Duration::from_secs(60), "it is not fetched again");
-    let removed = real.program(json!({"verb": "remove-integrations", "wanted": []})).await;
+    let removed = real.integrations("remove-integrations", json!([])).await;
     assert_eq!(removed, json!({"result": "done"}));
-    let refused = real
-        .program(json!({"verb": "add-integrations", "wanted":
-            [{"kind": "Plugin", "name": "--link", "version": "1.0.0"}]}))
-        .await;
+    let odd = json!([{"kind": "Plugin", "name": "--link", "version": "1.0.0"}]);
+    let refused = real.integrations("add-integrations", odd).await;
     assert_eq!(refused["result"], "failed");
 }

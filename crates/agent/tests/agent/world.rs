@@ -12,7 +12,10 @@ use std::{
 use axum::Router;
 use moorage_agent::{
     Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing, UnixSocket,
-    installer::protocol::{ArtifactKind, InstalledArtifact, Unit},
+    installer::{
+        self,
+        protocol::{ArtifactKind, InstalledArtifact, Unit},
+    },
     worker,
 };
 use moorage_wire::{DesiredState, Sha256, bootstrap::Bootstrap, desired::Artifact};
@@ -20,7 +23,7 @@ use serde_json::Value;
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::OnceCell,
-    task::JoinSet,
+    task::{AbortHandle, JoinSet},
 };
 
 use crate::{
@@ -46,18 +49,22 @@ pub(crate) const FIRST_TUNNEL_TOKEN: &str = "first-tunnel-token-0123456789";
 impl World {
     /// A server whose agent has made its keys before; making them takes long.
     pub(crate) async fn new() -> Self {
-        static IDENTITY: OnceCell<Vec<u8>> = OnceCell::const_new();
-        let identity = IDENTITY.get_or_init(|| async {
+        static KEYS: OnceCell<[Vec<u8>; 2]> = OnceCell::const_new();
+        let keys = KEYS.get_or_init(|| async {
             let world = Self::without_keys().await;
             let _agent = world.start().await;
-            eventually("the agent makes its keys", || async {
+            let own = eventually("the agent makes its keys", || async {
                 fs::read(world.layout.identity()).ok()
-            })
-            .await
+            });
+            [own.await, fs::read(world.layout.worker_key()).unwrap()]
         });
         let world = Self::without_keys().await;
-        fs::create_dir_all(world.layout.state()).unwrap();
-        fs::write(world.layout.identity(), identity.await).unwrap();
+        let [own, workers] = keys.await;
+        for folder in [world.layout.state(), world.layout.worker_state()] {
+            fs::create_dir_all(folder).unwrap();
+        }
+        fs::write(world.layout.identity(), own).unwrap();
+        fs::write(world.layout.worker_key(), workers).unwrap();
         world
     }
 
@@ -96,19 +103,19 @@ impl World {
 
     /// A server on which the agent installs programs and leaves OpenClaw's files to a worker.
     pub(crate) async fn managed() -> Self {
+        let mut world = Self::managed_without_worker().await;
+        world.start_worker();
+        world
+    }
+
+    /// The same before the worker runs.
+    pub(crate) async fn managed_without_worker() -> Self {
         let mut world = Self::new().await;
         let address = serve(&mut world.tasks, artifacts(Arc::clone(&world.machine))).await;
         world.artifacts = format!("http://{address}");
-        let socket = world.layout.worker_socket();
-        world.settings.programs = Programs::Managed { worker_socket: socket.clone() };
-        let (layout, program) = (world.layout.clone(), world.settings.openclaw.clone());
-        let gateway = world.settings.gateway;
-        let client = rustix::process::getuid().as_raw().to_string().parse().unwrap();
-        world.tasks.spawn(async move {
-            worker::serve(&UnixSocket::Made(socket), client, layout, program, gateway)
-                .await
-                .unwrap();
-        });
+        // As the installer does, which is played here.
+        installer::operator::publish(&Disk::default(), &world.layout).unwrap();
+        world.settings.programs = Programs::Managed { worker_socket: world.layout.worker_socket() };
         // What user-data and the first boot brought.
         world.machine(|machine| {
             for kind in [ArtifactKind::Cloudflared, ArtifactKind::Agent] {
@@ -117,6 +124,17 @@ impl World {
             }
         });
         world
+    }
+
+    /// Starts the worker; it ends when it is aborted.
+    pub(crate) fn start_worker(&mut self) -> AbortHandle {
+        let socket = UnixSocket::Made(self.layout.worker_socket());
+        let (layout, program) = (self.layout.clone(), self.settings.openclaw.clone());
+        let gateway = self.settings.gateway;
+        let client = rustix::process::getuid().as_raw().to_string().parse().unwrap();
+        self.tasks.spawn(async move {
+            worker::serve(&socket, client, layout, program, gateway).await.unwrap();
+        })
     }
 
     /// A document with these versions of OpenClaw, cloudflared and the agent, all of them published.

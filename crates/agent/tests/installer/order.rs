@@ -1,7 +1,7 @@
 //! What the operator orders: releases, and the signed documents that name them.
 
 use http::HeaderMap;
-use moorage_agent::installer::protocol::{ArtifactKind, SignedOrder};
+use moorage_agent::installer::protocol::{ArtifactKind, SignedCall};
 use moorage_wire::{
     AgentPublicKey, DesiredState, Epoch, InstanceId, Secret, Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
@@ -72,11 +72,11 @@ impl Release {
         self
     }
 
-    pub(crate) fn order(self) -> SignedOrder {
+    pub(crate) fn order(self) -> SignedCall {
         self.order_by(&operator())
     }
 
-    pub(crate) fn order_by(self, signer: &OperatorKey) -> SignedOrder {
+    pub(crate) fn order_by(self, signer: &OperatorKey) -> SignedCall {
         let state = DesiredState {
             config: json!({}),
             credentials: std::collections::BTreeSet::default(),
@@ -100,7 +100,7 @@ impl Release {
         };
         let mut headers: HeaderMap = sign_request(signer, &peers, NONCE, &parts).unwrap();
         headers.insert(http::header::IF_MATCH, if_match.parse().unwrap());
-        SignedOrder::new(&headers, agent_key(), &body).unwrap()
+        SignedCall::new(&headers, agent_key(), &body).unwrap()
     }
 }
 

@@ -9,16 +9,19 @@ use std::{
 };
 
 use moorage_agent::{
-    Layout,
+    Disk, Layout,
     installer::{client::InstallerClient, protocol::Unit},
 };
 use moorage_testbed::signal;
+use moorage_wire::bootstrap::Operator;
 use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::{
     process::{Child, Command},
     time::{Instant, sleep, timeout},
 };
+
+use crate::order::bootstrap;
 
 fn program(arguments: &[&str], root: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_moorage-agent"));
@@ -52,6 +55,8 @@ async fn it_answers_on_its_socket_keeps_a_journal_and_ends_when_told_to() {
     let folder = TempDir::new().unwrap();
     let layout = Layout::new(folder.path().to_owned());
     let socket = format!("unix:{}", layout.installer_socket().display());
+    Disk::default().create_folder(layout.bootstrap().parent().unwrap()).unwrap();
+    Disk::default().write_json(&layout.bootstrap(), &bootstrap()).unwrap();
     let child = start(folder.path(), &["--listen", &socket]);
     let client = InstallerClient::new(layout.installer_socket());
     let deadline = Instant::now() + Duration::from_secs(20);
@@ -63,6 +68,8 @@ async fn it_answers_on_its_socket_keeps_a_journal_and_ends_when_told_to() {
         sleep(Duration::from_millis(20)).await;
     };
     assert_eq!(inventory.artifacts, []);
+    let operator: Option<Operator> = Disk::default().read_json(&layout.operator()).unwrap();
+    assert_eq!(operator, Some(bootstrap().operator()), "the worker is told whom to believe");
     let no_bus = client.status(Unit::Openclaw).await.unwrap_err().to_string();
     assert!(no_bus.contains("systemd cannot be asked to tell about openclaw.service"), "{no_bus}");
     signal(child.id().unwrap(), Signal::TERM);

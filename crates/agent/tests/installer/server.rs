@@ -16,7 +16,7 @@ use moorage_agent::{
     installer::{
         client::{InstallerClient, UnitStatus},
         confirmation::Confirmation,
-        protocol::{ArtifactKind, Inventory, SignedOrder},
+        protocol::{ArtifactKind, Inventory, SignedCall},
         roll_back,
         server::Installer,
         settings::InstallerSettings,
@@ -322,7 +322,7 @@ impl Server {
     }
 
     /// A new agent with the order for it.
-    pub(crate) fn new_agent(&self, behaviour: Behaviour) -> (Sha256, SignedOrder, PathBuf) {
+    pub(crate) fn new_agent(&self, behaviour: Behaviour) -> (Sha256, SignedCall, PathBuf) {
         let (artifact, file) = self.fetched(&program("2.0.0", behaviour));
         (artifact.sha256, Release::default().with(AGENT, artifact).order(), file)
     }

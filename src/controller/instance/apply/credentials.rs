@@ -69,11 +69,14 @@ impl Hands<'_> {
     ) -> Result<(), Trouble> {
         let part = ConditionType::CredentialsDelivered;
         let (_, keys, view) = self.agent(seen, part)?;
-        let to = Recipient {
-            certificate: &view.keys.certificate,
-            instance: keys.instance,
-            epoch: keys.epoch,
+        let certificate = match own {
+            OwnCredential::Gateway(_) => Ok(view.keys.certificate.clone()),
+            // For cloudflared, and nothing for the user that OpenClaw runs as.
+            OwnCredential::Tunnel(_) => view.tunnel_certificate(),
         };
+        let certificate = certificate.map_err(|error| Failure::of_agent(part, &error))?;
+        let to =
+            Recipient { certificate: &certificate, instance: keys.instance, epoch: keys.epoch };
         let parcel = prepare_own(own, &to)
             .map_err(|refusal| Failure::passing(part, refusal.reason(), refusal.to_string()))?;
         self.send(parcel, seen).await

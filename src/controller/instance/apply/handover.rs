@@ -26,6 +26,7 @@ impl Hands<'_> {
             public_key: view.keys.public_key,
             sealing_certificate: view.keys.certificate.pem().to_owned(),
             proof: Sha256::of(&[]),
+            tunnel_certificate: None,
         };
         let successor = handover::Successor {
             bearer_sha256: next.bearer.sha256(),
