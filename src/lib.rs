@@ -2,6 +2,7 @@
 //!
 //! Data flows one way: observe → plan → apply → status.
 
+pub mod admission;
 pub mod admission_policy;
 pub mod agent;
 pub mod api;

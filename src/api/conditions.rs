@@ -168,17 +168,21 @@ pub mod reason {
     pub const POOL_NOT_READY: &str = "PoolNotReady";
     /// The pool is full.
     pub const POOL_FULL: &str = "PoolFull";
+    /// The namespace has as many instances in the pool as it may have.
+    pub const NAMESPACE_QUOTA_EXCEEDED: &str = "NamespaceQuotaExceeded";
     /// The pool does not take instances of this namespace.
     pub const NAMESPACE_NOT_ALLOWED: &str = "NamespaceNotAllowed";
     /// The release does not exist.
     pub const RELEASE_NOT_FOUND: &str = "ReleaseNotFound";
     /// The release neither pins the integration nor says that it need not be.
     pub const INTEGRATION_NOT_PINNED: &str = "IntegrationNotPinned";
+    /// The pool does not allow the release.
+    pub const RELEASE_NOT_ALLOWED: &str = "ReleaseNotAllowed";
     /// The release does not approve the integration.
     pub const INTEGRATION_NOT_APPROVED: &str = "IntegrationNotApproved";
     /// The host name is reserved by the pool.
     pub const HOSTNAME_RESERVED: &str = "HostnameReserved";
-    /// An older instance has the host name.
+    /// Another instance has the host name: it was granted first, or is older.
     pub const HOSTNAME_TAKEN: &str = "HostnameTaken";
     /// A DNS record that is not ours has the name.
     pub const FOREIGN_DNS_RECORD: &str = "ForeignDnsRecord";
@@ -216,6 +220,8 @@ pub mod reason {
     pub const MASS_DISAPPEARANCE: &str = "MassDisappearance";
     /// The running server is not what the spec would make.
     pub const SERVER_MISMATCH: &str = "ServerMismatch";
+    /// The server replaced another one a moment ago, and is to be replaced itself.
+    pub const REBUILD_TOO_SOON: &str = "RebuildTooSoon";
     /// The release is made for another processor than the server's, or than all that the pool offers.
     pub const ARCHITECTURE_MISMATCH: &str = "ArchitectureMismatch";
     /// The server is gone; keys have to be sealed again.

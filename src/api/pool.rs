@@ -47,6 +47,10 @@ pub struct HostingPoolSpec {
     /// The most instances that this pool takes.
     #[schemars(range(min = 0, max = 10_000))]
     pub capacity: u32,
+    /// The most instances of one namespace; no limit of its own if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000))]
+    pub max_instances_per_namespace: Option<u32>,
     /// Namespaces whose instances may use this pool; `*` for all. Nobody if empty.
     #[serde(default)]
     #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
@@ -59,6 +63,10 @@ pub struct HostingPoolSpec {
     /// or pool.
     #[serde(default)]
     pub orphan_policy: OrphanPolicy,
+    /// The `OpenClawRelease`s that instances of this pool may run; all if empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_releases: Vec<String>,
     /// The `OpenClawRelease` of instances that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -186,7 +194,7 @@ pub struct HostingPoolStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
-    /// How many instances name this pool.
+    /// How many instances are admitted to this pool.
     #[serde(default)]
     pub instances: u32,
     /// The deny-all firewall of this pool, which also marks the project as the right one.

@@ -12,6 +12,7 @@ use kube::{
 };
 use tokio::sync::{Notify, RwLock};
 
+use super::admissions::Admissions;
 use crate::{
     agent::AgentApi,
     credentials::key_ring::KeyRing,
@@ -73,6 +74,8 @@ pub struct Context {
     pub key_ring: RwLock<Arc<KeyRing>>,
     /// All pools.
     pub pools: Pools,
+    /// Who is admitted to them.
+    pub admissions: Admissions,
     /// The agents.
     pub agents: Arc<dyn AgentApi>,
     /// What is counted.

@@ -106,9 +106,11 @@ pub async fn run(
     });
     let ready = {
         let (instances, releases) = (watches.instances.clone(), watches.releases.clone());
+        let ctx = Arc::clone(&ctx);
         async move {
             // The writers live as long as the triggers, so there is no error to handle.
             let _ = tokio::join!(instances.wait_until_ready(), releases.wait_until_ready());
+            ctx.admissions.follow(move || census::applicants(&instances));
             synced();
         }
     };
@@ -251,6 +253,8 @@ impl Controller {
         }
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
+            // It has come just now.
+            Err(Unfit::Unknown) => Ok(Look::In(SOON)),
             Err(Unfit::Surroundings(refused)) if self.is_borne(instance, &refused) => {
                 Ok(Look::In(jittered(SURROUNDINGS_LOOK, random())))
             }

@@ -1,5 +1,6 @@
 //! The controllers: what turns a change in the cluster into a pass of observe → plan → apply → status.
 
+pub mod admissions;
 pub mod backoff;
 pub mod context;
 mod events;

@@ -192,7 +192,7 @@ impl Controller {
                 match event {
                     Ok(watcher::Event::Init) => listed.clear(),
                     Ok(watcher::Event::InitApply(pool)) => {
-                        self.expect(&name(pool));
+                        self.expect(&name(pool), pool);
                         listed.insert(name(pool));
                     }
                     Ok(watcher::Event::InitDone) => {
@@ -201,7 +201,7 @@ impl Controller {
                         self.ctx.pools.listed();
                     }
                     Ok(watcher::Event::Apply(pool)) => {
-                        self.expect(&name(pool));
+                        self.expect(&name(pool), pool);
                         known.insert(name(pool));
                     }
                     Ok(watcher::Event::Delete(pool)) => {
@@ -220,9 +220,13 @@ impl Controller {
     }
 
     /// Until its first look is over, the instances of a pool wait for it.
-    fn expect(&self, pool: &str) {
-        if self.is_mine(pool) {
-            self.ctx.pools.exists(pool);
+    fn expect(&self, name: &str, pool: &GuardedPool) {
+        if let Ok(pool) = &pool.0 {
+            let closed = pool.metadata.deletion_timestamp.is_some();
+            self.ctx.admissions.set_pool(name, &pool.spec, closed);
+        }
+        if self.is_mine(name) {
+            self.ctx.pools.exists(name);
         }
     }
 
@@ -234,6 +238,7 @@ impl Controller {
     fn forget(&self, pool: &str) {
         self.sessions.remove(pool);
         self.ctx.pools.remove(pool);
+        self.ctx.admissions.remove_pool(pool);
         self.backoff.reset(&pool.to_owned());
         self.ctx.look_at_keys.notify_one();
     }

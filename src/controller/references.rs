@@ -134,7 +134,10 @@ pub struct References {
     complete: watch::Sender<bool>,
 }
 
-type ByInstance = HashMap<(String, String), Reference>;
+/// Namespace and name of an instance.
+pub type Name = (String, String);
+
+type ByInstance = HashMap<Name, Reference>;
 
 #[derive(Debug, Default)]
 struct State {
@@ -155,8 +158,9 @@ impl References {
     }
 
     /// How many instances' references are as asked.
-    pub fn count(&self, wanted: impl Fn(&Reference) -> bool) -> u32 {
-        let count = self.state().current.values().filter(|reference| wanted(reference)).count();
+    pub fn count(&self, wanted: impl Fn(&Name, &Reference) -> bool) -> u32 {
+        let count =
+            self.state().current.iter().filter(|(name, reference)| wanted(name, reference)).count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
@@ -249,7 +253,7 @@ mod tests {
     }
 
     fn in_pool(references: &References, pool: &str) -> u32 {
-        references.count(|reference| reference.pool == pool)
+        references.count(|_, reference| reference.pool == pool)
     }
 
     #[test]

@@ -123,6 +123,7 @@ impl Controller {
             }
         };
         self.references.complete().await;
+        self.ctx.admissions.complete().await;
         // Without all pools a release could look unused. The store's writer lives as long as the
         // controller, so waiting ends.
         let _ = self.pools.wait_until_ready().await;
@@ -158,9 +159,10 @@ impl Controller {
     }
 
     fn usage(&self, name: &str) -> Usage {
-        let instances = self
-            .references
-            .count(|reference| release_of(reference, &self.pools).as_deref() == Some(name));
+        let instances = self.references.count(|(namespace, instance), reference| {
+            release_of(reference, &self.pools).as_deref() == Some(name)
+                && self.ctx.admissions.counts(&reference.pool, namespace, instance)
+        });
         let pools = self.pools.state();
         let pools = pools.iter().filter_map(|pool| pool.0.as_ref().ok());
         let default_of = pools.filter(|pool| pool.spec.default_release.as_deref() == Some(name));

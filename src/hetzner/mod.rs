@@ -26,6 +26,7 @@ pub use firewall::{
     Protocol,
 };
 pub use labels::{LabelSelector, Labels};
+pub use refusal::{blames_the_place, blames_the_type};
 pub use server::{
     Action, ActionError, ActionId, ActionStatus, AppliedFirewall, CreateServer, CreatedServer,
     FirewallStatus, KnownType, MAX_USER_DATA, Named, PrimaryIpId, Protection, PublicIpv4,

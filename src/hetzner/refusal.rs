@@ -5,7 +5,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::cloud::transport::{Dialect, Refusal};
-use crate::cloud::{Cloud, Conflict, ErrorKind, InvalidField};
+use crate::cloud::{Cloud, CloudError, Conflict, ErrorKind, InvalidField};
 
 pub(super) static DIALECT: Dialect = Dialect { cloud: Cloud::Hetzner, refusal, remaining };
 
@@ -99,6 +99,30 @@ fn fields(error: &Body) -> Vec<InvalidField> {
         .into_iter()
         .map(|field| InvalidField { name: field.name, messages: field.messages })
         .collect()
+}
+
+/// Whether a server that was refused may be made with another type or in another location: what was asked
+/// for is sold out, not offered there, not offered any more, or not known at all.
+pub fn blames_the_place(error: &CloudError) -> bool {
+    matches!(error.kind, ErrorKind::OutOfStock | ErrorKind::NotFound)
+        || blames_the_type(error)
+        || names(error, "location", "location")
+        || names(error, "datacenter", "datacenter")
+}
+
+/// Whether it is the server type that is refused, whatever the location.
+pub fn blames_the_type(error: &CloudError) -> bool {
+    let there = names(error, "location", "location");
+    names(error, "server_type", "server type") && !there
+}
+
+/// Whether a field is named as invalid: as such, or in words where no field is.
+fn names(error: &CloudError, field: &str, word: &str) -> bool {
+    let ErrorKind::InvalidInput { fields } = &error.kind else { return false };
+    if fields.is_empty() {
+        return error.message().contains(word) || error.message().contains(field);
+    }
+    fields.iter().any(|invalid| invalid.name == field)
 }
 
 fn remaining(headers: &HeaderMap) -> Option<u32> {

@@ -18,6 +18,7 @@ pub mod forecast;
 pub mod handover;
 mod machine;
 pub mod observed;
+pub mod places;
 pub mod plan;
 pub mod programs;
 pub mod recorded;
@@ -35,5 +36,6 @@ pub mod wanted;
 
 pub use failure::Failure;
 pub use observed::Observed;
+pub use places::RefusedPlaces;
 pub use plan::{Part, Plan, Step};
 pub use wanted::Wanted;

@@ -13,6 +13,7 @@ use super::{
     wanted::{Refused, Release, Subject, narrow, placements},
 };
 use crate::{
+    admission::{Denied, Rules},
     api::{
         HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
         conditions::reason,
@@ -90,6 +91,7 @@ pub fn wanted(
     (release_name, release): (&str, &OpenClawReleaseSpec),
 ) -> Result<Wanted, Refused> {
     check_place(&subject, pool)?;
+    check_release(release_name, pool)?;
     let spec = &instance.spec;
     let account = AccountId::parse(pool.spec.cloudflare.account_id.clone()).map_err(|error| {
         let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
@@ -147,37 +149,81 @@ pub fn wanted(
     })
 }
 
-/// Namespace and host name, as the pool has a say in them.
-fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
-    let (namespace, hostname) = (&subject.namespace, &subject.hostname);
-    if !pool.spec.allowed_namespaces.iter().any(|allowed| allowed == "*" || allowed == namespace) {
-        let message = format!(
-            "HostingPool {} does not take instances of namespace {namespace}; add it to spec.allowedNamespaces of the pool",
-            pool.name
-        );
-        return Err(Refused::terminal(reason::NAMESPACE_NOT_ALLOWED, message));
+/// A pool may say which releases its instances run.
+fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
+    let allowed = &pool.spec.allowed_releases;
+    if allowed.is_empty() || allowed.iter().any(|name| name == release) {
+        return Ok(());
     }
-    if !is_hostname(hostname) {
-        let message = "spec.hostname must be one DNS label of at most 58 characters that does not end in -mgmt";
-        return Err(Refused::terminal(reason::INVALID_SPEC, message));
-    }
-    if pool.spec.reserved_hostnames.contains(hostname) {
-        let message = format!(
-            "spec.hostname: {hostname} is reserved by HostingPool {}; make the instance with another",
-            pool.name
-        );
-        return Err(Refused::terminal(reason::HOSTNAME_RESERVED, message));
-    }
-    Ok(())
+    let message = format!(
+        "spec.release: HostingPool {} does not allow {release}; name one of {}",
+        pool.name,
+        allowed.join(", ")
+    );
+    Err(Refused::terminal(reason::RELEASE_NOT_ALLOWED, message))
 }
 
-fn is_hostname(text: &str) -> bool {
-    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    (1..=58).contains(&text.len())
-        && text.bytes().all(allowed)
-        && !text.starts_with('-')
-        && !text.ends_with('-')
-        && !text.ends_with("-mgmt")
+/// Namespace and host name, as the pool has a say in them.
+fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
+    let allowed = Rules::of(pool.spec, false).allow(&subject.namespace, &subject.hostname);
+    allowed.map_err(|why| denied(why, subject, pool))
+}
+
+/// What an instance is told that is not admitted.
+pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
+    let (namespace, hostname, pool) = (&subject.namespace, &subject.hostname, pool.name);
+    let (reason, message) = match why {
+        Denied::NoPool => {
+            let message = format!("There is no HostingPool {pool}; make it");
+            return Refused::waiting(reason::POOL_NOT_FOUND, message);
+        }
+        Denied::NamespaceNotAllowed => (
+            reason::NAMESPACE_NOT_ALLOWED,
+            format!(
+                "HostingPool {pool} does not take instances of namespace {namespace}; add it to spec.allowedNamespaces of the pool"
+            ),
+        ),
+        Denied::InvalidHostname => (
+            reason::INVALID_SPEC,
+            "spec.hostname must be one DNS label of at most 58 characters that does not end in -mgmt"
+                .to_owned(),
+        ),
+        Denied::HostnameReserved => (
+            reason::HOSTNAME_RESERVED,
+            format!(
+                "spec.hostname: {hostname} is reserved by HostingPool {pool}; make the instance with another"
+            ),
+        ),
+        Denied::HostnameTaken => (
+            reason::HOSTNAME_TAKEN,
+            format!(
+                "spec.hostname: {hostname} belongs to another instance; make this one with another"
+            ),
+        ),
+        Denied::NamespaceQuota(most) => (
+            reason::NAMESPACE_QUOTA_EXCEEDED,
+            format!(
+                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have; delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool"
+            ),
+        ),
+        Denied::PoolFull(capacity) => (
+            reason::POOL_FULL,
+            format!(
+                "HostingPool {pool} is full with {capacity} instances; raise spec.capacity, or use another pool"
+            ),
+        ),
+        Denied::PoolClosed => {
+            let message = format!(
+                "HostingPool {pool} is being deleted and takes no new instances; make the instance in another"
+            );
+            return Refused::waiting(reason::POOL_NOT_READY, message);
+        }
+        Denied::Resting => {
+            let message = "The instance is suspended or being deleted; nothing is made for it";
+            return Refused::waiting(reason::SUSPENDED, message);
+        }
+    };
+    Refused::terminal(reason, message)
 }
 
 fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {

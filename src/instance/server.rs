@@ -1,5 +1,9 @@
 //! The server: made once per epoch, never replaced but on purpose or after a confirmed loss.
 
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+
 use super::{
     Observed, Part, Step, Wanted, machine,
     observed::ServerSight,
@@ -18,6 +22,10 @@ use crate::{
     },
     hetzner::{Server, ServerId, ServerStatus},
 };
+
+/// Between two servers that a person asks for: a request in a loop must not burn servers, each of which
+/// is billed for an hour.
+const BETWEEN_REBUILDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// Before anything is made for a server its epoch stands in the status.
 pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
@@ -54,6 +62,10 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             obstacle.map(Part::stuck).unwrap_or_default()
         }
         (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
+        // Told by `up_to_date`; until then the server is looked after.
+        (ServerSight::Present(server), Some(_)) if replaced(server) && pause(seen).is_some() => {
+            Part { passable: true, look: pause(seen).map(|(_, wait)| wait), ..Part::default() }
+        }
         (ServerSight::Present(server), _) if replaced(server) => Part::todo(
             Step::DeleteServer(server.id),
             Verdict::no(
@@ -71,6 +83,15 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             Part { passable: true, ..Part::default() }
         }
     }
+}
+
+/// Until when a server that replaced another is not replaced on purpose again, and how long that is. An
+/// instance's first server can be at once.
+fn pause(seen: &Observed) -> Option<(Timestamp, Duration)> {
+    let replaced_at = seen.status.server.as_ref()?.replaced_at.as_ref()?;
+    let end = replaced_at.parse::<Timestamp>().ok()?.checked_add(BETWEEN_REBUILDS).ok()?;
+    let wait = Duration::try_from(end.duration_since(seen.now)).ok()?;
+    (!wait.is_zero()).then_some((end, wait))
 }
 
 fn forbidden(seen: &Observed) -> bool {
@@ -194,6 +215,14 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
     let Some(server) = seen.server.present() else {
         return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
     };
+    if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(seen)) {
+        let message = format!(
+            "Server {} replaced another one less than 10 minutes ago. It is replaced in turn at {end}, unless the annotation {} is taken away",
+            server.id,
+            annotation::REBUILD,
+        );
+        return Verdict::no(UpToDate, reason::REBUILD_TOO_SOON, message);
+    }
     if let Some(message) = wrong_architecture(wanted, seen) {
         return Verdict::no(UpToDate, reason::ARCHITECTURE_MISMATCH, message);
     }

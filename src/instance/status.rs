@@ -233,6 +233,7 @@ fn server(seen: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> 
     Some(ServerStatus {
         epoch,
         master_key_id: old.master_key_id.or_else(|| master_key_id.map(str::to_owned)),
+        replaced_at: old.replaced_at,
         id: present.map(|server| server.id.0).or(old.id),
         r#type: present.map(|server| server.server_type.name.clone()).or(old.r#type),
         location: present

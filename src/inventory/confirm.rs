@@ -7,7 +7,7 @@ use std::{
 };
 
 use moorage_wire::InstanceId;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 
 use super::Inventory;
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 
 /// How long a round waits for company before it asks.
 const GATHER: Duration = Duration::from_millis(500);
+/// From the end of a round to the questions of the next: rounds are nobody's call in particular, so that
+/// whoever deletes without end must not fill the budget with them.
+const BETWEEN: Duration = Duration::from_secs(2);
 /// The most instances that one list of servers asks for: what fits into a URL.
 const PER_LIST: usize = 40;
 
@@ -39,7 +42,8 @@ type Answer = Result<Arc<Confirmed>, CloudError>;
 /// Who waits for the next round.
 #[derive(Default)]
 pub(super) struct Confirmations {
-    turn: tokio::sync::Mutex<()>,
+    /// Whose turn it is to ask for all, and when the last round ended.
+    turn: tokio::sync::Mutex<Option<Instant>>,
     waiting: Mutex<Vec<(InstanceId, oneshot::Sender<Answer>)>>,
 }
 
@@ -61,11 +65,12 @@ impl Inventory {
     pub async fn confirm(&self, instance: InstanceId) -> Result<Arc<Confirmed>, CloudError> {
         let mut answer = self.confirmations.join(instance);
         loop {
-            let turn = self.confirmations.turn.lock().await;
+            let mut turn = self.confirmations.turn.lock().await;
             if let Ok(answer) = answer.try_recv() {
                 return answer;
             }
-            tokio::time::sleep(GATHER).await;
+            let since = turn.map_or(BETWEEN, |ended| ended.elapsed());
+            tokio::time::sleep(GATHER.max(BETWEEN.saturating_sub(since))).await;
             let asked = self.confirmations.take();
             let instances: Vec<_> = asked.iter().map(|(instance, _)| *instance).collect();
             let round = Flow::Shared.scope(self.round(&instances)).await.map(Arc::new);
@@ -73,6 +78,7 @@ impl Inventory {
                 // Whoever does not wait any more does not need it.
                 let _ = sender.send(round.clone());
             }
+            *turn = Some(Instant::now());
             drop(turn);
             match answer.try_recv() {
                 Ok(answer) => return answer,

@@ -92,7 +92,12 @@ impl PoolState {
                 let why = |runtime: &PoolRuntime| {
                     (runtime.facilities.as_ref().err().cloned(), runtime.intake.clone())
                 };
-                why(old) != why(new)
+                let says = |runtime: &PoolRuntime| (runtime.spec.clone(), runtime.accepted_loss);
+                let has = |runtime: &PoolRuntime| {
+                    let facilities = runtime.facilities.as_ref().ok();
+                    facilities.map(|has| (has.firewall, has.ssh_keys.clone(), has.offers.clone()))
+                };
+                why(old) != why(new) || says(old) != says(new) || has(old) != has(new)
             }
             _ => true,
         }

@@ -106,6 +106,27 @@ pub(crate) async fn what_is_out_of_stock_falls_back_to_the_next_place_and_type(t
     assert_eq!(bob["status"]["server"]["location"], "fsn1");
     tenant.lift(here).await;
     tenant.lift(everywhere).await;
+
+    // A type that is sold no more, and one that is not offered there.
+    let offer = async |types: Value, locations: Value| {
+        let hetzner = json!({"serverTypes": types, "locations": locations});
+        tenant.patch_pool(json!({"spec": {"hetzner": hetzner}})).await;
+        let seen =
+            |pool: &Value| pool["status"]["observedGeneration"] == pool["metadata"]["generation"];
+        tenant.pool_until("the change is seen", seen).await;
+    };
+    offer(json!(["cpx11", "cx33"]), json!(["ash", "nbg1"])).await;
+    let eve = tenant.make("eve").await;
+    assert_eq!(eve["status"]["server"]["type"], "cx33");
+    assert_eq!(eve["status"]["server"]["location"], "nbg1");
+    // Nothing at all is offered: that is told, and a corrected pool is acted upon at once.
+    offer(json!(["cx33"]), json!(["ash"])).await;
+    tenant.apply_instance("dan", json!({})).await;
+    let said = tenant.until_reason("dan", "Ready", "CloudRejected").await;
+    assert!(said.contains("cx33 in ash") && said.contains(&tenant.name), "{said}");
+    offer(json!(["cx33", "cpx32"]), json!(["ash"])).await;
+    let dan = tenant.until_ready("dan").await;
+    assert_eq!(dan["status"]["server"]["type"], "cpx32");
 }
 
 /// Strikes the three calls that make something, once each.

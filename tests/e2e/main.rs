@@ -82,7 +82,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
             neighbours::a_restart_and_a_refused_token_change_nothing_of_an_instance_that_is_well
         ),
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
-        scenario!(neighbours::no_instance_loses_what_was_known_of_it_while_others_come),
+        scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),
+        scenario!(neighbours::a_status_of_an_older_object_never_lies_over_a_newer_one),
         scenario!(removal::what_is_removed_in_the_wrong_order_has_a_way_back),
         scenario!(removal::a_master_key_is_rotated_under_crashes_and_the_old_one_can_go),
     ]

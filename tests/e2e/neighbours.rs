@@ -1,23 +1,25 @@
 //! What happens around an instance that is well, and changes nothing of it: a restart, a refused token,
 //! the deletion of its pool; and what a neighbour does.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::sync::{Arc, Mutex};
 
 use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
-    api::{ApiResource, DeleteParams, DynamicObject},
+    api::{ApiResource, DeleteParams, DynamicObject, ObjectMeta, PostParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use moorage::api::{HostingPool, OpenClawInstance};
+use moorage::{
+    api::{HostingPool, OpenClawInstance, OpenClawInstanceStatus},
+    cluster::{ClusterApi as _, ClusterError, KubeCluster},
+    metrics::Metrics,
+};
 use serde_json::{Value, json};
 
 use crate::{
     stage::{Kept, Servers, Stage},
-    tenant::{Tenant, is},
+    tenant::{Tenant, condition, is},
     trouble::server_id,
 };
 
@@ -90,6 +92,13 @@ impl Tenant {
 
     async fn delete_pool(&self) {
         self.pools().delete(&self.name, &DeleteParams::default()).await.unwrap();
+    }
+
+    async fn make_namespace_called(&self, name: &str) {
+        let metadata = ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() };
+        let namespace = Namespace { metadata, ..Namespace::default() };
+        let api = Api::all(self.stage.client.clone());
+        api.create(&PostParams::default(), &namespace).await.unwrap();
     }
 }
 
@@ -173,26 +182,72 @@ pub(crate) async fn a_pool_deleted_by_mistake_serves_on_and_can_be_had_back(tena
     assert_eq!(written.len(), 1, "only bob's server was made ({bob}): {written:?}");
 }
 
-pub(crate) async fn no_instance_loses_what_was_known_of_it_while_others_come(tenant: Tenant) {
-    let witness = Witness::start(&tenant).await;
-    let names: Vec<String> = (0..8).map(|number| format!("many-{number}")).collect();
-    futures::future::join_all(names.iter().map(|name| tenant.make(name))).await;
-    for name in &names {
-        let versions = witness.versions(name);
-        let mut known = BTreeSet::new();
-        for version in &versions {
-            for what in ["server", "tunnel", "agent"] {
-                let there = version["status"][what].is_object();
-                assert!(
-                    there || !known.contains(what),
-                    "{name} lost {what}: {}",
-                    version["status"]
-                );
-                if there {
-                    known.insert(what);
-                }
-            }
-        }
-        assert!(known.contains("agent"), "{name}: {versions:?}");
-    }
+pub(crate) async fn whoever_is_not_admitted_takes_nothing_from_others(tenant: Tenant) {
+    tenant.patch_pool(json!({"spec": {"capacity": 1}})).await;
+    let outside = format!("{}-x", tenant.name);
+    tenant.make_namespace_called(&outside).await;
+    let mut squat = tenant.instance("squat", json!({"hostname": "victim"}));
+    squat["metadata"]["namespace"] = json!(outside);
+    tenant.apply::<OpenClawInstance>(Some(&outside), squat).await;
+    let squatter: Api<OpenClawInstance> = Api::namespaced(tenant.stage.client.clone(), &outside);
+    tenant
+        .eventually("the squatter is refused", || async {
+            let squat = serde_json::to_value(squatter.get("squat").await.unwrap()).unwrap();
+            let refused = condition(&squat, "Ready")["reason"] == "NamespaceNotAllowed";
+            if refused { Ok(()) } else { Err(squat["status"].to_string()) }
+        })
+        .await;
+    // Neither the host name nor the only place is taken.
+    tenant.next_second().await;
+    let victim = tenant.make("victim").await;
+    tenant.pool_until("one instance", |pool| pool["status"]["instances"] == 1).await;
+
+    // Nor do they get what was granted when they are let in.
+    let allowed = json!([tenant.name, outside]);
+    tenant.patch_pool(json!({"spec": {"capacity": 2, "allowedNamespaces": allowed}})).await;
+    tenant
+        .eventually("the name is taken", || async {
+            let squat = serde_json::to_value(squatter.get("squat").await.unwrap()).unwrap();
+            let refused = condition(&squat, "Ready")["reason"] == "HostnameTaken";
+            if refused { Ok(()) } else { Err(squat["status"].to_string()) }
+        })
+        .await;
+    assert!(is(&tenant.get("victim").await.unwrap(), "Ready", "True"));
+    assert_eq!(server_id(&tenant.get("victim").await.unwrap()), server_id(&victim));
+
+    // Nor do they hold the pool.
+    tenant.delete_instance("victim").await;
+    tenant.patch_pool(json!({"spec": {"allowedNamespaces": [tenant.name]}})).await;
+    tenant.until_gone("victim").await;
+    tenant.delete_pool().await;
+    tenant
+        .eventually("the pool is gone", || async {
+            let pool = tenant.pools().get_opt(&tenant.name).await.unwrap();
+            pool.map_or(Ok(()), |pool| Err(format!("{:?}", pool.status)))
+        })
+        .await;
+}
+
+pub(crate) async fn a_status_of_an_older_object_never_lies_over_a_newer_one(tenant: Tenant) {
+    // Suspended, so that the operator itself writes nothing more.
+    tenant.apply_instance("ada", json!({"suspend": true})).await;
+    tenant.until_reason("ada", "Ready", "Suspended").await;
+    let client = tenant.stage.client.clone();
+    let api: Api<OpenClawInstance> = Api::namespaced(client.clone(), &tenant.name);
+    let old = api.get("ada").await.unwrap();
+    let with = |release: &str| {
+        let release = Some(release.to_owned());
+        OpenClawInstanceStatus { release, ..old.status.clone().unwrap_or_default() }
+    };
+    let writer = || KubeCluster::new(client.clone(), Metrics::new());
+    let (first, second) = (writer(), writer());
+    assert!(first.write_status(&old, old.status.as_ref(), &with("newer")).await.unwrap());
+    let late = second.write_status(&old, old.status.as_ref(), &with("older")).await;
+    assert!(matches!(late, Err(ClusterError::Changed)), "{late:?}");
+    let now = api.get("ada").await.unwrap();
+    assert_eq!(now.status.unwrap().release.as_deref(), Some("newer"));
+    // Whoever wrote it goes on, though the watch has not brought it back.
+    assert!(first.write_status(&old, Some(&with("newer")), &with("newest")).await.unwrap());
+    let base = first.newer(&old).expect("our own write is newer");
+    assert_eq!(base.status.as_ref().unwrap().release.as_deref(), Some("newest"));
 }

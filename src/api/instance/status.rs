@@ -101,6 +101,9 @@ pub struct ServerStatus {
     /// Id of the master key that this server's keys are derived from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_key_id: Option<String>,
+    /// When the server before it was given up; absent of an instance's first server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub replaced_at: Option<String>,
     /// Hetzner's id, once it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,

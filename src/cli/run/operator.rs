@@ -17,6 +17,7 @@ use crate::{
     api_server::{self, told},
     controller::{
         self,
+        admissions::Admissions,
         context::{Clock as _, Context, SystemClock, reporter},
     },
     credentials::{
@@ -170,6 +171,7 @@ async fn prepare(
         look_at_sealing_keys: Notify::new(),
         key_ring: RwLock::new(Arc::new(key_ring)),
         pools: Pools::default(),
+        admissions: Admissions::default(),
         agents,
         undelivered: true.into(),
         metrics: Arc::clone(&shown.metrics),

@@ -7,14 +7,17 @@ use std::{
     time::Duration,
 };
 
-use kube::{Resource as _, runtime::reflector::Store};
+use jiff::Timestamp;
+use kube::{Resource as _, ResourceExt as _, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
 use crate::{
+    admission::Applicant,
     api::{OpenClawInstance, conditions::ConditionType},
     cluster::ClusterApi,
     controller::context::Context,
+    instance::deletion::has_history,
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -34,11 +37,37 @@ pub(super) async fn keep(
         let readable = || state.iter().filter_map(|instance| instance.0.as_ref().ok());
         let phases = readable().filter_map(|instance| instance.status.as_ref()?.phase);
         ctx.metrics.set_instances(phases);
+        let counts = |instance: &OpenClawInstance| {
+            let namespace = instance.namespace().unwrap_or_default();
+            ctx.admissions.counts(&instance.spec.pool, &namespace, &instance.name_any())
+        };
+        let waits = |instance: &OpenClawInstance| waits(instance) && counts(instance);
         let waiting = state.iter().any(|instance| instance.0.as_ref().map_or(true, waits));
         ctx.undelivered.store(waiting, Ordering::Relaxed);
         let uids: HashSet<_> =
             state.iter().filter_map(|instance| instance.meta().uid.as_deref()).collect();
         cluster.retain(&|uid| uids.contains(uid));
+    }
+}
+
+/// All instances that can be read, as far as their admission is concerned.
+pub(super) fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
+    let state = instances.state();
+    state.iter().filter_map(|instance| instance.0.as_ref().ok()).map(applicant).collect()
+}
+
+fn applicant(instance: &OpenClawInstance) -> Applicant {
+    let status = instance.status.as_ref();
+    Applicant {
+        namespace: instance.namespace().unwrap_or_default(),
+        name: instance.name_any(),
+        uid: instance.uid().unwrap_or_default(),
+        created: instance.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
+        pool: instance.spec.pool.clone(),
+        hostname: instance.spec.hostname.clone(),
+        granted: status.is_some_and(has_history),
+        let_in: false,
+        resting: instance.spec.suspend || instance.metadata.deletion_timestamp.is_some(),
     }
 }
 

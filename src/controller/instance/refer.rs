@@ -1,12 +1,13 @@
-//! Refer: everything that an instance names is looked up, and compared with what other instances
-//! have. What the objects say is checked by the pure half, `crate::instance::refer`.
+//! Refer: everything that an instance names is looked up, and it is asked whether it is admitted. What
+//! the objects say is checked by the pure half, `crate::instance::refer`.
 
 use std::sync::Arc;
 
 use kube::ResourceExt as _;
 
-use super::{Controller, is_claimed};
+use super::Controller;
 use crate::{
+    admission::Denied,
     api::{OpenClawInstance, OpenClawRelease, annotation, conditions::reason},
     hetzner::ServerId,
     instance::{
@@ -27,6 +28,8 @@ pub(super) enum Unfit {
     Doubt(Refused),
     /// Because of itself.
     Instance(Refused),
+    /// Whether it is admitted is not known yet.
+    Unknown,
 }
 
 impl From<Refused> for Unfit {
@@ -85,6 +88,7 @@ impl Controller {
             }
         })?;
         let subject = self.subject(instance, &pool);
+        self.check_admission(instance, &subject, &pool)?;
         let unready = |blocked: &Blocked| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
@@ -108,7 +112,6 @@ impl Controller {
                 Unfit::Surroundings(Refused::waiting(reason::RELEASE_NOT_FOUND, message))
             })?;
         let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
-        self.check_others(instance, &wanted.subject, &pool)?;
         let owner = wanted.subject.owner(&instance.status.clone().unwrap_or_default());
         if let Some(refused) = routes::taken(&owner, &pool.inventory.view(&owner)) {
             return Err(refused.into());
@@ -117,30 +120,24 @@ impl Controller {
         Ok(Referred { wanted, pool })
     }
 
-    /// Host name and capacity: what other instances have a say in.
-    fn check_others(
+    /// Whether it is admitted: what its pool and the other instances have a say in.
+    fn check_admission(
         &self,
         instance: &OpenClawInstance,
         subject: &Subject,
         pool: &PoolRuntime,
-    ) -> Result<(), Refused> {
-        let older = self.older(instance, subject, pool);
-        if older.has_hostname {
-            let message = format!(
-                "spec.hostname: {} belongs to an older instance; make this one with another",
-                subject.hostname
-            );
-            return Err(Refused::terminal(reason::HOSTNAME_TAKEN, message));
+    ) -> Result<(), Unfit> {
+        if self.has_things(instance) {
+            self.ctx.admissions.grant(instance);
         }
-        let has_server = instance.status.as_ref().is_some_and(|status| status.server.is_some());
-        if !has_server && older.in_pool >= pool.spec.capacity as usize {
-            let message = format!(
-                "HostingPool {} is full with {} instances; raise spec.capacity, or use another pool",
-                pool.name, pool.spec.capacity
-            );
-            return Err(Refused::terminal(reason::POOL_FULL, message));
-        }
-        Ok(())
+        let verdict = self.ctx.admissions.admit(instance).ok_or(Unfit::Unknown)?;
+        verdict.map_err(|why| {
+            let refused = refer::denied(why, subject, of(pool));
+            match why {
+                Denied::NoPool | Denied::PoolClosed => Unfit::Surroundings(refused),
+                _ => Unfit::Instance(refused),
+            }
+        })
     }
 
     /// A server obeys only the master key that it was made under. Replacing it on purpose is the way out.
@@ -161,36 +158,8 @@ impl Controller {
         );
         Err(Refused::terminal(reason::MASTER_KEY_CHANGED, message))
     }
-
-    /// What older instances already have; of two made in the same second the one with the lower UID
-    /// counts as older.
-    fn older(&self, instance: &OpenClawInstance, subject: &Subject, pool: &PoolRuntime) -> Older {
-        let own_age = age(instance);
-        let mut older = Older::default();
-        for other in self.instances.state().iter().filter_map(|other| other.0.as_ref().ok()) {
-            if age(other) >= own_age || !is_claimed(other) && other.spec.suspend {
-                continue;
-            }
-            older.in_pool += usize::from(other.spec.pool == pool.name);
-            let same_domain = other.spec.pool == pool.name
-                || matches!(self.ctx.pools.get(&other.spec.pool), PoolState::Running(theirs) if theirs.zone == pool.zone);
-            older.has_hostname |= same_domain && other.spec.hostname == subject.hostname;
-        }
-        older
-    }
-}
-
-#[derive(Default)]
-struct Older {
-    in_pool: usize,
-    has_hostname: bool,
 }
 
 fn of(pool: &PoolRuntime) -> Pool<'_> {
     Pool { name: &pool.name, spec: &pool.spec }
-}
-
-fn age(instance: &OpenClawInstance) -> (jiff::Timestamp, String) {
-    let created = instance.creation_timestamp().map_or(jiff::Timestamp::MAX, |time| time.0);
-    (created, instance.uid().unwrap_or_default())
 }

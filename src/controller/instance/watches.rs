@@ -155,8 +155,8 @@ fn matching(
     found.map(|instance| ObjectRef::from_obj(instance.as_ref())).collect()
 }
 
-/// The instances of which a sweep found something changed, and those of pools that can be used now, or
-/// cannot any more.
+/// The instances of which a sweep found something changed, those of pools that can be used now, or cannot
+/// any more, and those that are admitted now, or not any more.
 pub(super) fn sweeps(
     ctx: Arc<Context>,
     instances: Store<GuardedInstance>,
@@ -195,7 +195,9 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
                         .any(|host| changed.foreign_hosts.contains(host))
         })
     });
-    of_pools.into_iter().chain(concerned).collect()
+    let judged = ctx.admissions.take_changed();
+    let judged = judged.iter().map(|(namespace, name)| ObjectRef::new(name).within(namespace));
+    of_pools.into_iter().chain(judged).chain(concerned).collect()
 }
 
 /// The ids under which things of an instance may be.

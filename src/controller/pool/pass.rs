@@ -80,7 +80,11 @@ impl Controller {
             return Ok(Action::await_change());
         }
         self.references.complete().await;
-        let instances = self.references.count(|reference| reference.pool == name);
+        self.ctx.admissions.complete().await;
+        self.ctx.admissions.set_pool(name, &pool.spec, deleting);
+        let instances = self.references.count(|(namespace, instance), reference| {
+            reference.pool == name && self.ctx.admissions.counts(name, namespace, instance)
+        });
 
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {

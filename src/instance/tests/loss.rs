@@ -94,6 +94,27 @@ fn a_mass_disappearance_does_not_disturb_a_server_that_is_there() {
 }
 
 #[test]
+fn a_server_that_was_rebuilt_a_moment_ago_is_rebuilt_later_and_meanwhile_looked_after() {
+    let mut seen = ready(&wanted());
+    let id = seen.server.present().unwrap().id;
+    let asked = wanted().with_rebuild_of(id.0);
+    assert_eq!(kinds(&plan_of(&asked, &seen)), ["DeleteServer"], "the first one is at once");
+
+    let minutes = |minutes| jiff::SignedDuration::from_mins(minutes);
+    let replaced_at = (seen.now - minutes(9)).to_string();
+    seen.status.server.get_or_insert_default().replaced_at = Some(replaced_at);
+    let plan = plan_of(&asked, &seen);
+    assert_eq!(kinds(&plan), [""; 0]);
+    assert!(plan.look.is_some_and(|look| look <= std::time::Duration::from_mins(1)));
+    let told = plan.verdicts.iter().find(|verdict| verdict.reason == reason::REBUILD_TOO_SOON);
+    let end = (seen.now + minutes(1)).to_string();
+    assert!(told.unwrap().message.contains(&end), "{told:?}");
+
+    seen.now += minutes(2);
+    assert_eq!(kinds(&plan_of(&asked, &seen)), ["DeleteServer"]);
+}
+
+#[test]
 fn a_rebuild_deletes_the_named_server_and_nothing_else() {
     let plain = wanted();
     let seen = ready(&plain);

@@ -13,12 +13,13 @@ use crate::{
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::Tunnel,
     hetzner::{
-        AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Labels, Server,
-        ServerId, ServerStatus as ServerPower,
+        self, AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Labels,
+        Server, ServerId, ServerStatus as ServerPower,
     },
     instance::{
-        Failure, Observed,
+        Failure, Observed, RefusedPlaces,
         observed::{AgentSight, DashboardSight, ServerSight},
+        programs,
         wanted::Placement,
     },
     master_key::TunnelGeneration,
@@ -38,8 +39,15 @@ impl Hands<'_> {
     ) -> Result<(), Trouble> {
         let master_key_id = Some(self.controller.ctx.master_keys.newest().id().to_string());
         seen.master_key_id.clone_from(&master_key_id);
-        let server =
-            ServerStatus { epoch: epoch.to_string(), master_key_id, ..ServerStatus::default() };
+        // From then on it takes a while until a person can have it replaced again.
+        let former = seen.status.server.is_some();
+        let replaced_at = former.then(|| programs::to_the_second(seen.now));
+        let server = ServerStatus {
+            epoch: epoch.to_string(),
+            master_key_id,
+            replaced_at,
+            ..ServerStatus::default()
+        };
         let mut status =
             OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
         if let Some(tunnel) = &mut status.tunnel {
@@ -59,7 +67,7 @@ impl Hands<'_> {
         Ok(())
     }
 
-    /// Tries each type and location in order; only what is out of stock leads to the next.
+    /// Tries each type and location in order; what is out of stock or not offered there leads to the next.
     pub(super) async fn create_server(&self, seen: &mut Observed) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
         let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
@@ -68,8 +76,11 @@ impl Hands<'_> {
             self.pool.facilities.as_ref().map_err(|blocked| {
                 Failure::passing(part, blocked.reason, blocked.message.clone())
             })?;
-        let mut out_of_stock = None;
+        let mut refused = RefusedPlaces::default();
         for place in self.wanted.usable_placements() {
+            if refused.is_hopeless(place) {
+                continue;
+            }
             let request = self.server_request(seen, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
@@ -77,25 +88,18 @@ impl Hands<'_> {
                     self.take_server(server, seen);
                     return Ok(());
                 }
-                Err(error) if error.kind == ErrorKind::OutOfStock => out_of_stock = Some(error),
                 // Made before, and the answer was lost.
                 Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
                     return self.adopt_server(&request.name, epoch, seen).await;
                 }
+                Err(error) if hetzner::blames_the_place(&error) => {
+                    tracing::info!(%error, kind = place.server_type, location = place.location, "no server can be made there");
+                    refused.note(place, error);
+                }
                 Err(error) => return Err(failed(part)(error)),
             }
         }
-        Err(out_of_stock.map_or_else(
-            || {
-                Failure::terminal(
-                    part,
-                    reason::INVALID_SPEC,
-                    "There is no server type and location to choose from",
-                )
-                .into()
-            },
-            failed(part),
-        ))
+        Err(refused.failure(&self.wanted.subject.pool).into())
     }
 
     fn server_request(

@@ -1,0 +1,226 @@
+//! Who is admitted, of all instances that are there now. What decides is `crate::admission`; here is
+//! what it decides about, kept for all controllers, and what this process has granted.
+
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    time::{Duration, Instant},
+};
+
+use kube::ResourceExt as _;
+use tokio::sync::watch;
+
+use crate::{
+    admission::{Applicant, Denied, Register, Rules},
+    api::{HostingPoolSpec, OpenClawInstance},
+};
+
+/// For how long the register is believed about others; whoever asks for itself is always in it.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Gives all instances.
+type Source = Box<dyn Fn() -> Vec<Applicant> + Send + Sync>;
+
+/// The register, and what it is made from.
+pub struct Admissions {
+    source: OnceLock<Source>,
+    complete: watch::Sender<bool>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    rules: HashMap<String, Rules>,
+    /// The UIDs of those of whom something was found in a cloud.
+    granted: HashSet<String>,
+    /// The UIDs of those whom this process let in: something may be made for them any moment.
+    let_in: HashSet<String>,
+    register: Arc<Register>,
+    made: Option<Instant>,
+    changed: BTreeSet<(String, String)>,
+}
+
+impl Default for Admissions {
+    fn default() -> Self {
+        Self {
+            source: OnceLock::new(),
+            complete: watch::Sender::new(false),
+            state: Mutex::default(),
+        }
+    }
+}
+
+impl Admissions {
+    /// Sets where all instances are known. Called once, when they are.
+    pub fn follow(&self, source: impl Fn() -> Vec<Applicant> + Send + Sync + 'static) {
+        // A second source would be a second instance controller, which there is not.
+        let _ = self.source.set(Box::new(source));
+        self.complete.send_replace(true);
+    }
+
+    /// Waits until all instances are known.
+    pub async fn complete(&self) {
+        // The sender lives as long as `self`, so there is no error to handle.
+        let _ = self.complete.subscribe().wait_for(|complete| *complete).await;
+    }
+
+    /// Takes in what a pool says about who may come.
+    pub fn set_pool(&self, name: &str, spec: &HostingPoolSpec, closed: bool) {
+        let rules = Rules::of(spec, closed);
+        let mut state = self.state();
+        if state.rules.get(name) != Some(&rules) {
+            state.rules.insert(name.to_owned(), rules);
+            state.made = None;
+        }
+    }
+
+    /// Forgets a pool that is gone.
+    pub fn remove_pool(&self, name: &str) {
+        let mut state = self.state();
+        state.rules.remove(name);
+        state.made = None;
+    }
+
+    /// Whether an instance is admitted. From then on it comes before those who were not, so that of two
+    /// that come at once only one is. `None`: it is not known yet.
+    pub fn admit(&self, instance: &OpenClawInstance) -> Option<Result<(), Denied>> {
+        let (namespace, name) = (instance.namespace()?, instance.name_any());
+        let uid = instance.uid()?;
+        let mut state = self.state();
+        self.refresh(&mut state);
+        if state.register.verdict(&namespace, &name, &uid).is_none() {
+            state.made = None;
+            self.refresh(&mut state);
+        }
+        let verdict = state.register.verdict(&namespace, &name, &uid)?;
+        if verdict.is_ok() {
+            state.let_in.insert(uid);
+        }
+        Some(verdict)
+    }
+
+    /// Notes that something of an instance was found in a cloud, whatever its status says.
+    pub fn grant(&self, instance: &OpenClawInstance) {
+        let Some(uid) = instance.uid() else { return };
+        let mut state = self.state();
+        if state.granted.insert(uid) {
+            state.made = None;
+        }
+    }
+
+    /// Whether an instance counts for what its pool, its release and the sealing keys are kept for. One
+    /// that cannot be read counts where its namespace is allowed.
+    pub fn counts(&self, pool: &str, namespace: &str, name: &str) -> bool {
+        let mut state = self.state();
+        self.refresh(&mut state);
+        let unknown = || state.rules.get(pool).is_some_and(|rules| rules.allows(namespace));
+        state.register.counts(namespace, name).unwrap_or_else(unknown)
+    }
+
+    /// The instances whose verdict changed since this was asked.
+    pub fn take_changed(&self) -> BTreeSet<(String, String)> {
+        let mut state = self.state();
+        self.refresh(&mut state);
+        std::mem::take(&mut state.changed)
+    }
+
+    fn refresh(&self, state: &mut State) {
+        let fresh = state.made.is_some_and(|made| made.elapsed() < FRESH);
+        let (false, Some(source)) = (fresh, self.source.get()) else { return };
+        let mut applicants = source();
+        let there: HashSet<&str> = applicants.iter().map(|one| one.uid.as_str()).collect();
+        state.granted.retain(|uid| there.contains(uid.as_str()));
+        state.let_in.retain(|uid| there.contains(uid.as_str()));
+        for one in &mut applicants {
+            one.granted |= state.granted.contains(&one.uid);
+            one.let_in = state.let_in.contains(&one.uid);
+        }
+        let register = Register::of(applicants.iter(), &state.rules);
+        state.changed.extend(register.changed_since(&state.register));
+        state.register = Arc::new(register);
+        state.made = Some(Instant::now());
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    fn instance(namespace: &str, name: &str) -> OpenClawInstance {
+        let spec = json!({"pool": "eu-1", "hostname": "ada"});
+        let mut instance = OpenClawInstance::new(name, serde_json::from_value(spec).unwrap());
+        instance.metadata.namespace = Some(namespace.to_owned());
+        instance.metadata.uid = Some(name.to_owned());
+        instance
+    }
+
+    fn applicant(namespace: &str, name: &str, created: i64) -> Applicant {
+        Applicant {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: name.to_owned(),
+            created: Timestamp::from_second(created).unwrap(),
+            pool: "eu-1".to_owned(),
+            hostname: "ada".to_owned(),
+            granted: false,
+            let_in: false,
+            resting: false,
+        }
+    }
+
+    fn pool(allowed: &[&str]) -> HostingPoolSpec {
+        let token = json!({"name": "token"});
+        serde_json::from_value(json!({
+            "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
+            "cloudflare": {"tokenSecretRef": token, "accountId": "a", "zoneId": "z", "domain": "example.com"},
+            "capacity": 3, "allowedNamespaces": allowed,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn whoever_was_let_in_keeps_the_name_though_an_older_one_comes_before_anything_is_written() {
+        let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
+        let admissions = Admissions::default();
+        let known = Arc::clone(&all);
+        admissions.follow(move || known.lock().unwrap().clone());
+        admissions.set_pool("eu-1", &pool(&["*"]), false);
+        assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
+        all.lock().unwrap().push(applicant("team-b", "old", 1));
+        let old = admissions.admit(&instance("team-b", "old"));
+        assert_eq!(old, Some(Err(Denied::HostnameTaken)));
+        assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
+    }
+
+    #[test]
+    fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
+        let admissions = Admissions::default();
+        admissions.follow(|| vec![applicant("tenants", "ada", 1)]);
+        admissions.set_pool("eu-1", &pool(&[]), false);
+        assert_eq!(
+            admissions.admit(&instance("tenants", "ada")),
+            Some(Err(Denied::NamespaceNotAllowed))
+        );
+        assert!(!admissions.counts("eu-1", "tenants", "ada"));
+        admissions.take_changed();
+        admissions.set_pool("eu-1", &pool(&["tenants"]), false);
+        let ada = ("tenants".to_owned(), "ada".to_owned());
+        assert!(admissions.take_changed().contains(&ada));
+        assert!(admissions.counts("eu-1", "tenants", "ada"));
+    }
+
+    #[test]
+    fn one_that_cannot_be_read_counts_where_it_is_allowed() {
+        let admissions = Admissions::default();
+        admissions.follow(Vec::new);
+        admissions.set_pool("eu-1", &pool(&["tenants"]), false);
+        assert!(admissions.counts("eu-1", "tenants", "malformed"));
+        assert!(!admissions.counts("eu-1", "team-x", "malformed"));
+    }
+}

@@ -1,0 +1,123 @@
+//! Where no server could be made: what the next tries are spared, and what is told in the end.
+
+use super::{
+    Failure,
+    failure::{Retry, STOCK_LOOK},
+    wanted::Placement,
+};
+use crate::{
+    api::conditions::{ConditionType, reason},
+    cloud::{CloudError, ErrorKind},
+    hetzner,
+};
+
+/// As many refused places are named in a message.
+const NAMED: usize = 4;
+
+/// The places that Hetzner refused, in the order of the tries.
+#[derive(Debug, Default)]
+pub struct RefusedPlaces(Vec<(Placement, CloudError)>);
+
+impl RefusedPlaces {
+    /// Notes a refusal.
+    pub fn note(&mut self, place: &Placement, error: CloudError) {
+        self.0.push((place.clone(), error));
+    }
+
+    /// Whether a place need not be tried: its server type was refused as such.
+    pub fn is_hopeless(&self, place: &Placement) -> bool {
+        self.0.iter().any(|(refused, error)| {
+            refused.server_type == place.server_type && hetzner::blames_the_type(error)
+        })
+    }
+
+    /// What an instance is told that no place is left for. Where something is merely out of stock, it is
+    /// tried again by itself.
+    pub fn failure(&self, pool: &str) -> Failure {
+        let part = ConditionType::ServerReady;
+        if self.0.is_empty() {
+            let message = "There is no server type and location to choose from";
+            return Failure::terminal(part, reason::INVALID_SPEC, message);
+        }
+        let list = self.list();
+        let sold_out = |(_, error): &(Placement, CloudError)| error.kind == ErrorKind::OutOfStock;
+        if self.0.iter().any(sold_out) {
+            let message = format!(
+                "No server can be made at Hetzner now: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
+            );
+            let retry = Retry::After(STOCK_LOOK);
+            return Failure { part, reason: reason::OUT_OF_STOCK, message, retry };
+        }
+        let message = format!(
+            "Hetzner offers none of the server types and locations: {list}. Correct serverTypes or locations of HostingPool {pool}, or what spec.server of the instance takes of them"
+        );
+        Failure::terminal(part, reason::CLOUD_REJECTED, message)
+    }
+
+    fn list(&self) -> String {
+        let named = self.0.iter().take(NAMED).map(|(place, error)| {
+            let Placement { server_type, location, .. } = place;
+            if error.kind == ErrorKind::OutOfStock {
+                format!("{server_type} in {location} (out of stock)")
+            } else {
+                format!("{server_type} in {location} ({})", error.message())
+            }
+        });
+        let mut named: Vec<_> = named.collect();
+        if self.0.len() > NAMED {
+            named.push("…".to_owned());
+        }
+        named.join(", ")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cloud::{Cloud, InvalidField};
+
+    fn place(server_type: &str, location: &str) -> Placement {
+        let (server_type, location) = (server_type.to_owned(), location.to_owned());
+        Placement { server_type, location, usable: true }
+    }
+
+    fn not_offered(field: &str) -> CloudError {
+        let fields = vec![InvalidField { name: field.to_owned(), messages: Vec::new() }];
+        let kind = ErrorKind::InvalidInput { fields };
+        CloudError::new(Cloud::Hetzner, "create_server", kind, "422 invalid_input: not offered")
+    }
+
+    fn sold_out() -> CloudError {
+        CloudError::new(Cloud::Hetzner, "create_server", ErrorKind::OutOfStock, "")
+    }
+
+    #[test]
+    fn a_type_that_is_refused_as_such_is_not_tried_elsewhere() {
+        let mut refused = RefusedPlaces::default();
+        refused.note(&place("cpx11", "fsn1"), not_offered("server_type"));
+        refused.note(&place("cx33", "ash"), not_offered("location"));
+        assert!(refused.is_hopeless(&place("cpx11", "nbg1")));
+        assert!(!refused.is_hopeless(&place("cx33", "nbg1")));
+    }
+
+    #[test]
+    fn what_is_offered_nowhere_is_named_and_waits_for_a_person() {
+        let mut refused = RefusedPlaces::default();
+        refused.note(&place("cx33", "ash"), not_offered("location"));
+        let failure = refused.failure("us-1");
+        assert_eq!((failure.reason, failure.retry), (reason::CLOUD_REJECTED, Retry::Changed));
+        for part in ["cx33 in ash", "us-1"] {
+            assert!(failure.message.contains(part), "{}", failure.message);
+        }
+    }
+
+    #[test]
+    fn what_is_out_of_stock_in_one_place_is_tried_again() {
+        let mut refused = RefusedPlaces::default();
+        refused.note(&place("cx33", "fsn1"), sold_out());
+        refused.note(&place("cx33", "ash"), not_offered("location"));
+        let failure = refused.failure("us-1");
+        assert_eq!(failure.reason, reason::OUT_OF_STOCK);
+        assert_eq!(failure.retry, Retry::After(STOCK_LOOK));
+    }
+}
