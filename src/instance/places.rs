@@ -43,13 +43,13 @@ impl RefusedPlaces {
         let sold_out = |(_, error): &(Placement, CloudError)| error.kind == ErrorKind::OutOfStock;
         if self.0.iter().any(sold_out) {
             let message = format!(
-                "No server can be made at Hetzner now: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
+                "Hetzner refused create_server everywhere: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
             );
             let retry = Retry::After(STOCK_LOOK);
             return Failure { part, reason: reason::OUT_OF_STOCK, message, retry };
         }
         let message = format!(
-            "Hetzner offers none of the server types and locations: {list}. Correct serverTypes or locations of HostingPool {pool}, or what spec.server of the instance takes of them"
+            "Hetzner refused create_server everywhere: {list}. Correct serverTypes or locations of HostingPool {pool}, or what spec.server of the instance takes of them"
         );
         Failure::terminal(part, reason::CLOUD_REJECTED, message)
     }
