@@ -60,6 +60,8 @@ check "a service monitor can be had" "kind: ServiceMonitor" --set serviceMonitor
 check "keys in the clear are refused at admission" "kind: ValidatingAdmissionPolicyBinding"
 check "policies carry the release's name" "policyName: moorage-moorage-system-literal-keys"
 lacks "admission policies can be left out" "kind: ValidatingAdmissionPolicy" --set admissionPolicies.enabled=false
+check "tenants may read the certificate" 'name: "system:authenticated"'
+lacks "readers of the certificate can be left out" "moorage-sealing-certificate" --set 'sealingCertificate.readers=null'
 refuses "a value that is not known" "replcas" --set replcas=2
 refuses "negative replicas" "replicas" --set replicas=-1
 refuses "an endpoint that is none" "hetznerEndpoint" --set operator.hetznerEndpoint=ftp://x

@@ -4,6 +4,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client, Config};
 
+use super::cluster_error::ClusterReadError;
 use crate::{
     api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease},
     api_server::{self, told},
@@ -38,25 +39,28 @@ pub struct KubeReader(Client);
 impl KubeReader {
     /// Reads the kubeconfig.
     pub async fn connect() -> Result<Self, ReadError> {
-        Ok(Self(connect().await.map_err(|error| format!("{error}; set KUBECONFIG"))?))
+        Ok(Self(connect().await?))
     }
 }
 
 /// The cluster of the user's kubeconfig, or why there is none.
-pub(super) async fn connect() -> Result<Client, String> {
+pub(super) async fn connect() -> Result<Client, ClusterReadError> {
     let config = Config::infer().await;
-    let config = config.map_err(|error| format!("no cluster can be reached: {error}"))?;
-    api_server::client(config)
-        .map_err(|error| format!("no cluster can be reached: {}", told(&error)))
+    let config = config.map_err(|error| ClusterReadError::Unreachable(error.to_string()))?;
+    api_server::client(config).map_err(|error| ClusterReadError::Unreachable(told(&error)))
 }
 
 /// An object that was read, or which field of it cannot be.
 pub(super) fn readable<K>(
+    what: &str,
     read: Result<Option<Guarded<K>>, kube::Error>,
-) -> Result<Option<K>, ReadError> {
-    let read = read.map_err(|error| told(&error))?;
-    let found = read.map(|object| object.0.map_err(|unreadable| unreadable.error));
-    Ok(found.transpose()?)
+) -> Result<Option<K>, ClusterReadError> {
+    let found = read.map_err(|error| ClusterReadError::of(what, &error))?;
+    let read = found.map(|object| object.0).transpose();
+    read.map_err(|unreadable| ClusterReadError::Unreadable {
+        what: what.to_owned(),
+        problem: unreadable.error.to_string(),
+    })
 }
 
 #[async_trait]
@@ -70,20 +74,25 @@ impl ClusterReader for KubeReader {
         namespace: &str,
         name: &str,
     ) -> Result<Option<OpenClawInstance>, ReadError> {
-        readable(Api::namespaced(self.0.clone(), namespace).get_opt(name).await)
+        let what = format!("OpenClawInstance {namespace}/{name}");
+        Ok(readable(&what, Api::namespaced(self.0.clone(), namespace).get_opt(name).await)?)
     }
 
     async fn pool(&self, name: &str) -> Result<Option<HostingPool>, ReadError> {
-        readable(Api::all(self.0.clone()).get_opt(name).await)
+        let found = Api::all(self.0.clone()).get_opt(name).await;
+        Ok(readable(&format!("HostingPool {name}"), found)?)
     }
 
     async fn release(&self, name: &str) -> Result<Option<OpenClawRelease>, ReadError> {
-        readable(Api::all(self.0.clone()).get_opt(name).await)
+        let found = Api::all(self.0.clone()).get_opt(name).await;
+        Ok(readable(&format!("OpenClawRelease {name}"), found)?)
     }
 
     async fn secret(&self, namespace: &str, name: &str) -> Result<Option<SecretView>, ReadError> {
         let secrets = Api::<KubeSecret>::namespaced(self.0.clone(), namespace);
-        let found = secrets.get_opt(name).await.map_err(|error| told(&error))?;
+        let what = format!("Secret {namespace}/{name}");
+        let found = secrets.get_opt(name).await;
+        let found = found.map_err(|error| ClusterReadError::of(what, &error))?;
         Ok(found.map(SecretView::from))
     }
 }

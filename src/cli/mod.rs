@@ -3,6 +3,7 @@
 #![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
 
 pub mod cluster_certificates;
+pub mod cluster_error;
 pub mod cluster_reader;
 pub mod crds;
 pub mod plan;

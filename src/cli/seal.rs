@@ -19,11 +19,12 @@ use moorage_wire::{
 use thiserror::Error;
 use url::Url;
 
-pub use certificate::{CertificateSource, LookupError};
+pub use certificate::CertificateSource;
 
 use certificate::{CertificateArgs, FoundCertificate};
 use values::{ValueArgs, collect};
 
+use super::cluster_error::ClusterReadError;
 use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION};
 
 /// Seal API keys for one instance
@@ -33,8 +34,8 @@ use crate::credentials::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTAT
 /// cluster.
 #[derive(Args)]
 #[command(
-    group = ArgGroup::new("certificate").required(true).args(["cert", "pool", "to_agent"]),
-    after_help = "Example:\n  moorage seal -n tenants --instance ada --name ada-keys --pool eu-1 \\\n    --from-file anthropic=- --type anthropic=AnthropicApiKey | kubectl apply -f -"
+    group = ArgGroup::new("certificate").args(["cert", "pool", "to_agent"]),
+    after_help = "Example:\n  moorage seal -n tenants --instance ada --name ada-keys \\\n    --from-file anthropic=- --type anthropic=AnthropicApiKey | kubectl apply -f -"
 )]
 pub struct SealArgs {
     /// Name of the Secret; its values open under this name alone
@@ -131,14 +132,25 @@ pub enum SealError {
         /// The file, address or object.
         from: String,
         /// Why.
-        source: LookupError,
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The cluster does not give it out.
+    #[error(transparent)]
+    Cluster(#[from] ClusterReadError),
+    /// The operator's certificate is not there, or not for whoever asks.
+    #[error(
+        "No certificate for you is published in namespace {namespace}. Name the operator's namespace with --operator-namespace, or ask an administrator for the certificate and give it with --cert"
+    )]
+    NothingPublished {
+        /// The namespace.
+        namespace: String,
     },
     /// What was read is not a certificate.
     #[error("{0} is not a PEM certificate with an RSA key")]
     InvalidCertificate(String),
     /// The certificate is out of date.
     #[error(
-        "the certificate from {from} expired on {not_after}; its key may be destroyed any time, so take the current one (--pool NAME, or the operator's /v1/cert.pem)"
+        "the certificate from {from} expired on {not_after}; its key may be destroyed any time, so take the current one (without --cert, or from the operator's /v1/cert.pem)"
     )]
     ExpiredCertificate {
         /// Where it came from.

@@ -12,6 +12,7 @@ pub mod pool;
 pub mod queue;
 pub mod references;
 pub mod release;
+pub mod sealing_certificate;
 pub mod sealing_keys;
 pub mod slots;
 pub mod status;
@@ -61,12 +62,13 @@ pub async fn run(
         only: settings.pools,
     };
     let keys = KeyRingStore::new(context.client.clone(), &context.namespace);
-    let needs = sealing_keys::needs(Arc::clone(&context));
+    let needs = Arc::new(sealing_keys::NeedsOfInstances::new(Arc::clone(&context)));
     let (ctx, namespaces) = (Arc::clone(&context), settings.watch_namespaces);
     tokio::join!(
         pool::run(Arc::clone(&context), pools, master_keys, shutdown.clone()),
         release::run(Arc::clone(&context), shutdown.clone()),
         sealing_keys::run(Arc::clone(&context), keys, needs, shutdown.clone()),
+        sealing_certificate::run(Arc::clone(&context), shutdown.clone()),
         instance::run(ctx, namespaces, move || readiness.ready(), shutdown.clone()),
     );
 }

@@ -81,6 +81,39 @@ pub(crate) async fn every_type_is_delivered_from_one_secret_which_then_goes(tena
     }
 }
 
+pub(crate) async fn whoever_may_make_instances_can_seal_for_them(tenant: Tenant) {
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = tenant.editor(folder.path()).await;
+    let moorage = |options: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_moorage"));
+        command.args(options).env("KUBECONFIG", &kubeconfig);
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.success(), text(output.stdout), text(output.stderr))
+    };
+    let value = format!("anthropic={ANTHROPIC_KEY}");
+    let seal = ["seal", "-n", &tenant.name, "--instance", "ada", "--name", "keys"];
+    let seal = [&seal[..], &["--from-literal", &value]].concat();
+    // By what is published, and by a pool that an editor may not read.
+    for certificate in [&[][..], &["--pool", tenant.name.as_str()]] {
+        let (sealed, manifest, words) = moorage(&[&seal[..], certificate].concat());
+        assert!(sealed, "{words}");
+        let secret: Value = serde_saphyr::from_str(&manifest).unwrap();
+        tenant.apply::<k8s_openapi::api::core::v1::Secret>(Some(&tenant.name), secret).await;
+    }
+    let elsewhere = ["--operator-namespace", "elsewhere"];
+    let (sealed, _, words) = moorage(&[&seal[..], &elsewhere].concat());
+    assert!(!sealed && words.contains("--cert") && !words.contains('{'), "{words}");
+    let (planned, _, words) = moorage(&["status", "-n", "kube-system", "ada"]);
+    assert!(!planned && words.contains("You may not read") && !words.contains('{'), "{words}");
+
+    let credentials = json!([from_secret("anthropic", "AnthropicApiKey", "keys")]);
+    tenant.apply_instance("ada", json!({"credentials": credentials})).await;
+    let ada = tenant.until_ready("ada").await;
+    tenant.until_secret_gone("keys").await;
+    assert_eq!(tenant.keys_on_disk(&ada)["anthropic"], ANTHROPIC_KEY);
+}
+
 pub(crate) async fn a_new_ciphertext_is_a_rotation_and_an_old_one_never_rolls_back(tenant: Tenant) {
     let (ada, old) = delivered(&tenant).await;
     let new = tenant.seal("keys", OTHER_KEY).await;

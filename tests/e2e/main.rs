@@ -42,6 +42,7 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(identity::an_instance_of_an_earlier_version_keeps_its_id_until_it_goes),
         scenario!(identity::what_never_had_anything_in_a_cloud_goes_at_once_with_its_secrets),
         scenario!(identity::what_was_retained_is_not_taken_over_by_the_next_of_the_name),
+        scenario!(credentials::whoever_may_make_instances_can_seal_for_them),
         scenario!(lifecycle::an_instance_becomes_ready_with_few_calls_and_writes),
         scenario!(lifecycle::a_quiet_instance_causes_no_writes),
         scenario!(

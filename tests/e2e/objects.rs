@@ -1,13 +1,21 @@
 //! What a scenario does with the cluster's objects, as a person would with `kubectl`, and what it waits
 //! for there.
 
-use k8s_openapi::{ByteString, api::core::v1::Secret as KubeSecret};
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::{
+    ByteString,
+    api::{
+        core::v1::{Secret as KubeSecret, ServiceAccount},
+        rbac::v1::RoleBinding,
+    },
+};
 use kube::{
     Api,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams},
 };
 use moorage::api::{HostingPool, OpenClawInstance, SEALED_SECRET_TYPE, label};
-use moorage_testbed::{conditions, wait_until};
+use moorage_testbed::{conditions, service_account_kubeconfig, wait_until};
 use moorage_wire::{Secret, sealing::SealingCertificate, sealing::strict_label};
 use serde_json::{Value, json};
 
@@ -25,6 +33,29 @@ impl Tenant {
         let document = Patch::Apply(self.instance(name, spec));
         let applied = api.patch(name, &PatchParams::apply("test").force(), &document).await;
         applied.map(drop).map_err(|error| error.to_string())
+    }
+
+    /// The kubeconfig of somebody with the ClusterRole `edit` in the tenant's namespace, and no more.
+    pub(crate) async fn editor(&self, folder: &Path) -> PathBuf {
+        let account = json!({"metadata": {"name": "editor", "namespace": self.name}});
+        let binding = json!({
+            "metadata": {"name": "editor", "namespace": self.name},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+            "subjects": [{"kind": "ServiceAccount", "name": "editor", "namespace": self.name}],
+        });
+        let client = &self.stage.client;
+        let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &self.name);
+        let account = serde_json::from_value(account).unwrap();
+        accounts.create(&PostParams::default(), &account).await.unwrap();
+        let bindings: Api<RoleBinding> = Api::namespaced(client.clone(), &self.name);
+        let binding = serde_json::from_value(binding).unwrap();
+        bindings.create(&PostParams::default(), &binding).await.unwrap();
+        let path = folder.join("editor.kubeconfig");
+        let plane = &self.stage.plane;
+        service_account_kubeconfig(plane, client.clone(), &self.name, "editor", &path)
+            .await
+            .unwrap();
+        path
     }
 
     /// Applies any document.

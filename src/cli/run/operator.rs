@@ -173,7 +173,7 @@ async fn prepare(
         pools: Pools::default(),
         admissions: Admissions::default(),
         agents,
-        undelivered: true.into(),
+        instances: std::sync::OnceLock::new(),
         metrics: Arc::clone(&shown.metrics),
         clock: Arc::new(SystemClock),
         intervals: settings.intervals.clone(),

@@ -10,34 +10,43 @@ use tokio::io::AsyncReadExt as _;
 use url::Url;
 
 use super::SealError;
+use crate::cli::cluster_error::ClusterReadError;
 
 /// A certificate is 2 to 3 KiB.
 const MAX_CERTIFICATE_BYTES: usize = 64 * 1024;
 const FETCH_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Why a certificate could not be read; shown as it is.
-pub type LookupError = Box<dyn std::error::Error + Send + Sync>;
+type LookupError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Finds certificates in a cluster.
 #[async_trait]
 pub trait CertificateSource: Send + Sync {
+    /// PEM of the certificate that the operator in this namespace publishes for all.
+    async fn published(&self, namespace: &str) -> Result<String, ClusterReadError>;
+
     /// PEM of the certificate in the status of a `HostingPool`.
-    async fn of_pool(&self, pool: &str) -> Result<String, LookupError>;
+    async fn of_pool(&self, pool: &str) -> Result<String, ClusterReadError>;
 
     /// PEM of the certificate in the status of an `OpenClawInstance`.
-    async fn of_agent(&self, namespace: &str, instance: &str) -> Result<String, LookupError>;
+    async fn of_agent(&self, namespace: &str, instance: &str) -> Result<String, ClusterReadError>;
 }
 
-/// Which certificate to seal to: exactly one of the three ways, which [`super::SealArgs`] enforces.
+/// Which certificate to seal to: at most one of three ways, which [`super::SealArgs`] enforces; without
+/// any, the one that the operator publishes for all.
 #[derive(Args)]
 #[command(next_help_heading = "Certificate")]
 pub(crate) struct CertificateArgs {
     /// Seal to this certificate: a file, or the address of the operator's /v1/cert.pem
     #[arg(long, value_name = "FILE|URL")]
     cert: Option<String>,
-    /// Seal to the certificate in the status of this hosting pool
+    /// Seal to the certificate of the operator of this hosting pool; where you may not read pools, to
+    /// the one that the operator publishes
     #[arg(long, value_name = "NAME")]
     pool: Option<String>,
+    /// Namespace of the operator that publishes the certificate
+    #[arg(long, value_name = "NAME", default_value = "moorage-system", env = "MOORAGE_NAMESPACE")]
+    operator_namespace: String,
     /// Seal to the instance's own server, so that not even the operator can read the values
     /// (needs sealedTo: Agent in the spec)
     #[arg(long, requires = "instance")]
@@ -74,20 +83,39 @@ impl CertificateArgs {
         instance: &str,
         source: &dyn CertificateSource,
     ) -> Result<FoundCertificate, SealError> {
-        let (from, read) = match (&self.cert, &self.pool) {
-            (Some(place), _) => match web_address(place) {
-                Some(url) => (place.clone(), download(self.check_scheme(url)?).await),
-                None => (place.clone(), read_file(place).await),
-            },
-            (None, Some(pool)) => (format!("HostingPool {pool}"), source.of_pool(pool).await),
-            (None, None) => {
-                let from = format!("OpenClawInstance {namespace}/{instance}");
-                (from, source.of_agent(namespace, instance).await)
+        if let Some(place) = &self.cert {
+            let read = match web_address(place) {
+                Some(url) => download(self.check_scheme(url)?).await,
+                None => read_file(place).await,
+            };
+            let from = place.clone();
+            return match read {
+                Ok(pem) => Ok(FoundCertificate { from, pem }),
+                Err(source) => Err(SealError::UnreadableCertificate { from, source }),
+            };
+        }
+        if self.to_agent {
+            let pem = source.of_agent(namespace, instance).await?;
+            let from = format!("OpenClawInstance {namespace}/{instance}");
+            return Ok(FoundCertificate { from, pem });
+        }
+        if let Some(pool) = &self.pool {
+            match source.of_pool(pool).await {
+                Ok(pem) => {
+                    return Ok(FoundCertificate { from: format!("HostingPool {pool}"), pem });
+                }
+                // Pools are for administrators. All of an operator's pools have the same certificate.
+                Err(ClusterReadError::Forbidden { .. }) => {}
+                Err(error) => return Err(error.into()),
             }
-        };
-        match read {
-            Ok(pem) => Ok(FoundCertificate { from, pem }),
-            Err(source) => Err(SealError::UnreadableCertificate { from, source }),
+        }
+        let operator = &self.operator_namespace;
+        match source.published(operator).await {
+            Ok(pem) => Ok(FoundCertificate { from: format!("the operator in {operator}"), pem }),
+            Err(ClusterReadError::Forbidden { .. } | ClusterReadError::NotFound { .. }) => {
+                Err(SealError::NothingPublished { namespace: operator.clone() })
+            }
+            Err(error) => Err(error.into()),
         }
     }
 

@@ -26,16 +26,45 @@ fn parse(options: &[&str]) -> Result<SealArgs, clap::Error> {
     Command::try_parse_from(all).map(|command| command.seal)
 }
 
-/// A cluster whose pool has the certificate of key 0 and whose agent has that of key 1.
+/// A cluster whose pool has the certificate of key 0, whose agent has that of key 1, and whose operator
+/// publishes that of key 2.
 struct Cluster;
+
+/// The same for somebody who may read neither pools nor instances.
+struct Tenants;
+
+#[async_trait]
+impl CertificateSource for Tenants {
+    async fn published(&self, namespace: &str) -> Result<String, ClusterReadError> {
+        Cluster.published(namespace).await
+    }
+
+    async fn of_pool(&self, pool: &str) -> Result<String, ClusterReadError> {
+        Err(ClusterReadError::Forbidden { what: format!("HostingPool {pool}") })
+    }
+
+    async fn of_agent(&self, _: &str, instance: &str) -> Result<String, ClusterReadError> {
+        Err(ClusterReadError::Forbidden { what: format!("OpenClawInstance {instance}") })
+    }
+}
 
 #[async_trait]
 impl CertificateSource for Cluster {
-    async fn of_pool(&self, pool: &str) -> Result<String, LookupError> {
-        if pool == "eu-1" { Ok(pem(0)) } else { Err("no such pool".into()) }
+    async fn published(&self, namespace: &str) -> Result<String, ClusterReadError> {
+        let what = format!("ConfigMap in {namespace}");
+        if namespace == "moorage-system" {
+            Ok(pem(2))
+        } else {
+            Err(ClusterReadError::NotFound { what })
+        }
     }
 
-    async fn of_agent(&self, _: &str, _: &str) -> Result<String, LookupError> {
+    async fn of_pool(&self, pool: &str) -> Result<String, ClusterReadError> {
+        let what = format!("HostingPool {pool}");
+        if pool == "eu-1" { Ok(pem(0)) } else { Err(ClusterReadError::NotFound { what }) }
+    }
+
+    async fn of_agent(&self, _: &str, _: &str) -> Result<String, ClusterReadError> {
         Ok(pem(1))
     }
 }
@@ -104,6 +133,35 @@ async fn a_single_value_is_bound_to_the_place_that_it_is_for(
     let envelope = parse_envelope(&Secret::from(output.text)).unwrap();
     assert_eq!(test_keys::key(key).unseal(&envelope, label).unwrap().expose(), b"value");
     assert_eq!(output.notes, ["the line end after the value of anthropic was removed"]);
+}
+
+#[rstest]
+#[case::published(&[], 2)]
+#[case::pool(&["--pool", "eu-1"], 2)]
+#[tokio::test]
+async fn whoever_may_not_read_pools_seals_to_what_is_published(
+    #[case] options: &[&str],
+    #[case] key: usize,
+) {
+    let args =
+        parse(&[&["--raw", "--name", "ada-keys", "--from-literal", "a=b"], options].concat());
+    let found = args.unwrap().read_certificate(&Tenants).await.unwrap();
+    assert_eq!(found.pem, pem(key));
+}
+
+#[rstest]
+#[case::elsewhere(&["--operator-namespace", "elsewhere"], "--cert")]
+#[case::to_agent(&["--to-agent", "--instance", "ada"], "You may not read OpenClawInstance ada. Ask")]
+#[tokio::test]
+async fn what_may_not_be_read_is_told_with_what_to_do(
+    #[case] options: &[&str],
+    #[case] says: &str,
+) {
+    let base = ["--inline", "--instance", "ada", "--from-literal", "a=b"];
+    let base = if options.contains(&"--instance") { &base[..1] } else { &base[..3] };
+    let args = parse(&[base, &["--from-literal", "a=b"], options].concat()).unwrap();
+    let error = args.read_certificate(&Tenants).await.err().unwrap().to_string();
+    assert!(error.contains(says) && !error.contains('{'), "{error}");
 }
 
 #[rstest]
@@ -189,7 +247,7 @@ async fn plain_http_from_another_machine_is_refused(#[case] cert: &str) {
 }
 
 #[rstest]
-#[case::no_certificate(&["--name", "n", "--instance", "i"])]
+#[case::pool_and_agent(&["--name", "n", "--instance", "i", "--pool", "p", "--to-agent"])]
 #[case::two_certificates(&["--name", "n", "--instance", "i", "--pool", "p", "--cert", "c"])]
 #[case::no_name(&["--instance", "i", "--pool", "p"])]
 #[case::no_instance(&["--name", "n", "--pool", "p"])]
@@ -216,7 +274,8 @@ fn names_that_kubernetes_does_not_take_are_refused(
 }
 
 #[test]
-fn help_and_errors_say_that_a_certificate_is_needed_and_how_to_give_it() {
-    let error = parse(&["--name", "n", "--instance", "i"]).err().unwrap().to_string();
-    assert!(error.contains("<--cert <FILE|URL>|--pool <NAME>|--to-agent>"), "{error}");
+fn errors_say_which_certificates_cannot_be_asked_for_together() {
+    let options = ["--name", "n", "--instance", "i", "--pool", "p", "--cert", "c"];
+    let error = parse(&options).err().unwrap().to_string();
+    assert!(error.contains("--pool") && error.contains("--cert"), "{error}");
 }
