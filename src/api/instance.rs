@@ -4,6 +4,8 @@
 mod config;
 mod status;
 
+use std::fmt;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -192,7 +194,7 @@ pub struct IntegrationRef {
 }
 
 /// One key of the customer.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, PartialEq, Eq)]
 #[x_kube(validation = Rule::new("has(self.secretRef) != has(self.sealed)")
     .message("a credential needs exactly one of secretRef and sealed"))]
 #[serde(rename_all = "camelCase")]
@@ -216,6 +218,20 @@ pub struct CredentialSpec {
     /// Whose certificate the value is sealed to.
     #[serde(default)]
     pub sealed_to: SealedTo,
+}
+
+/// What stands under `sealed` may be a key in the clear by mistake.
+impl fmt::Debug for CredentialSpec {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("CredentialSpec")
+            .field("name", &self.name)
+            .field("type", &self.r#type)
+            .field("secret_ref", &self.secret_ref)
+            .field("sealed", &self.sealed.as_ref().map(String::len))
+            .field("sealed_to", &self.sealed_to)
+            .finish()
+    }
 }
 
 fn customer_types() -> Vec<&'static str> {

@@ -1,20 +1,24 @@
 //! What every pass needs, built once when the operator starts.
 
 use std::{
-    sync::{Arc, atomic::AtomicBool},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use kube::{
     Client,
-    runtime::events::{Recorder, Reporter},
+    runtime::{
+        events::{Recorder, Reporter},
+        reflector::Store,
+    },
 };
 use tokio::sync::{Notify, RwLock};
 
 use super::admissions::Admissions;
 use crate::{
     agent::AgentApi,
+    api::{Guarded, OpenClawInstance},
     credentials::key_ring::KeyRing,
     master_keys::{CurrentKeys, SealingKeyUse},
     metrics::Metrics,
@@ -84,8 +88,8 @@ pub struct Context {
     pub clock: Arc<dyn Clock>,
     /// How often things are looked at.
     pub intervals: Intervals,
-    /// Whether some value that was handed in may still need a sealing key; true until it is known.
-    pub undelivered: AtomicBool,
+    /// The instances as the watch brings them; set once they are all there.
+    pub instances: OnceLock<Store<Guarded<OpenClawInstance>>>,
     /// What the master keys are needed for may have changed.
     pub look_at_keys: Notify,
     /// The sealing keys are to be looked at now.

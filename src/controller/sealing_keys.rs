@@ -2,12 +2,15 @@
 //! in the context. What is due is decided by `credentials::lifetimes`; only the leader runs this.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, atomic::Ordering},
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
     time::Duration,
 };
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt as _;
+use moorage_wire::Sha256;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -15,46 +18,123 @@ use super::{
     context::Context,
 };
 use crate::{
+    api::OpenClawInstance,
+    cluster::{ClusterApi as _, ClusterError, KubeCluster},
     credentials::{
+        bundle::InstanceRef,
         key_ring::KeyRing,
         key_ring_store::{KeyRingStore, KeyRingStoreError},
         lifetimes::{KeyRingStep, UndeliveredNeeds},
+        secret_source::parse_entries,
+        undelivered::{self, Read},
     },
+    instance::refer,
     master_keys::MasterKeys,
+    pool::PoolState,
 };
 
 /// At the latest after this the ring is looked at again: what was needed may not be any more.
 const DAILY: Duration = Duration::from_hours(24);
+/// The same while a key is old enough to go, and what needs it may be delivered any time.
+const WHILE_DUE: Duration = Duration::from_mins(10);
 
-/// Says which keys undelivered values still need, as of now.
-pub type Needs = Arc<dyn Fn() -> UndeliveredNeeds + Send + Sync>;
+/// Says which keys of the ring undelivered values still need, as of now.
+#[async_trait]
+pub trait Needs: Send + Sync {
+    /// The needs. What cannot be looked at may need any key.
+    async fn of(&self, ring: &KeyRing) -> UndeliveredNeeds;
+}
 
-/// What the passes over instances leave in the context. Which key a value needs is not kept: while
-/// anything is undelivered, every key may be needed.
-pub fn needs(ctx: Arc<Context>) -> Needs {
-    Arc::new(move || UndeliveredNeeds {
-        unknown: ctx.undelivered.load(Ordering::Relaxed),
-        ..UndeliveredNeeds::default()
-    })
+/// What all instances wait for.
+pub struct NeedsOfInstances {
+    ctx: Arc<Context>,
+    cluster: KubeCluster,
+}
+
+impl NeedsOfInstances {
+    /// Over the instances that the controller of instances knows.
+    pub fn new(ctx: Arc<Context>) -> Self {
+        let cluster = KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics));
+        Self { ctx, cluster }
+    }
+
+    async fn of_instance(
+        &self,
+        instance: &OpenClawInstance,
+        ring: &KeyRing,
+    ) -> Result<BTreeSet<Sha256>, ClusterError> {
+        if !self.is_admitted(instance) {
+            return Ok(BTreeSet::new());
+        }
+        let entries: Vec<_> = instance.spec.credentials.iter().map(refer::entry).collect();
+        let (requests, _) = parse_entries(&entries);
+        let namespace = instance.namespace().unwrap_or_default();
+        let mut read = Read::new();
+        for name in undelivered::secrets(&requests) {
+            let view = self.cluster.secret(&namespace, &name).await?;
+            read.insert(name, view);
+        }
+        let name = instance.name_any();
+        let created = instance.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
+        let of = InstanceRef { namespace: &namespace, name: &name, created };
+        Ok(undelivered::keys_needed(of, instance.status.as_ref(), &requests, &read, ring))
+    }
+
+    /// Whether the instance is admitted: nothing is ever delivered to one that is not.
+    fn is_admitted(&self, instance: &OpenClawInstance) -> bool {
+        match self.ctx.pools.get(&instance.spec.pool) {
+            PoolState::Running(_) => {
+                let namespace = instance.namespace().unwrap_or_default();
+                let pool = &instance.spec.pool;
+                self.ctx.admissions.counts(pool, &namespace, &instance.name_any())
+            }
+            // One that cannot be used now, or was not looked at yet, may take it.
+            PoolState::Blocked(_) | PoolState::Starting => true,
+            PoolState::Absent => false,
+        }
+    }
+}
+
+#[async_trait]
+impl Needs for NeedsOfInstances {
+    async fn of(&self, ring: &KeyRing) -> UndeliveredNeeds {
+        let Some(instances) = self.ctx.instances.get() else { return UndeliveredNeeds::unknown() };
+        let mut needs = UndeliveredNeeds::default();
+        // What cannot be read is told, and nothing is delivered to it.
+        for instance in instances.state().iter().filter_map(|instance| instance.0.as_ref().ok()) {
+            if instance.spec.credentials.is_empty() {
+                continue;
+            }
+            match self.of_instance(instance, ring).await {
+                Ok(keys) => needs.keys.extend(keys),
+                Err(error) => {
+                    tracing::warn!(%error, "what is undelivered cannot be read: no key is destroyed");
+                    return UndeliveredNeeds::unknown();
+                }
+            }
+        }
+        needs
+    }
 }
 
 /// Keeps the ring until `shutdown`. Call it as the leader only.
 pub async fn run(
     ctx: Arc<Context>,
     store: KeyRingStore,
-    needs: Needs,
+    needs: Arc<dyn Needs>,
     shutdown: CancellationToken,
 ) {
     let backoff = Backoff::default();
     let keep = async {
         loop {
             let (now, keys) = (ctx.clock.now(), ctx.master_keys.get());
-            let pause = match keep_once(&store, &keys, &needs, now).await {
+            let pause = match keep_once(&store, &keys, needs.as_ref(), now).await {
                 Ok((ring, wrapped)) => {
                     backoff.reset(&());
                     ctx.sealing_key_use.set(wrapped);
                     ctx.look_at_keys.notify_one();
-                    let pause = pause(ring.next_change(now), now);
+                    let longest = if ring.asks_for_needs(now) { WHILE_DUE } else { DAILY };
+                    let pause = pause(ring.next_change(now), now).min(longest);
                     *ctx.key_ring.write().await = Arc::new(ring);
                     pause
                 }
@@ -77,7 +157,7 @@ pub async fn run(
 pub async fn keep_once(
     store: &KeyRingStore,
     keys: &MasterKeys,
-    needs: &Needs,
+    needs: &dyn Needs,
     now: Timestamp,
 ) -> Result<(KeyRing, BTreeMap<String, u32>), KeyRingStoreError> {
     let wrapping = keys.wrapping_keys();
@@ -86,7 +166,9 @@ pub async fn keep_once(
     let ids = keys.all().map(|key| key.id().to_string());
     let wrapped = ids.zip(wrapped).filter(|(_, count)| *count > 0).collect();
     let wrapping = &wrapping[0];
-    for step in ring.plan(now, &needs()) {
+    let needs =
+        if ring.asks_for_needs(now) { needs.of(&ring).await } else { UndeliveredNeeds::default() };
+    for step in ring.plan(now, &needs) {
         match step {
             KeyRingStep::Generate => {
                 let key = store.generate(wrapping, now).await?;

@@ -10,7 +10,7 @@ use moorage_wire::{
 
 use super::{
     SEALED_SECRET_TYPE,
-    refusal::Refusal,
+    refusal::{Mistake, Refusal},
     secret_source::{
         CredentialRequest, CredentialSource, NotAnEnvelope, SealedTo, SecretVersion, SecretView,
         parse_envelope,
@@ -168,6 +168,12 @@ fn handed_in(
         Ok(envelope) => envelope,
         Err(NotAnEnvelope::TooLarge) => return Err(Refusal::TooLarge { place }),
         Err(NotAnEnvelope::Plaintext) => return Err(Refusal::Plaintext { place }),
+        Err(NotAnEnvelope::EncodedTwice) => {
+            return Err(Refusal::NotOneEnvelope { place, mistake: Mistake::EncodedTwice });
+        }
+        Err(NotAnEnvelope::SealedSecret) => {
+            return Err(Refusal::NotOneEnvelope { place, mistake: Mistake::SealedSecret });
+        }
     };
     let (name, kind, sealed_to) = (request.name.clone(), request.kind, request.sealed_to);
     Ok(HandedIn { name, kind, sealed_to, scope, envelope, sealed_with, sealed_by, place })

@@ -10,7 +10,8 @@ use moorage_wire::{
 
 use super::{
     bundle::HandedIn,
-    key_ring::{KeyRing, UnsealFailure},
+    hints,
+    key_ring::{KeyRing, UnsealFailure, Unsealed},
     refusal::Refusal,
     secret_source::SealedTo,
 };
@@ -51,11 +52,16 @@ pub fn prepare(
 }
 
 /// Which key of the ring a value needs, without keeping its plaintext; `None` for a value that none
-/// opens and for one that is sealed to an agent.
+/// opens, that is not of its type, or that is sealed to an agent: none of them is delivered with one.
 pub fn needed_key(handed_in: &HandedIn, ring: &KeyRing) -> Option<Sha256> {
     let opens = handed_in.sealed_to == SealedTo::Operator;
     let unsealed = opens.then(|| ring.unseal(&handed_in.envelope, &handed_in.scope.label()).ok());
-    unsealed.flatten().map(|unsealed| unsealed.key)
+    let unsealed = unsealed.flatten();
+    let deliverable = |value: &Unsealed| {
+        let (kind, plaintext) = (handed_in.kind, &value.plaintext);
+        kind.check(plaintext.expose()).is_ok() || hints::trimmed(kind, plaintext).is_some()
+    };
+    unsealed.filter(deliverable).map(|unsealed| unsealed.key)
 }
 
 /// Opens, checks and seals again for the agent.
@@ -70,13 +76,14 @@ fn reseal(handed_in: &HandedIn, ring: &KeyRing, to: &Recipient<'_>) -> Result<Pa
             failure => Refusal::WrongKeyOrLabel { place: place(), label: label.clone(), failure },
         }
     })?;
-    handed_in
-        .kind
-        .check(unsealed.plaintext.expose())
-        .map_err(|error| Refusal::InvalidFormat { place: place(), error })?;
-    let source_sha256 = handed_in.envelope.sha256();
     let (name, kind) = (&handed_in.name, handed_in.kind);
-    let credential = seal(&unsealed.plaintext, name, kind, source_sha256, to)
+    let plaintext = hints::trimmed(kind, &unsealed.plaintext).unwrap_or(unsealed.plaintext);
+    kind.check(plaintext.expose()).map_err(|error| {
+        let hint = hints::hint(kind, &plaintext);
+        Refusal::InvalidFormat { place: place(), error, hint }
+    })?;
+    let source_sha256 = handed_in.envelope.sha256();
+    let credential = seal(&plaintext, name, kind, source_sha256, to)
         .map_err(|_| Refusal::SealingFailed { place: place() })?;
     Ok(Parcel { name: name.clone(), credential, opened_with: Some(unsealed.key) })
 }
@@ -124,7 +131,11 @@ pub fn prepare_own(own: OwnCredential<'_>, to: &Recipient<'_>) -> Result<Parcel,
     let (name, kind, value) = own.parts();
     let place = || format!("Moorage's own credential {name}");
     let failed = |_| Refusal::SealingFailed { place: place() };
-    kind.check(value.expose()).map_err(|error| Refusal::InvalidFormat { place: place(), error })?;
+    kind.check(value.expose()).map_err(|error| Refusal::InvalidFormat {
+        place: place(),
+        error,
+        hint: None,
+    })?;
     let name: CredentialName = name.parse().expect("Moorage's own names are credential names");
     let credential = seal(value, &name, kind, own.source_sha256(), to).map_err(failed)?;
     Ok(Parcel { name, credential, opened_with: None })
@@ -176,6 +187,16 @@ mod tests {
             sealed_by: "2026-01-02T00:00:00Z".parse().unwrap(),
             place: "Key anthropic of Secret ada-keys".into(),
         }
+    }
+
+    #[test]
+    fn a_line_end_behind_a_key_is_not_part_of_it() {
+        let value = handed_in(&format!("{ANTHROPIC}\n"), 0, "tenants/ada-keys");
+        let parcel = with_agent(|to| prepare(&value, &ring(), to)).unwrap();
+        assert_eq!(open(&parcel).unwrap().expose(), ANTHROPIC.as_bytes());
+        // The receipt names what the customer sealed.
+        assert_eq!(parcel.credential.source_sha256(), value.envelope.sha256());
+        assert!(needed_key(&value, &ring()).is_some());
     }
 
     fn with_agent<T>(use_recipient: impl FnOnce(&Recipient<'_>) -> T) -> T {

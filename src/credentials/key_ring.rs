@@ -131,6 +131,11 @@ impl KeyRing {
         lifetimes::plan(&self.dates(), now, needs)
     }
 
+    /// Whether the plan depends on what is undelivered.
+    pub fn asks_for_needs(&self, now: Timestamp) -> bool {
+        lifetimes::asks_for_needs(&self.dates(), now)
+    }
+
     /// When there is next something to plan without anything else changing.
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
         lifetimes::next_change(&self.dates(), now)

@@ -56,6 +56,11 @@ pub struct UndeliveredNeeds {
 }
 
 impl UndeliveredNeeds {
+    /// Any key may be needed.
+    pub fn unknown() -> Self {
+        Self { unknown: true, ..Self::default() }
+    }
+
     fn contains(&self, key: &Sha256) -> bool {
         self.unknown || self.keys.contains(key)
     }
@@ -99,6 +104,15 @@ pub fn plan(keys: &[KeyDates], now: Timestamp, needs: &UndeliveredNeeds) -> Vec<
     };
     steps.extend(keys.iter().filter(goes).map(|key| KeyRingStep::Destroy(key.fingerprint)));
     steps
+}
+
+/// Whether [`plan`] depends on what is undelivered: then that is worth finding out.
+pub fn asks_for_needs(keys: &[KeyDates], now: Timestamp) -> bool {
+    let newest = newest(keys);
+    keys.iter().any(|key| {
+        let is_newest = newest == Some(key.fingerprint);
+        state(key.created, is_newest, now) == KeyState::DueUnlessNeeded
+    })
 }
 
 /// When [`plan`] can next have something to do without anything else changing; `None` for an empty
@@ -185,6 +199,15 @@ mod tests {
         assert_eq!(plan(&[old, new], now, &needs), expected);
         let unknown = UndeliveredNeeds { unknown: true, ..UndeliveredNeeds::default() };
         assert_eq!(plan(&[old, new], now, &unknown).is_empty(), age < KEPT_AT_MOST);
+    }
+
+    #[rstest]
+    #[case::young(days(59), false)]
+    #[case::old(days(60), true)]
+    #[case::older_than_any_need(days(180), false)]
+    fn needs_are_asked_for_only_where_they_decide(#[case] age: SignedDuration, #[case] asks: bool) {
+        let now = after(start(), age);
+        assert_eq!(asks_for_needs(&[key(1, start()), key(2, now)], now), asks);
     }
 
     #[test]

@@ -4,14 +4,17 @@
 
 pub mod bundle;
 pub mod courier;
+pub mod hints;
 pub mod key_ring;
 pub mod key_ring_store;
 pub mod lifetimes;
+pub mod published;
 pub mod refusal;
 pub mod rewrap;
 pub mod secret_source;
 #[cfg(test)]
 pub(crate) mod test_keys;
+pub mod undelivered;
 pub mod wrapping_key;
 
 pub(crate) use crate::api::{

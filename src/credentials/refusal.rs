@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use moorage_wire::credential::{CredentialType, FormatError};
 use thiserror::Error;
 
-use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, key_ring::UnsealFailure};
+use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, hints::Hint, key_ring::UnsealFailure};
 
 /// A credential, or a Secret with credentials, that is not taken. Nothing is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -108,12 +108,24 @@ pub enum Refusal {
         destroyed: Timestamp,
     },
     /// The value opens but is not what its type says.
-    #[error("{place}: {error}; seal the right value with `moorage seal`")]
+    #[error(
+        "{place}: {error}{}; seal the right value with `moorage seal`", .hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
+    )]
     InvalidFormat {
         /// Where it stands.
         place: String,
         /// What was expected.
         error: FormatError,
+        /// What is wrong, if it is something common.
+        hint: Option<Hint>,
+    },
+    /// What stands there is sealed, but is not one sealed value.
+    #[error("{place} {}", .mistake.told())]
+    NotOneEnvelope {
+        /// Where it stands.
+        place: String,
+        /// What it is.
+        mistake: Mistake,
     },
     /// The spec names a type that there is not.
     #[error("credential {name} has an unknown type; the types are {}", types())]
@@ -149,6 +161,28 @@ pub enum Refusal {
     },
 }
 
+/// What people put in the place of a sealed value although it is sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mistake {
+    /// The sealed value in base64 once more.
+    EncodedTwice,
+    /// A whole object of sealed-secrets.
+    SealedSecret,
+}
+
+impl Mistake {
+    fn told(self) -> &'static str {
+        match self {
+            Self::EncodedTwice => {
+                "is a sealed value in base64 once too often: put it under stringData as it is"
+            }
+            Self::SealedSecret => {
+                "is a whole SealedSecret: put only the sealed value of one key there, made with `kubeseal --raw` or `moorage seal`"
+            }
+        }
+    }
+}
+
 impl Refusal {
     /// The reason for a condition or an Event.
     pub fn reason(&self) -> &'static str {
@@ -164,6 +198,7 @@ impl Refusal {
             Self::WrongKeyOrLabel { .. } => "CannotUnseal",
             Self::KeyExpired { .. } => "KeyExpired",
             Self::InvalidFormat { .. } => "InvalidFormat",
+            Self::NotOneEnvelope { .. } => "NotOneEnvelope",
             Self::UnknownType { .. } => "UnknownType",
             Self::InvalidName { .. } => "InvalidName",
             Self::DuplicateName { .. } => "DuplicateName",
@@ -242,7 +277,15 @@ mod tests {
             Refusal::InvalidFormat {
                 place: place(),
                 error: CredentialType::AnthropicApiKey.check(b"?").unwrap_err(),
+                hint: None,
             },
+            Refusal::InvalidFormat {
+                place: place(),
+                error: CredentialType::AnthropicApiKey.check(b"?").unwrap_err(),
+                hint: Some(Hint::Base64),
+            },
+            Refusal::NotOneEnvelope { place: place(), mistake: Mistake::EncodedTwice },
+            Refusal::NotOneEnvelope { place: place(), mistake: Mistake::SealedSecret },
             Refusal::UnknownType { name },
             Refusal::InvalidName { index: 0 },
             Refusal::DuplicateName { name: "anthropic".into() },

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use moorage_wire::{
@@ -11,6 +12,7 @@ use moorage_wire::{
 };
 
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION, refusal::Refusal};
 
@@ -66,6 +68,12 @@ pub enum NotAnEnvelope {
     /// It is not sealed.
     #[error("not a sealed value")]
     Plaintext,
+    /// It is a sealed value in base64 once more.
+    #[error("sealed, and encoded twice")]
+    EncodedTwice,
+    /// It is a whole object of sealed-secrets.
+    #[error("a whole SealedSecret")]
+    SealedSecret,
     /// It is larger than any credential.
     #[error("too large for a sealed credential")]
     TooLarge,
@@ -200,15 +208,32 @@ pub fn parse_envelope(value: &Secret) -> Result<Envelope, NotAnEnvelope> {
     };
     parsed.map_err(|error| match error {
         EnvelopeError::TooLarge => NotAnEnvelope::TooLarge,
-        _ => NotAnEnvelope::Plaintext,
+        _ => mistaken(value),
     })
+}
+
+/// What is no sealed value, but was one before somebody wrapped it.
+fn mistaken(value: &Secret) -> NotAnEnvelope {
+    let text = value.expose_str().unwrap_or_default();
+    if text.contains("SealedSecret") && text.contains("encryptedData") {
+        return NotAnEnvelope::SealedSecret;
+    }
+    let whole: Zeroizing<Vec<u8>> =
+        Zeroizing::new(text.bytes().filter(|byte| !byte.is_ascii_whitespace()).collect());
+    let once = STANDARD.decode(&*whole).ok().map(Secret::new);
+    let twice = once.as_ref().and_then(Secret::expose_str).map(Envelope::from_base64);
+    if matches!(twice, Some(Ok(_))) {
+        NotAnEnvelope::EncodedTwice
+    } else {
+        NotAnEnvelope::Plaintext
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::credentials::test_keys;
-    use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+    use base64::engine::general_purpose::STANDARD as BASE64;
     use rstest::rstest;
 
     fn entry<'a>(name: &'a str, r#type: &'a str) -> CredentialEntry<'a> {
@@ -267,6 +292,20 @@ mod tests {
             let parsed = parse_envelope(&Secret::new(form)).unwrap();
             assert_eq!(parsed.sha256(), envelope.sha256());
         }
+    }
+
+    #[test]
+    fn what_was_sealed_and_then_wrapped_is_no_plaintext() {
+        let certificate = test_keys::key(0).certificate().clone();
+        let text = certificate.seal(&"value".to_owned().into(), "l").unwrap().to_base64();
+        let twice = BASE64.encode(&text);
+        let wrapped = format!("{}\n{}\n", &twice[..76], &twice[76..]);
+        for encoded in [twice, wrapped] {
+            let parsed = parse_envelope(&Secret::from(encoded));
+            assert_eq!(parsed, Err(NotAnEnvelope::EncodedTwice));
+        }
+        let object = format!("kind: SealedSecret\nspec:\n  encryptedData:\n    k: {text}\n");
+        assert_eq!(parse_envelope(&Secret::from(object)), Err(NotAnEnvelope::SealedSecret));
     }
 
     proptest::proptest! {

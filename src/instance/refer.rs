@@ -226,7 +226,8 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
     Refused::terminal(reason, message)
 }
 
-fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {
+/// An entry of `spec.credentials`, to be parsed.
+pub fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {
     CredentialEntry {
         name: &credential.name,
         r#type: &credential.r#type,

@@ -1,7 +1,7 @@
 //! `spec.config`: kept as text, looked into once, and refused where it is too deep or too large to be
 //! passed on.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
@@ -14,8 +14,15 @@ pub const MAX_DEPTH: usize = 64;
 
 /// A JSON object that is kept as compact text: it is passed through, compared and hashed far more
 /// often than looked into.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ConfigDocument(Arc<str>);
+
+/// A key may stand in it by mistake.
+impl fmt::Debug for ConfigDocument {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "ConfigDocument({} bytes)", self.0.len())
+    }
+}
 
 /// Why a document is not passed on.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]

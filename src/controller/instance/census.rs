@@ -1,11 +1,7 @@
 //! What is counted over all instances, now and then rather than at every change: the phases for the
-//! metrics, and whether anything waits to be delivered.
+//! metrics.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _, runtime::reflector::Store};
@@ -13,10 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
 use crate::{
-    admission::Applicant,
-    api::{OpenClawInstance, conditions::ConditionType},
-    cluster::ClusterApi,
-    controller::context::Context,
+    admission::Applicant, api::OpenClawInstance, cluster::ClusterApi, controller::context::Context,
     instance::deletion::has_history,
 };
 
@@ -31,19 +24,14 @@ pub(super) async fn keep(
 ) {
     // The writer lives as long as the watch, so there is no error to handle.
     let _ = instances.wait_until_ready().await;
+    // Set by nobody else.
+    let _ = ctx.instances.set(instances.clone());
     let mut interval = tokio::time::interval(INTERVAL);
     while shutdown.run_until_cancelled(interval.tick()).await.is_some() {
         let state = instances.state();
         let readable = || state.iter().filter_map(|instance| instance.0.as_ref().ok());
         let phases = readable().filter_map(|instance| instance.status.as_ref()?.phase);
         ctx.metrics.set_instances(phases);
-        let counts = |instance: &OpenClawInstance| {
-            let namespace = instance.namespace().unwrap_or_default();
-            ctx.admissions.counts(&instance.spec.pool, &namespace, &instance.name_any())
-        };
-        let waits = |instance: &OpenClawInstance| waits(instance) && counts(instance);
-        let waiting = state.iter().any(|instance| instance.0.as_ref().map_or(true, waits));
-        ctx.undelivered.store(waiting, Ordering::Relaxed);
         let uids: HashSet<_> =
             state.iter().filter_map(|instance| instance.meta().uid.as_deref()).collect();
         cluster.retain(&|uid| uids.contains(uid));
@@ -69,14 +57,4 @@ fn applicant(instance: &OpenClawInstance) -> Applicant {
         let_in: false,
         resting: instance.spec.suspend || instance.metadata.deletion_timestamp.is_some(),
     }
-}
-
-/// Whether a value may have been handed in that the instance's server does not have yet.
-fn waits(instance: &OpenClawInstance) -> bool {
-    let names_any = !instance.spec.credentials.is_empty();
-    let delivered = instance.status.iter().flat_map(|status| &status.conditions).any(|condition| {
-        condition.type_ == ConditionType::CredentialsDelivered.as_str()
-            && condition.status == "True"
-    });
-    names_any && !delivered
 }
