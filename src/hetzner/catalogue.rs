@@ -37,25 +37,6 @@ pub struct ServerType {
     /// Set when it will no longer be sold.
     #[serde(default)]
     pub deprecation: Option<Deprecation>,
-    /// What it costs in each location.
-    #[serde(default)]
-    pub prices: Vec<Price>,
-}
-
-/// What a server type costs in one location.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Price {
-    /// Such as `fsn1`.
-    pub location: String,
-    /// For a whole month.
-    pub price_monthly: Amount,
-}
-
-/// An amount in the project's currency.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Amount {
-    /// With taxes, as decimal text.
-    pub gross: String,
 }
 
 /// A location in which a server type is offered.

@@ -179,7 +179,6 @@ pub fn status(
         access: findings.access.clone().or_else(|| old.access.clone()),
         sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
         master_key: Some(findings.master_key.clone()),
-        orphans: old.orphans.clone(),
     }
 }
 
