@@ -35,7 +35,7 @@ mod code {
     pub(super) const NO_ROUTE: [i64; 2] = [7000, 7003];
     /// With status 400: authentication failed, or the `Authorization` header cannot be read.
     pub(super) const AUTHENTICATION: [i64; 4] = [10000, 6003, 6111, 9106];
-    /// Access: the account has no Zero Trust organization ("access.api.error.not_enabled"). Other
+    /// Access: the account has no Zero Trust organization (`access.api.error.not_enabled`). Other
     /// products use the number for failures of their own.
     pub(super) const NOT_ENABLED: i64 = 9999;
     /// With status 403: "Invalid access token", or a resource that the token must not see.

@@ -145,7 +145,7 @@ async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) 
     // It may have waited for long.
     let instance = controller.instances.get(&reference).unwrap_or(instance);
     let flow = Flow::Namespace(namespace.into());
-    flow.scope(begun(&instance, &reference, &controller)).await
+    Box::pin(flow.scope(begun(&instance, &reference, &controller))).await
 }
 
 async fn begun(

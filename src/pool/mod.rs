@@ -127,10 +127,10 @@ impl Pools {
     /// Sets the state of a pool.
     pub fn set(&self, name: &str, new: PoolState) {
         let mut state = self.lock();
-        let old = state.by_name.insert(name.to_owned(), new.clone());
-        if old.is_none_or(|old| old.differs(&new)) {
+        if state.by_name.get(name).is_none_or(|old| old.differs(&new)) {
             state.changed.insert(name.to_owned());
         }
+        state.by_name.insert(name.to_owned(), new);
     }
 
     /// Notes that there is such a pool.

@@ -208,7 +208,7 @@ impl Ledger {
             return Duration::ZERO;
         }
         let (mut too_soon, mut enough) = (Duration::ZERO, self.plan.limit.full_after() * 2);
-        while enough - too_soon > SEARCHED_TO {
+        while enough.saturating_sub(too_soon) > SEARCHED_TO {
             let between = (too_soon + enough) / 2;
             if may(between) {
                 enough = between;

@@ -46,7 +46,7 @@ impl Controller {
                 };
             }
         };
-        if self.is_silent_for_now(instance, &mut memory, &seen) {
+        if Self::is_silent_for_now(instance, &mut memory, &seen) {
             memory.tunnel = seen.tunnel_memory;
             self.memories.put(&key, memory);
             return Ok(Look::In(SOON));
@@ -64,7 +64,6 @@ impl Controller {
     /// An operator that starts does not know when the agent answered last: one of an instance that is
     /// well gets as long to answer as if it did.
     fn is_silent_for_now(
-        &self,
         instance: &OpenClawInstance,
         memory: &mut Memory,
         seen: &Observed,
