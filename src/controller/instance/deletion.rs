@@ -345,7 +345,14 @@ impl Ending<'_> {
         let mut records: Vec<_> = seen.records.iter().filter(commented).cloned().collect();
         let named = seen.tunnels.iter().filter(|tunnel| tunnel.name == name);
         let mut tunnels: Vec<_> = named.cloned().collect();
-        let swept = pool.inventory.view(&owner).records;
+        let view = pool.inventory.view(&owner);
+        // A sweep that began in between may hold what has gone since: a next life of the name must not
+        // find it.
+        let gone = view.servers.iter().filter(|old| servers.iter().all(|now| now.id != old.id));
+        gone.for_each(|server| pool.inventory.forget_server(server.id));
+        let gone = view.tunnels.iter().filter(|old| tunnels.iter().all(|now| now.id != old.id));
+        gone.for_each(|tunnel| pool.inventory.forget_tunnel(&tunnel.id));
+        let swept = view.records;
         let unlisted = |record: &DnsRecord| {
             record.comment.as_ref().is_none_or(|known| !known.starts_with(&comment))
         };
