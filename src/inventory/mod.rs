@@ -23,7 +23,7 @@ use crate::{
     api::label,
     cloud::{CloudError, Priority},
     cloudflare::{CloudflareApi, DnsRecord, RecordId, Tunnel, TunnelId, ZoneId},
-    hetzner::{HetznerApi, LabelSelector, Server, ServerId},
+    hetzner::{HetznerApi, LabelSelector, Server, ServerId, ServerStatus},
     names,
     ownership::{Mark, Marked as _, Named, Owner, Tag},
 };
@@ -172,7 +172,9 @@ impl Inventory {
             |tag: &Tag| tag.place.as_ref().is_some_and(|place| place.is_exactly(namespace, name));
         let live = |mark: Option<Mark>| mark.and_then(Mark::live).filter(ours);
         let labelled = seen.servers.matching(|server| {
-            server.labels.get(label::NAME).is_some_and(|label| label == name)
+            // One on its way out is of a life that is over.
+            server.status != ServerStatus::Deleting
+                && server.labels.get(label::NAME).is_some_and(|label| label == name)
                 && live(server.mark()).is_some_and(|tag| here(&tag))
         });
         let servers: Vec<_> = labelled

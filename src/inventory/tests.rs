@@ -138,6 +138,9 @@ async fn what_stands_under_a_name_is_found_whatever_its_id() {
         ];
         state.records = vec![record("ada.example.com", Some(BOB))];
     }
+    let mut leaving = placed(server(5, BOB, OURS), "tenants");
+    leaving.status = crate::hetzner::ServerStatus::Deleting;
+    clouds.state().servers.push(leaving);
     let inventory = swept(&clouds).await;
     let named = inventory.named("tenants", "x");
     assert_eq!((named.servers, named.records), (vec![(ServerId(1), ADA)], vec![]));
@@ -147,6 +150,7 @@ async fn what_stands_under_a_name_is_found_whatever_its_id() {
     assert_eq!(inventory.named("tenants", "x"), Named::default());
     inventory.forget_server(ServerId(2));
     inventory.forget_server(ServerId(4));
+    inventory.forget_server(ServerId(5));
     assert_eq!(inventory.named("tenants", "x").records, [BOB]);
 }
 

@@ -1,6 +1,8 @@
 //! The pass over an instance that is being deleted. Its finalizer goes only after the clouds
 //! themselves have said that nothing of it remains, or where nothing can ever have been made.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
 use super::{Controller, Look};
 use crate::{
     api::{
@@ -32,8 +34,6 @@ struct Ending<'a> {
     /// As it stands in the cluster.
     status: OpenClawInstanceStatus,
     remains: Remains,
-    /// Servers and tunnels that this pass itself has seen the end of.
-    ended: (Vec<ServerId>, Vec<TunnelId>),
 }
 
 impl Controller {
@@ -71,9 +71,11 @@ impl Controller {
         if instance.spec.suspend {
             return self.suspend(instance).await;
         }
-        let ended = (Vec::new(), Vec::new());
-        let mut ending =
-            Ending { instance, subject: &subject, pool: &pool, status, remains, ended };
+        let mut ending = Ending { instance, subject: &subject, pool: &pool, status, remains };
+        if let Err(error) = ending.find_unmarked().await {
+            let failure = Failure::of_cloud(ConditionType::Ready, &error);
+            return self.deletion_failed(instance, &ending.status, &failure).await;
+        }
         self.begin(&mut ending).await?;
         self.end(ending).await
     }
@@ -198,7 +200,7 @@ impl Controller {
             DeletionStep::Server(id) => return ending.delete_server(id).await,
             DeletionStep::Tunnel(id) => {
                 delete_tunnel(pool, &id).await?;
-                ending.forget_tunnel(id);
+                ending.forget_tunnel(&id);
             }
             DeletionStep::Records(ids) => {
                 pool.dns.apply(DnsChange::Delete(ids.clone())).await?;
@@ -215,7 +217,7 @@ impl Controller {
             DeletionStep::RetainTunnel(id) => {
                 let name = names::retained_tunnel(subject.installation, subject.instance, &id);
                 let tunnel = pool.cloudflare.rename_tunnel(&id, &name).await?;
-                ending.forget_tunnel(id);
+                ending.forget_tunnel(&id);
                 pool.inventory.note_tunnel(tunnel);
             }
             DeletionStep::RetainRecords(ids) => {
@@ -275,13 +277,11 @@ impl Ending<'_> {
     fn forget_server(&mut self, id: ServerId) {
         self.pool.inventory.forget_server(id);
         self.remains.servers.retain(|server| server.id != id);
-        self.ended.0.push(id);
     }
 
-    fn forget_tunnel(&mut self, id: TunnelId) {
-        self.pool.inventory.forget_tunnel(&id);
-        self.remains.tunnels.retain(|tunnel| tunnel.id != id);
-        self.ended.1.push(id);
+    fn forget_tunnel(&mut self, id: &TunnelId) {
+        self.pool.inventory.forget_tunnel(id);
+        self.remains.tunnels.retain(|tunnel| tunnel.id != *id);
     }
 
     fn forget_records(&mut self, ids: &[RecordId]) {
@@ -291,9 +291,43 @@ impl Ending<'_> {
         self.remains.records.retain(|record| !ids.contains(&record.id));
     }
 
-    /// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well; and
-    /// by the recorded ids, so that what lost its identity is. Records without it are known from the
-    /// sweep.
+    /// Finds the recorded server and tunnel although somebody took their marks off, and gives these back,
+    /// so that they are found from then on. Only before the status says that the deletion has begun:
+    /// later what is not there is gone.
+    async fn find_unmarked(&mut self) -> Result<(), CloudError> {
+        let begun = |known: &Condition| {
+            known.type_ == ConditionType::Ready.as_str() && known.reason == reason::DELETING
+        };
+        if self.status.conditions.iter().any(begun) {
+            return Ok(());
+        }
+        let (pool, subject) = (self.pool, self.subject);
+        let owner = subject.owner(&self.status);
+        if let Some(id) = owner.recorded.server
+            && !self.remains.servers.iter().any(|server| server.id == id)
+        {
+            let found = pool.hetzner.get_server(Priority::Delete, id).await?;
+            let epoch = self.status.server.as_ref().and_then(|server| server.epoch.parse().ok());
+            if let Some(server) = found.filter(|server| owner.server(server).is_ours()) {
+                let marks = epoch.map(|epoch| subject.server_identity(epoch).labels());
+                let labels = server.labels.into_iter().chain(marks.unwrap_or_default()).collect();
+                self.remains.servers.push(pool.hetzner.update_server_labels(id, &labels).await?);
+            }
+        }
+        if let Some(id) = &owner.recorded.tunnel
+            && !self.remains.tunnels.iter().any(|tunnel| tunnel.id == *id)
+        {
+            let found = pool.cloudflare.get_tunnel(Priority::Delete, id).await?;
+            if found.is_some_and(|tunnel| owner.tunnel(&tunnel).is_ours()) {
+                let name = names::tunnel(subject.installation, subject.instance);
+                self.remains.tunnels.push(pool.cloudflare.rename_tunnel(id, &name).await?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well.
+    /// Records that lost theirs are known from the sweep.
     async fn confirm(&mut self) -> Result<(), CloudError> {
         let (pool, subject) = (self.pool, self.subject);
         let owner = subject.owner(&self.status);
@@ -302,7 +336,7 @@ impl Ending<'_> {
         let labelled = |server: &&Server| {
             server.labels.get(crate::api::label::INSTANCE).is_some_and(|label| *label == instance)
         };
-        let mut servers: Vec<_> = seen.servers.iter().filter(labelled).cloned().collect();
+        let servers: Vec<_> = seen.servers.iter().filter(labelled).cloned().collect();
         let name = names::tunnel(subject.installation, subject.instance);
         let comment = owner.comment_prefix();
         let commented = |record: &&DnsRecord| {
@@ -311,19 +345,14 @@ impl Ending<'_> {
         let mut records: Vec<_> = seen.records.iter().filter(commented).cloned().collect();
         let named = seen.tunnels.iter().filter(|tunnel| tunnel.name == name);
         let mut tunnels: Vec<_> = named.cloned().collect();
-        if let Some(id) = owner.recorded.server
-            && !self.ended.0.contains(&id)
-            && !servers.iter().any(|server| server.id == id)
-        {
-            servers.extend(pool.hetzner.get_server(Priority::Delete, id).await?);
-        }
-        if let Some(id) = &owner.recorded.tunnel
-            && !self.ended.1.contains(id)
-            && !tunnels.iter().any(|tunnel| tunnel.id == *id)
-        {
-            tunnels.extend(pool.cloudflare.get_tunnel(Priority::Delete, id).await?);
-        }
-        let swept = pool.inventory.view(&owner).records;
+        let view = pool.inventory.view(&owner);
+        // A sweep that began in between may hold what has gone since: a next life of the name must not
+        // find it.
+        let gone = view.servers.iter().filter(|old| servers.iter().all(|now| now.id != old.id));
+        gone.for_each(|server| pool.inventory.forget_server(server.id));
+        let gone = view.tunnels.iter().filter(|old| tunnels.iter().all(|now| now.id != old.id));
+        gone.for_each(|tunnel| pool.inventory.forget_tunnel(&tunnel.id));
+        let swept = view.records;
         let unlisted = |record: &DnsRecord| {
             record.comment.as_ref().is_none_or(|known| !known.starts_with(&comment))
         };

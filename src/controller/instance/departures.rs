@@ -19,6 +19,9 @@ use crate::cluster::{ClusterApi, ClusterError, InstanceKey};
 /// may have been applied together just now.
 const GRACE: Duration = Duration::from_secs(60);
 
+/// Tries against somebody who writes to the same Secrets.
+const TRIES: usize = 5;
+
 /// Namespace and name.
 type Key = (String, String);
 
@@ -128,26 +131,38 @@ async fn left_behind(cluster: &dyn ClusterApi, namespaces: &[String]) -> HashSet
 /// Deletes the Secrets of an instance that is not there.
 async fn clear(cluster: &dyn ClusterApi, key: &Key) {
     let named = InstanceKey { namespace: &key.0, name: &key.1 };
-    let cleared: Result<(), ClusterError> = async {
-        // In this order: a Secret that comes after the look at the instance is not among these.
-        let secrets = cluster.bound_secrets(named).await?;
-        if secrets.is_empty() || cluster.instance_exists(named).await? {
-            return Ok(());
+    for _ in 0..TRIES {
+        match try_to_clear(cluster, named).await {
+            Ok(()) => return,
+            // Somebody wrote to one of them meanwhile.
+            Err(ClusterError::Changed) => {}
+            Err(error) => {
+                let (namespace, instance) = key;
+                tracing::warn!(%error, namespace, instance, "the Secrets of an instance stay behind");
+                return;
+            }
         }
-        for secret in secrets {
-            cluster.delete_secret(named.namespace, &secret.name, &secret.version).await?;
-            tracing::info!(
-                namespace = named.namespace,
-                secret = secret.name,
-                "deleted a Secret whose instance is gone"
-            );
-        }
-        Ok(())
     }
-    .await;
-    if let Err(error) = cleared {
-        tracing::warn!(%error, namespace = key.0, instance = key.1, "Secrets stay behind");
+}
+
+async fn try_to_clear(
+    cluster: &dyn ClusterApi,
+    named: InstanceKey<'_>,
+) -> Result<(), ClusterError> {
+    // In this order: a Secret that comes after the look at the instance is not among these.
+    let secrets = cluster.bound_secrets(named).await?;
+    if secrets.is_empty() || cluster.instance_exists(named).await? {
+        return Ok(());
     }
+    for secret in secrets {
+        cluster.delete_secret(named.namespace, &secret.name, &secret.version).await?;
+        tracing::info!(
+            namespace = named.namespace,
+            secret = secret.name,
+            "deleted a Secret whose instance is gone"
+        );
+    }
+    Ok(())
 }
 
 #[cfg(test)]
