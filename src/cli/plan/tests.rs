@@ -243,11 +243,11 @@ async fn another_namespace_is_refused_by_the_pool() {
 #[tokio::test]
 async fn what_does_not_exist_is_named() {
     let mut asked = manifest();
-    asked.spec.pool = "us-1".to_owned();
+    asked.spec.pool = "us-1".parse().unwrap();
     let error = report(&asked, None, &Cluster::default(), now()).await.err().unwrap();
     assert_eq!(error.to_string(), "there is no HostingPool us-1");
     let mut asked = manifest();
-    asked.spec.release = Some("next".to_owned());
+    asked.spec.release = Some("next".parse().unwrap());
     let error = report(&asked, None, &Cluster::default(), now()).await.err().unwrap();
     assert_eq!(error.to_string(), "there is no OpenClawRelease next");
 }

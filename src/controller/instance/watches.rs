@@ -88,12 +88,14 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Depar
         }),
         queue::objects(pool_objects, move |pool: &Guarded<HostingPool>| {
             let name = pool.meta().name.clone();
-            matching(&by_pool, |instance| Some(&instance.spec.pool) == name.as_ref())
+            matching(&by_pool, |instance| {
+                name.as_ref().is_some_and(|name| instance.spec.pool == *name)
+            })
         }),
         queue::objects(release_objects, move |release: &Guarded<OpenClawRelease>| {
             let name = release.meta().name.clone();
             matching(&by_release, |instance| {
-                instance.spec.release.is_none() || instance.spec.release == name
+                instance.spec.release.as_deref().is_none_or(|named| Some(named) == name.as_deref())
             })
         }),
     ];
