@@ -223,7 +223,7 @@ mod tests {
                 "metadata": {"name": "eu-1", "generation": 1},
                 "spec": {
                     "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
-                    "cloudflare": {"tokenSecretRef": token, "accountId": "a", "zoneId": "z", "domain": "example.com"},
+                    "cloudflare": {"tokenSecretRef": token, "accountId": "a".repeat(32), "zoneId": "b".repeat(32), "domain": "example.com"},
                     "capacity": 3,
                 },
                 "status": {"instances": instances, "conditions": [{
