@@ -179,7 +179,7 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
     let of_pools = if pools.is_empty() {
         Vec::new()
     } else {
-        matching(instances, |instance| pools.contains(&instance.spec.pool))
+        matching(instances, |instance| pools.contains(instance.spec.pool.as_str()))
     };
     let concerned = running.flat_map(|pool| {
         let changed = pool.inventory.take_changed();
