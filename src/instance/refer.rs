@@ -323,6 +323,6 @@ fn packed_integration(
         );
         Refused::terminal(reason::INVALID_SPEC, message)
     })?;
-    let version = approved.version.clone();
-    Ok(Artifact { version, url: file.url.clone(), sha256, size: file.size })
+    let version = approved.version.to_string();
+    Ok(Artifact { version, url: file.url.to_string(), sha256, size: file.size })
 }

@@ -164,6 +164,7 @@ pub(crate) fn full(kind: &str) -> Value {
             "integrations": [{
                 "name": "weather", "kind": "Plugin", "version": "1.0.0",
                 "integrity": format!("sha512-{}==", "A".repeat(86)),
+                "artifact": {"url": "https://example.com/b", "sha256": "2".repeat(64), "size": 1},
             }],
         }),
         other => panic!("there is no full {other}"),
