@@ -156,7 +156,7 @@ pub(crate) fn full(kind: &str) -> Value {
                 "domain": "example.com", "budgetGroup": "g",
             },
             "capacity": 1, "allowedNamespaces": ["tenants"], "reservedHostnames": ["www"],
-            "defaultRelease": "2026.9.6-1",
+            "defaultRelease": "2026.9.6-1", "orphanPolicy": "Report",
         }),
         "OpenClawRelease" => json!({
             "version": "1.2.3",
