@@ -70,8 +70,8 @@ pub struct HostingPoolSpec {
     pub orphan_policy: OrphanPolicy,
     /// The `OpenClawRelease`s that instances of this pool may run; all if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
-    pub allowed_releases: Vec<String>,
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_releases: Vec<ReleaseName>,
     /// The `OpenClawRelease` of instances that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_release: Option<ReleaseName>,

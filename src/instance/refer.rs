@@ -159,13 +159,13 @@ fn short_mark(text: &str) -> String {
 /// A pool may say which releases its instances run.
 fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
     let allowed = &pool.spec.allowed_releases;
-    if allowed.is_empty() || allowed.iter().any(|name| name == release) {
+    if allowed.is_empty() || allowed.iter().any(|name| *name == *release) {
         return Ok(());
     }
     let message = format!(
         "spec.release: HostingPool {} does not allow {release}; name one of {}",
         pool.name,
-        allowed.join(", ")
+        allowed.iter().map(ReleaseName::as_str).collect::<Vec<_>>().join(", ")
     );
     Err(Refused::terminal(reason::RELEASE_NOT_ALLOWED, message))
 }

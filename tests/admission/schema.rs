@@ -157,6 +157,7 @@ pub(crate) fn full(kind: &str) -> Value {
             },
             "capacity": 1, "allowedNamespaces": ["tenants"], "reservedHostnames": ["www"],
             "defaultRelease": "2026.9.6-1", "orphanPolicy": "Report",
+            "allowedReleases": ["2026.9.6-1"],
         }),
         "OpenClawRelease" => json!({
             "version": "1.2.3",
