@@ -52,9 +52,9 @@ impl Rules {
     pub fn of(spec: &HostingPoolSpec, closed: bool) -> Self {
         Self {
             closed,
-            zone: spec.cloudflare.zone_id.clone(),
-            allowed_namespaces: spec.allowed_namespaces.clone(),
-            reserved_hostnames: spec.reserved_hostnames.clone(),
+            zone: spec.cloudflare.zone_id.to_string(),
+            allowed_namespaces: spec.allowed_namespaces.iter().map(ToString::to_string).collect(),
+            reserved_hostnames: spec.reserved_hostnames.iter().map(ToString::to_string).collect(),
             capacity: spec.capacity,
             per_namespace: spec.max_instances_per_namespace,
         }

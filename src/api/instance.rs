@@ -11,7 +11,13 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::guarded::{Fields, Stored};
+use super::{
+    guarded::{Fields, Stored},
+    names::{
+        Hostname, IntegrationName, Location, PairingId, PoolName, ReleaseName, SecretKey,
+        SecretName, ServerType,
+    },
+};
 
 pub use config::{ConfigDocument, ConfigProblem};
 pub use status::{
@@ -63,8 +69,7 @@ pub struct OpenClawInstanceSpec {
     /// The `HostingPool` that the server is made in. It cannot be changed.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("pool cannot be changed: delete the instance and make it in the other pool"))]
-    #[schemars(length(min = 1, max = 63))]
-    pub pool: String,
+    pub pool: PoolName,
 
     /// First label of the dashboard's host name, such as `ada` for `ada.example.com`; the management
     /// API is at `ada-mgmt.example.com`. It cannot be changed.
@@ -72,17 +77,11 @@ pub struct OpenClawInstanceSpec {
         .message("hostname cannot be changed: delete the instance and make it with the other name"))]
     #[x_kube(validation = Rule::new("!self.endsWith('-mgmt')")
         .message("hostname must not end in -mgmt: those names belong to the management API"))]
-    #[x_kube(validation = Rule::new("self.size() <= 58")
-        .message("hostname must be at most 58 characters: hostname-mgmt must fit into one DNS label"))]
-    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')")
-        .message("hostname must be one DNS label: a-z, 0-9 and -, starting and ending with a letter or digit"))]
-    #[schemars(length(min = 1, max = 253))]
-    pub hostname: String,
+    pub hostname: Hostname,
 
     /// The `OpenClawRelease` to run; the pool's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub release: Option<String>,
+    pub release: Option<ReleaseName>,
 
     /// Wishes for the server, read when it is made. Later changes are reported, never applied.
     #[serde(default, skip_serializing_if = "ServerWishes::is_empty")]
@@ -167,12 +166,12 @@ impl Stored for OpenClawInstance {
 pub struct ServerWishes {
     /// Server types such as `cx33`; empty for all of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), inner(length(min = 1, max = 32)))]
-    pub server_types: Vec<String>,
+    #[schemars(length(max = 20))]
+    pub server_types: Vec<ServerType>,
     /// Locations such as `fsn1`; empty for all of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 20), inner(length(min = 1, max = 32)))]
-    pub locations: Vec<String>,
+    #[schemars(length(max = 20))]
+    pub locations: Vec<Location>,
     /// Whether the server gets a public IPv4 address; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<bool>,
@@ -189,8 +188,7 @@ impl ServerWishes {
 #[serde(rename_all = "camelCase")]
 pub struct IntegrationRef {
     /// The name under which the release approves it.
-    #[schemars(length(min = 1, max = 214))]
-    pub name: String,
+    pub name: IntegrationName,
 }
 
 /// One key of the customer.
@@ -206,7 +204,7 @@ pub struct CredentialSpec {
     pub name: String,
     /// What the value is. A string here and an enum in the schema, so that one unknown type in etcd
     /// does not make the whole object unreadable.
-    #[schemars(extend("enum" = customer_types()))]
+    #[schemars(length(max = 64), extend("enum" = customer_types()))]
     pub r#type: String,
     /// The sealed value as one key of a Secret of type `moorage.dev/sealed-credentials`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -246,11 +244,9 @@ fn customer_types() -> Vec<&'static str> {
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
     /// The Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
+    pub name: SecretName,
     /// The key in its data.
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
+    pub key: SecretKey,
 }
 
 /// Whose certificate a value is sealed to.
@@ -269,8 +265,7 @@ pub enum SealedTo {
 pub struct AccessSpec {
     /// Name of a Secret to keep the dashboard's URL and token in; none by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub dashboard_secret_name: Option<String>,
+    pub dashboard_secret_name: Option<SecretName>,
     /// Raise it to give the dashboard another token, after one has leaked for example: the old token is
     /// refused from then on. It cannot be lowered.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -278,12 +273,8 @@ pub struct AccessSpec {
     /// Ids of device-pairing requests of OpenClaw that the owner approves: what a browser shows that is
     /// not let in yet. Each is looked for once, and again when the spec changes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(
-        length(max = 100),
-        inner(length(min = 1, max = 64), regex(pattern = "^[A-Za-z0-9_][A-Za-z0-9_-]*$")),
-        extend("x-kubernetes-list-type" = "set")
-    )]
-    pub approved_pairings: Vec<String>,
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub approved_pairings: Vec<PairingId>,
 }
 
 impl AccessSpec {

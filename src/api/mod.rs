@@ -6,6 +6,7 @@
 pub mod conditions;
 pub mod guarded;
 pub mod instance;
+pub mod names;
 pub mod pool;
 pub mod release;
 pub(crate) mod reserved_users;

@@ -7,6 +7,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     guarded::{Fields, Stored},
+    names::{
+        AllowedNamespace, BudgetGroup, Cidr, CloudflareAccount, CloudflareZone, Domain, Image,
+        Location, ReleaseName, ReservedHostname, SecretKey, SecretName, ServerType, SshPublicKey,
+        SshUser,
+    },
     reserved_users,
 };
 
@@ -53,20 +58,19 @@ pub struct HostingPoolSpec {
     pub max_instances_per_namespace: Option<u32>,
     /// Namespaces whose instances may use this pool; `*` for all. Nobody if empty.
     #[serde(default)]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
-    pub allowed_namespaces: Vec<String>,
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_namespaces: Vec<AllowedNamespace>,
     /// Host names that no instance may take, besides those that are taken by other DNS records.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 1000), inner(length(min = 1, max = 63)), extend("x-kubernetes-list-type" = "set"))]
-    pub reserved_hostnames: Vec<String>,
+    #[schemars(length(max = 1000), extend("x-kubernetes-list-type" = "set"))]
+    pub reserved_hostnames: Vec<ReservedHostname>,
     /// The `OpenClawRelease`s that instances of this pool may run; all if empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 100), inner(length(min = 1, max = 253)), extend("x-kubernetes-list-type" = "set"))]
-    pub allowed_releases: Vec<String>,
+    #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "set"))]
+    pub allowed_releases: Vec<ReleaseName>,
     /// The `OpenClawRelease` of instances that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub default_release: Option<String>,
+    pub default_release: Option<ReleaseName>,
 }
 
 impl Stored for HostingPool {
@@ -93,26 +97,24 @@ pub struct HetznerSpec {
     /// The project's API token (read and write), in the operator's namespace.
     pub token_secret_ref: TokenSecretRef,
     /// Server types in order of preference; the next is tried when one is out of stock.
-    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 32)))]
-    pub server_types: Vec<String>,
+    #[schemars(length(min = 1, max = 20))]
+    pub server_types: Vec<ServerType>,
     /// Locations in order of preference.
-    #[schemars(length(min = 1, max = 20), inner(length(min = 1, max = 32)))]
-    pub locations: Vec<String>,
+    #[schemars(length(min = 1, max = 20))]
+    pub locations: Vec<Location>,
     /// The image that servers boot.
     #[serde(default = "default_image")]
-    #[schemars(length(min = 1, max = 64))]
-    pub image: String,
+    pub image: Image,
     /// A way in when the tunnel is down; closed by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ssh: Option<SshSpec>,
     /// Pools that share a Hetzner project name the same group; the pool's own name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub budget_group: Option<String>,
+    pub budget_group: Option<BudgetGroup>,
 }
 
-fn default_image() -> String {
-    "debian-13".to_owned()
+fn default_image() -> Image {
+    "debian-13".parse().expect("a constant name")
 }
 
 /// SSH as a fall-back.
@@ -120,19 +122,16 @@ fn default_image() -> String {
 #[serde(rename_all = "camelCase")]
 pub struct SshSpec {
     /// The user to log in as; none of the system's own.
-    #[x_kube(validation = Rule::new("self.matches('^[a-z_][a-z0-9_-]{0,31}$')")
-        .message("ssh.user must be a user name: lower-case letters, digits, - and _, at most 32"))]
     #[x_kube(validation = Rule::new(reserved_users::rule())
         .message("ssh.user must be none of the system's own users or groups, such as root"))]
-    #[schemars(length(max = 32))]
-    pub user: String,
+    pub user: SshUser,
     /// Public keys in OpenSSH's format.
-    #[schemars(length(min = 1, max = 20), inner(length(min = 20, max = 4096)))]
-    pub keys: Vec<String>,
+    #[schemars(length(min = 1, max = 20))]
+    pub keys: Vec<SshPublicKey>,
     /// Networks in CIDR notation that reach port 22; nobody if empty.
     #[serde(default)]
-    #[schemars(length(max = 50), inner(length(min = 3, max = 64)))]
-    pub allow_from: Vec<String>,
+    #[schemars(length(max = 50))]
+    pub allow_from: Vec<Cidr>,
 }
 
 /// A Cloudflare account and zone.
@@ -142,24 +141,16 @@ pub struct CloudflareSpec {
     /// The account's API token, in the operator's namespace.
     pub token_secret_ref: TokenSecretRef,
     /// The account.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{32}$')")
-        .message("accountId must be 32 lower-case hexadecimal characters"))]
-    pub account_id: String,
+    pub account_id: CloudflareAccount,
     /// The zone of `domain`.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{32}$')")
-        .message("zoneId must be 32 lower-case hexadecimal characters"))]
-    pub zone_id: String,
+    pub zone_id: CloudflareZone,
     /// The zone's name. Instances' names are one level below it, as Universal SSL covers.
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("domain cannot be changed: make another pool"))]
-    #[x_kube(validation = Rule::new(r"self.matches('^([a-z0-9]([a-z0-9-]*[a-z0-9])?\\.)+[a-z]([a-z0-9-]*[a-z0-9])$')")
-        .message("domain must be a lower-case domain name such as example.com"))]
-    #[schemars(length(max = 180))]
-    pub domain: String,
+    pub domain: Domain,
     /// Pools that share a Cloudflare user name the same group; the pool's own name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 63))]
-    pub budget_group: Option<String>,
+    pub budget_group: Option<BudgetGroup>,
 }
 
 /// One key of a Secret in the operator's namespace.
@@ -167,16 +158,14 @@ pub struct CloudflareSpec {
 #[serde(rename_all = "camelCase")]
 pub struct TokenSecretRef {
     /// The Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
+    pub name: SecretName,
     /// The key in its data.
     #[serde(default = "default_token_key")]
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
+    pub key: SecretKey,
 }
 
-fn default_token_key() -> String {
-    "token".to_owned()
+fn default_token_key() -> SecretKey {
+    "token".parse().expect("a constant name")
 }
 
 /// What is known of a pool.

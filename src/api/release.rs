@@ -7,7 +7,10 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::guarded::{Fields, Stored};
+use super::{
+    guarded::{Fields, Stored},
+    names::{ArtifactUrl, IntegrationName, Integrity, Sha256Hex, Version},
+};
 
 /// What an approved release is made of. It never changes.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -31,8 +34,7 @@ use super::guarded::{Fields, Stored};
 #[serde(rename_all = "camelCase")]
 pub struct OpenClawReleaseSpec {
     /// The version of OpenClaw, that of its artifact.
-    #[schemars(length(min = 1, max = 64))]
-    pub version: String,
+    pub version: Version,
     /// The pinned programs.
     pub artifacts: ReleaseArtifacts,
     /// Plugins and skills that instances may ask for.
@@ -79,17 +81,11 @@ pub struct ReleaseArtifacts {
 #[serde(rename_all = "camelCase")]
 pub struct PinnedArtifact {
     /// The version that it says of itself.
-    #[schemars(length(min = 1, max = 64))]
-    pub version: String,
+    pub version: Version,
     /// Where to fetch it.
-    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
-        .message("url must start with https:// or http://"))]
-    #[schemars(length(min = 8, max = 2048))]
-    pub url: String,
+    pub url: ArtifactUrl,
     /// SHA-256 of the file, 64 lower-case hexadecimal characters.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
-        .message("sha256 must be 64 lower-case hexadecimal characters"))]
-    pub sha256: String,
+    pub sha256: Sha256Hex,
     /// Exact size in bytes.
     #[schemars(range(min = 1))]
     pub size: u64,
@@ -135,20 +131,15 @@ impl fmt::Display for Architecture {
 #[serde(rename_all = "camelCase")]
 pub struct ApprovedIntegration {
     /// How instances name it.
-    #[schemars(length(min = 1, max = 214))]
-    pub name: String,
+    pub name: IntegrationName,
     /// What it is.
     pub kind: IntegrationKind,
     /// The exact version.
-    #[schemars(length(min = 1, max = 64))]
-    pub version: String,
+    pub version: Version,
     /// Of a plugin, the SHA-512 of its package as npm writes it: `sha512-<base64>`. A package with other
     /// bytes is not used.
-    #[x_kube(validation = Rule::new("self.matches('^sha512-[A-Za-z0-9+/]{86}==$')")
-        .message("integrity must be sha512- and 88 characters of base64"))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 95))]
-    pub integrity: Option<String>,
+    pub integrity: Option<Integrity>,
     /// All of it in one file, with everything that it depends on, as `moorage release build` packs it.
     /// Servers install it from there and ask no registry.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -160,19 +151,13 @@ pub struct ApprovedIntegration {
 }
 
 /// The file of an integration, pinned. It runs where the programs of its release do.
-#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct IntegrationArtifact {
     /// Where to fetch it.
-    #[x_kube(validation = Rule::new("self.startsWith('https://') || self.startsWith('http://')")
-        .message("url must start with https:// or http://"))]
-    #[schemars(length(min = 8, max = 2048))]
-    pub url: String,
+    pub url: ArtifactUrl,
     /// SHA-256 of the file, 64 lower-case hexadecimal characters.
-    #[x_kube(validation = Rule::new("self.matches('^[0-9a-f]{64}$')")
-        .message("sha256 must be 64 lower-case hexadecimal characters"))]
-    #[schemars(length(min = 64, max = 64))]
-    pub sha256: String,
+    pub sha256: Sha256Hex,
     /// Exact size in bytes.
     #[schemars(range(min = 1))]
     pub size: u64,

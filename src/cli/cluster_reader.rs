@@ -56,11 +56,13 @@ pub(super) fn readable<K>(
     read: Result<Option<Guarded<K>>, kube::Error>,
 ) -> Result<Option<K>, ClusterReadError> {
     let found = read.map_err(|error| ClusterReadError::of(what, &error))?;
-    let read = found.map(|object| object.0).transpose();
-    read.map_err(|unreadable| ClusterReadError::Unreadable {
-        what: what.to_owned(),
-        problem: unreadable.error.to_string(),
-    })
+    match found {
+        None => Ok(None),
+        Some(Guarded(Ok(object))) => Ok(Some(object)),
+        Some(Guarded(Err(unreadable))) => {
+            Err(ClusterReadError::Unreadable { what: what.to_owned(), problem: unreadable.error })
+        }
+    }
 }
 
 #[async_trait]

@@ -15,7 +15,7 @@ use thiserror::Error;
 use super::cluster_reader::{ClusterReader, ReadError};
 use crate::hetzner::FirewallId;
 use crate::{
-    api::{FINALIZER, HostingPool, OpenClawInstance},
+    api::{FINALIZER, Guarded, HostingPool, OpenClawInstance},
     cluster::BoundSecret,
     credentials::{bundle::secrets_of, refusal::Refusal},
     instance::{
@@ -153,8 +153,8 @@ fn parse_manifest(
             said("kind")
         )));
     }
-    let instance: OpenClawInstance =
-        serde_json::from_value(document).map_err(|error| refuse(error.to_string()))?;
+    let read = Guarded::<OpenClawInstance>::read(&document.to_string());
+    let instance = read.0.map_err(|unreadable| refuse(unreadable.error))?;
     if instance.metadata.name.is_none() {
         return Err(refuse("it has no metadata.name".to_owned()));
     }

@@ -87,7 +87,7 @@ fn all(releases: &Store<GuardedRelease>) -> Vec<ObjectRef<GuardedRelease>> {
 fn release_of(reference: &Reference, pools: &Store<GuardedPool>) -> Option<String> {
     reference.release.clone().or_else(|| {
         let pool = pools.get(&ObjectRef::new(&reference.pool))?;
-        pool.0.as_ref().ok()?.spec.default_release.clone()
+        Some(pool.0.as_ref().ok()?.spec.default_release.as_ref()?.to_string())
     })
 }
 

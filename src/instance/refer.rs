@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use moorage_wire::{
-    InstallationId, InstanceId,
+    InstallationId, InstanceId, Sha256,
     desired::{Artifact, Artifacts, Integration, IntegrationKind as WireKind},
 };
 
@@ -18,6 +18,7 @@ use crate::{
         HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
         conditions::reason,
         instance::{CredentialSpec, IntegrationRef, SealedTo},
+        names::ReleaseName,
         release::{
             ApprovedIntegration, Architecture, IntegrationArtifact, IntegrationKind,
             PinnedArtifact, ReleaseArtifacts,
@@ -55,8 +56,8 @@ pub fn subject(
         instance: id,
         installation,
         pool: pool.name.to_owned(),
-        hostname: instance.spec.hostname.clone(),
-        domain: pool.spec.cloudflare.domain.clone(),
+        hostname: instance.spec.hostname.to_string(),
+        domain: pool.spec.cloudflare.domain.to_string(),
         deletion_policy: instance.spec.deletion_policy,
     }
 }
@@ -70,7 +71,7 @@ pub fn release_name<'a>(
     pool: Pool<'a>,
 ) -> Result<&'a str, Refused> {
     let named = instance.spec.release.as_ref().or(pool.spec.default_release.as_ref());
-    named.map(String::as_str).ok_or_else(|| {
+    named.map(ReleaseName::as_str).ok_or_else(|| {
         let message = format!(
             "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
             pool.name
@@ -93,7 +94,7 @@ pub fn wanted(
     check_place(&subject, pool)?;
     check_release(release_name, pool)?;
     let spec = &instance.spec;
-    let account = AccountId::parse(pool.spec.cloudflare.account_id.clone()).map_err(|error| {
+    let account = AccountId::parse(pool.spec.cloudflare.account_id.as_str()).map_err(|error| {
         let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
         Refused::waiting(reason::POOL_NOT_READY, message)
     })?;
@@ -113,18 +114,18 @@ pub fn wanted(
     let entries: Vec<_> = spec.credentials.iter().map(entry).collect();
     let (credentials, credential_refusals) = parse_entries(&entries);
     let spec_of_pool = &pool.spec.hetzner;
-    let offered = |field: &str, offered: &[String], wishes: &[String]| {
-        narrow(offered, wishes).map_err(|unknown| {
-            let message = format!(
-                "spec.server.{field}: HostingPool {} does not offer {}",
-                pool.name,
-                unknown.join(", ")
-            );
-            Refused::terminal(reason::INVALID_SPEC, message)
-        })
+    let not_offered = |field: &str, unknown: &[String]| {
+        let message = format!(
+            "spec.server.{field}: HostingPool {} does not offer {}",
+            pool.name,
+            unknown.join(", ")
+        );
+        Refused::terminal(reason::INVALID_SPEC, message)
     };
-    let types = offered("serverTypes", &spec_of_pool.server_types, &spec.server.server_types)?;
-    let locations = offered("locations", &spec_of_pool.locations, &spec.server.locations)?;
+    let types = narrow(&spec_of_pool.server_types, &spec.server.server_types)
+        .map_err(|unknown| not_offered("serverTypes", &unknown))?;
+    let locations = narrow(&spec_of_pool.locations, &spec.server.locations)
+        .map_err(|unknown| not_offered("locations", &unknown))?;
     let is_usable = |kind: &str| {
         !offers.lacks(kind) && offers.architecture(kind).is_none_or(|of| release.runs_on(of))
     };
@@ -134,31 +135,37 @@ pub fn wanted(
         account,
         placements: placements(&types, &locations, is_usable),
         firewall,
-        image: spec_of_pool.image.clone(),
+        image: spec_of_pool.image.to_string(),
         ipv4: spec.server.ipv4.unwrap_or(true),
         ssh: spec_of_pool.ssh.clone(),
         config,
         release,
         credentials,
         credential_refusals,
-        approved_pairings: spec.access.approved_pairings.iter().cloned().collect(),
+        approved_pairings: spec.access.approved_pairings.iter().map(ToString::to_string).collect(),
         gateway_generation: GatewayGeneration(spec.access.token_generation),
-        dashboard_secret: spec.access.dashboard_secret_name.clone(),
-        retry: annotations.get(annotation::RETRY).cloned(),
+        dashboard_secret: spec.access.dashboard_secret_name.as_ref().map(ToString::to_string),
+        retry: annotations.get(annotation::RETRY).map(|mark| short_mark(mark)),
         rebuild: annotations.get(annotation::REBUILD).and_then(|id| id.parse().ok()).map(ServerId),
     })
+}
+
+/// A text of which only changes matter, as it can be passed on: itself if it is short and plain.
+fn short_mark(text: &str) -> String {
+    let plain = text.len() <= 64 && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    if plain { text.to_owned() } else { Sha256::of(text.as_bytes()).to_string() }
 }
 
 /// A pool may say which releases its instances run.
 fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
     let allowed = &pool.spec.allowed_releases;
-    if allowed.is_empty() || allowed.iter().any(|name| name == release) {
+    if allowed.is_empty() || allowed.iter().any(|name| *name == *release) {
         return Ok(());
     }
     let message = format!(
         "spec.release: HostingPool {} does not allow {release}; name one of {}",
         pool.name,
-        allowed.join(", ")
+        allowed.iter().map(ReleaseName::as_str).collect::<Vec<_>>().join(", ")
     );
     Err(Refused::terminal(reason::RELEASE_NOT_ALLOWED, message))
 }
@@ -247,8 +254,8 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
             Refused::terminal(reason::INVALID_SPEC, message)
         })?;
         Ok(Artifact {
-            version: pinned.version.clone(),
-            url: pinned.url.clone(),
+            version: pinned.version.to_string(),
+            url: pinned.url.to_string(),
             sha256,
             size: pinned.size,
         })
@@ -295,9 +302,9 @@ fn integrations(
         let artifact = packed.map(|file| packed_integration(name, approved, file)).transpose()?;
         Ok(Integration {
             kind,
-            name: approved.name.clone(),
-            version: approved.version.clone(),
-            integrity: approved.integrity.clone(),
+            name: approved.name.to_string(),
+            version: approved.version.to_string(),
+            integrity: approved.integrity.as_ref().map(ToString::to_string),
             unpinned: artifact.is_none() && approved.allow_unpinned == Some(true),
             artifact,
         })
@@ -317,6 +324,6 @@ fn packed_integration(
         );
         Refused::terminal(reason::INVALID_SPEC, message)
     })?;
-    let version = approved.version.clone();
-    Ok(Artifact { version, url: file.url.clone(), sha256, size: file.size })
+    let version = approved.version.to_string();
+    Ok(Artifact { version, url: file.url.to_string(), sha256, size: file.size })
 }

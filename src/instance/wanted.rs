@@ -247,10 +247,15 @@ pub fn placements(
 ///
 /// # Errors
 /// With the wishes that the pool does not offer.
-pub fn narrow(offered: &[String], wishes: &[String]) -> Result<Vec<String>, Vec<String>> {
+pub fn narrow<T>(offered: &[T], wishes: &[T]) -> Result<Vec<String>, Vec<String>>
+where
+    T: PartialEq + ToString,
+{
+    let texts = |list: &[T]| list.iter().map(ToString::to_string).collect();
     if wishes.is_empty() {
-        return Ok(offered.to_vec());
+        return Ok(texts(offered));
     }
-    let unknown: Vec<_> = wishes.iter().filter(|wish| !offered.contains(wish)).cloned().collect();
-    if unknown.is_empty() { Ok(wishes.to_vec()) } else { Err(unknown) }
+    let unknown = wishes.iter().filter(|wish| !offered.contains(wish));
+    let unknown: Vec<_> = unknown.map(ToString::to_string).collect();
+    if unknown.is_empty() { Ok(texts(wishes)) } else { Err(unknown) }
 }

@@ -19,11 +19,11 @@ pub struct Offers {
 impl Offers {
     /// Looks up what the spec names.
     pub fn of(spec: &HetznerSpec, catalogue: &[ServerType]) -> Self {
-        let find = |name: &String| catalogue.iter().find(|kind| kind.name == *name);
-        let known = spec.server_types.iter().filter_map(find);
-        let has_type = |name: &String| find(name).is_some();
-        let has_location = |name: &String| {
-            catalogue.iter().flat_map(|kind| &kind.locations).any(|place| place.name == *name)
+        let find = |name: &str| catalogue.iter().find(|kind| kind.name == name);
+        let known = spec.server_types.iter().filter_map(|name| find(name));
+        let has_type = |name: &str| find(name).is_some();
+        let has_location = |name: &str| {
+            catalogue.iter().flat_map(|kind| &kind.locations).any(|place| place.name == name)
         };
         let unknown_types = without(&spec.server_types, has_type);
         let unknown_locations = without(&spec.locations, has_location);
@@ -66,8 +66,9 @@ impl Offers {
     }
 }
 
-fn without(names: &[String], known: impl Fn(&String) -> bool) -> Vec<String> {
-    names.iter().filter(|name| !known(name)).cloned().collect()
+fn without(names: &[impl AsRef<str>], known: impl Fn(&str) -> bool) -> Vec<String> {
+    let names = names.iter().map(AsRef::as_ref);
+    names.filter(|name| !known(name)).map(str::to_owned).collect()
 }
 
 #[cfg(test)]

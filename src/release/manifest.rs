@@ -1,5 +1,7 @@
 //! The `OpenClawRelease` that approves what was made.
 
+use std::str::FromStr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::TypeMeta;
 use serde::Serialize;
@@ -8,6 +10,7 @@ use url::Url;
 use super::{ReleaseError, digest::Digest, plugin::slug};
 use crate::api::{
     OpenClawRelease, OpenClawReleaseSpec,
+    names::NotAName,
     release::{ApprovedIntegration, Architecture, PinnedArtifact, ReleaseArtifacts},
 };
 
@@ -79,6 +82,16 @@ pub fn integration_file_name(
     format!("integration-{name}-{version}-{architecture}-{}.tar.gz", &sha256[..12])
 }
 
+/// As a part of the object has to be.
+pub(crate) fn parsed<T: FromStr<Err = NotAName>>(
+    program: &str,
+    field: &str,
+    text: &str,
+) -> Result<T, ReleaseError> {
+    let invalid = |error| ReleaseError::Invalid(format!("{field} of {program}, {text:?}: {error}"));
+    text.parse().map_err(invalid)
+}
+
 impl Release {
     /// The spec of the object.
     pub fn spec(&self, artifacts: &Artifacts) -> Result<OpenClawReleaseSpec, ReleaseError> {
@@ -87,16 +100,17 @@ impl Release {
             let url = self.base_url.join(&name).map_err(|error| {
                 ReleaseError::Invalid(format!("{}{name} is no address: {error}", self.base_url))
             })?;
+            let what = artifact.program;
             Ok(PinnedArtifact {
-                version: artifact.version.clone(),
-                url: url.into(),
-                sha256: artifact.digest.sha256.to_string(),
+                version: parsed(what, "version", &artifact.version)?,
+                url: parsed(what, "url", url.as_str())?,
+                sha256: parsed(what, "sha256", &artifact.digest.sha256.to_string())?,
                 size: artifact.digest.size,
                 architecture: self.architecture,
             })
         };
         Ok(OpenClawReleaseSpec {
-            version: artifacts.openclaw.version.clone(),
+            version: parsed("openclaw", "version", &artifacts.openclaw.version)?,
             artifacts: ReleaseArtifacts {
                 openclaw: pin(&artifacts.openclaw)?,
                 node: pin(&artifacts.node)?,
@@ -142,13 +156,13 @@ mod tests {
 
     fn release() -> Release {
         let plugin = ApprovedIntegration {
-            name: "@openclaw/matrix".to_owned(),
+            name: "@openclaw/matrix".parse().unwrap(),
             kind: IntegrationKind::Plugin,
-            version: "1.2.3".to_owned(),
-            integrity: Some(format!("sha512-{}==", "A".repeat(86))),
+            version: "1.2.3".parse().unwrap(),
+            integrity: Some(format!("sha512-{}==", "A".repeat(86)).parse().unwrap()),
             artifact: Some(IntegrationArtifact {
-                url: "https://releases.example.com/moorage/integration".to_owned(),
-                sha256: Sha256::of(b"matrix").to_string(),
+                url: "https://releases.example.com/moorage/integration".parse().unwrap(),
+                sha256: Sha256::of(b"matrix").to_string().parse().unwrap(),
                 size: 5,
             }),
             allow_unpinned: None,

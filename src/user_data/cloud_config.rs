@@ -4,6 +4,8 @@
 use serde::Serialize;
 use zeroize::Zeroizing;
 
+use crate::api::names::SshPublicKey;
+
 /// A whole document.
 #[derive(Serialize)]
 pub(super) struct CloudConfig<'a> {
@@ -37,7 +39,7 @@ pub(super) enum UserKind<'a> {
     /// Runs a service; systemd makes its folder.
     Service { system: bool, homedir: &'static str, no_create_home: bool },
     /// Logs in.
-    Person { sudo: &'static str, ssh_authorized_keys: &'a [String] },
+    Person { sudo: &'static str, ssh_authorized_keys: &'a [SshPublicKey] },
 }
 
 /// One file.

@@ -96,14 +96,6 @@ pub enum UserDataError {
         "user-data would be {0} bytes, more than Hetzner's {MAX_USER_DATA}; use fewer or shorter SSH keys in the pool"
     )]
     TooLong(usize),
-    /// The pool's SSH user cannot be one.
-    #[error("the pool's ssh.user {0:?} is reserved or no user name; choose another")]
-    User(String),
-    /// One of the pool's SSH keys is something else.
-    #[error(
-        "the pool's ssh.keys[{0}] is no public key on one line (kind, key, comment; ed25519, ECDSA or RSA, no options)"
-    )]
-    Key(usize),
     /// One of the pool's networks is something else.
     #[error("the pool's ssh.allowFrom: {0}")]
     Network(#[from] NotANetwork),

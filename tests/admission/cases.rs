@@ -73,7 +73,7 @@ pub(crate) fn refused_creations() -> Vec<Case> {
         instance(
             "an approved pairing that is an option",
             json!({"access": {"approvedPairings": ["--all"]}}),
-            &["spec.access.approvedPairings[0]", "should match"],
+            &["spec.access.approvedPairings[0]", "must be the id of a pairing request"],
         ),
         instance(
             "the same integration twice",
@@ -93,13 +93,13 @@ pub(crate) fn refused_creations() -> Vec<Case> {
 }
 
 fn hostnames() -> Vec<Case> {
-    let label = "hostname must be one DNS label: a-z, 0-9 and -, starting and ending with a letter or digit";
+    let label = "must be one DNS label: a-z, 0-9 and -, starting and ending with a letter or digit";
     let label: &'static [&'static str] = Box::leak(Box::new(["spec.hostname", label]));
     vec![
         instance(
             "a hostname of 59 characters",
             json!({"hostname": "a".repeat(59)}),
-            &["spec.hostname", "at most 58 characters: hostname-mgmt must fit into one DNS label"],
+            &["spec.hostname", "may not be more than 58"],
         ),
         instance(
             "a hostname of the management API",
@@ -138,6 +138,25 @@ fn credentials() -> Vec<Case> {
                 "\"AnthropicApiKey\"",
                 "\"TelegramBotToken\"",
             ],
+        ),
+        instance(
+            "a Secret that makes a list of a get",
+            credential(json!({"secretRef": {"name": "?limit=500", "key": "a"}})),
+            &["spec.credentials[0].secretRef.name", "must be the name of a Secret"],
+        ),
+        instance(
+            "a Secret that makes a watch of a get",
+            credential(
+                json!({"secretRef": {"name": "?watch=true&timeoutSeconds=3600", "key": "a"}}),
+            ),
+            &["spec.credentials[0].secretRef.name", "must be the name of a Secret"],
+        ),
+        instance(
+            "a Secret of another namespace",
+            credential(
+                json!({"secretRef": {"name": "../../../moorage-system/secrets/moorage-master-key", "key": "a"}}),
+            ),
+            &["spec.credentials[0].secretRef.name", "must be the name of a Secret"],
         ),
         instance(
             "a type of Moorage's own",
@@ -199,19 +218,29 @@ fn integrations() -> Vec<Case> {
 fn pools_and_releases() -> Vec<Case> {
     vec![
         pool(
+            "a token Secret that is a path",
+            json!({"hetzner": {"tokenSecretRef": {"name": "../tokens"}}}),
+            &["spec.hetzner.tokenSecretRef.name", "must be the name of a Secret"],
+        ),
+        pool(
+            "a network that is none",
+            json!({"hetzner": {"ssh": {"user": "ops", "keys": ["ssh-ed25519 AAAA"], "allowFrom": ["anywhere"]}}}),
+            &["spec.hetzner.ssh.allowFrom[0]", "must be a network in CIDR notation"],
+        ),
+        pool(
             "an account id that is none",
             json!({"cloudflare": {"accountId": "me"}}),
-            &["accountId must be 32 lower-case hexadecimal characters"],
+            &["spec.cloudflare.accountId", "must be 32 lower-case hexadecimal characters"],
         ),
         pool(
             "a zone id that is none",
             json!({"cloudflare": {"zoneId": "my zone"}}),
-            &["zoneId must be 32 lower-case hexadecimal characters"],
+            &["spec.cloudflare.zoneId", "must be 32 lower-case hexadecimal characters"],
         ),
         pool(
             "a domain that is none",
             json!({"cloudflare": {"domain": "https://example.com"}}),
-            &["domain must be a lower-case domain name such as example.com"],
+            &["spec.cloudflare.domain", "must be a lower-case domain name such as example.com"],
         ),
         pool(
             "no server type",
@@ -246,7 +275,7 @@ fn pools_and_releases() -> Vec<Case> {
         pool(
             "SSH as somebody who cannot be a user",
             json!({"hetzner": {"ssh": {"user": "Ops", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
-            &["ssh.user must be a user name"],
+            &["spec.hetzner.ssh.user", "must be a user name"],
         ),
         release(
             "a digest that is none",
@@ -256,7 +285,7 @@ fn pools_and_releases() -> Vec<Case> {
         release(
             "an address that is none",
             json!({"artifacts": {"node": {"url": "file:///etc/passwd"}}}),
-            &["spec.artifacts.node.url", "url must start with https:// or http://"],
+            &["spec.artifacts.node.url", "must be an address that starts with https:// or http://"],
         ),
         release(
             "an empty file",

@@ -10,10 +10,12 @@
 mod cases;
 mod older;
 mod policies;
+mod schema;
 
 use std::time::Duration;
 
 use cases::{refused_creations, refused_updates};
+use futures::StreamExt as _;
 use kube::{
     Api, Client, ResourceExt as _,
     api::{DynamicObject, Patch, PatchParams, PostParams},
@@ -50,6 +52,7 @@ async fn the_api_server_takes_what_is_right_and_says_what_is_wrong() {
         let object = merged(case.sample, &case.change);
         failures.extend(case.check(cluster.dry_update(&object).await));
     }
+    failures.extend(cluster.refuses_hostile_values().await);
     assert!(failures.is_empty(), "\n{}", failures.join("\n"));
     policies::policies_refuse_keys_and_nothing_else(&cluster).await;
 }
@@ -144,6 +147,42 @@ impl Cluster {
         let found = self.api(&pool).get("eu-1").await.unwrap();
         assert_eq!(found.data["spec"]["hetzner"]["image"], "debian-13");
         assert_eq!(found.data["spec"]["hetzner"]["tokenSecretRef"]["key"], "token");
+    }
+
+    /// Every string of every spec with every hostile value; gives what is taken all the same.
+    async fn refuses_hostile_values(&self) -> Vec<String> {
+        let (fields, values) = (schema::fields(), schema::hostile_values());
+        for definition in custom_resource_definitions() {
+            let mut full = schema::full(&definition.spec.names.kind);
+            if let Some(credential) = full.pointer_mut("/spec/credentials/0") {
+                // The two exclude each other.
+                credential.as_object_mut().unwrap().remove("sealed");
+            }
+            let taken = self.dry_run(serde_json::from_value(full).unwrap()).await;
+            assert_eq!(taken, Ok(()), "the full {}", definition.spec.names.kind);
+        }
+        let tried = fields.iter().filter(|field| !field.is_free());
+        let cases = tried.flat_map(|field| values.iter().map(move |value| (field, value)));
+        let answers = futures::stream::iter(cases).map(|(field, value)| async move {
+            let mut object = field.with(value);
+            if let Some(credential) = object.pointer_mut("/spec/credentials/0") {
+                credential.as_object_mut().unwrap().remove("sealed");
+            }
+            let answer = self.dry_run(serde_json::from_value(object).unwrap()).await;
+            let wrong = match answer {
+                Ok(()) => Some(format!("{} {} takes {value:?}", field.kind, field.path)),
+                // A refusal for another reason would show nothing.
+                Err(answer) if !answer.contains("is invalid") => {
+                    Some(format!("{} {}: {value:?}: {answer}", field.kind, field.path))
+                }
+                Err(_) => None,
+            };
+            (1, wrong)
+        });
+        let answers: Vec<(usize, Option<String>)> = answers.buffer_unordered(8).collect().await;
+        let cases: usize = answers.iter().map(|(count, _)| count).sum();
+        println!("admission: {} fields, {} values, {cases} cases", fields.len(), values.len());
+        answers.into_iter().filter_map(|(_, wrong)| wrong).collect()
     }
 
     async fn dry_run(&self, mut object: DynamicObject) -> Result<(), String> {

@@ -65,10 +65,16 @@ pub(crate) async fn a_configuration_that_is_too_deep_costs_its_own_instance_only
     tenant.patch_config("ada", &deep(130)).await;
     tenant.until_told("ada", "InvalidSpec").await;
     assert_eq!(tenant.cloud_objects().await.0.len(), 1, "ada's server");
+    // One that no agent would take is told before anything is bought.
+    let large = json!({"notes": "x".repeat(1_400_000)});
+    tenant.apply_instance("large", json!({"config": large})).await;
+    let told = tenant.until_told("large", "InvalidSpec").await;
+    assert!(told.contains("but a server takes 524288"), "{told}");
+    assert_eq!(tenant.cloud_objects().await.0.len(), 1, "still ada's server alone");
     // Another one does not notice.
     tenant.apply_instance("bob", json!({})).await;
     tenant.until_ready("bob").await;
-    for name in ["deep", "ada"] {
+    for name in ["deep", "large", "ada"] {
         tenant.blindly("DELETE", name, String::new()).await;
         let api = tenant.instances_of_any_depth();
         let gone = wait_until(format!("{name} is gone"), tenant.stage.patience, || async {

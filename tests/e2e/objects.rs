@@ -35,7 +35,7 @@ impl Tenant {
         applied.map(drop).map_err(|error| error.to_string())
     }
 
-    /// The kubeconfig of somebody with the ClusterRole `edit` in the tenant's namespace, and no more.
+    /// The kubeconfig of somebody with the `ClusterRole` `edit` in the tenant's namespace, and no more.
     pub(crate) async fn editor(&self, folder: &Path) -> PathBuf {
         let account = json!({"metadata": {"name": "editor", "namespace": self.name}});
         let binding = json!({

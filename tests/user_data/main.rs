@@ -87,9 +87,9 @@ fn user_data_for(
         enrolment_key: enrolment_key().to_text(),
     };
     let ssh = SshSpec {
-        user: user.into(),
-        keys: vec![key.into()],
-        allow_from: allow_from.iter().map(ToString::to_string).collect(),
+        user: user.parse().unwrap(),
+        keys: vec![key.parse().unwrap()],
+        allow_from: allow_from.iter().map(|network| network.parse().unwrap()).collect(),
     };
     let input = UserDataInput {
         bootstrap: &bootstrap,

@@ -12,6 +12,10 @@ use thiserror::Error;
 /// way stop at 128.
 pub const MAX_DEPTH: usize = 64;
 
+/// The longest text. An agent takes a whole desired state of twice this, of which the configuration with
+/// its integrations and references is the greater part.
+pub const MAX_BYTES: usize = 512 * 1024;
+
 /// A JSON object that is kept as compact text: it is passed through, compared and hashed far more
 /// often than looked into.
 #[derive(Clone, PartialEq, Eq)]
@@ -27,6 +31,9 @@ impl fmt::Debug for ConfigDocument {
 /// Why a document is not passed on.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConfigProblem {
+    /// Too long.
+    #[error("it has {0} bytes, but a server takes {MAX_BYTES}; make it smaller")]
+    TooLarge(usize),
     /// Too many levels.
     #[error(
         "it has more than {MAX_DEPTH} levels of objects and lists within each other; make it flatter"
@@ -45,6 +52,9 @@ impl ConfigDocument {
 
     /// The document as a tree.
     pub fn parse(&self) -> Result<serde_json::Map<String, serde_json::Value>, ConfigProblem> {
+        if self.0.len() > MAX_BYTES {
+            return Err(ConfigProblem::TooLarge(self.0.len()));
+        }
         if depth(&self.0) > MAX_DEPTH {
             return Err(ConfigProblem::TooDeep);
         }
@@ -138,9 +148,20 @@ mod tests {
     #[test]
     fn a_document_of_any_depth_is_kept_and_one_that_is_too_deep_is_not_passed_on() {
         assert!(nested(MAX_DEPTH).parse().is_ok());
-        for levels in [MAX_DEPTH + 1, 130, 1_000_000] {
+        for levels in [MAX_DEPTH + 1, 130, 60_000] {
             assert_eq!(nested(levels).parse(), Err(ConfigProblem::TooDeep));
         }
+    }
+
+    #[test]
+    fn a_document_that_no_server_takes_is_refused_with_its_size() {
+        let of_length = |length: usize| -> ConfigDocument {
+            let text = "x".repeat(length - r#"{"a":""}"#.len());
+            serde_json::from_str(&format!(r#"{{"a":"{text}"}}"#)).unwrap()
+        };
+        assert!(of_length(MAX_BYTES).parse().is_ok());
+        let told = of_length(1_400_000).parse().unwrap_err().to_string();
+        assert_eq!(told, "it has 1400000 bytes, but a server takes 524288; make it smaller");
     }
 
     #[test]

@@ -211,10 +211,21 @@ async fn a_secret_that_may_not_be_read_is_told() {
     );
 }
 
+#[test]
+fn a_field_that_cannot_be_read_is_named() {
+    let mut document = serde_json::to_value(manifest()).unwrap();
+    document["spec"]["hostname"] = json!("ada-mgmt");
+    let error = parse_manifest("ada.yaml", &document.to_string(), None).unwrap_err().to_string();
+    assert!(error.contains("spec.hostname: expected one DNS label"), "{error}");
+}
+
 #[rstest]
 #[case::suspended(json!({"suspend": true}), "spec.suspend is true")]
 #[case::reserved(json!({"hostname": "www"}), "HostnameReserved: spec.hostname: www is reserved")]
-#[case::not_a_label(json!({"hostname": "ada-mgmt"}), "InvalidSpec: spec.hostname must be one DNS label")]
+#[case::too_deep(
+    json!({"config": (0..70).fold(json!(1), |inner, _| json!({"a": inner}))}),
+    "InvalidSpec: spec.config: it has more than 64 levels"
+)]
 #[case::a_literal_key(
     json!({"config": {"models": {"providers": {"anthropic": {"apiKey": test_keys::ANTHROPIC}}}}}),
     "LiteralSecret: spec.config.models.providers.anthropic.apiKey"
@@ -243,11 +254,11 @@ async fn another_namespace_is_refused_by_the_pool() {
 #[tokio::test]
 async fn what_does_not_exist_is_named() {
     let mut asked = manifest();
-    asked.spec.pool = "us-1".to_owned();
+    asked.spec.pool = "us-1".parse().unwrap();
     let error = report(&asked, None, &Cluster::default(), now()).await.err().unwrap();
     assert_eq!(error.to_string(), "there is no HostingPool us-1");
     let mut asked = manifest();
-    asked.spec.release = Some("next".to_owned());
+    asked.spec.release = Some("next".parse().unwrap());
     let error = report(&asked, None, &Cluster::default(), now()).await.err().unwrap();
     assert_eq!(error.to_string(), "there is no OpenClawRelease next");
 }

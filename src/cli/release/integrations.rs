@@ -20,7 +20,7 @@ use crate::{
         Progress, ReleaseError,
         digest::Digest,
         folder::ReleaseFolder,
-        manifest::{Release, integration_file_name},
+        manifest::{Release, integration_file_name, parsed},
         npm::Npm,
         openclaw::OpenClaw,
         plugin::{PLUGINS, Packing, PinnedPlugin, check_name},
@@ -166,7 +166,7 @@ impl IntegrationOptions {
             let file = scratch.path().join(number.to_string());
             let digest = skill.pack(&file, packer.folder.time())?;
             sbom::add_skill(bill, &skill.name, &skill.version, digest);
-            let entry = approved(IntegrationKind::Skill, &skill.name, &skill.version, None);
+            let entry = approved(IntegrationKind::Skill, &skill.name, &skill.version, None)?;
             all.push(Packed { entry, file, digest });
         }
         for Packed { mut entry, file, digest } in all {
@@ -177,8 +177,11 @@ impl IntegrationOptions {
             let url = release.base_url.join(&name).map_err(|error| {
                 ReleaseError::Invalid(format!("{}{name} is no address: {error}", release.base_url))
             })?;
-            let (url, sha256, size) = (url.into(), digest.sha256.to_string(), digest.size);
-            entry.artifact = Some(IntegrationArtifact { url, sha256, size });
+            entry.artifact = Some(IntegrationArtifact {
+                url: parsed(&name, "url", url.as_str())?,
+                sha256: parsed(&name, "sha256", &digest.sha256.to_string())?,
+                size: digest.size,
+            });
             release.integrations.push(entry);
         }
         Ok(())
@@ -224,7 +227,7 @@ impl Packer<'_> {
         let openclaw = || OpenClaw::unpack(self.made, self.bundle.build_node());
         let (file, digest) = plugin.pack(&packing, openclaw, progress).await?;
         let version = plugin.lockfile.version();
-        let entry = approved(IntegrationKind::Plugin, &plugin.name, version, plugin.integrity());
+        let entry = approved(IntegrationKind::Plugin, &plugin.name, version, plugin.integrity())?;
         Ok(Packed { entry, file, digest })
     }
 }
@@ -234,15 +237,15 @@ fn approved(
     name: &str,
     version: &str,
     integrity: Option<&str>,
-) -> ApprovedIntegration {
-    ApprovedIntegration {
-        name: name.to_owned(),
+) -> Result<ApprovedIntegration, ReleaseError> {
+    Ok(ApprovedIntegration {
+        name: parsed(name, "name", name)?,
         kind,
-        version: version.to_owned(),
-        integrity: integrity.map(str::to_owned),
+        version: parsed(name, "version", version)?,
+        integrity: integrity.map(|text| parsed(name, "integrity", text)).transpose()?,
         artifact: None,
         allow_unpinned: None,
-    }
+    })
 }
 
 fn read(file: &Path) -> Result<Vec<ApprovedIntegration>, ReleaseError> {

@@ -139,7 +139,7 @@ async fn a_build_writes_each_file_under_the_name_that_its_manifest_pins() {
     let name = packed.url.strip_prefix("https://releases.example.com/moorage/").unwrap();
     assert!(name.starts_with("integration-acme-weather-1.0.0-"), "{name}");
     let found = Digest::of_file(&Path::new(&bench.path("out")).join(name)).unwrap();
-    assert_eq!((found.sha256.to_string(), found.size), (packed.sha256.clone(), packed.size));
+    assert_eq!((found.sha256.to_string(), found.size), (packed.sha256.to_string(), packed.size));
     let plugin = release.spec.integrations.iter().find(|one| one.name == "@openclaw/msteams");
     let packed = plugin.unwrap().artifact.as_ref().unwrap();
     assert_eq!(packed.sha256, Sha256::of(b"@openclaw/msteams").to_string());
@@ -159,7 +159,10 @@ async fn a_build_writes_each_file_under_the_name_that_its_manifest_pins() {
         let name = pinned.url.strip_prefix("https://releases.example.com/moorage/").unwrap();
         let file = Path::new(&bench.path("out")).join(name);
         let found = Digest::of_file(&file).unwrap();
-        assert_eq!((found.sha256.to_string(), found.size), (pinned.sha256.clone(), pinned.size));
+        assert_eq!(
+            (found.sha256.to_string(), found.size),
+            (pinned.sha256.to_string(), pinned.size)
+        );
         assert_eq!((pinned.version.as_str(), pinned.architecture), (version, host()));
     }
 }

@@ -110,7 +110,7 @@ impl Summary {
         let mut summary = Self {
             namespace: instance.namespace().unwrap_or_default(),
             name: instance.name_any(),
-            pool: instance.spec.pool.clone(),
+            pool: instance.spec.pool.to_string(),
             release: status.release.clone(),
             phase: status.phase,
             outdated: status.observed_generation != instance.metadata.generation,

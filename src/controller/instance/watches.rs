@@ -88,12 +88,14 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Depar
         }),
         queue::objects(pool_objects, move |pool: &Guarded<HostingPool>| {
             let name = pool.meta().name.clone();
-            matching(&by_pool, |instance| Some(&instance.spec.pool) == name.as_ref())
+            matching(&by_pool, |instance| {
+                name.as_ref().is_some_and(|name| instance.spec.pool == *name)
+            })
         }),
         queue::objects(release_objects, move |release: &Guarded<OpenClawRelease>| {
             let name = release.meta().name.clone();
             matching(&by_release, |instance| {
-                instance.spec.release.is_none() || instance.spec.release == name
+                instance.spec.release.as_deref().is_none_or(|named| Some(named) == name.as_deref())
             })
         }),
     ];
@@ -177,7 +179,7 @@ fn changed(ctx: &Context, instances: &Store<GuardedInstance>) -> Vec<ObjectRef<G
     let of_pools = if pools.is_empty() {
         Vec::new()
     } else {
-        matching(instances, |instance| pools.contains(&instance.spec.pool))
+        matching(instances, |instance| pools.contains(instance.spec.pool.as_str()))
     };
     let concerned = running.flat_map(|pool| {
         let changed = pool.inventory.take_changed();
@@ -221,7 +223,7 @@ mod tests {
                 "metadata": {"name": "eu-1", "generation": 1},
                 "spec": {
                     "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
-                    "cloudflare": {"tokenSecretRef": token, "accountId": "a", "zoneId": "z", "domain": "example.com"},
+                    "cloudflare": {"tokenSecretRef": token, "accountId": "a".repeat(32), "zoneId": "b".repeat(32), "domain": "example.com"},
                     "capacity": 3,
                 },
                 "status": {"instances": instances, "conditions": [{

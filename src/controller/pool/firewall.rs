@@ -102,12 +102,12 @@ fn project_changed(recorded: FirewallId) -> Trouble {
 }
 
 /// The rules that the spec asks for: none at all without `ssh.allowFrom`.
-pub fn rules(allow_from: &[String]) -> Result<Vec<FirewallRule>, Trouble> {
+pub fn rules(allow_from: &[impl AsRef<str>]) -> Result<Vec<FirewallRule>, Trouble> {
     if allow_from.is_empty() {
         return Ok(Vec::new());
     }
     let networks = allow_from.iter().map(|text| {
-        text.parse::<Network>().map_err(|error| {
+        text.as_ref().parse::<Network>().map_err(|error| {
             Trouble::invalid_spec("spec.hetzner.ssh.allowFrom", &error.to_string())
         })
     });
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn without_networks_nothing_comes_in() {
-        assert_eq!(rules(&[]).unwrap(), []);
+        assert_eq!(rules(&[""; 0]).unwrap(), []);
         let trouble = rules(&["nowhere".to_owned()]).unwrap_err();
         assert_eq!(trouble.blocked.reason, reason::INVALID_SPEC);
         assert!(trouble.blocked.message.contains("allowFrom"), "{}", trouble.blocked.message);

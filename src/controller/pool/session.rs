@@ -15,7 +15,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    api::HostingPoolSpec,
+    api::{HostingPoolSpec, names::BudgetGroup},
     cloud::{ClientConfig, Cloud, ConfigError},
     cloudflare::{AccountId, CloudflareApi, CloudflareClient, ZoneId},
     dns::DnsQueue,
@@ -152,7 +152,9 @@ impl Sessions {
         parsed: &ParsedSpec,
         tokens: [ReadToken; 2],
     ) -> Result<Arc<Session>, ConfigError> {
-        let group = |group: &Option<String>| group.clone().unwrap_or_else(|| pool.to_owned());
+        let group = |group: &Option<BudgetGroup>| {
+            group.as_ref().map_or_else(|| pool.to_owned(), ToString::to_string)
+        };
         let [hetzner, cloudflare] = tokens;
         let origin = Origin {
             uid: uid.to_owned(),

@@ -21,12 +21,12 @@ pub struct SshKeySteps {
 /// Compares the keys of the spec with those of the project that carry the pool's labels.
 pub fn plan(
     identity: &PoolIdentity,
-    keys: &[String],
+    keys: &[impl AsRef<str>],
     found: &[SshKey],
 ) -> Result<SshKeySteps, Trouble> {
     let mut wanted: Vec<String> = Vec::new();
     for key in keys {
-        let key = canonical(key).ok_or_else(|| {
+        let key = canonical(key.as_ref()).ok_or_else(|| {
             Trouble::invalid_spec(
                 "spec.hetzner.ssh.keys",
                 "every key must be a public key in OpenSSH's format, such as `ssh-ed25519 AAAA…`",

@@ -47,7 +47,7 @@ fn parse_token(
     reference: &TokenSecretRef,
 ) -> Result<ReadToken, String> {
     let secret = secret.ok_or("there is no such Secret")?;
-    let bytes = secret.data.and_then(|mut data| data.remove(&reference.key));
+    let bytes = secret.data.and_then(|mut data| data.remove(reference.key.as_str()));
     let bytes = bytes.ok_or("the Secret has no such key")?;
     let token = ApiToken::parse(bytes.0).map_err(|error| error.to_string())?;
     let part = |text: Option<String>| text.unwrap_or_default();
@@ -82,7 +82,7 @@ mod tests {
     use rstest::rstest;
 
     fn reference() -> TokenSecretRef {
-        TokenSecretRef { name: "clouds".to_owned(), key: "hetzner".to_owned() }
+        TokenSecretRef { name: "clouds".parse().unwrap(), key: "hetzner".parse().unwrap() }
     }
 
     fn secret(key: &str, value: &str) -> KubeSecret {

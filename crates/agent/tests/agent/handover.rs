@@ -33,7 +33,7 @@ fn word(operator: &Operator, next: &Successor) -> Vec<u8> {
 
 async fn the_operator_changes(world: World) {
     let (agent, mut operator) = world.enrolled().await;
-    let next = operator.successor(8);
+    let next = Operator::successor(8);
     let early = next.call(&operator, Method::GET, path::REPORT, b"").await;
     assert_eq!(early.problem(), ProblemCode::Unauthorized);
 
@@ -92,7 +92,7 @@ async fn on_a_real_server_the_installer_changes_who_is_obeyed() {
 async fn a_hand_over_that_is_not_of_the_key_in_force_is_refused() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
-    let (next, stranger) = (operator.successor(8), operator.successor(9));
+    let (next, stranger) = (Operator::successor(8), Operator::successor(9));
     let mut foreign: HandOver = serde_json::from_slice(&word(&operator, &next)).unwrap();
     foreign.to = stranger.key.public_key();
     let body = serde_json::to_vec(&foreign).unwrap();

@@ -122,13 +122,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
             Store::at(&Disk::default(), layout).retain_integrations(&keep).unwrap();
         }
         Request::Activate { kind, sha256 } => {
-            let mut found = false;
-            for one in machine.installed.iter_mut().filter(|one| one.kind == kind) {
-                one.active = one.sha256 == sha256;
-                found |= one.active;
-            }
-            assert!(found, "{kind:?} {sha256} is not installed");
-            machine.activated.push((kind, sha256));
+            activate(machine, kind, sha256);
         }
         Request::UpdateAgent { order, file } => {
             let order = VerifiedOrder::of(&order, &bootstrap().operator()).unwrap();
@@ -141,4 +135,14 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
         }
     }
     Answer::Done
+}
+
+fn activate(machine: &mut Machine, kind: ArtifactKind, sha256: Sha256) {
+    let mut found = false;
+    for one in machine.installed.iter_mut().filter(|one| one.kind == kind) {
+        one.active = one.sha256 == sha256;
+        found |= one.active;
+    }
+    assert!(found, "{kind:?} {sha256} is not installed");
+    machine.activated.push((kind, sha256));
 }

@@ -224,8 +224,8 @@ impl Operator {
         Ok(reply)
     }
 
-    /// The operator with another master key, which knows the agent.
-    pub(crate) fn successor(&self, seed: u8) -> Successor {
+    /// The operator with another master key.
+    pub(crate) fn successor(seed: u8) -> Successor {
         let key = OperatorKey::from_seed(&Secret::from([seed; 32]));
         Successor { key, bearer: format!("bearer-token-{seed}") }
     }

@@ -256,10 +256,10 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
     let store = Store::open(&Disk::default(), real.layout()).unwrap();
     store.install(Shelf::Integrations, &artifact, &file).unwrap();
     let folder = real.layout().integration(artifact.sha256);
-    let read =
+    let parsed =
         |path: PathBuf| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
-    let index = read(folder.join("integration.json"));
-    let lock = read(folder.join("package-lock.json"));
+    let index = parsed(folder.join("integration.json"));
+    let lock = parsed(folder.join("package-lock.json"));
     let name = index["name"].as_str().unwrap();
     let integrity = &lock["packages"][format!("node_modules/{name}")]["integrity"];
     let wanted = |sha256: Sha256| {
@@ -275,7 +275,7 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
     assert_eq!(added["plugins"].as_array().map(Vec::len), Some(1), "{added}");
     let installed = fs::read_dir(real.layout().openclaw_state().join("npm/projects")).unwrap();
     let project = installed.map(|entry| entry.unwrap().path()).find(|path| path.is_dir()).unwrap();
-    let (found, pinned) = (read(project.join("package-lock.json")), &lock["packages"]);
+    let (found, pinned) = (parsed(project.join("package-lock.json")), &lock["packages"]);
     let packages = found["packages"].as_object().unwrap();
     assert!(packages.len() > 100, "{}", packages.len());
     for (at, package) in packages {

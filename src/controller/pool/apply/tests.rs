@@ -184,7 +184,7 @@ async fn a_server_type_that_hetzner_does_not_have_is_told_and_blocks_no_instance
     };
     let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
     assert_eq!(ready(&world), is("True", reason::READY));
-    world.spec.hetzner.server_types.push("cx34".to_owned());
+    world.spec.hetzner.server_types.push("cx34".parse().unwrap());
     for (catalogue, verdict) in [
         (catalogue(&["cx33"]), is("True", reason::DEGRADED)),
         (catalogue(&["cx23"]), is("False", reason::INVALID_SPEC)),
@@ -358,7 +358,7 @@ async fn a_refused_token_stalls_the_pool_and_names_the_secret() {
 #[tokio::test]
 async fn a_zone_of_another_name_is_an_invalid_spec_before_anything_is_made() {
     let mut world = World::new();
-    world.spec.cloudflare.domain = "example.org".to_owned();
+    world.spec.cloudflare.domain = "example.org".parse().unwrap();
     let (outcome, _) = world.pass(true).await;
     assert_eq!(reason(&outcome), Some(reason::INVALID_SPEC));
     assert_eq!(world.writes(), [""; 0]);
