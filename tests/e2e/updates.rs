@@ -47,7 +47,7 @@ pub(crate) async fn what_may_not_stand_in_a_configuration_is_refused_with_its_pa
     let refused = tenant.try_instance("ada", literal).await.unwrap_err();
     assert!(refused.contains("moorage seal") && !refused.contains(key), "{refused}");
     // What the API server does not see, the operator does.
-    let hidden = "c2stYW50LWFwaTAzLXRoaXMta2V5LWlzLWluLXRoZS1jbGVhci0wMTIzNDU2Nzg5";
+    let hidden = "c2stYW50LWFwaTAzLXRoaXMta2V5LWlzLWluLXRoZS1jbGVhci0wMTIzNDU2Nzg5YWJjZGVm";
     tenant.apply_instance("ada", json!({"config": {"notes": {"encoded": hidden}}})).await;
     let message = tenant.until_reason("ada", "Ready", "LiteralSecret").await;
     assert!(message.contains("spec.config.notes.encoded"), "{message}");
