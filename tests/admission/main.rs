@@ -181,7 +181,7 @@ impl Cluster {
         });
         let answers: Vec<(usize, Option<String>)> = answers.buffer_unordered(8).collect().await;
         let cases: usize = answers.iter().map(|(count, _)| count).sum();
-        println!("admission: {} fields, {} values, {cases} cases", fields.len(), values.len());
+        eprintln!("admission: {} fields, {} values, {cases} cases", fields.len(), values.len());
         answers.into_iter().filter_map(|(_, wrong)| wrong).collect()
     }
 
