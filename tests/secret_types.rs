@@ -123,9 +123,10 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let is_source = path.extension().is_some_and(|kind| kind == "rs");
         if path.is_dir() && name != "tests" {
             sources(&path, found);
-        } else if name.ends_with(".rs") && !name.ends_with("tests.rs") && name != "fakes.rs" {
+        } else if is_source && !name.ends_with("tests.rs") && name != "fakes.rs" {
             found.push(path);
         }
     }
