@@ -8,7 +8,9 @@ use moorage_agent::{
     installer::{
         enrolment_key,
         order::VerifiedOrder,
-        protocol::{Answer, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure},
+        protocol::{
+            Answer, ArtifactKind, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure,
+        },
     },
 };
 use moorage_wire::Sha256;
