@@ -178,7 +178,7 @@ mod tests {
         let token = json!({"name": "token"});
         serde_json::from_value(json!({
             "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
-            "cloudflare": {"tokenSecretRef": token, "accountId": "a", "zoneId": "z", "domain": "example.com"},
+            "cloudflare": {"tokenSecretRef": token, "accountId": "1".repeat(32), "zoneId": "2".repeat(32), "domain": "example.com"},
             "capacity": 3, "allowedNamespaces": allowed,
         }))
         .unwrap()

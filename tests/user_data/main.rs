@@ -14,7 +14,7 @@ mod packages;
 use moorage::{
     api::pool::SshSpec,
     cloud::SecretText,
-    user_data::{UserDataError, UserDataInput, render},
+    user_data::{UserDataInput, render},
 };
 use moorage_wire::{
     Epoch, InstanceId, Secret, Sha256,
@@ -78,7 +78,8 @@ fn user_data_for(
     artifacts: &Artifacts,
     allow_from: &[&str],
     key: &str,
-) -> Result<SecretText, UserDataError> {
+) -> Option<SecretText> {
+    let user = user.parse().ok()?;
     let bootstrap = Bootstrap {
         instance_id: INSTANCE,
         epoch: EPOCH,
@@ -87,7 +88,7 @@ fn user_data_for(
         enrolment_key: enrolment_key().to_text(),
     };
     let ssh = SshSpec {
-        user: user.parse().unwrap(),
+        user,
         keys: vec![key.parse().unwrap()],
         allow_from: allow_from.iter().map(|network| network.parse().unwrap()).collect(),
     };
@@ -98,7 +99,7 @@ fn user_data_for(
         ssh: Some(&ssh),
         now: jiff::Timestamp::now(),
     };
-    render(&input)
+    render(&input).ok()
 }
 
 /// Its cloud-config.
