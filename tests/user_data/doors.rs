@@ -123,7 +123,9 @@ impl Person {
         }
         let banned =
             wait_until("fail2ban bans who is refused again and again", PATIENCE, || async {
-                let refused = self.ssh(server, ("eve", INTRUDERS[1]), &[], &["true"]).await;
+                // A ban that comes in the middle of a connection leaves ssh waiting for minutes.
+                let in_time = ["timeout", "10"];
+                let refused = self.ssh(server, ("eve", INTRUDERS[1]), &in_time, &["true"]).await;
                 match knock(server, INTRUDERS[1]).await {
                     Probed::Dropped => Ok(()),
                     open => Err(format!("{open:?} {refused:?}")),
