@@ -263,6 +263,9 @@ impl Ledger {
         if matches!(self.plan.limit, Limit::Bucket { .. }) {
             self.all.spend(now, u32::MAX);
             self.emptied = Some(now);
+            // Whoever took what there was, little comes back: what each took before would keep those
+            // who took much from all of it for as long as the whole bucket takes to fill.
+            self.flows.clear();
         }
         let until = now + retry_after.unwrap_or(self.plan.default_pause);
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));

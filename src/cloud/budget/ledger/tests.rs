@@ -160,6 +160,26 @@ fn namespace(name: &str) -> Flow {
     Flow::Namespace(name.into())
 }
 
+#[test]
+fn after_a_429_a_namespace_that_took_much_before_goes_on_beside_others() {
+    let begin = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::hetzner(), begin);
+    let (busy, other) = (namespace("busy"), namespace("other"));
+    for _ in 0..100 {
+        assert_eq!(ledger.try_take(begin, Priority::Normal, &busy), Ok(()));
+    }
+    ledger.limited(begin, Some(SECOND));
+    // Others take what comes back as it comes, so that there is never much of it.
+    let goes_on = (1..60).any(|seconds| {
+        let now = begin + seconds * SECOND;
+        let served = ledger.try_take(now, Priority::Normal, &busy).is_ok();
+        let _ = ledger.try_take(now, Priority::Normal, &other);
+        let _ = ledger.try_take(now, Priority::Sweep, &Flow::Shared);
+        served
+    });
+    assert!(goes_on);
+}
+
 #[rstest]
 #[case::hetzner(BudgetPlan::hetzner())]
 #[case::cloudflare(BudgetPlan::cloudflare())]
