@@ -78,8 +78,12 @@ pub fn custom_resource_definitions() -> [CustomResourceDefinition; 3] {
 }
 
 /// schemars names Rust's unsigned types as formats; Kubernetes knows the signed ones alone, and warns
-/// of others at every installation. The `minimum` that comes with them stays.
+/// of others at every installation. The `minimum` that comes with them stays; a `maximum` keeps out what
+/// the type cannot hold, for an object with it could not be read.
 fn name_known_formats(schema: &mut JSONSchemaProps) {
+    if schema.format.as_deref() == Some("uint32") {
+        schema.maximum.get_or_insert(f64::from(u32::MAX));
+    }
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = Some("int64".to_owned());
     }

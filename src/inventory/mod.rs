@@ -47,6 +47,8 @@ struct Seen {
     servers: Table<ServerId, Server>,
     tunnels: Table<TunnelId, Tunnel>,
     records: Table<RecordId, DnsRecord>,
+    /// The name that agents are reached through.
+    anchor: Option<String>,
     swept: Option<Timestamp>,
     changed: Changed,
 }
@@ -218,12 +220,19 @@ impl Inventory {
         ids.filter(|id| !seen.servers.contains(id)).count()
     }
 
-    /// A name of this zone that is known to resolve: of our records the first by name, so that all of
-    /// the pool's agents are reached through the same one.
+    /// A name of this zone that is known to resolve, through which all of the pool's agents are reached:
+    /// the same for as long as its record is there. A record that we made and no sweep has shown is too
+    /// new: whoever asks for it now may be told for minutes that there is none.
     pub fn anchor(&self) -> Option<String> {
-        let seen = self.lock();
-        let ours = seen.records.matching(|record| record.owner(self.installation).is_some());
-        ours.into_iter().map(|record| record.name).min()
+        let mut seen = self.lock();
+        let ours = |record: &DnsRecord| record.owner(self.installation).is_some();
+        let mut names: Vec<_> =
+            seen.records.listed(ours).into_iter().map(|record| record.name).collect();
+        if !seen.anchor.as_ref().is_some_and(|anchor| names.contains(anchor)) {
+            names.sort_unstable();
+            seen.anchor = names.into_iter().next();
+        }
+        seen.anchor.clone()
     }
 
     /// Notes a server that we made or saw alone.

@@ -45,6 +45,12 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Table<K, V> {
         self.rows.values().filter(|value| wanted(value)).cloned().collect()
     }
 
+    /// Those that a list has shown as they are, not only our own note.
+    pub(super) fn listed(&self, mut wanted: impl FnMut(&V) -> bool) -> Vec<V> {
+        let rows = self.rows.iter().filter(|(key, _)| !self.own.contains_key(key));
+        rows.map(|(_, value)| value).filter(|value| wanted(value)).cloned().collect()
+    }
+
     /// Takes over the list that was begun at `mark`, but for what we noted since; tells `changed` of
     /// everything that came, went or differs.
     pub(super) fn replace(

@@ -228,14 +228,24 @@ async fn missing_servers_are_counted() {
 }
 
 #[tokio::test]
-async fn the_anchor_is_a_record_of_ours_if_there_is_one() {
+async fn the_anchor_is_a_record_of_ours_that_a_sweep_has_shown_and_stays() {
     let (clouds, _questions) = Fakes::new();
     clouds.state().records = vec![record("aaa.example.com", None)];
     let inventory = swept(&clouds).await;
     assert_eq!(inventory.anchor(), None, "somebody else's record may lead anywhere");
     inventory.note_record(record("bob.example.com", Some(BOB)));
-    inventory.note_record(record("ada.example.com", Some(ADA)));
-    assert_eq!(inventory.anchor().as_deref(), Some("ada.example.com"));
+    assert_eq!(inventory.anchor(), None, "it may not resolve yet");
+    clouds.state().records.push(record("bob.example.com", Some(BOB)));
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.anchor().as_deref(), Some("bob.example.com"));
+    // A name that sorts before all others is no reason to ask for it.
+    inventory.note_record(record("0.example.com", Some(ADA)));
+    clouds.state().records.push(record("0.example.com", Some(ADA)));
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.anchor().as_deref(), Some("bob.example.com"));
+    clouds.state().records.retain(|record| record.name != "bob.example.com");
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.anchor().as_deref(), Some("0.example.com"));
 }
 
 #[tokio::test]

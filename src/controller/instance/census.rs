@@ -38,10 +38,22 @@ pub(super) async fn keep(
     }
 }
 
-/// All instances that can be read, as far as their admission is concerned.
+/// All instances, as far as their admission is concerned. One that cannot be read counts for what it has
+/// in the clouds: else whoever spoils an object of his own would have room for another server.
 pub(super) fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
     let state = instances.state();
-    state.iter().filter_map(|instance| instance.0.as_ref().ok()).map(applicant).collect()
+    state.iter().filter_map(|instance| considered(instance)).collect()
+}
+
+fn considered(instance: &GuardedInstance) -> Option<Applicant> {
+    match &instance.0 {
+        Ok(instance) => Some(applicant(instance)),
+        Err(unreadable) => {
+            let salvaged = applicant(unreadable.salvage.as_deref()?);
+            let granted = salvaged.granted || unreadable.in_cloud;
+            granted.then_some(Applicant { granted, ..salvaged })
+        }
+    }
 }
 
 fn applicant(instance: &OpenClawInstance) -> Applicant {
@@ -56,5 +68,35 @@ fn applicant(instance: &OpenClawInstance) -> Applicant {
         granted: status.is_some_and(has_history),
         let_in: false,
         resting: instance.spec.suspend || instance.metadata.deletion_timestamp.is_some(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn instance(generation: u64, status: &serde_json::Value) -> GuardedInstance {
+        serde_json::from_str(
+            &json!({
+                "metadata": {"name": "ada", "namespace": "tenants", "uid": "u"},
+                "spec": {"pool": "eu-1", "hostname": "ada", "access": {"tokenGeneration": generation}},
+                "status": status,
+            })
+            .to_string(),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn an_instance_that_was_made_unreadable_still_counts_for_its_server() {
+        let with_server = json!({"server": {"id": 4711, "epoch": "0011223344556677"}});
+        let spoiled = instance(1 << 32, &with_server);
+        assert!(spoiled.0.is_err());
+        let counted = considered(&spoiled).expect("it has a server");
+        assert!(counted.granted);
+        assert_eq!((&*counted.pool, &*counted.hostname), ("eu-1", "ada"));
+        assert!(considered(&instance(1 << 32, &json!({}))).is_none(), "it has nothing");
+        assert!(considered(&instance(1, &with_server)).is_some());
     }
 }

@@ -1,5 +1,7 @@
 //! The routes: the tunnel's ingress rules, and the DNS records that lead to it.
 
+use std::time::Duration;
+
 use super::{Hands, Trouble, failed};
 use crate::{
     api::conditions::ConditionType,
@@ -8,6 +10,9 @@ use crate::{
     dns::DnsChange,
     instance::{Observed, routes},
 };
+
+/// For how long a comparison of the rules is put off when the budget has no call for it.
+const CHECK_PUT_OFF: Duration = Duration::from_mins(5);
 
 impl Hands<'_> {
     pub(super) async fn put_routes(
@@ -31,8 +36,17 @@ impl Hands<'_> {
         rules: &TunnelConfiguration,
         seen: &mut Observed,
     ) -> Result<(), Trouble> {
-        let found = self.pool.cloudflare.get_tunnel_configuration(Priority::Sweep, id).await;
-        let found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let found = match self.pool.cloudflare.get_tunnel_configuration(Priority::Sweep, id).await {
+            // Nothing waits for a comparison: what else the instance needs goes on.
+            Err(CloudError { kind: ErrorKind::BudgetExhausted { .. }, .. }) => {
+                let interval = self.controller.ctx.intervals.routes;
+                let again = interval.saturating_sub(CHECK_PUT_OFF.min(interval / 2));
+                let as_if = seen.now.checked_sub(again).unwrap_or(seen.now);
+                seen.tunnel_memory.rules = Some((routes::digest(rules), as_if));
+                return Ok(());
+            }
+            found => found.map_err(failed(ConditionType::RoutesReady))?,
+        };
         let same = found
             .and_then(|found| found.config)
             .is_some_and(|found| found.ingress == rules.ingress);
