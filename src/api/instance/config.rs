@@ -17,14 +17,21 @@ pub const MAX_DEPTH: usize = 64;
 pub const MAX_BYTES: usize = 512 * 1024;
 
 /// A JSON object that is kept as compact text: it is passed through, compared and hashed far more
-/// often than looked into.
+/// often than looked into. Of one that is too long only the length is kept, or a few of them would fill
+/// the operator's memory.
 #[derive(Clone, PartialEq, Eq)]
-pub struct ConfigDocument(Arc<str>);
+pub struct ConfigDocument {
+    text: Arc<str>,
+    bytes: usize,
+}
+
+/// What stands for a document without anything in it.
+const EMPTY: &str = "{}";
 
 /// A key may stand in it by mistake.
 impl fmt::Debug for ConfigDocument {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "ConfigDocument({} bytes)", self.0.len())
+        write!(formatter, "ConfigDocument({} bytes)", self.bytes)
     }
 }
 
@@ -45,24 +52,29 @@ pub enum ConfigProblem {
 }
 
 impl ConfigDocument {
-    /// The JSON text.
+    fn new(text: &str) -> Self {
+        let kept = if text.len() > MAX_BYTES { EMPTY } else { text };
+        Self { text: kept.into(), bytes: text.len() }
+    }
+
+    /// The JSON text; that of an empty object if it is longer than [`MAX_BYTES`].
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// The document as a tree.
     pub fn parse(&self) -> Result<serde_json::Map<String, serde_json::Value>, ConfigProblem> {
-        if self.0.len() > MAX_BYTES {
-            return Err(ConfigProblem::TooLarge(self.0.len()));
+        if self.bytes > MAX_BYTES {
+            return Err(ConfigProblem::TooLarge(self.bytes));
         }
-        if depth(&self.0) > MAX_DEPTH {
+        if depth(&self.text) > MAX_DEPTH {
             return Err(ConfigProblem::TooDeep);
         }
-        serde_json::from_str(&self.0).map_err(|_| ConfigProblem::Unreadable)
+        serde_json::from_str(&self.text).map_err(|_| ConfigProblem::Unreadable)
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        *self.0 == *"{}"
+        self.bytes == EMPTY.len()
     }
 }
 
@@ -93,19 +105,19 @@ fn depth(json: &str) -> usize {
 
 impl Default for ConfigDocument {
     fn default() -> Self {
-        Self("{}".into())
+        Self::new(EMPTY)
     }
 }
 
 impl From<serde_json::Map<String, serde_json::Value>> for ConfigDocument {
     fn from(map: serde_json::Map<String, serde_json::Value>) -> Self {
-        Self(serde_json::Value::Object(map).to_string().into())
+        Self::new(&serde_json::Value::Object(map).to_string())
     }
 }
 
 impl Serialize for ConfigDocument {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let raw = RawValue::from_string(self.0.to_string()).map_err(ser::Error::custom)?;
+        let raw = RawValue::from_string(self.text.to_string()).map_err(ser::Error::custom)?;
         raw.serialize(serializer)
     }
 }
@@ -118,7 +130,7 @@ impl<'de> Deserialize<'de> for ConfigDocument {
         if !text.starts_with('{') {
             return Err(de::Error::invalid_type(de::Unexpected::Other("value"), &"a JSON object"));
         }
-        Ok(Self(text.into()))
+        Ok(Self::new(text))
     }
 }
 
@@ -160,7 +172,9 @@ mod tests {
             serde_json::from_str(&format!(r#"{{"a":"{text}"}}"#)).unwrap()
         };
         assert!(of_length(MAX_BYTES).parse().is_ok());
-        let told = of_length(1_400_000).parse().unwrap_err().to_string();
+        let long = of_length(1_400_000);
+        assert!(long.as_str().len() < 10, "it is not kept");
+        let told = long.parse().unwrap_err().to_string();
         assert_eq!(told, "it has 1400000 bytes, but a server takes 524288; make it smaller");
     }
 

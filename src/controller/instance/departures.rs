@@ -149,7 +149,10 @@ async fn try_to_clear(
     cluster: &dyn ClusterApi,
     named: InstanceKey<'_>,
 ) -> Result<(), ClusterError> {
-    // In this order: a Secret that comes after the look at the instance is not among these.
+    if cluster.instance_exists(named).await? {
+        return Ok(());
+    }
+    // In this order: a Secret that comes after the second look at the instance is not among these.
     let secrets = cluster.bound_secrets(named).await?;
     if secrets.is_empty() || cluster.instance_exists(named).await? {
         return Ok(());

@@ -10,7 +10,7 @@ use super::{Controller, memory::Memory};
 use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
     api::{
-        OpenClawInstance,
+        OpenClawInstance, annotation,
         conditions::{ConditionType, reason},
         instance::ServerStatus,
         label,
@@ -292,7 +292,14 @@ impl Controller {
             .filter(|instance| {
                 instance.spec.pool == pool.name && instance.metadata.deletion_timestamp.is_none()
             })
-            .filter_map(|instance| instance.status.as_ref()?.server.as_ref()?.id.map(ServerId))
+            .filter_map(|instance| {
+                let id = instance.status.as_ref()?.server.as_ref()?.id?;
+                // What its own tenant has replaced says nothing of the project, nor does what nobody
+                // looks after meanwhile.
+                let rebuild = instance.annotations().get(annotation::REBUILD);
+                let own_doing = instance.spec.suspend || rebuild == Some(&id.to_string());
+                (!own_doing).then_some(ServerId(id))
+            })
             .collect();
         Disappearance { missing: pool.inventory.missing_servers(ids.iter()), total: ids.len() }
     }
