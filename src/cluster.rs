@@ -6,6 +6,7 @@ mod secrets;
 use std::{collections::BTreeSet, fmt, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 use moorage_wire::Secret;
@@ -52,6 +53,8 @@ pub struct BoundSecret {
     pub name: String,
     /// The exact object.
     pub version: SecretVersion,
+    /// When it was made, by the API server's clock.
+    pub created: Timestamp,
 }
 
 /// The Secret of the name that the dashboard's has, or had.

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -38,11 +39,12 @@ pub(super) async fn bound(
     for name in listed.items.into_iter().filter_map(|secret| secret.metadata.name) {
         // Metadata has no type. A Secret's type cannot change, but another may have its name by now.
         let Some(found) = secrets.get_opt(&name).await? else { continue };
+        let created = found.creation_timestamp().map_or(Timestamp::MIN, |time| time.0);
         let view = SecretView::from(found);
         if view.is_sealed_for(key.name)
             && let Some(version) = view.version().cloned()
         {
-            bound.push(BoundSecret { name, version });
+            bound.push(BoundSecret { name, version, created });
         }
     }
     Ok(bound)

@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::watcher};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -25,10 +26,13 @@ const TRIES: usize = 5;
 /// Namespace and name.
 type Key = (String, String);
 
+/// Who went, and when that was seen: what is made after it is for the next life of the name.
+type Departed = (Key, Timestamp);
+
 /// Sees which instances go.
 pub(super) struct Departures {
     seen: Mutex<Seen>,
-    gone: mpsc::UnboundedSender<Key>,
+    gone: mpsc::UnboundedSender<Departed>,
 }
 
 #[derive(Default)]
@@ -40,7 +44,7 @@ struct Seen {
 
 impl Departures {
     /// Nothing was seen yet. What goes comes out of the channel.
-    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Key>) {
+    pub(super) fn new() -> (Arc<Self>, mpsc::UnboundedReceiver<Departed>) {
         let (gone, departed) = mpsc::unbounded_channel();
         (Arc::new(Self { seen: Mutex::default(), gone }), departed)
     }
@@ -78,7 +82,7 @@ impl Departures {
 
     fn tell(&self, key: Key) {
         // Nobody listens any more when the operator ends.
-        let _ = self.gone.send(key);
+        let _ = self.gone.send((key, Timestamp::now()));
     }
 }
 
@@ -89,21 +93,22 @@ fn key(instance: &GuardedInstance) -> Key {
 /// Deletes the Secrets of whoever goes, until `shutdown`. Call it when all instances are known.
 pub(super) async fn bury(
     cluster: Arc<dyn ClusterApi>,
-    mut departed: mpsc::UnboundedReceiver<Key>,
+    mut departed: mpsc::UnboundedReceiver<Departed>,
     namespaces: Vec<String>,
     shutdown: CancellationToken,
 ) {
     let left = left_behind(cluster.as_ref(), &namespaces);
     let first = shutdown.run_until_cancelled(async {
+        let begun = Timestamp::now();
         let left = left.await;
         tokio::time::sleep(GRACE).await;
         for key in left {
-            clear(cluster.as_ref(), &key).await;
+            clear(cluster.as_ref(), &key, begun).await;
         }
     });
     let then = shutdown.run_until_cancelled(async {
-        while let Some(key) = departed.recv().await {
-            clear(cluster.as_ref(), &key).await;
+        while let Some((key, at)) = departed.recv().await {
+            clear(cluster.as_ref(), &key, at).await;
         }
     });
     tokio::join!(first, then);
@@ -128,11 +133,11 @@ async fn left_behind(cluster: &dyn ClusterApi, namespaces: &[String]) -> HashSet
     left
 }
 
-/// Deletes the Secrets of an instance that is not there.
-async fn clear(cluster: &dyn ClusterApi, key: &Key) {
+/// Deletes the Secrets of an instance that is not there, of those that were made before `until`.
+async fn clear(cluster: &dyn ClusterApi, key: &Key, until: Timestamp) {
     let named = InstanceKey { namespace: &key.0, name: &key.1 };
     for _ in 0..TRIES {
-        match try_to_clear(cluster, named).await {
+        match try_to_clear(cluster, named, until).await {
             Ok(()) => return,
             // Somebody wrote to one of them meanwhile.
             Err(ClusterError::Changed) => {}
@@ -148,12 +153,14 @@ async fn clear(cluster: &dyn ClusterApi, key: &Key) {
 async fn try_to_clear(
     cluster: &dyn ClusterApi,
     named: InstanceKey<'_>,
+    until: Timestamp,
 ) -> Result<(), ClusterError> {
     if cluster.instance_exists(named).await? {
         return Ok(());
     }
     // In this order: a Secret that comes after the second look at the instance is not among these.
-    let secrets = cluster.bound_secrets(named).await?;
+    let mut secrets = cluster.bound_secrets(named).await?;
+    secrets.retain(|secret| secret.created <= until);
     if secrets.is_empty() || cluster.instance_exists(named).await? {
         return Ok(());
     }
@@ -183,8 +190,8 @@ mod tests {
         GuardedInstance::read(&document.to_string())
     }
 
-    fn told(departed: &mut mpsc::UnboundedReceiver<Key>) -> Vec<String> {
-        std::iter::from_fn(|| departed.try_recv().ok()).map(|(_, name)| name).collect()
+    fn told(departed: &mut mpsc::UnboundedReceiver<Departed>) -> Vec<String> {
+        std::iter::from_fn(|| departed.try_recv().ok()).map(|((_, name), _)| name).collect()
     }
 
     #[test]
