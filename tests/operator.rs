@@ -367,6 +367,9 @@ async fn only_watched_namespaces_are_worked_in() {
     let unseen = make_and_delete_unseen(&client, &watched).await;
     let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
     let key = secrets.get("moorage-master-key").await.unwrap();
+    // By force: an operator that could not see yet who needs the key may have protected it.
+    let unprotected = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    secrets.patch("moorage-master-key", &PatchParams::default(), &unprotected).await.unwrap();
     secrets.delete("moorage-master-key", &DeleteParams::default()).await.unwrap();
     let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
     let said = until_reason(&watched, "ada", "MasterKeyMissing").await;
