@@ -205,15 +205,6 @@ impl Inventory {
         Named { servers, records }
     }
 
-    /// All that the last sweep shows of this installation, and all records of the zone; nothing before
-    /// the first.
-    pub fn everything(&self) -> Option<(Vec<Server>, Vec<Tunnel>, Vec<DnsRecord>)> {
-        let seen = self.lock();
-        seen.swept?;
-        let servers = seen.servers.matching(|_| true);
-        Some((servers, seen.tunnels.matching(|_| true), seen.records.matching(|_| true)))
-    }
-
     /// Which of the servers are not there, by the last sweep.
     pub fn missing_servers<'a>(&self, ids: impl Iterator<Item = &'a ServerId>) -> usize {
         let seen = self.lock();
