@@ -402,23 +402,28 @@ mod tests {
         assert!(supply.intake.is_err());
     }
 
-    #[test]
-    fn a_pool_that_is_being_deleted_serves_its_instances_and_takes_no_new_ones() {
-        let supply = supply(&outcome(None), None, None, true);
-        assert!(supply.facilities.is_ok());
-        assert_eq!(supply.intake.unwrap_err().reason, reason::DELETING);
-        let findings = Findings {
+    /// Of a pool that works for three instances.
+    fn findings() -> Findings<'static> {
+        Findings {
             generation: Some(1),
             firewall: None,
             access: None,
             instances: 3,
             certificate: None,
             master_key: fakes::master_key(),
-            deleting: true,
+            deleting: false,
             trouble: None,
             serving: true,
             offers: None,
-        };
+        }
+    }
+
+    #[test]
+    fn a_pool_that_is_being_deleted_serves_its_instances_and_takes_no_new_ones() {
+        let supply = supply(&outcome(None), None, None, true);
+        assert!(supply.facilities.is_ok());
+        assert_eq!(supply.intake.unwrap_err().reason, reason::DELETING);
+        let findings = Findings { deleting: true, ..findings() };
         let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
         let ready = &said.conditions[0];
         assert_eq!((&*ready.type_, &*ready.reason), ("Ready", reason::DELETING));
@@ -433,18 +438,7 @@ mod tests {
     fn a_spent_budget_makes_no_pool_unready_that_works(#[case] serving: bool, #[case] ready: &str) {
         let wait = PAUSE;
         let trouble = Trouble::cloud(&error(ErrorKind::BudgetExhausted { wait }), "Secret");
-        let findings = Findings {
-            generation: Some(1),
-            firewall: None,
-            access: None,
-            instances: 3,
-            certificate: None,
-            master_key: fakes::master_key(),
-            deleting: false,
-            trouble: Some(&trouble),
-            serving,
-            offers: None,
-        };
+        let findings = Findings { trouble: Some(&trouble), serving, ..findings() };
         let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
         assert_eq!((&*said.conditions[0].type_, &*said.conditions[0].status), ("Ready", ready));
     }
