@@ -7,6 +7,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
+    clock::Clock,
     cloud::{Cloud, CloudError, ErrorKind, Outcome},
     cloudflare::{CloudflareApi, DnsBatch, DnsPatch, DnsRecord, NewDnsRecord, RecordId, ZoneId},
 };
@@ -67,9 +68,9 @@ pub struct DnsQueue {
 
 impl DnsQueue {
     /// An empty queue. Must be called within a tokio runtime.
-    pub fn new(cloudflare: Arc<dyn CloudflareApi>, zone: ZoneId) -> Self {
+    pub fn new(cloudflare: Arc<dyn CloudflareApi>, zone: ZoneId, clock: Arc<dyn Clock>) -> Self {
         let (jobs, waiting) = mpsc::unbounded_channel();
-        tokio::spawn(work(cloudflare, zone.clone(), waiting));
+        tokio::spawn(work(cloudflare, clock, zone.clone(), waiting));
         Self { zone, jobs }
     }
 
@@ -92,6 +93,7 @@ impl DnsQueue {
 
 async fn work(
     cloudflare: Arc<dyn CloudflareApi>,
+    clock: Arc<dyn Clock>,
     zone: ZoneId,
     mut waiting: mpsc::UnboundedReceiver<Job>,
 ) {
@@ -99,7 +101,7 @@ async fn work(
         let mut jobs = vec![first];
         // With company already there nothing is gained by waiting.
         if waiting.is_empty() {
-            tokio::time::sleep(GATHER).await;
+            clock.sleep(GATHER).await;
         }
         while let Ok(job) = waiting.try_recv() {
             jobs.push(job);

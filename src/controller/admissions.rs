@@ -4,15 +4,17 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use tokio::sync::watch;
 
 use crate::{
     admission::{Applicant, Denied, Register, Rules},
     api::{HostingPoolSpec, OpenClawInstance},
+    clock::Clock,
 };
 
 /// For how long the register is believed about others; whoever asks for itself is always in it.
@@ -23,6 +25,7 @@ type Source = Box<dyn Fn() -> Vec<Applicant> + Send + Sync>;
 
 /// The register, and what it is made from.
 pub struct Admissions {
+    clock: Arc<dyn Clock>,
     source: OnceLock<Source>,
     complete: watch::Sender<bool>,
     state: Mutex<State>,
@@ -36,21 +39,17 @@ struct State {
     /// The UIDs of those whom this process let in: something may be made for them any moment.
     let_in: HashSet<String>,
     register: Arc<Register>,
-    made: Option<Instant>,
+    made: Option<Timestamp>,
     changed: BTreeSet<(String, String)>,
 }
 
-impl Default for Admissions {
-    fn default() -> Self {
-        Self {
-            source: OnceLock::new(),
-            complete: watch::Sender::new(false),
-            state: Mutex::default(),
-        }
-    }
-}
-
 impl Admissions {
+    /// Knows nobody yet.
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let (source, complete) = (OnceLock::new(), watch::Sender::new(false));
+        Self { clock, source, complete, state: Mutex::default() }
+    }
+
     /// Sets where all instances are known. Called once, when they are.
     pub fn follow(&self, source: impl Fn() -> Vec<Applicant> + Send + Sync + 'static) {
         // A second source would be a second instance controller, which there is not.
@@ -125,7 +124,9 @@ impl Admissions {
     }
 
     fn refresh(&self, state: &mut State) {
-        let fresh = state.made.is_some_and(|made| made.elapsed() < FRESH);
+        let now = self.clock.now();
+        let fresh = |made| (made..made + FRESH).contains(&now);
+        let fresh = state.made.is_some_and(fresh);
         let (false, Some(source)) = (fresh, self.source.get()) else { return };
         let mut applicants = source();
         let there: HashSet<&str> = applicants.iter().map(|one| one.uid.as_str()).collect();
@@ -138,7 +139,7 @@ impl Admissions {
         let register = Register::of(applicants.iter(), &state.rules);
         state.changed.extend(register.changed_since(&state.register));
         state.register = Arc::new(register);
-        state.made = Some(Instant::now());
+        state.made = Some(now);
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,7 +150,7 @@ impl Admissions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use jiff::Timestamp;
+    use crate::clock::SystemClock;
     use serde_json::json;
 
     fn instance(namespace: &str, name: &str) -> OpenClawInstance {
@@ -187,7 +188,7 @@ mod tests {
     #[test]
     fn whoever_was_let_in_keeps_the_name_though_an_older_one_comes_before_anything_is_written() {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
-        let admissions = Admissions::default();
+        let admissions = Admissions::new(Arc::new(SystemClock));
         let known = Arc::clone(&all);
         admissions.follow(move || known.lock().unwrap().clone());
         admissions.set_pool("eu-1", &pool(&["*"]), false);
@@ -200,7 +201,7 @@ mod tests {
 
     #[test]
     fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
-        let admissions = Admissions::default();
+        let admissions = Admissions::new(Arc::new(SystemClock));
         admissions.follow(|| vec![applicant("tenants", "ada", 1)]);
         admissions.set_pool("eu-1", &pool(&[]), false);
         assert_eq!(
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_read_counts_where_it_is_allowed() {
-        let admissions = Admissions::default();
+        let admissions = Admissions::new(Arc::new(SystemClock));
         admissions.follow(Vec::new);
         admissions.set_pool("eu-1", &pool(&["tenants"]), false);
         assert!(admissions.counts("eu-1", "tenants", "malformed"));

@@ -8,6 +8,8 @@ use std::{
     time::Duration,
 };
 
+use crate::randomness::{Randomness as _, SystemRandomness};
+
 /// The first pause of an object that failed.
 pub const BASE: Duration = Duration::from_secs(1);
 /// The longest pause of an object that goes on failing.
@@ -80,13 +82,9 @@ impl<K: Hash + Eq + Clone> Failures<K> {
     }
 }
 
-/// A random number in `0.0..1.0`. Without randomness there is no jitter, which is no reason to stop.
+/// A random number in `0.0..1.0` for what is not simulated.
 pub fn random() -> f64 {
-    let mut bytes = [0; 4];
-    if aws_lc_rs::rand::fill(&mut bytes).is_err() {
-        return 0.5;
-    }
-    f64::from(u32::from_le_bytes(bytes)) / (f64::from(u32::MAX) + 1.0)
+    SystemRandomness.fraction()
 }
 
 /// `interval`, up to a tenth longer or shorter, so that objects do not move in step.

@@ -5,7 +5,6 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
 use kube::{
     Client,
     runtime::{
@@ -19,26 +18,13 @@ use super::admissions::Admissions;
 use crate::{
     agent::AgentApi,
     api::{Guarded, OpenClawInstance},
+    clock::Clock,
     credentials::key_ring::KeyRing,
     master_keys::{CurrentKeys, SealingKeyUse},
     metrics::Metrics,
     pool::Pools,
+    randomness::Randomness,
 };
-
-/// Where time comes from.
-pub trait Clock: Send + Sync {
-    /// Now.
-    fn now(&self) -> Timestamp;
-}
-
-/// The clock of the machine.
-pub struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::now()
-    }
-}
 
 /// How often things are looked at.
 #[derive(Debug, Clone)]
@@ -86,6 +72,8 @@ pub struct Context {
     pub metrics: Arc<Metrics>,
     /// Time.
     pub clock: Arc<dyn Clock>,
+    /// Jitter, and the epochs of servers.
+    pub randomness: Arc<dyn Randomness>,
     /// How often things are looked at.
     pub intervals: Intervals,
     /// The instances as the watch brings them; set once they are all there.

@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::{
-    backoff::{Backoff, jittered, random},
+    backoff::{Backoff, jittered},
     context::Context,
     events, guard, queue,
     slots::Slots,
@@ -169,7 +169,7 @@ async fn begun(
     let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
     let _entered = span.enter();
     tracing::debug!(?ended, "the pass ended");
-    let pause = || controller.backoff.next(reference, random());
+    let pause = || controller.backoff.next(reference, controller.random());
     match ended {
         Ok(Ok(look)) => {
             if let Look::BackOff(reason) = look {
@@ -212,16 +212,6 @@ enum Look {
     BackOff(&'static str),
 }
 
-impl Look {
-    fn after(failure: &Failure) -> Self {
-        match failure.retry {
-            Retry::BackOff => Self::BackOff(failure.reason),
-            Retry::After(wait) => Self::In(jittered(wait, random())),
-            Retry::Changed => Self::In(jittered(TERMINAL_LOOK, random())),
-        }
-    }
-}
-
 impl Controller {
     async fn pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
         // The watch lags behind our own writes.
@@ -237,7 +227,7 @@ impl Controller {
         }
         if matches!(self.ctx.pools.get(&instance.spec.pool), PoolState::Starting) {
             // Told when it has been looked at.
-            return Ok(Look::In(jittered(SURROUNDINGS_LOOK, random())));
+            return Ok(Look::In(self.jittered(SURROUNDINGS_LOOK)));
         }
         if deleting {
             return self.deletion_pass(instance).await;
@@ -256,7 +246,7 @@ impl Controller {
             // It has come just now.
             Err(Unfit::Unknown) => Ok(Look::In(SOON)),
             Err(Unfit::Surroundings(refused)) if self.is_borne(instance, &refused) => {
-                Ok(Look::In(jittered(SURROUNDINGS_LOOK, random())))
+                Ok(Look::In(self.jittered(SURROUNDINGS_LOOK)))
             }
             Err(
                 Unfit::Surroundings(refused) | Unfit::Doubt(refused) | Unfit::Instance(refused),
@@ -342,7 +332,7 @@ impl Controller {
         failure: &Failure,
     ) -> Result<Look, ClusterError> {
         if failure.is_of_the_way() && is_well(instance) {
-            return Ok(Look::after(failure));
+            return Ok(self.look_after(failure));
         }
         let old = instance.status.clone().unwrap_or_default();
         let refused = Refused {
@@ -352,14 +342,14 @@ impl Controller {
         };
         let status = status::of_refusal(&old, &refused, instance.metadata.generation, self.now());
         self.settle(instance, &status).await?;
-        Ok(Look::after(failure))
+        Ok(self.look_after(failure))
     }
 
     /// When to look at an instance again at which there is nothing to do.
     fn settled(&self, seen: &Observed) -> Duration {
         let report = self.ctx.intervals.report;
         let age = seen.agent.view().map(|view| seen.now.duration_since(view.at).unsigned_abs());
-        jittered(report.saturating_sub(age.unwrap_or_default()).max(SOON), random())
+        self.jittered(report.saturating_sub(age.unwrap_or_default()).max(SOON))
     }
 
     fn status(
@@ -415,6 +405,22 @@ impl Controller {
 
     fn now(&self) -> Timestamp {
         self.ctx.clock.now()
+    }
+
+    fn random(&self) -> f64 {
+        self.ctx.randomness.fraction()
+    }
+
+    fn jittered(&self, interval: Duration) -> Duration {
+        jittered(interval, self.random())
+    }
+
+    fn look_after(&self, failure: &Failure) -> Look {
+        match failure.retry {
+            Retry::BackOff => Look::BackOff(failure.reason),
+            Retry::After(wait) => Look::In(self.jittered(wait)),
+            Retry::Changed => Look::In(self.jittered(TERMINAL_LOOK)),
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub async fn run(
     let (references, changes) = references::watch(ctx.client.clone());
     let installation = ctx.master_keys.installation();
     let wake = Arc::clone(&waker);
-    let sessions = Sessions::new(installation, ctx.intervals.sweep, shutdown.clone(), waker);
+    let sessions = Sessions::new(installation, &ctx, shutdown.clone(), waker);
     let (store, writer) = reflector::store::<GuardedPool>();
     let (backoff, pools) = (Backoff::default(), store.clone());
     let controller = Arc::new(Controller { ctx, settings, references, pools, sessions, backoff });

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::{cloud::Conflict, cloudflare::TunnelId, inventory::fakes::Fakes};
+use crate::{clock::SystemClock, cloud::Conflict, cloudflare::TunnelId, inventory::fakes::Fakes};
 
 fn tunnel() -> TunnelId {
     TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap()
@@ -22,7 +22,7 @@ fn delete(ids: &[&str]) -> DnsChange {
 }
 
 fn queue(clouds: &Arc<Fakes>) -> DnsQueue {
-    DnsQueue::new(clouds.clone(), ZoneId::parse("zone").unwrap())
+    DnsQueue::new(clouds.clone(), ZoneId::parse("zone").unwrap(), Arc::new(SystemClock))
 }
 
 fn hosts(batch: &DnsBatch) -> BTreeSet<&str> {

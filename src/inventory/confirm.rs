@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use moorage_wire::InstanceId;
-use tokio::{sync::oneshot, time::Instant};
+use tokio::sync::oneshot;
 
 use super::Inventory;
 use crate::{
@@ -43,7 +44,7 @@ type Answer = Result<Arc<Confirmed>, CloudError>;
 #[derive(Default)]
 pub(super) struct Confirmations {
     /// Whose turn it is to ask for all, and when the last round ended.
-    turn: tokio::sync::Mutex<Option<Instant>>,
+    turn: tokio::sync::Mutex<Option<Timestamp>>,
     waiting: Mutex<Vec<(InstanceId, oneshot::Sender<Answer>)>>,
 }
 
@@ -69,8 +70,9 @@ impl Inventory {
             if let Ok(answer) = answer.try_recv() {
                 return answer;
             }
-            let since = turn.map_or(BETWEEN, |ended| ended.elapsed());
-            tokio::time::sleep(GATHER.max(BETWEEN.saturating_sub(since))).await;
+            // A clock that was set back must not make it longer than that.
+            let since = turn.map_or(BETWEEN, |ended| elapsed(ended, self.clock.now()));
+            self.clock.sleep(GATHER.max(BETWEEN.saturating_sub(since))).await;
             let asked = self.confirmations.take();
             let instances: Vec<_> = asked.iter().map(|(instance, _)| *instance).collect();
             let round = Flow::Shared.scope(self.round(&instances)).await.map(Arc::new);
@@ -78,7 +80,7 @@ impl Inventory {
                 // Whoever does not wait any more does not need it.
                 let _ = sender.send(round.clone());
             }
-            *turn = Some(Instant::now());
+            *turn = Some(self.clock.now());
             drop(turn);
             match answer.try_recv() {
                 Ok(answer) => return answer,
@@ -112,4 +114,9 @@ impl Inventory {
         }
         Ok(servers)
     }
+}
+
+/// None if the clock was set back meanwhile.
+fn elapsed(since: Timestamp, now: Timestamp) -> Duration {
+    now.duration_since(since).try_into().unwrap_or_default()
 }

@@ -21,6 +21,7 @@ use moorage_wire::{InstallationId, InstanceId};
 
 use crate::{
     api::label,
+    clock::Clock,
     cloud::{CloudError, Priority},
     cloudflare::{CloudflareApi, DnsRecord, RecordId, Tunnel, TunnelId, ZoneId},
     hetzner::{HetznerApi, LabelSelector, Server, ServerId, ServerStatus},
@@ -38,6 +39,7 @@ pub struct Inventory {
     cloudflare: Arc<dyn CloudflareApi>,
     zone: ZoneId,
     installation: InstallationId,
+    clock: Arc<dyn Clock>,
     seen: Mutex<Seen>,
     confirmations: Confirmations,
 }
@@ -94,9 +96,10 @@ impl Inventory {
         cloudflare: Arc<dyn CloudflareApi>,
         zone: ZoneId,
         installation: InstallationId,
+        clock: Arc<dyn Clock>,
     ) -> Self {
         let (seen, confirmations) = (Mutex::default(), Confirmations::default());
-        Self { hetzner, cloudflare, zone, installation, seen, confirmations }
+        Self { hetzner, cloudflare, zone, installation, clock, seen, confirmations }
     }
 
     /// Lists everything once: our servers and tunnels, and all records of the zone, foreign ones
@@ -131,7 +134,7 @@ impl Inventory {
                 None => drop(changed.foreign_hosts.insert(record.name.clone())),
             },
         );
-        seen.swept = Some(Timestamp::now());
+        seen.swept = Some(self.clock.now());
         seen.changed.append(changed);
         Ok(())
     }

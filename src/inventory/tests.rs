@@ -2,6 +2,7 @@
 
 use super::{fakes::Fakes, *};
 use crate::{
+    clock::SystemClock,
     cloudflare::{NewDnsRecord, TunnelId},
     hetzner::Labels,
     instance::stand_in::new_record,
@@ -57,7 +58,7 @@ fn record(host: &str, owner: Option<InstanceId>) -> DnsRecord {
 
 fn inventory(clouds: &Arc<Fakes>) -> Inventory {
     let zone = ZoneId::parse("zone").unwrap();
-    Inventory::new(clouds.clone(), clouds.clone(), zone, OURS)
+    Inventory::new(clouds.clone(), clouds.clone(), zone, OURS, Arc::new(SystemClock))
 }
 
 async fn swept(clouds: &Arc<Fakes>) -> Inventory {

@@ -6,11 +6,8 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 
 use crate::{
     api::{FINALIZER, Guarded, OpenClawInstance, conditions::reason},
-    controller::{
-        context::{Clock as _, SystemClock},
-        guard,
-        references::PAGE_SIZE,
-    },
+    clock::{Clock as _, SystemClock},
+    controller::{guard, references::PAGE_SIZE},
     master_key_store::InstanceCensus,
 };
 

@@ -15,10 +15,11 @@ use super::{RunError, Settings, census::ClusterCensus, standby};
 use crate::{
     agent::{AgentApi, client::EdgeAgentClient},
     api_server::{self, told},
+    clock::{Clock as _, SystemClock},
     controller::{
         self,
         admissions::Admissions,
-        context::{Clock as _, Context, SystemClock, reporter},
+        context::{Context, reporter},
     },
     credentials::{
         key_ring::KeyRing,
@@ -29,6 +30,7 @@ use crate::{
     master_key_store::{MasterKeyStore, MasterKeyStoreError},
     master_keys::{CurrentKeys, MasterKeys, SealingKeyUse},
     pool::Pools,
+    randomness::SystemRandomness,
 };
 
 /// For passes under way when the operator is told to end.
@@ -171,11 +173,12 @@ async fn prepare(
         look_at_sealing_keys: Notify::new(),
         key_ring: RwLock::new(Arc::new(key_ring)),
         pools: Pools::default(),
-        admissions: Admissions::default(),
+        admissions: Admissions::new(Arc::new(SystemClock)),
         agents,
         instances: std::sync::OnceLock::new(),
         metrics: Arc::clone(&shown.metrics),
         clock: Arc::new(SystemClock),
+        randomness: Arc::new(SystemRandomness),
         intervals: settings.intervals.clone(),
     }
 }

@@ -169,7 +169,7 @@ impl Controller {
         let generation = instance.metadata.generation;
         let status = status::of_deletion(old, Some(failure), generation, self.now());
         self.write(instance, Some(old), &status).await?;
-        Ok(Look::after(failure))
+        Ok(self.look_after(failure))
     }
 
     /// What the sweep shows of the instance, and the Secrets bound to it.

@@ -73,7 +73,7 @@ impl Controller {
         let view = pool.inventory.view(&owner);
         let mut seen =
             Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
-        seen.fresh_epoch = fresh_epoch();
+        seen.fresh_epoch = self.fresh_epoch();
         seen.disappearance = self.disappearance(pool);
         seen.accepted_loss =
             pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
@@ -283,6 +283,11 @@ impl Controller {
         Ok(AgentView { keys: agent, report, at: self.now(), stale: false })
     }
 
+    fn fresh_epoch(&self) -> Option<Epoch> {
+        let mut bytes = [0; 8];
+        self.ctx.randomness.fill(&mut bytes).then(|| Epoch::from_bytes(bytes))
+    }
+
     /// Servers of this pool's instances that the sweep does not show.
     fn disappearance(&self, pool: &PoolRuntime) -> Disappearance {
         let state = self.instances.state();
@@ -385,10 +390,4 @@ async fn confirm_tunnel(
         None => pool.inventory.forget_tunnel(id),
     }
     Ok(found)
-}
-
-fn fresh_epoch() -> Option<Epoch> {
-    let mut bytes = [0; 8];
-    aws_lc_rs::rand::fill(&mut bytes).ok()?;
-    Some(Epoch::from_bytes(bytes))
 }

@@ -120,7 +120,7 @@ impl Controller {
             match hands.apply(steps, seen).await? {
                 // What could not be compared is not known to differ.
                 Applied::Failed(failure) if looks_only && failure.is_of_the_way() => {
-                    barred = Some(Look::after(&failure));
+                    barred = Some(self.look_after(&failure));
                     break;
                 }
                 Applied::All => {}
@@ -137,7 +137,8 @@ impl Controller {
         }
         let status = Self::status(instance, wanted, seen, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
-        let look = barred.or_else(|| outcome.failure.as_ref().map(Look::after));
+        let look =
+            barred.or_else(|| outcome.failure.as_ref().map(|failure| self.look_after(failure)));
         let look = look.unwrap_or_else(|| Look::In(look_in.unwrap_or_else(|| self.settled(seen))));
         Ok((look, status))
     }

@@ -16,8 +16,10 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
     api::{HostingPoolSpec, names::BudgetGroup},
+    clock::Clock,
     cloud::{ClientConfig, Cloud, ConfigError},
     cloudflare::{AccountId, CloudflareApi, CloudflareClient, ZoneId},
+    controller::context::Context,
     dns::DnsQueue,
     hetzner::{HetznerApi, HetznerClient},
     inventory::Inventory,
@@ -113,6 +115,7 @@ pub(super) struct Sessions {
     by_pool: Mutex<HashMap<String, Arc<Session>>>,
     installation: InstallationId,
     sweep_interval: Duration,
+    clock: Arc<dyn Clock>,
     shutdown: CancellationToken,
     wake: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -121,11 +124,12 @@ impl Sessions {
     /// No session yet. `wake` makes a pool be looked at, when a sweep brought news.
     pub(super) fn new(
         installation: InstallationId,
-        sweep_interval: Duration,
+        ctx: &Context,
         shutdown: CancellationToken,
         wake: Arc<dyn Fn(&str) + Send + Sync>,
     ) -> Self {
-        Self { by_pool: Mutex::default(), installation, sweep_interval, shutdown, wake }
+        let (sweep_interval, clock) = (ctx.intervals.sweep, Arc::clone(&ctx.clock));
+        Self { by_pool: Mutex::default(), installation, sweep_interval, clock, shutdown, wake }
     }
 
     fn by_pool(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
@@ -206,8 +210,10 @@ impl Sessions {
             Arc::clone(&cloudflare),
             zone.clone(),
             self.installation,
+            Arc::clone(&self.clock),
         ));
-        let dns = Arc::new(DnsQueue::new(Arc::clone(&cloudflare), zone));
+        let clock = Arc::clone(&self.clock);
+        let dns = Arc::new(DnsQueue::new(Arc::clone(&cloudflare), zone, clock));
         let (news, sweep) = watch::channel(SweepState::Pending);
         let stop = self.shutdown.child_token();
         let now = Arc::new(Notify::new());
