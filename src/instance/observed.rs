@@ -75,6 +75,12 @@ impl Observed {
         self.bundles.push(bundle);
     }
 
+    /// Whether so much is missing at once that nothing may be replaced or made anew: no person has accepted
+    /// the loss.
+    pub fn is_mass_loss(&self) -> bool {
+        self.disappearance.is_mass() && !self.accepted_loss
+    }
+
     /// Takes in the values that stand in the spec itself.
     pub fn take_inline(&mut self, wanted: &Wanted) {
         for request in &wanted.credentials {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use moorage_wire::{CredentialName, Epoch, Sha256};
 
 use super::{
-    Observed, Wanted, agent, credentials, dashboard, desired_state, handover, rotation, routes,
-    server, tunnel,
+    Observed, Wanted, agent, credentials, dashboard, desired_state, handover,
+    observed::ServerSight, rotation, routes, server, tunnel,
 };
 use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
@@ -152,6 +152,15 @@ impl Step {
         }
     }
 
+    /// Whether it ends a life of the server: it takes one away, or lets the next one begin.
+    pub fn ends_a_life(&self, seen: &Observed) -> bool {
+        match self {
+            Self::DeleteServer(_) => true,
+            Self::RecordEpoch(_) => seen.server == ServerSight::Gone,
+            _ => false,
+        }
+    }
+
     /// Whether its effect can be seen only by looking anew.
     pub fn ends_pass(&self) -> bool {
         matches!(self, Self::PutDesired { .. } | Self::RotateTunnel(_) | Self::DeleteServer(_))
@@ -241,7 +250,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
         plan.look = [plan.look, part.look].into_iter().flatten().min();
     }
     let owner = wanted.subject.owner(&seen.status);
-    plan.steps.retain(|step| step.touches_only_own(&owner, seen));
+    plan.steps.retain(|step| {
+        step.touches_only_own(&owner, seen) && !(seen.is_mass_loss() && step.ends_a_life(seen))
+    });
     plan.verdicts.retain(|verdict| {
         verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False
     });

@@ -40,7 +40,7 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let obstacle = obstacle(wanted);
     let replaced = |server: &Server| wanted.rebuild == Some(server.id);
     match (&seen.server, seen.epoch) {
-        (ServerSight::Gone, _) if forbidden(seen) => {
+        (ServerSight::Gone, _) if seen.is_mass_loss() => {
             let count = seen.disappearance;
             Part::stuck(Verdict::no(
                 ServerReady,
@@ -63,17 +63,22 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         }
         (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
         // Told by `up_to_date`; until then the server is looked after.
+        (ServerSight::Present(server), Some(_)) if replaced(server) && seen.is_mass_loss() => {
+            Part { passable: true, ..Part::default() }
+        }
         (ServerSight::Present(server), Some(_)) if replaced(server) && pause(seen).is_some() => {
             Part { passable: true, look: pause(seen).map(|(_, wait)| wait), ..Part::default() }
         }
-        (ServerSight::Present(server), _) if replaced(server) => Part::todo(
-            Step::DeleteServer(server.id),
-            Verdict::no(
-                ServerReady,
-                reason::PROGRESSING,
-                "The server is being replaced, as the annotation asks",
-            ),
-        ),
+        (ServerSight::Present(server), _) if replaced(server) && !seen.is_mass_loss() => {
+            Part::todo(
+                Step::DeleteServer(server.id),
+                Verdict::no(
+                    ServerReady,
+                    reason::PROGRESSING,
+                    "The server is being replaced, as the annotation asks",
+                ),
+            )
+        }
         (ServerSight::Present(_), None) => Part::stuck(Verdict::no(
             ServerReady,
             reason::FOREIGN_SERVER,
@@ -92,10 +97,6 @@ fn pause(seen: &Observed) -> Option<(Timestamp, Duration)> {
     let end = replaced_at.parse::<Timestamp>().ok()?.checked_add(BETWEEN_REBUILDS).ok()?;
     let wait = Duration::try_from(end.duration_since(seen.now)).ok()?;
     (!wait.is_zero()).then_some((end, wait))
-}
-
-fn forbidden(seen: &Observed) -> bool {
-    seen.disappearance.is_mass() && !seen.accepted_loss
 }
 
 /// Why no server can be made that would do.
@@ -215,6 +216,17 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
     let Some(server) = seen.server.present() else {
         return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
     };
+    if wanted.rebuild == Some(server.id) && seen.is_mass_loss() {
+        let message = format!(
+            "Server {} is not replaced while {} of the pool's {} servers are missing: a new one might be lost as well. Find out why they are, or annotate the HostingPool with {}={}",
+            server.id,
+            seen.disappearance.missing,
+            seen.disappearance.total,
+            annotation::ACCEPT_LOSS,
+            seen.disappearance.missing,
+        );
+        return Verdict::no(UpToDate, reason::MASS_DISAPPEARANCE, message);
+    }
     if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(seen)) {
         let message = format!(
             "Server {} replaced another one less than 10 minutes ago. It is replaced in turn at {end}, unless the annotation {} is taken away",

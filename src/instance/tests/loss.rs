@@ -3,7 +3,10 @@
 use rstest::rstest;
 
 use crate::{
-    api::{conditions::reason, instance::Phase},
+    api::{
+        conditions::{ConditionType, reason},
+        instance::Phase,
+    },
     instance::{
         Observed, Step,
         fixtures::{SECOND_EPOCH, kinds, plan_of, ready, status_of, walk, wanted},
@@ -91,6 +94,27 @@ fn a_mass_disappearance_does_not_disturb_a_server_that_is_there() {
         Observed { disappearance: Disappearance { missing: 8, total: 10 }, ..ready(&wanted) };
     assert_eq!(plan_of(&wanted, &seen).steps, []);
     assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn a_rebuild_waits_while_much_is_missing() {
+    let unasked = wanted();
+    let present = ready(&unasked);
+    let id = present.server.present().unwrap().id;
+    let wanted = unasked.clone().with_rebuild_of(id.0);
+    let disappearance = Disappearance { missing: 8, total: 10 };
+    for epoch in [present.epoch, None] {
+        let seen = Observed { epoch, disappearance, ..ready(&unasked) };
+        assert_eq!(plan_of(&wanted, &seen).steps, []);
+    }
+    let seen = Observed { disappearance, ..ready(&unasked) };
+    let plan = plan_of(&wanted, &seen);
+    let told = plan.verdicts.iter().find(|told| told.reason == reason::MASS_DISAPPEARANCE);
+    assert!(told.unwrap().message.contains("8 of the pool's 10 servers"), "{told:?}");
+    let ready = plan.verdicts.iter().find(|told| told.kind == ConditionType::ServerReady);
+    assert_eq!(ready.unwrap().reason, reason::READY, "the server is looked after meanwhile");
+    let accepted = Observed { accepted_loss: true, ..seen };
+    assert_eq!(plan_of(&wanted, &accepted).steps, [Step::DeleteServer(id)]);
 }
 
 #[test]

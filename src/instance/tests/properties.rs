@@ -206,6 +206,18 @@ proptest! {
     }
 
     #[test]
+    fn no_life_ends_while_too_much_is_gone(start in start(), rebuild in any::<bool>()) {
+        let seen = Start { mass: true, accepted: false, ..start }.world(&asking());
+        let present = seen.server.present().map_or(0, |server| server.id.0);
+        let wanted = if rebuild { asking().with_rebuild_of(present) } else { asking() };
+        for step in plan_of(&wanted, &seen).steps {
+            prop_assert!(!matches!(step, Step::DeleteServer(_)), "{step}");
+            let next = matches!(step, Step::RecordEpoch(_) | Step::CreateServer | Step::BootstrapTunnel(_));
+            prop_assert!(!(next && seen.server == ServerSight::Gone), "{step}");
+        }
+    }
+
+    #[test]
     fn a_secret_is_deleted_only_with_a_recorded_receipt_for_each_of_its_values(start in start()) {
         let wanted = asking();
         let seen = start.world(&wanted);

@@ -95,8 +95,9 @@ impl Hands<'_> {
 
     /// Carries out one step. Nothing that is not the instance's own gets past here.
     async fn step(&mut self, step: Step, seen: &mut Observed) -> Result<(), Trouble> {
-        if !step.touches_only_own(&self.owner(seen), seen) {
-            tracing::error!(%step, "a step on what is not this instance's was not carried out");
+        let barred = seen.is_mass_loss() && step.ends_a_life(seen);
+        if barred || !step.touches_only_own(&self.owner(seen), seen) {
+            tracing::error!(%step, "a step on what is not this instance's, or not allowed now, was not carried out");
             return Err(no_epoch(ConditionType::Ready).into());
         }
         match step {
