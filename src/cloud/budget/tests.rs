@@ -7,6 +7,7 @@ fn plan(capacity: u32, refill_every: Duration) -> BudgetPlan {
         limit: Limit::Bucket { capacity, refill_every },
         reserve_percent: 0,
         sweep_percent: 50,
+        share: 9,
         default_pause: Duration::from_secs(60),
     }
 }

@@ -12,6 +12,7 @@ fn small_bucket() -> BudgetPlan {
         limit: Limit::Bucket { capacity: 20, refill_every: SECOND },
         reserve_percent: 10,
         sweep_percent: 20,
+        share: 9,
         default_pause: SECOND,
     }
 }
@@ -148,6 +149,46 @@ fn nine_tenths_of_cloudflares_limit_stay_for_reconciles() {
     assert!((plan.limit.capacity() - plan.reserve()) * 10 >= 1200 * 9);
 }
 
+#[test]
+fn a_namespace_alone_gets_nine_tenths_of_cloudflares_limit() {
+    let mut now = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::cloudflare(), now);
+    let alone = namespace("alone");
+    // Again and again, not only from a full budget.
+    for _ in 0..3 {
+        let taken = take_for(&mut ledger, now, Priority::Normal, &alone);
+        assert!(taken * 10 >= 1200 * 9, "{taken}");
+        now += 304 * SECOND;
+    }
+}
+
+#[test]
+fn whoever_comes_late_is_served_before_the_window_of_one_that_took_it_all_ends() {
+    let begin = Instant::now();
+    let mut ledger = Ledger::new(BudgetPlan::cloudflare(), begin);
+    let heavy = namespace("heavy");
+    // As bring-ups come: some each second, all that it may have.
+    let mut served = Vec::new();
+    for second in 0..900 {
+        let now = begin + second * SECOND;
+        for _ in 0..12 {
+            let _ = ledger.try_take(now, Priority::Normal, &heavy);
+        }
+        // Every two minutes another tenant makes an instance.
+        if second % 120 == 60 {
+            let newcomer = namespace(&second.to_string());
+            let calls = take_up_to(&mut ledger, now, &newcomer, BRING_UP);
+            served.push(calls);
+        }
+    }
+    assert!(served.iter().all(|calls| *calls == BRING_UP), "{served:?}");
+}
+
+fn take_up_to(ledger: &mut Ledger, now: Instant, flow: &Flow, most: u32) -> u32 {
+    let granted = |_: &u32| ledger.try_take(now, Priority::Normal, flow).is_ok();
+    u32::try_from((0..most).take_while(granted).count()).unwrap()
+}
+
 fn take_for(ledger: &mut Ledger, now: Instant, priority: Priority, flow: &Flow) -> u32 {
     let mut taken = 0;
     while ledger.try_take(now, priority, flow).is_ok() {
@@ -180,6 +221,9 @@ fn after_a_429_a_namespace_that_took_much_before_goes_on_beside_others() {
     assert!(goes_on);
 }
 
+/// Calls of one bring-up that are charged to its namespace, its rotation included.
+const BRING_UP: u32 = 7;
+
 #[rstest]
 #[case::hetzner(BudgetPlan::hetzner())]
 #[case::cloudflare(BudgetPlan::cloudflare())]
@@ -191,11 +235,11 @@ fn a_namespace_that_takes_all_it_can_leaves_others_enough_to_begin_at_once(
     let heavy = namespace("heavy");
     let taken = take_for(&mut ledger, now, Priority::Delete, &heavy);
     assert!(taken >= plan.limit.capacity() * 80 / 100, "{taken}: most of it is there to be used");
-    for newcomer in ["a", "b"] {
-        assert_eq!(ledger.try_take(now, Priority::Normal, &namespace(newcomer)), Ok(()));
+    for newcomer in ["a", "b", "c", "d"] {
+        for _ in 0..BRING_UP {
+            assert_eq!(ledger.try_take(now, Priority::Normal, &namespace(newcomer)), Ok(()));
+        }
     }
-    let begun = take_for(&mut ledger, now, Priority::Normal, &namespace("a"));
-    assert!(begun >= 40, "{begun}: as many as some instances need");
     assert_eq!(
         ledger.try_take(now, Priority::Normal, &Flow::Shared),
         Ok(()),
