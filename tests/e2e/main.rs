@@ -20,6 +20,7 @@ mod stage;
 mod tenant;
 mod trouble;
 mod updates;
+mod ways_back;
 
 use std::process::ExitCode;
 
@@ -87,6 +88,10 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(neighbours::a_status_of_an_older_object_never_lies_over_a_newer_one),
         scenario!(removal::what_is_removed_in_the_wrong_order_has_a_way_back),
         scenario!(removal::a_master_key_is_rotated_under_crashes_and_the_old_one_can_go),
+        scenario!(ways_back::servers_are_found_again_by_their_master_key_alone),
+        scenario!(ways_back::a_release_deleted_while_it_is_used_can_be_had_back),
+        scenario!(ways_back::only_the_releases_that_a_pool_allows_run_in_it),
+        scenario!(ways_back::an_uninstalled_chart_comes_back_and_definitions_go_in_order),
     ]
 }
 

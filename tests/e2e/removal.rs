@@ -20,33 +20,33 @@ use crate::{
 };
 
 /// A cluster of one's own.
-struct Own {
-    tools: Tools,
-    stage: Arc<Stage>,
-    tenant: Tenant,
+pub(crate) struct Own {
+    pub(crate) tools: Tools,
+    pub(crate) stage: Arc<Stage>,
+    pub(crate) tenant: Tenant,
 }
 
 impl Own {
     /// `None`, said loudly, where a tool is missing.
-    async fn start(installed: Installed) -> Option<Self> {
+    pub(crate) async fn start(installed: Installed) -> Option<Self> {
         let tools = Tools::for_test(&[Tool::Kubectl])?;
         let stage = Arc::new(Stage::start_as(Servers::processes(), installed).await?);
         let tenant = Tenant::new(Arc::clone(&stage), "removal").await;
         Some(Self { tools, stage, tenant })
     }
 
-    fn kubectl(&self, command: &str) -> String {
+    pub(crate) fn kubectl(&self, command: &str) -> String {
         self.kubectl_with(command, b"")
     }
 
-    fn kubectl_with(&self, command: &str, input: &[u8]) -> String {
+    pub(crate) fn kubectl_with(&self, command: &str, input: &[u8]) -> String {
         let arguments: Vec<_> = command.split(' ').collect();
         kubectl(self.tools, &self.stage.plane, &arguments, input)
             .unwrap_or_else(|error| panic!("{error}"))
     }
 
     /// Ends the operator, as the deletion of its Deployment does.
-    fn stop(&self) {
+    pub(crate) fn stop(&self) {
         let mut kept = self.stage.operator.lock().unwrap();
         kept.wanted = false;
         kept.operator.process().stop();
@@ -60,7 +60,7 @@ impl Own {
     }
 
     /// Starts the operator as the one in the cluster starts: with its own rights.
-    async fn run(&self) {
+    pub(crate) async fn run(&self) {
         let client = self.stage.client.clone();
         let path = &self.stage.options.kubeconfig;
         service_account_kubeconfig(&self.stage.plane, client, SYSTEM, "moorage", path)
@@ -70,11 +70,11 @@ impl Own {
         *self.stage.operator.lock().unwrap() = kept;
     }
 
-    fn secrets(&self) -> Api<KubeSecret> {
+    pub(crate) fn secrets(&self) -> Api<KubeSecret> {
         Api::namespaced(self.stage.client.clone(), SYSTEM)
     }
 
-    async fn eventually<F>(&self, what: &str, look: impl FnMut() -> F)
+    pub(crate) async fn eventually<F>(&self, what: &str, look: impl FnMut() -> F)
     where
         F: Future<Output = Result<(), String>>,
     {
@@ -91,7 +91,7 @@ impl Own {
         .await;
     }
 
-    async fn posts(&self) -> usize {
+    pub(crate) async fn posts(&self) -> usize {
         self.tenant.count("hetzner", "POST", "/servers").await
     }
 }
