@@ -27,6 +27,8 @@ type Source = Box<dyn Fn() -> Vec<Applicant> + Send + Sync>;
 pub struct Admissions {
     clock: Arc<dyn Clock>,
     source: OnceLock<Source>,
+    /// The namespaces that are watched; all if there are none.
+    watched: OnceLock<Vec<String>>,
     complete: watch::Sender<bool>,
     state: Mutex<State>,
 }
@@ -47,11 +49,17 @@ impl Admissions {
     /// Knows nobody yet.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         let (source, complete) = (OnceLock::new(), watch::Sender::new(false));
-        Self { clock, source, complete, state: Mutex::default() }
+        Self { clock, source, watched: OnceLock::new(), complete, state: Mutex::default() }
     }
 
-    /// Sets where all instances are known. Called once, when they are.
-    pub fn follow(&self, source: impl Fn() -> Vec<Applicant> + Send + Sync + 'static) {
+    /// Sets where all instances of the watched namespaces (all if there are none) are known. Called once,
+    /// when they are.
+    pub fn follow(
+        &self,
+        watched: Vec<String>,
+        source: impl Fn() -> Vec<Applicant> + Send + Sync + 'static,
+    ) {
+        let _ = self.watched.set(watched);
         // A second source would be a second instance controller, which there is not.
         let _ = self.source.set(Box::new(source));
         self.complete.send_replace(true);
@@ -107,12 +115,18 @@ impl Admissions {
         }
     }
 
+    /// Whether instances of a namespace are looked after.
+    pub fn watches(&self, namespace: &str) -> bool {
+        self.watched.get().is_some_and(|watched| is_watched(watched, namespace))
+    }
+
     /// Whether an instance counts for what its pool, its release and the sealing keys are kept for. One
-    /// that cannot be read counts where its namespace is allowed.
+    /// that cannot be read counts where its namespace is watched and allowed.
     pub fn counts(&self, pool: &str, namespace: &str, name: &str) -> bool {
         let mut state = self.state();
         self.refresh(&mut state);
-        let unknown = || state.rules.get(pool).is_some_and(|rules| rules.allows(namespace));
+        let allows = |rules: &Rules| rules.allows(namespace);
+        let unknown = || self.watches(namespace) && state.rules.get(pool).is_some_and(allows);
         state.register.counts(namespace, name).unwrap_or_else(unknown)
     }
 
@@ -145,6 +159,11 @@ impl Admissions {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether a namespace is among those that are watched, which are all if there are none.
+pub(crate) fn is_watched(watched: &[String], namespace: &str) -> bool {
+    watched.is_empty() || watched.iter().any(|known| known == namespace)
 }
 
 #[cfg(test)]
@@ -190,7 +209,7 @@ mod tests {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
         let admissions = Admissions::new(Arc::new(SystemClock));
         let known = Arc::clone(&all);
-        admissions.follow(move || known.lock().unwrap().clone());
+        admissions.follow(Vec::new(), move || known.lock().unwrap().clone());
         admissions.set_pool("eu-1", &pool(&["*"]), false);
         assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
         all.lock().unwrap().push(applicant("team-b", "old", 1));
@@ -202,7 +221,7 @@ mod tests {
     #[test]
     fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
         let admissions = Admissions::new(Arc::new(SystemClock));
-        admissions.follow(|| vec![applicant("tenants", "ada", 1)]);
+        admissions.follow(Vec::new(), || vec![applicant("tenants", "ada", 1)]);
         admissions.set_pool("eu-1", &pool(&[]), false);
         assert_eq!(
             admissions.admit(&instance("tenants", "ada")),
@@ -219,9 +238,10 @@ mod tests {
     #[test]
     fn one_that_cannot_be_read_counts_where_it_is_allowed() {
         let admissions = Admissions::new(Arc::new(SystemClock));
-        admissions.follow(Vec::new);
-        admissions.set_pool("eu-1", &pool(&["tenants"]), false);
+        admissions.follow(vec!["tenants".to_owned(), "team-x".to_owned()], Vec::new);
+        admissions.set_pool("eu-1", &pool(&["tenants", "unwatched"]), false);
         assert!(admissions.counts("eu-1", "tenants", "malformed"));
         assert!(!admissions.counts("eu-1", "team-x", "malformed"));
+        assert!(!admissions.counts("eu-1", "unwatched", "anything"));
     }
 }

@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{context::Context, references::References};
+use super::{
+    context::Context,
+    references::{Name, Reference, References},
+};
 use crate::{
     master_key_store::{MasterKeyStore, MasterKeyStoreError},
     master_keys::{KeyUse, MasterKeys},
@@ -14,21 +17,19 @@ use crate::{
 /// Between two looks, where nothing tells of a change.
 const INTERVAL: Duration = Duration::from_secs(30);
 
-/// Keeps them until `shutdown`. `pools` says how many pools there are, and `news` is called when what
-/// their status says of the keys has changed.
+/// Keeps them until `shutdown`. `count` says what needs which key, and `news` is called when what the
+/// pools' status says of the keys has changed.
 pub async fn run(
     ctx: Arc<Context>,
     store: MasterKeyStore,
-    references: Arc<References>,
-    pools: impl Fn() -> u32,
+    count: impl Fn() -> KeyUse,
     news: impl Fn(),
     shutdown: CancellationToken,
 ) {
     let keep = async {
-        references.complete().await;
         let mut told = None;
         loop {
-            let counted = count(&ctx, &references, pools());
+            let counted = count();
             if let Err(error) = keep_once(&ctx, &store, &counted).await {
                 tracing::error!(%error, reason = error.reason(), "the master keys cannot be kept");
             }
@@ -71,16 +72,22 @@ fn ids(keys: &MasterKeys) -> Vec<&str> {
     keys.all().map(|key| key.id().as_str()).collect()
 }
 
-/// What needs which key now.
-pub(super) fn count(ctx: &Context, references: &References, pools: u32) -> KeyUse {
+/// What needs which key now. The finalizer alone counts where `believed` says so.
+pub(super) fn count(
+    ctx: &Context,
+    references: &References,
+    pools: u32,
+    believed: impl Fn(&Name, &Reference) -> bool,
+) -> KeyUse {
     let mut servers = BTreeMap::new();
     let (mut unrecorded, mut claimed) = (0, 0);
-    references.each(|_, reference| {
+    references.each(|name, reference| {
         let made = &reference.made;
-        claimed += u32::from(made.claimed);
+        let held = made.held && believed(name, reference);
+        claimed += u32::from(made.in_status || held);
         match &made.master_key {
             Some(id) => *servers.entry(id.clone()).or_insert(0) += 1,
-            None => unrecorded += u32::from(made.may_have_server),
+            None => unrecorded += u32::from(made.in_status || held && made.untold),
         }
     });
     let sealing_keys = ctx.sealing_key_use.get();

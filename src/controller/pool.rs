@@ -46,14 +46,16 @@ use super::{
     backoff::{Backoff, random},
     context::Context,
     queue,
-    references::{self, References, watch_config},
+    references::{self, Reference, References, watch_config},
     status,
 };
 use crate::{
+    admission::Rules,
     api::{Guarded, HostingPool},
     api_server::told,
     cloud::{BudgetRegistry, CallObserver},
     master_key_store::MasterKeyStore,
+    master_keys::KeyUse,
 };
 
 use session::Sessions;
@@ -124,12 +126,37 @@ pub async fn run(
         // The writer lives as long as the triggers, so there is no error to handle.
         let _ = keeper.pools.wait_until_ready().await;
         let wake_all = || keeper.pools.state().iter().for_each(|pool| wake(&pool.name_any()));
-        let (ctx, references) = (Arc::clone(&keeper.ctx), Arc::clone(&keeper.references));
-        let pools = || keeper.pools();
-        super::master_keys::run(ctx, master_keys, references, pools, wake_all, stop).await;
+        let ctx = Arc::clone(&keeper.ctx);
+        ctx.admissions.complete().await;
+        keeper.references.complete().await;
+        let count = || keeper.key_use();
+        super::master_keys::run(ctx, master_keys, count, wake_all, stop).await;
     };
     let queue = queue::run(store, triggers, CONCURRENCY, shutdown, controller, reconcile);
     tokio::join!(queue, keys);
+}
+
+impl Controller {
+    /// What needs which master key.
+    fn key_use(&self) -> KeyUse {
+        let believed = |(namespace, _): &references::Name, reference: &Reference| {
+            self.believes_finalizer(namespace, &reference.pool)
+        };
+        super::master_keys::count(&self.ctx, &self.references, self.pools(), believed)
+    }
+
+    /// Whether our finalizer on an instance of a namespace is a sign that the operator wrote it: whoever may
+    /// edit the instance can write it as well.
+    fn believes_finalizer(&self, namespace: &str, pool: &str) -> bool {
+        let pool = self.pools.get(&ObjectRef::new(pool));
+        self.ctx.admissions.watches(namespace)
+            && pool.is_some_and(|pool| may_have_admitted(&pool, namespace))
+    }
+}
+
+/// Whether a pool may have admitted instances of a namespace. One that cannot be read may have.
+pub(crate) fn may_have_admitted(pool: &Guarded<HostingPool>, namespace: &str) -> bool {
+    pool.0.as_ref().map_or(true, |pool| Rules::of(&pool.spec, false).allows(namespace))
 }
 
 /// The pools that keep a token in this Secret, or their service token.

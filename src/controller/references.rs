@@ -31,6 +31,9 @@ const WATCH_TIMEOUT_SECONDS: u32 = 200;
 /// Objects per list. Objects can have a megabyte and more, and a page is in memory as a whole.
 pub(crate) const PAGE_SIZE: u32 = 50;
 
+/// The longest name that an object can have.
+const LONGEST_NAME: usize = 253;
+
 /// How everything is watched.
 pub(super) fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(WATCH_TIMEOUT_SECONDS).page_size(PAGE_SIZE)
@@ -71,8 +74,8 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         };
         let spec = Fields::of(parts.spec.as_deref());
         let spec = ReferringSpec {
-            pool: spec.get("pool").unwrap_or_default(),
-            release: spec.get("release"),
+            pool: named(&spec, "pool").unwrap_or_default(),
+            release: named(&spec, "release"),
         };
         let status = Fields::of(parts.status.as_deref());
         let server: Option<Box<RawValue>> = status.get("server");
@@ -82,14 +85,12 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         let place = || Some((namespace.as_deref()?, name.as_deref()?));
         let earlier =
             earlier.zip(place()).and_then(|(id, (namespace, name))| id.of(namespace, name));
-        let claimed = held || server.is_some();
-        let may_have_server =
-            server.is_some() || claimed && told.is_none_or(|told| told.is_empty());
         let in_server = Fields::of(server.as_deref());
         let tunnel: Option<Box<RawValue>> = status.get("tunnel");
         let made = Made {
-            claimed,
-            may_have_server,
+            held,
+            in_status: server.is_some(),
+            untold: held && server.is_none() && told.is_none_or(|told| told.is_empty()),
             master_key: in_server.get("masterKeyId"),
             earlier_id: earlier,
             server: in_server.get("id"),
@@ -99,13 +100,20 @@ impl<'de> Deserialize<'de> for ReferringInstance {
     }
 }
 
+/// A name as it stands in a spec. What is too long for one names nothing, and is not kept.
+fn named(spec: &Fields<'_>, field: &str) -> Option<String> {
+    spec.get(field).filter(|name: &String| name.len() <= LONGEST_NAME)
+}
+
 /// What may have been made for an instance.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Made {
-    /// Whether anything may have been.
-    pub claimed: bool,
-    /// Whether it may have a server: its status says so, or was lost.
-    pub may_have_server: bool,
+    /// Whether it has our finalizer, which whoever may edit the object can write.
+    pub held: bool,
+    /// Whether its status names a server. Only the operator writes that.
+    pub in_status: bool,
+    /// Whether it has our finalizer and its status says nothing at all: that may have been lost.
+    pub untold: bool,
     /// The master key that is recorded for its server.
     pub master_key: Option<String>,
     /// The id that its things in the clouds have from before ids were computed.

@@ -161,7 +161,8 @@ impl Controller {
     fn usage(&self, name: &str) -> Usage {
         let instances = self.references.count(|(namespace, instance), reference| {
             release_of(reference, &self.pools).as_deref() == Some(name)
-                && self.ctx.admissions.counts(&reference.pool, namespace, instance)
+                && (reference.made.in_status
+                    || self.ctx.admissions.counts(&reference.pool, namespace, instance))
         });
         let pools = self.pools.state();
         let pools = pools.iter().filter_map(|pool| pool.0.as_ref().ok());

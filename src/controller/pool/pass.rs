@@ -26,7 +26,7 @@ use crate::{
     cloud::CloudError,
     controller::{
         backoff::{jittered, random},
-        events, guard, master_keys, status,
+        events, guard, status,
     },
     hetzner::FirewallId,
     pool::{Blocked, PoolRuntime, PoolState},
@@ -83,7 +83,9 @@ impl Controller {
         self.ctx.admissions.complete().await;
         self.ctx.admissions.set_pool(name, &pool.spec, deleting);
         let instances = self.references.count(|(namespace, instance), reference| {
-            reference.pool == name && self.ctx.admissions.counts(name, namespace, instance)
+            reference.pool == name
+                && (reference.made.in_status
+                    || self.ctx.admissions.counts(name, namespace, instance))
         });
 
         let outcome = match self.session(name, pool).await? {
@@ -244,8 +246,7 @@ impl Controller {
     }
 
     fn master_key_status(&self) -> MasterKeyStatus {
-        let counted = master_keys::count(&self.ctx, &self.references, self.pools());
-        counted.status(&self.ctx.master_keys.get())
+        self.key_use().status(&self.ctx.master_keys.get())
     }
 
     async fn write_status(
