@@ -3,19 +3,16 @@
 
 mod secrets;
 
-use std::{collections::BTreeSet, fmt, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
-use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
+use kube::{Api, Client, Resource as _, api::ListParams};
 use moorage_wire::Secret;
 use thiserror::Error;
 
 use crate::{
-    api::{
-        Guarded, HostingPool, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, label,
-    },
+    api::{Guarded, HostingPool, OpenClawInstance, OpenClawInstanceStatus},
     api_server::told,
     controller::{latest::Latest, status},
     credentials::secret_source::{SecretVersion, SecretView},
@@ -53,8 +50,6 @@ pub struct BoundSecret {
     pub name: String,
     /// The exact object.
     pub version: SecretVersion,
-    /// When it was made, by the API server's clock.
-    pub created: Timestamp,
 }
 
 /// The Secret of the name that the dashboard's has, or had.
@@ -93,6 +88,15 @@ pub trait ClusterApi: Send + Sync {
         version: &SecretVersion,
     ) -> Result<(), ClusterError>;
 
+    /// Marks a Secret as seen beside its instance, if it still is the object that was read.
+    async fn mark_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &SecretVersion,
+        instance: &str,
+    ) -> Result<(), ClusterError>;
+
     /// What we wrote of an instance after the version that was seen of it.
     fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>>;
 
@@ -113,13 +117,6 @@ pub trait ClusterApi: Send + Sync {
 
     /// Whether there is such an instance.
     async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError>;
-
-    /// Namespace and name of all instances that sealed Secrets are bound to, in these namespaces or in
-    /// all if there are none.
-    async fn instances_of_secrets(
-        &self,
-        namespaces: &[String],
-    ) -> Result<BTreeSet<(String, String)>, ClusterError>;
 
     /// Whether there is such a `HostingPool`.
     async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError>;
@@ -225,6 +222,18 @@ impl ClusterApi for KubeCluster {
         Ok(())
     }
 
+    async fn mark_secret(
+        &self,
+        namespace: &str,
+        name: &str,
+        version: &SecretVersion,
+        instance: &str,
+    ) -> Result<(), ClusterError> {
+        secrets::mark(&self.secrets(namespace), name, version, instance).await?;
+        self.metrics.api_write(WriteKind::Object);
+        Ok(())
+    }
+
     fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {
         self.written.newer(seen)
     }
@@ -261,28 +270,6 @@ impl ClusterApi for KubeCluster {
             Api::namespaced(self.client.clone(), key.namespace);
         let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
         Ok(!api.list(&named).await?.items.is_empty())
-    }
-
-    async fn instances_of_secrets(
-        &self,
-        namespaces: &[String],
-    ) -> Result<BTreeSet<(String, String)>, ClusterError> {
-        let apis: Vec<Api<KubeSecret>> = if namespaces.is_empty() {
-            vec![Api::all(self.client.clone())]
-        } else {
-            namespaces.iter().map(|namespace| self.secrets(namespace)).collect()
-        };
-        let sealed = format!("type={SEALED_SECRET_TYPE}");
-        let params = ListParams::default().labels(label::INSTANCE).fields(&sealed);
-        let mut bound = BTreeSet::new();
-        for api in apis {
-            let secrets = api.list_metadata(&params).await?.items.into_iter();
-            bound.extend(secrets.filter_map(|secret| {
-                let instance = secret.labels().get(label::INSTANCE)?.clone();
-                Some((secret.namespace()?, instance))
-            }));
-        }
-        Ok(bound)
     }
 
     async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError> {

@@ -9,7 +9,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -92,6 +92,8 @@ pub struct Candidate {
     identity: String,
     renewals: Renewals,
     trusted_for: Duration,
+    /// The version of the lease when another process had it last.
+    before: Mutex<Option<String>>,
 }
 
 impl Candidate {
@@ -116,16 +118,20 @@ impl Candidate {
         let parameters =
             LeaseParams::new(&identity, timing.lasts.as_secs(), timing.renew_before.as_secs())
                 .with_field_manager(format!("{FIELD_MANAGER}-{identity}"));
+        let leases = Api::<Lease>::namespaced(client.clone(), namespace);
+        // Before this process can take it. Not to know is no reason not to lead.
+        let before = leases.get_opt(LEASE_NAME).await.ok().flatten();
         let manager = manager(&client, namespace, &parameters).await?;
         Ok(Self {
             manager,
-            leases: Api::namespaced(client.clone(), namespace),
+            leases,
             client,
             namespace: namespace.to_owned(),
             parameters,
             identity,
             renewals,
             trusted_for: timing.trusted_for,
+            before: Mutex::new(before.and_then(|lease| lease.metadata.resource_version)),
         })
     }
 
@@ -159,12 +165,25 @@ impl Candidate {
         }
     }
 
+    /// The version of the cluster up to which another process is known to have led.
+    pub fn led_before(&self) -> Option<String> {
+        self.before().clone()
+    }
+
+    fn before(&self) -> MutexGuard<'_, Option<String>> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until nobody has the lease, or it is gone.
     async fn given_up(&self) {
         loop {
             sleep(RETRY).await;
-            match self.leases.get_opt(LEASE_NAME).await.map(holder) {
+            let lease = self.leases.get_opt(LEASE_NAME).await;
+            let version =
+                lease.iter().flatten().find_map(|lease| lease.metadata.resource_version.clone());
+            match lease.map(holder) {
                 Ok(None) => return,
+                Ok(Some(holder)) if holder != self.identity => *self.before() = version,
                 Ok(Some(_)) => {}
                 Err(error) => tracing::debug!(%error, "Lease {LEASE_NAME} cannot be looked at"),
             }

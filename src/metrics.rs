@@ -10,7 +10,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus::{Histogram, HistogramVec, IntCounterVec, IntGaugeVec, Registry, TextEncoder};
+use prometheus::{
+    Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+};
 
 use crate::{
     api::instance::Phase,
@@ -37,6 +39,7 @@ pub struct Metrics {
     sweep_duration: Histogram,
     instances: IntGaugeVec,
     master_key_servers: IntGaugeVec,
+    waiting_secrets: IntGauge,
     api_writes: IntCounterVec,
     budgets: Mutex<Option<Arc<BudgetRegistry>>>,
 }
@@ -99,6 +102,11 @@ impl Metrics {
     /// Counts a write to the API server.
     pub fn api_write(&self, kind: WriteKind) {
         self.api_writes.with_label_values(&[kind.as_str()]).inc();
+    }
+
+    /// Replaces the number of sealed Secrets that have been waiting for their instance for long.
+    pub fn set_waiting_secrets(&self, count: u32) {
+        self.waiting_secrets.set(count.into());
     }
 
     /// Replaces the number of instances in each phase.
@@ -181,6 +189,7 @@ mod tests {
         metrics.sweep(Duration::from_secs(1));
         metrics.api_write(WriteKind::Status);
         metrics.set_instances([Phase::Ready, Phase::Ready, Phase::Stalled]);
+        metrics.set_waiting_secrets(2);
         let budgets = Arc::new(BudgetRegistry::default());
         budgets.budget(Cloud::Cloudflare, "eu-1");
         metrics.watch_budgets(budgets);
@@ -196,6 +205,7 @@ mod tests {
             r#"moorage_deliveries_total{outcome="delivered"} 1"#,
             r#"moorage_deliveries_total{outcome="failed"} 0"#,
             "moorage_sweep_duration_seconds_count 1",
+            "moorage_waiting_secrets 2",
             r#"moorage_api_writes_total{kind="status"} 1"#,
             r#"moorage_instances{phase="Ready"} 2"#,
             r#"moorage_instances{phase="Stalled"} 1"#,

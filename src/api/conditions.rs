@@ -190,6 +190,8 @@ pub mod reason {
     pub const FOREIGN_SERVER: &str = "ForeignServer";
     /// An instance that was deleted with `deletionPolicy: Retain` left behind what has the name.
     pub const RETAINED: &str = "Retained";
+    /// A sealed Secret has been waiting for long for an instance that is not there.
+    pub const INSTANCE_MISSING: &str = "InstanceMissing";
     /// A second server has the labels of this instance's server.
     pub const DUPLICATE_SERVER: &str = "DuplicateServer";
     /// Event only: the instance keeps the id that an earlier version drew for it.

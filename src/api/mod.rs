@@ -40,6 +40,8 @@ pub mod annotation {
     pub const ACCEPT_LOSS: &str = "moorage.dev/accept-missing-servers";
     /// The fingerprint of the certificate that the values of a Secret were sealed to.
     pub const SEALED_WITH: &str = "moorage.dev/sealed-with";
+    /// On a sealed Secret: that its instance was seen beside it. Set by the operator.
+    pub const INSTANCE_SEEN: &str = "moorage.dev/instance-seen";
 }
 
 /// Names of labels, on Kubernetes objects and on Hetzner's.

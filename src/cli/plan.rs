@@ -314,7 +314,6 @@ fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
     let bound = |bundle: &crate::credentials::bundle::Bundle| BoundSecret {
         name: bundle.secret.clone(),
         version: bundle.version.clone().unwrap_or_else(stand_in::version),
-        created: jiff::Timestamp::UNIX_EPOCH,
     };
     let mut remains = Remains {
         servers: seen.server.present().cloned().into_iter().collect(),

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -17,8 +16,9 @@ use serde_json::json;
 
 use super::{BoundSecret, ClusterError, DashboardAccess, DashboardSecret, InstanceKey};
 use crate::{
-    api::{OpenClawInstance, SEALED_SECRET_TYPE, label},
-    credentials::secret_source::{SecretVersion, SecretView},
+    api::{OpenClawInstance, SEALED_SECRET_TYPE, annotation, label},
+    controller::references::PAGE_SIZE,
+    credentials::secret_source::{SecretVersion, seen_mark},
 };
 
 /// The keys in the dashboard's Secret.
@@ -33,21 +33,36 @@ pub(super) async fn bound(
 ) -> Result<Vec<BoundSecret>, ClusterError> {
     let selector = format!("{}={}", label::INSTANCE, key.name);
     let sealed = format!("type={SEALED_SECRET_TYPE}");
-    let params = ListParams::default().labels(&selector).fields(&sealed);
-    let listed = secrets.list_metadata(&params).await?;
+    let mut params = ListParams::default().labels(&selector).fields(&sealed).limit(PAGE_SIZE);
     let mut bound = Vec::new();
-    for name in listed.items.into_iter().filter_map(|secret| secret.metadata.name) {
-        // Metadata has no type. A Secret's type cannot change, but another may have its name by now.
-        let Some(found) = secrets.get_opt(&name).await? else { continue };
-        let created = found.creation_timestamp().map_or(Timestamp::MIN, |time| time.0);
-        let view = SecretView::from(found);
-        if view.is_sealed_for(key.name)
-            && let Some(version) = view.version().cloned()
-        {
-            bound.push(BoundSecret { name, version, created });
+    loop {
+        // Type and label are those of exactly these objects: the API server has compared them.
+        let page = secrets.list_metadata(&params).await?;
+        bound.extend(page.items.into_iter().filter_map(|secret| {
+            let version = version_of(&secret.metadata)?;
+            Some(BoundSecret { name: secret.metadata.name?, version })
+        }));
+        match page.metadata.continue_.filter(|next| !next.is_empty()) {
+            Some(next) => params = params.continue_token(&next),
+            None => return Ok(bound),
         }
     }
-    Ok(bound)
+}
+
+/// Notes on exactly the object that was read that its instance is there.
+pub(super) async fn mark(
+    secrets: &Api<KubeSecret>,
+    name: &str,
+    version: &SecretVersion,
+    instance: &str,
+) -> Result<(), ClusterError> {
+    let patch = json!({"metadata": {
+        "uid": version.uid,
+        "resourceVersion": version.resource_version,
+        "annotations": {annotation::INSTANCE_SEEN: seen_mark(instance, &version.uid)},
+    }});
+    secrets.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    Ok(())
 }
 
 /// Deletes exactly the object that was read; tells whether there was something to delete.

@@ -5,11 +5,11 @@
 mod apply;
 mod census;
 mod deletion;
-mod departures;
 mod keys;
 mod memory;
 mod observe;
 mod refer;
+mod sealed_secrets;
 mod watches;
 mod work;
 
@@ -53,9 +53,9 @@ use crate::{
     pool::PoolState,
 };
 
-use departures::Departures;
 use memory::Memories;
 use refer::{Referred, Unfit};
+use sealed_secrets::SealedSecrets;
 
 /// A pass that takes longer is given up; the next one starts over.
 const PASS_DEADLINE: Duration = Duration::from_secs(120);
@@ -72,27 +72,27 @@ const SURROUNDINGS_LOOK: Duration = Duration::from_secs(30);
 pub(super) type GuardedInstance = Guarded<OpenClawInstance>;
 
 /// Keeps all instances until `shutdown`. Call it as the leader only. `synced` is called when the
-/// caches are filled.
+/// caches are filled. `since` is the version of the cluster up to which another process kept them.
 pub async fn run(
     ctx: Arc<Context>,
     namespaces: Vec<String>,
+    since: Option<String>,
     synced: impl FnOnce() + Send + 'static,
     shutdown: CancellationToken,
 ) {
-    let (departures, departed) = Departures::new();
-    let watches = watches::start(&ctx, &namespaces, &departures);
+    let secrets = Arc::<SealedSecrets>::default();
+    let watches = watches::start(&ctx, &namespaces, &secrets);
     let (counted, stop) = (watches.instances.clone(), shutdown.clone());
     let cluster = Arc::new(KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics)));
-    let burials = {
-        let (cluster, instances) = (Arc::clone(&cluster), watches.instances.clone());
-        let stop = shutdown.clone();
-        async move {
-            // The writers live as long as the triggers, so there is no error to handle.
-            let _ = instances.wait_until_ready().await;
-            departures::bury(cluster, departed, namespaces, stop).await;
-        }
-    };
     let known: Arc<dyn ClusterApi> = cluster;
+    let secrets = sealed_secrets::keep(
+        Arc::clone(&ctx),
+        Arc::clone(&known),
+        secrets,
+        namespaces.clone(),
+        since,
+        shutdown.clone(),
+    );
     let controller = Arc::new(Controller {
         ctx: Arc::clone(&ctx),
         cluster: Arc::clone(&known),
@@ -110,7 +110,7 @@ pub async fn run(
         async move {
             // The writers live as long as the triggers, so there is no error to handle.
             let _ = tokio::join!(instances.wait_until_ready(), releases.wait_until_ready());
-            ctx.admissions.follow(move || census::applicants(&instances));
+            ctx.admissions.follow(namespaces, move || census::applicants(&instances));
             synced();
         }
     };
@@ -120,7 +120,7 @@ pub async fn run(
     let queue =
         queue::run(watches.instances, triggers, queue::NO_LIMIT, shutdown, controller, reconcile);
     let census = census::keep(ctx, known, counted, stop);
-    tokio::join!(queue, ready, census, burials);
+    tokio::join!(queue, ready, census, secrets);
 }
 
 /// What the passes share.

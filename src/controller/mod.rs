@@ -16,6 +16,7 @@ pub mod sealing_certificate;
 pub mod sealing_keys;
 pub mod slots;
 pub mod status;
+pub mod turns;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -45,11 +46,13 @@ pub struct ControllerSettings {
 }
 
 /// Runs all controllers until `shutdown`. They say through `readiness` when their caches are filled.
+/// `since` is the version of the cluster up to which another process ran them.
 pub async fn run(
     context: Arc<Context>,
     settings: ControllerSettings,
     master_keys: MasterKeyStore,
     readiness: Readiness,
+    since: Option<String>,
     shutdown: CancellationToken,
 ) {
     context.metrics.watch_budgets(Arc::clone(&settings.budgets));
@@ -69,6 +72,6 @@ pub async fn run(
         release::run(Arc::clone(&context), shutdown.clone()),
         sealing_keys::run(Arc::clone(&context), keys, needs, shutdown.clone()),
         sealing_certificate::run(Arc::clone(&context), shutdown.clone()),
-        instance::run(ctx, namespaces, move || readiness.ready(), shutdown.clone()),
+        instance::run(ctx, namespaces, since, move || readiness.ready(), shutdown.clone()),
     );
 }

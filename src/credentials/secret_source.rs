@@ -132,6 +132,12 @@ pub struct SecretVersion {
     pub resource_version: String,
 }
 
+/// The mark of a Secret that was seen beside its instance. It holds for one object and one instance: a
+/// copy, or what is restored from a backup, has another UID.
+pub fn seen_mark(instance: &str, secret_uid: &str) -> String {
+    format!("{instance}/{secret_uid}")
+}
+
 /// A Secret as far as it matters for delivering what is in it. Its values may be plaintext by a
 /// customer's mistake, so they are kept as such.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry,
+    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, GenericCounterVec},
 };
 
@@ -84,6 +84,10 @@ impl Builder {
                 "Servers that obey the newest master key, and older ones.",
                 &["key"],
             )?,
+            waiting_secrets: self.registered(IntGauge::new(
+                "moorage_waiting_secrets",
+                "Sealed Secrets that have been waiting for their instance for 15 minutes.",
+            )?)?,
             api_writes: self.counter(
                 "moorage_api_writes_total",
                 "Writes to the Kubernetes API server, the Lease aside.",

@@ -70,6 +70,7 @@ pub(super) async fn operate(
     } else {
         None
     };
+    let since = leader.as_ref().and_then(Candidate::led_before);
     let lost = async {
         match &leader {
             Some(leader) => leader.lost().await,
@@ -82,7 +83,7 @@ pub(super) async fn operate(
     };
     tokio::select! {
         lost = lost => return Err(lost.into()),
-        () = lead(settings, client, agents, shown, shutdown) => {}
+        () = lead(settings, client, agents, shown, since, shutdown) => {}
         () = stopping => tracing::warn!("some passes did not end in time"),
     }
     if let Some(leader) = leader {
@@ -112,12 +113,14 @@ fn identity() -> String {
     format!("{}-{:08x}", pod.as_deref().unwrap_or("moorage"), u32::from_be_bytes(bytes))
 }
 
-/// Reads the keys and runs the controllers until `shutdown`.
+/// Reads the keys and runs the controllers until `shutdown`. `since` is the version of the cluster up to
+/// which another process ran them.
 async fn lead(
     settings: Settings,
     client: Client,
     agents: Arc<dyn AgentApi>,
     shown: &Shown,
+    since: Option<String>,
     shutdown: &CancellationToken,
 ) {
     let context = tokio::select! {
@@ -132,7 +135,8 @@ async fn lead(
         &settings.namespace,
         settings.master_key.clone(),
     );
-    let run = controller::run(context, settings.controllers, keys, readiness, shutdown.clone());
+    let (controllers, shutdown) = (settings.controllers, shutdown.clone());
+    let run = controller::run(context, controllers, keys, readiness, since, shutdown);
     Box::pin(run).await;
 }
 
@@ -144,7 +148,7 @@ async fn prepare(
 ) -> Context {
     let store =
         MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
-    let census = ClusterCensus::new(client.clone());
+    let census = ClusterCensus::new(client.clone(), settings.controllers.watch_namespaces.clone());
     let master_keys = persist("master key", &shown.readiness, || async {
         let error = match store.load_or_create(&census).await {
             Ok(key) => return Ok(key),

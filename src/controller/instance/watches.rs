@@ -23,7 +23,7 @@ use kube::{
 use moorage_wire::{InstallationId, InstanceId};
 use serde::de::DeserializeOwned;
 
-use super::{GuardedInstance, departures::Departures};
+use super::{GuardedInstance, sealed_secrets::SealedSecrets};
 use crate::{
     api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease, label},
     controller::{
@@ -45,7 +45,7 @@ pub(super) struct Watches {
 }
 
 /// Starts all watches. In `namespaces`, or everywhere if there are none.
-pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Departures>) -> Watches {
+pub(super) fn start(ctx: &Context, namespaces: &[String], sealed: &Arc<SealedSecrets>) -> Watches {
     let (instances, writer) = reflector::store::<GuardedInstance>();
     let (releases, release_writer) = reflector::store::<Guarded<OpenClawRelease>>();
     let client = &ctx.client;
@@ -53,9 +53,9 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Depar
 
     let instance_events = stream::select_all(
         apis::<GuardedInstance>(client, namespaces).into_iter().enumerate().map(|(number, api)| {
-            let (departures, namespace) = (Arc::clone(departures), namespaces.get(number).cloned());
+            let (sealed, namespace) = (Arc::clone(sealed), namespaces.get(number).cloned());
             watch(api, config())
-                .inspect(move |event| departures.take(namespace.as_deref(), event))
+                .inspect(move |event| sealed.take_instance(namespace.as_deref(), event))
                 .boxed()
         }),
     );
@@ -63,9 +63,14 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], departures: &Arc<Depar
 
     let bound = config().labels(label::INSTANCE);
     let secrets = stream::select_all(
-        apis::<PartialObjectMeta<KubeSecret>>(client, namespaces)
-            .into_iter()
-            .map(|api| watch(api, bound.clone()).boxed()),
+        apis::<PartialObjectMeta<KubeSecret>>(client, namespaces).into_iter().enumerate().map(
+            |(number, api)| {
+                let (sealed, namespace) = (Arc::clone(sealed), namespaces.get(number).cloned());
+                watch(api, bound.clone())
+                    .inspect(move |event| sealed.take_secret(namespace.as_deref(), event))
+                    .boxed()
+            },
+        ),
     );
     let pools = watch(Api::<Guarded<HostingPool>>::all(client.clone()), config());
     let release_events = watch(Api::<Guarded<OpenClawRelease>>::all(client.clone()), config());

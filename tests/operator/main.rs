@@ -5,6 +5,8 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 
+mod namespaces;
+
 use std::{
     path::Path,
     process::Stdio,
@@ -12,23 +14,17 @@ use std::{
 };
 
 use k8s_openapi::{
-    api::{
-        coordination::v1::Lease,
-        core::v1::{Namespace, Secret},
-        events::v1::Event,
-    },
+    api::{coordination::v1::Lease, core::v1::Namespace, events::v1::Event},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, Client, Config,
-    api::{ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams},
+    api::{ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
 use moorage::api::{Guarded, OpenClawInstance};
 use moorage::leader::{Candidate, LEASE_NAME, LeaderError, LeaseTiming};
-use moorage_testbed::{
-    Components, ControlPlane, Tool, Tools, free_address, install_chart, service_account_kubeconfig,
-};
+use moorage_testbed::{Components, ControlPlane, Tool, Tools, free_address};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -327,79 +323,4 @@ fn anything_goes(definition: &CustomResourceDefinition) -> CustomResourceDefinit
         version.schema = serde_json::from_value(anything.clone()).unwrap();
     }
     definition
-}
-
-/// With `watchNamespaces` the operator may touch nothing elsewhere, and works all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn only_watched_namespaces_are_worked_in() {
-    let Some(tools) = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver, Tool::Helm]) else {
-        return;
-    };
-    let server = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
-    let client = server.client().await.unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    for name in ["watched", "other"] {
-        let mut namespace = Namespace::default();
-        namespace.metadata.name = Some(name.to_owned());
-        Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
-    }
-    let values = ["watchNamespaces={watched}"];
-    install_chart(tools, &server, NAMESPACE, &values, folder.path()).unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    service_account_kubeconfig(&server, client.clone(), NAMESPACE, "moorage", &kubeconfig)
-        .await
-        .unwrap();
-    let (watched, other) = (instances(&client, "watched"), instances(&client, "other"));
-    // Applied before the operator first ran, as a GitOps tool may.
-    for (api, hostname) in [(&watched, "watched"), (&other, "other")] {
-        let ada = instance("ada", &json!({"pool": "nowhere", "hostname": hostname}));
-        api.create(&PostParams::default(), &ada).await.unwrap();
-    }
-    let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
-    until_reason(&watched, "ada", "PoolNotFound").await;
-    let other = other.get("ada").await.unwrap();
-    assert!(other.data.get("status").is_none() && other.metadata.finalizers.is_none(), "{other:?}");
-
-    // The key is lost: the instances that were admitted say so, and nothing is made in its place.
-    operator.terminate().await;
-    let held = Patch::Merge(json!({"metadata": {"finalizers": ["moorage.dev/finalizer"]}}));
-    watched.patch("ada", &PatchParams::default(), &held).await.unwrap();
-    let unseen = make_and_delete_unseen(&client, &watched).await;
-    let secrets = Api::<Secret>::namespaced(client.clone(), NAMESPACE);
-    let key = secrets.get("moorage-master-key").await.unwrap();
-    // By force: an operator that could not see yet who needs the key may have protected it.
-    let unprotected = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    secrets.patch("moorage-master-key", &PatchParams::default(), &unprotected).await.unwrap();
-    secrets.delete("moorage-master-key", &DeleteParams::default()).await.unwrap();
-    let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
-    let said = until_reason(&watched, "ada", "MasterKeyMissing").await;
-    assert!(said.contains("restore it from a backup"), "{said}");
-    assert!(secrets.get_opt("moorage-master-key").await.unwrap().is_none());
-    let mut restored = Secret { data: key.data, type_: key.type_, ..Secret::default() };
-    restored.metadata.name = Some("moorage-master-key".to_owned());
-    secrets.create(&PostParams::default(), &restored).await.unwrap();
-    until_reason(&watched, "ada", "PoolNotFound").await;
-    // What is sealed for an instance that went while nobody looked goes as well.
-    let gone = async || unseen.get_opt("eve-keys").await.unwrap().is_none().then_some(());
-    eventually("eve's Secret goes", gone).await;
-    assert!(unseen.get_opt("bound-but-ours").await.unwrap().is_some(), "it is of another type");
-    operator.terminate().await;
-}
-
-/// An instance and the Secrets that name it, made while no operator runs; the instance is deleted again.
-async fn make_and_delete_unseen(client: &Client, instances: &Api<DynamicObject>) -> Api<Secret> {
-    let secrets = Api::<Secret>::namespaced(client.clone(), "watched");
-    for (name, kind) in
-        [("eve-keys", "moorage.dev/sealed-credentials"), ("bound-but-ours", "Opaque")]
-    {
-        let secret = json!({
-            "metadata": {"name": name, "labels": {"moorage.dev/instance": "eve"}}, "type": kind,
-        });
-        let secret = serde_json::from_value(secret).unwrap();
-        secrets.create(&PostParams::default(), &secret).await.unwrap();
-    }
-    let eve = instance("eve", &json!({"pool": "nowhere", "hostname": "eve"}));
-    instances.create(&PostParams::default(), &eve).await.unwrap();
-    instances.delete("eve", &DeleteParams::default()).await.unwrap();
-    secrets
 }
