@@ -22,7 +22,7 @@ use super::{
 pub use config::{ConfigDocument, ConfigProblem};
 pub use status::{
     AgentStatus, CredentialStatus, EarlierIdentity, OpenClawInstanceStatus, Phase, ProgramStatus,
-    RollbackStatus, ServerStatus, TunnelStatus, Urls,
+    RollbackStatus, ServerStatus, Shortage, TunnelStatus, Urls,
 };
 
 /// What one customer's server should be.

@@ -9,12 +9,13 @@ use moorage_wire::{
     CredentialName, DesiredState,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     desired::Integration,
-    report::{ConvergenceState, FailureReason, OpenClawState},
+    report::{ConvergenceState, FailureReason, OpenClawHealth, OpenClawState},
 };
 
 use super::{
     Observed, Part, Step, Wanted,
     observed::AgentView,
+    older_agents,
     plan::{SOON, Timing},
     programs, server, setback,
 };
@@ -88,7 +89,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         (_, Some(trouble)) => {
             let remote = [FailureReason::Artifact, FailureReason::Integration];
             let look = if remote.contains(&trouble.reason) { HELD_UP_LOOK } else { SOON };
-            go_on(Part::wait(setback::held_up(wanted, view, trouble), look))
+            go_on(Part::wait(setback::held_up(wanted, trouble), look))
         }
         (_, None) => {
             let of_programs = programs::progress(&wanted.release.artifacts, &view.report.details);
@@ -109,17 +110,24 @@ fn insecure(view: &AgentView) -> Option<Verdict> {
     Some(Verdict::yes(ConfigApplied, reason::DEGRADED, message))
 }
 
+/// OpenClaw is ready, but not with all that it should have.
+fn half_working(openclaw: &OpenClawHealth) -> Option<Verdict> {
+    let what = match (&openclaw.failure, &openclaw.message) {
+        (Some(failure), _) => setback::running(failure),
+        (None, Some(words)) => older_agents::words(words),
+        (None, None) => return None,
+    };
+    let message = format!("OpenClaw runs with the configuration, but {what}");
+    Some(Verdict::yes(ConfigApplied, reason::DEGRADED, message))
+}
+
 fn converged(view: &AgentView) -> Part {
     let openclaw = &view.report.openclaw;
-    let words = openclaw.message.as_deref().unwrap_or("see its log on the server");
     match openclaw.state {
-        OpenClawState::Ready if openclaw.message.is_some() => Part::done(Verdict::yes(
-            ConfigApplied,
-            reason::DEGRADED,
-            format!("OpenClaw runs with the configuration, but {words}"),
-        )),
         OpenClawState::Ready => {
-            let troubles = insecure(view).or_else(|| setback::unpaired(view));
+            let troubles = half_working(openclaw)
+                .or_else(|| insecure(view))
+                .or_else(|| setback::unpaired(view));
             Part::done(troubles.unwrap_or_else(|| {
                 Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")
             }))
@@ -127,9 +135,7 @@ fn converged(view: &AgentView) -> Part {
         OpenClawState::Degraded => Part::done(Verdict::yes(
             ConfigApplied,
             reason::DEGRADED,
-            format!(
-                "OpenClaw runs but says that it is not ready, for example because of a channel: {words}"
-            ),
+            "OpenClaw runs with the configuration, but its /readyz says that it is not ready, for example because of a channel. See its log on the server",
         )),
         _ => Part::wait(
             Verdict::no(

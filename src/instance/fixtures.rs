@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, InstallationId, Secret, Sha256,
+    CredentialName, CredentialType, Epoch, Failure, InstallationId, Program, Secret, Sha256,
     desired::{Artifact, Artifacts},
     envelope::Envelope,
+    failure::{FailureCode, Stage},
     report::{ConvergenceState, FailedDigest, FailureReason},
     signature::AgentKey,
 };
@@ -335,7 +336,11 @@ impl Observed {
             view.report.desired.failed.push(FailedDigest {
                 digest,
                 reason,
-                message: "must be a string".to_owned(),
+                message: "in whatever words".to_owned(),
+                failure: Some(
+                    Failure::new(Stage::Configuration, FailureCode::ConfigRejected)
+                        .of(Program::Openclaw),
+                ),
                 path: path.map(str::to_owned),
                 at: now(),
             });

@@ -3,7 +3,7 @@
 //! `moorage plan` can show the whole way, and tests can walk it.
 
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, Sha256,
+    CredentialName, CredentialType, Epoch, Program, Sha256,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     report::{CloudflaredHealth, Consumed, ConvergenceState, OpenClawState},
 };
@@ -188,8 +188,8 @@ impl Model<'_> {
         view.report.openclaw.state = OpenClawState::Ready;
         let artifacts = &self.wanted.release.artifacts;
         let lacked = programs::behind(artifacts, &view.report.details);
-        view.report.details.programs = installed(artifacts, &programs::ORDER);
-        let lacked = lacked.into_iter().map(|(kind, _)| programs::titled(artifacts, kind));
+        view.report.details.programs = installed(artifacts, &Program::ALL);
+        let lacked = lacked.into_iter().map(|(program, _)| programs::titled(artifacts, program));
         Some(Happening::ServerConverges { lacked: lacked.collect() })
     }
 

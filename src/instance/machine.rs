@@ -3,16 +3,19 @@
 //! coarse limits, and back only well above them.
 
 use jiff::SignedDuration;
-use moorage_wire::report::Machine;
 
 use super::{Observed, observed::AgentView};
-use crate::api::conditions::ConditionType::ServerReady;
+use crate::api::instance::{AgentStatus, Shortage};
 
 const MIB: u64 = 1024 * 1024;
-/// Free disk: percent of the whole, and bytes. Below either the room is short; the worst comes first.
-const DISK: [(u64, u64); 3] = [(2, 256 * MIB), (5, 512 * MIB), (10, 1024 * MIB)];
-/// Available memory, percent of the whole.
-const MEMORY: [(u64, u64); 1] = [(10, 0)];
+/// Free disk: percent of the whole, and bytes. Below either it is short; the worst level comes first.
+const DISK: [Limit; 3] = [
+    Limit { level: Shortage::Critical, percent: 2, least: 256 * MIB },
+    Limit { level: Shortage::VeryLow, percent: 5, least: 512 * MIB },
+    Limit { level: Shortage::Low, percent: 10, least: 1024 * MIB },
+];
+/// Available memory.
+const MEMORY: [Limit; 1] = [Limit { level: Shortage::Low, percent: 10, least: 0 }];
 /// How far a clock may be off before it is told, seconds, and the words for it; the worst comes first.
 /// Nothing of ours fails below the first: nonces have no date.
 const CLOCK: [(u64, &str); 3] =
@@ -54,62 +57,89 @@ fn wrong_clock(view: &AgentView) -> Option<String> {
     ))
 }
 
-/// What the machine is short of.
+/// What the machine is short of, in words.
 fn shortages(seen: &Observed, view: &AgentView) -> Vec<String> {
-    let report = &view.report;
-    let Machine { disk_free_bytes, memory_available_bytes, .. } = report.machine;
-    let before = said_before(seen);
-    let disk = Room {
-        free: disk_free_bytes,
-        total: report.details.disk_total_bytes,
-        what: "disk",
-        limits: &DISK,
-    };
-    let memory = Room {
-        free: memory_available_bytes,
-        total: report.details.memory_total_bytes,
-        what: "memory",
-        limits: &MEMORY,
-    };
-    let remedy = [
+    let remedies = [
         "remove data of OpenClaw that is not needed",
         "ask less of OpenClaw, or rebuild the instance with a larger server type",
     ];
-    let short = [disk, memory].into_iter().zip(remedy).filter_map(|(room, remedy)| {
-        let short = room.shortage(before)?;
-        Some(format!("{short}: {remedy}"))
-    });
+    let (disk, memory) = (Room::disk(view), Room::memory(view));
+    let short = [disk.limit(seen), memory.limit(seen)].into_iter().zip([disk, memory]);
+    let short = short
+        .zip(remedies)
+        .filter_map(|((limit, room), remedy)| Some(format!("{}: {remedy}", room.words(limit?))));
     short.collect()
 }
 
-fn said_before(seen: &Observed) -> &str {
-    let mut conditions = seen.status.conditions.iter();
-    conditions
-        .find(|known| known.type_ == ServerReady.as_str())
-        .map_or("", |known| known.message.as_str())
+/// How short the machine is of disk and of memory, for the status.
+pub(super) fn levels(seen: &Observed, view: &AgentView) -> [Option<Shortage>; 2] {
+    let level = |room: Room| room.limit(seen).map(|limit| limit.level);
+    [Room::disk(view), Room::memory(view)].map(level)
 }
 
-struct Room<'a> {
+/// A level of shortage.
+struct Limit {
+    level: Shortage,
+    /// Of the whole.
+    percent: u64,
+    /// Bytes.
+    least: u64,
+}
+
+impl Limit {
+    fn bytes(&self, total: u64) -> u64 {
+        (total.saturating_mul(self.percent) / 100).max(self.least)
+    }
+}
+
+struct Room {
     free: u64,
+    /// Zero if unknown.
     total: u64,
-    what: &'a str,
-    limits: &'a [(u64, u64)],
+    what: &'static str,
+    limits: &'static [Limit],
+    /// The level that the status of this agent remembers.
+    before: fn(&AgentStatus) -> Option<Shortage>,
 }
 
-impl Room<'_> {
+impl Room {
+    fn disk(view: &AgentView) -> Self {
+        Self {
+            free: view.report.machine.disk_free_bytes,
+            total: view.report.details.disk_total_bytes,
+            what: "disk",
+            limits: &DISK,
+            before: |agent| agent.disk_shortage,
+        }
+    }
+
+    fn memory(view: &AgentView) -> Self {
+        Self {
+            free: view.report.machine.memory_available_bytes,
+            total: view.report.details.memory_total_bytes,
+            what: "memory",
+            limits: &MEMORY,
+            before: |agent| agent.memory_shortage,
+        }
+    }
+
     /// The worst limit that is undershot, or was and is not left far enough behind yet. Where the size
     /// is not known nothing can be said.
-    fn shortage(&self, before: &str) -> Option<String> {
-        let Self { free, total, what, limits } = self;
-        let undershot = |&(percent, least): &(u64, u64)| {
-            let limit = (total.saturating_mul(percent) / 100).max(least);
-            let words =
-                format!("less than {} of its {} of {what} are free", size(limit), size(*total));
-            let recovered = limit / 100 * RECOVERED;
-            let short = *free < limit || (*free < recovered && before.contains(&words));
-            short.then_some(words)
+    fn limit(&self, seen: &Observed) -> Option<&'static Limit> {
+        let epoch = seen.epoch?.to_string();
+        let agent = seen.status.agent.as_ref().filter(|agent| agent.epoch == epoch);
+        let before = agent.and_then(self.before);
+        let is_undershot = |limit: &&Limit| {
+            let bytes = limit.bytes(self.total);
+            let is_recovering = before.is_some_and(|before| before >= limit.level);
+            self.free < bytes || (is_recovering && self.free < bytes / 100 * RECOVERED)
         };
-        (*total > 0).then(|| limits.iter().find_map(undershot)).flatten()
+        self.limits.iter().filter(|_| self.total > 0).find(is_undershot)
+    }
+
+    fn words(&self, limit: &Limit) -> String {
+        let (limit, total) = (size(limit.bytes(self.total)), size(self.total));
+        format!("less than {limit} of its {total} of {} are free", self.what)
     }
 }
 

@@ -18,6 +18,7 @@ pub mod forecast;
 pub mod handover;
 mod machine;
 pub mod observed;
+mod older_agents;
 pub mod places;
 pub mod plan;
 pub mod programs;

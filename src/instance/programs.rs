@@ -3,62 +3,20 @@
 
 use jiff::Timestamp;
 use moorage_wire::{
-    Sha256,
-    desired::{Artifact, Artifacts},
-    report::{ConvergenceState, Details, FailedDigest, InstalledProgram, ProgramKind},
+    Program,
+    desired::Artifacts,
+    report::{ConvergenceState, Details, FailedDigest},
 };
 
-use super::{
-    Observed, Wanted, desired_state, machine,
-    observed::AgentView,
-    setback::{self, Setback},
-};
+use super::{Observed, Wanted, desired_state, machine, observed::AgentView, older_agents, setback};
 use crate::api::{
     conditions::{ConditionType::UpToDate, Verdict, reason},
     instance::{ProgramStatus, RollbackStatus},
 };
 
-/// In the order in which a server gets them.
-pub const ORDER: [ProgramKind; 4] =
-    [ProgramKind::Node, ProgramKind::Openclaw, ProgramKind::Cloudflared, ProgramKind::Agent];
-
-/// What a release pins of this kind.
-pub fn pinned(artifacts: &Artifacts, kind: ProgramKind) -> Option<&Artifact> {
-    match kind {
-        ProgramKind::Openclaw => Some(&artifacts.openclaw),
-        ProgramKind::Node => Some(&artifacts.node),
-        ProgramKind::Cloudflared => Some(&artifacts.cloudflared),
-        ProgramKind::Agent => Some(&artifacts.agent),
-        ProgramKind::Unknown => None,
-    }
-}
-
-/// A program's name for people.
-pub fn title(kind: ProgramKind) -> &'static str {
-    match kind {
-        ProgramKind::Openclaw => "OpenClaw",
-        ProgramKind::Node => "Node.js",
-        ProgramKind::Cloudflared => "cloudflared",
-        ProgramKind::Agent => "the agent",
-        ProgramKind::Unknown => "a program",
-    }
-}
-
-/// A program's name in a status.
-fn name(kind: ProgramKind) -> &'static str {
-    match kind {
-        ProgramKind::Openclaw => "openclaw",
-        ProgramKind::Node => "node",
-        ProgramKind::Cloudflared => "cloudflared",
-        ProgramKind::Agent => "agent",
-        ProgramKind::Unknown => "unknown",
-    }
-}
-
 /// A program with the version that the release pins.
-pub fn titled(artifacts: &Artifacts, kind: ProgramKind) -> String {
-    let version = pinned(artifacts, kind).map_or("", |artifact| artifact.version.as_str());
-    format!("{} {version}", title(kind))
+pub fn titled(artifacts: &Artifacts, program: Program) -> String {
+    format!("{} {}", program.title(), program.pinned(artifacts).version)
 }
 
 /// How far a program that should be current is.
@@ -71,20 +29,20 @@ pub enum Stage {
 }
 
 /// The programs that are not those of the release; none where the agent does not install.
-pub fn behind(artifacts: &Artifacts, details: &Details) -> Vec<(ProgramKind, Stage)> {
+pub fn behind(artifacts: &Artifacts, details: &Details) -> Vec<(Program, Stage)> {
     if details.programs.is_empty() {
         return Vec::new();
     }
-    let stage = |kind: ProgramKind| {
-        let artifact = pinned(artifacts, kind)?;
+    let stage = |program: Program| {
+        let artifact = program.pinned(artifacts);
         let mut all = details.programs.iter();
-        match all.find(|one| one.kind == kind && one.sha256 == artifact.sha256) {
+        match all.find(|one| one.kind == program.into() && one.sha256 == artifact.sha256) {
             Some(one) if one.active => None,
-            Some(_) => Some((kind, Stage::Installed)),
-            None => Some((kind, Stage::Missing)),
+            Some(_) => Some((program, Stage::Installed)),
+            None => Some((program, Stage::Missing)),
         }
     };
-    ORDER.into_iter().filter_map(stage).collect()
+    Program::ALL.into_iter().filter_map(stage).collect()
 }
 
 /// What the server is about with its programs, if anything.
@@ -125,7 +83,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
         return Verdict::yes(UpToDate, reason::READY, message);
     };
     let reason = match given_up(wanted, view) {
-        Some(failed) => setback::of(wanted, view, failed).reason,
+        Some(failed) => setback::of(wanted, failed).reason,
         None => reason::PROGRESSING,
     };
     let message =
@@ -142,53 +100,40 @@ fn given_up<'a>(wanted: &Wanted, view: &'a AgentView) -> Option<&'a FailedDigest
     progress.failed.iter().find(|failed| current && failed.digest == digest)
 }
 
-/// The program whose update the failure of a document took back, if it is that.
-pub fn taken_back(
-    artifacts: &Artifacts,
-    details: &Details,
-    failed: &FailedDigest,
-) -> Option<ProgramKind> {
-    let is_pinned = |kind: ProgramKind, sha256: &Sha256| {
-        pinned(artifacts, kind).is_some_and(|artifact| artifact.sha256 == *sha256)
-    };
-    let rollback = details.last_rollback.as_ref().filter(|rollback| {
-        rollback.reason == failed.message && is_pinned(rollback.what, &rollback.from)
-    });
-    let program = details.failed_programs.iter().find(|program| {
-        is_pinned(program.kind, &program.sha256) && failed.message.ends_with(&program.reason)
-    });
-    rollback.map(|rollback| rollback.what).or(program.map(|program| program.kind))
-}
-
 /// The current programs, for the status.
 pub fn status(artifacts: &Artifacts, details: &Details) -> Vec<ProgramStatus> {
-    let current = |kind: ProgramKind| {
-        let one = details.programs.iter().find(|one| one.active && one.kind == kind)?;
+    let current = |program: Program| {
+        let mut all = details.programs.iter();
+        let one = all.find(|one| one.active && one.kind == program.into())?;
+        let pinned = program.pinned(artifacts);
+        let version = (pinned.sha256 == one.sha256).then(|| pinned.version.clone());
         Some(ProgramStatus {
-            name: name(kind).to_owned(),
-            version: version(artifacts, one),
+            name: program.name().to_owned(),
+            version: version.or_else(|| one.version.clone()),
             sha256: one.sha256.to_string(),
         })
     };
-    ORDER.into_iter().filter_map(current).collect()
+    Program::ALL.into_iter().filter_map(current).collect()
 }
 
-fn version(artifacts: &Artifacts, one: &InstalledProgram) -> Option<String> {
-    let artifact = pinned(artifacts, one.kind).filter(|artifact| artifact.sha256 == one.sha256);
-    artifact.map(|artifact| artifact.version.clone()).or_else(|| one.version.clone())
-}
-
-/// The last update that was taken back, for the status.
+/// The last update that was rolled back, for the status.
 pub fn last_rollback(details: &Details) -> Option<RollbackStatus> {
-    let rollback =
-        details.last_rollback.iter().map(|one| (one.at, one.what, one.from, &one.reason));
-    let failed =
-        details.failed_programs.iter().map(|one| (one.at, one.kind, one.sha256, &one.reason));
-    let (at, kind, from, reason) = rollback.chain(failed).max_by_key(|(at, ..)| *at)?;
+    let rollback = details
+        .last_rollback
+        .iter()
+        .map(|one| (one.at, one.what, one.from, &one.failure, &one.reason));
+    let failed = details
+        .failed_programs
+        .iter()
+        .map(|one| (one.at, one.kind, one.sha256, &one.failure, &one.reason));
+    let (at, kind, from, failure, reason) = rollback.chain(failed).max_by_key(|(at, ..)| *at)?;
     Some(RollbackStatus {
-        program: name(kind).to_owned(),
+        program: kind.name().to_owned(),
         sha256: from.to_string(),
-        reason: setback::coarse(reason),
+        reason: match failure {
+            Some(failure) => setback::cause(failure),
+            None => older_agents::words(reason),
+        },
         at: to_the_second(at),
     })
 }
@@ -196,15 +141,4 @@ pub fn last_rollback(details: &Details) -> Option<RollbackStatus> {
 /// When, as a status says it.
 pub fn to_the_second(at: Timestamp) -> String {
     at.round(jiff::Unit::Second).unwrap_or(at).to_string()
-}
-
-/// What failed, for a verdict.
-pub fn rolled_back(artifacts: &Artifacts, kind: ProgramKind, why: &str) -> Setback {
-    let what = titled(artifacts, kind);
-    let why = why.strip_prefix(&format!("{what}: ")).unwrap_or(why);
-    Setback {
-        reason: reason::ROLLED_BACK,
-        what: format!("The update to {what} was rolled back: {why}"),
-        remedy: "use a release with another version, or annotate moorage.dev/retry to try again",
-    }
 }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch,
+    CredentialName, CredentialType, Epoch, Program,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     report::{CloudflaredHealth, Consumed, ConvergenceState, OpenClawState},
 };
@@ -11,7 +11,7 @@ use moorage_wire::{
 use super::{
     Observed, Wanted, desired_state,
     observed::{AgentKeys, AgentSight, AgentView, DashboardSight, ServerSight, TunnelMemory},
-    programs, routes, stand_in,
+    routes, stand_in,
 };
 use crate::{
     agent::AgentError,
@@ -169,7 +169,7 @@ impl Record<'_> {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
             view.report.details.programs =
-                stand_in::installed(&applied.release.artifacts, &programs::ORDER);
+                stand_in::installed(&applied.release.artifacts, &Program::ALL);
             let degraded = self.status.phase == Some(Phase::Degraded);
             view.report.openclaw.state =
                 if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };

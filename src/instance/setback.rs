@@ -1,13 +1,29 @@
-//! What the agent says of a document that it cannot carry out, in words that name the culprit and the
-//! remedy. The agent's own words may hold counts that move; they are made coarse, so that the status
-//! is not written for each of them.
+//! A document that the agent cannot carry out, in words that name the culprit and the remedy. They are
+//! made from the fields of the agent's report alone.
 
-use moorage_wire::report::{
-    ConvergenceState, FailedDigest, FailureReason, PairingFailure, ProgramKind,
+use moorage_wire::{
+    Failure, Program,
+    failure::{FailureCode, Stage},
+    program::Component,
+    report::{ConvergenceState, FailedDigest, FailureReason, PairingFailure},
 };
 
-use super::{Observed, Wanted, observed::AgentView, programs};
+use super::{Observed, Wanted, observed::AgentView, older_agents, programs};
 use crate::api::conditions::{ConditionType::ConfigApplied, Verdict, reason};
+
+pub(super) const REPLACE_ARTIFACT: &str = "correct the file on that server, use another release, or annotate moorage.dev/retry to try again";
+pub(super) const REPLACE_INTEGRATION: &str = "take it out of spec.integrations, use a release that approves another version, or annotate moorage.dev/retry to try again";
+const PIN_INTEGRATION: &str =
+    "use a release with its artifact, or take it out of spec.integrations";
+pub(super) const CORRECT_CONFIG: &str =
+    "correct spec.config, or annotate moorage.dev/retry to try again";
+const REPLACE_PROGRAM: &str =
+    "use a release with another version, or annotate moorage.dev/retry to try again";
+pub(super) const CORRECT_EITHER: &str =
+    "correct spec.config, use another release, or annotate moorage.dev/retry to try again";
+const MAKE_ROOM: &str =
+    "remove data of OpenClaw that is not needed, or rebuild the instance with a larger server type";
+const SEE_JOURNAL: &str = "see the journal of the agent's units on the server";
 
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,35 +32,40 @@ pub struct Setback {
     pub reason: &'static str,
     /// What happened and why.
     pub what: String,
-    /// What a person does.
+    /// What a person does, as a clause.
     pub remedy: &'static str,
 }
 
 /// The agent gave the document up.
 pub fn given_up(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Verdict {
-    let Setback { reason, what, remedy } = of(wanted, view, failed);
+    let Setback { reason, what, remedy } = of(wanted, failed);
     let kept = if view.report.desired.state == ConvergenceState::RolledBack {
         "; the last good state is back"
     } else {
         ""
     };
-    Verdict::no(ConfigApplied, reason, format!("{what}{kept}; {remedy}"))
+    Verdict::no(ConfigApplied, reason, format!("{what}{kept}. {}", capitalized(remedy)))
 }
 
-/// The agent goes on trying.
-pub fn held_up(wanted: &Wanted, view: &AgentView, trouble: &FailedDigest) -> Verdict {
-    match trouble.reason {
-        FailureReason::Artifact | FailureReason::Integration => {
-            let Setback { reason, what, remedy } = of(wanted, view, trouble);
-            let message =
-                format!("{what}; the server tries again by itself, and if it lasts: {remedy}");
-            Verdict::no(ConfigApplied, reason, message)
-        }
-        _ => {
-            let why = coarse(&trouble.message);
-            let message = format!("The server cannot go on yet and tries again by itself: {why}");
-            Verdict::no(ConfigApplied, reason::PROGRESSING, message)
-        }
+/// The agent retries.
+pub fn held_up(wanted: &Wanted, failed: &FailedDigest) -> Verdict {
+    let Setback { reason, what, remedy } = match failed.reason {
+        FailureReason::Artifact | FailureReason::Integration => of(wanted, failed),
+        _ => waiting(failed),
+    };
+    Verdict::no(ConfigApplied, reason, format!("{what}; the server retries. If it lasts, {remedy}"))
+}
+
+fn waiting(failed: &FailedDigest) -> Setback {
+    let code = failed.failure.as_ref().map(|failure| failure.code);
+    let why = match &failed.failure {
+        Some(failure) => cause(failure),
+        None => older_agents::words(&failed.message),
+    };
+    Setback {
+        reason: reason::PROGRESSING,
+        what: format!("The server cannot reach the desired state yet: {why}"),
+        remedy: if code == Some(FailureCode::NoSpace) { MAKE_ROOM } else { SEE_JOURNAL },
     }
 }
 
@@ -71,107 +92,143 @@ pub fn unpaired(view: &AgentView) -> Option<Verdict> {
     (!why.is_empty()).then(|| Verdict::yes(ConfigApplied, reason::PAIRING_FAILED, message))
 }
 
-/// Whether the agent does not go on by itself.
+/// Whether the agent does not retry.
 pub fn is_final(seen: &Observed) -> bool {
     seen.agent.view().is_some_and(|view| {
         matches!(view.report.desired.state, ConvergenceState::RolledBack | ConvergenceState::Failed)
     })
 }
 
-/// The words for a failure.
-pub fn of(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Setback {
-    let (artifacts, details) = (&wanted.release.artifacts, &view.report.details);
-    let taken_back = programs::taken_back(artifacts, details, failed);
-    let why = coarse(&failed.message);
-    match failed.reason {
-        FailureReason::Artifact => artifact(wanted, view, failed),
-        FailureReason::Integration => integration(wanted, &why),
-        FailureReason::InvalidConfig => configuration(failed, &why),
-        FailureReason::Unhealthy | FailureReason::System | FailureReason::Unknown => {
-            if let Some(kind) = taken_back {
-                return programs::rolled_back(artifacts, kind, &why);
-            }
-            let what = if failed.reason == FailureReason::Unhealthy {
-                "OpenClaw did not become healthy"
-            } else {
-                "The desired state could not be reached"
-            };
-            Setback {
-                reason: reason::ROLLED_BACK,
-                what: format!("{what}{}: {why}", place(failed)),
-                remedy: "correct spec.config, or annotate moorage.dev/retry to try again",
-            }
-        }
+/// What failed, and what to do.
+pub fn of(wanted: &Wanted, failed: &FailedDigest) -> Setback {
+    match &failed.failure {
+        Some(failure) => told(wanted, failed, failure),
+        None => older_agents::setback(failed),
     }
 }
 
-fn place(failed: &FailedDigest) -> String {
+fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Setback {
+    let (subject, why, place) = (subject(wanted, failure), cause(failure), place(failed));
+    let (reason, what, remedy) = match failed.reason {
+        FailureReason::Artifact => {
+            let from = source(wanted, failure).map(|from| format!(" from {from}"));
+            let from = from.unwrap_or_default();
+            let what = format!("{subject} cannot be installed{from}: {why}");
+            (reason::ARTIFACT_FAILED, what, REPLACE_ARTIFACT)
+        }
+        FailureReason::Integration => {
+            let (reason, remedy) = match failure.code {
+                FailureCode::NotPinned => (reason::INTEGRATION_NOT_PINNED, PIN_INTEGRATION),
+                _ => (reason::INTEGRATION_FAILED, REPLACE_INTEGRATION),
+            };
+            (reason, format!("{subject} cannot be installed: {why}"), remedy)
+        }
+        FailureReason::InvalidConfig => {
+            let program = if failure.update { subject } else { "OpenClaw".to_owned() };
+            let what = format!("{program} rejects the configuration{place}");
+            (reason::CONFIG_REJECTED, what, CORRECT_CONFIG)
+        }
+        _ if failure.update => {
+            let what = format!("The update to {subject} was rolled back: {why}");
+            (reason::ROLLED_BACK, what, REPLACE_PROGRAM)
+        }
+        FailureReason::Unhealthy => {
+            let what = format!("OpenClaw does not work with the configuration{place}: {why}");
+            (reason::ROLLED_BACK, what, CORRECT_CONFIG)
+        }
+        FailureReason::System | FailureReason::Unknown => {
+            let what = format!("The desired state cannot be reached{place}: {why}");
+            (reason::ROLLED_BACK, what, CORRECT_EITHER)
+        }
+    };
+    Setback { reason, what: capitalized(&what), remedy }
+}
+
+/// Where in the configuration.
+pub(super) fn place(failed: &FailedDigest) -> String {
     failed.path.as_ref().map(|path| format!(" at {path}")).unwrap_or_default()
 }
 
-fn configuration(failed: &FailedDigest, why: &str) -> Setback {
-    let what = "OpenClaw rejects the configuration";
-    // An agent may say it in the same words.
-    let what =
-        if why.contains(what) { why.to_owned() } else { format!("{what}{}: {why}", place(failed)) };
-    let remedy = "correct spec.config, or annotate moorage.dev/retry to try again";
-    Setback { reason: reason::CONFIG_REJECTED, what, remedy }
-}
-
-fn integration(wanted: &Wanted, why: &str) -> Setback {
-    let why = why.replacen("an integration cannot be installed: ", "", 1);
-    let what = format!("An integration cannot be installed: {why}");
-    let mut all = wanted.release.integrations.iter();
-    if all.any(|one| one.is_barred() && why.starts_with(&format!("{} ", one.name))) {
-        return Setback {
-            reason: reason::INTEGRATION_NOT_PINNED,
-            what,
-            remedy: "use a release with its artifact, or take it out of spec.integrations",
-        };
-    }
-    Setback {
-        reason: reason::INTEGRATION_FAILED,
-        what,
-        remedy: "take it out of spec.integrations, use a release that approves another version, or annotate moorage.dev/retry to try again",
+/// What it happened to, with the version that the release pins.
+fn subject(wanted: &Wanted, failure: &Failure) -> String {
+    match failure.program {
+        Some(Component::Program(program)) => programs::titled(&wanted.release.artifacts, program),
+        Some(Component::Integration) => {
+            let name = failure.integration.as_ref().map_or("", |name| name.as_str());
+            let mut all = wanted.release.integrations.iter();
+            let version = all.find(|one| one.name == name).map(|one| one.version.as_str());
+            let words = ["the integration", name, version.unwrap_or_default()];
+            words.into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" ")
+        }
+        Some(Component::Unknown) | None => "a program of the release".to_owned(),
     }
 }
 
-fn artifact(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Setback {
-    let artifacts = &wanted.release.artifacts;
-    let culprit = programs::ORDER
-        .into_iter()
-        .find(|kind| is_named(wanted, *kind, &failed.message))
-        .or_else(|| {
-            // They are fetched in order.
-            let behind = programs::behind(artifacts, &view.report.details);
-            behind.first().map(|(kind, _)| *kind)
-        });
-    let source = culprit.and_then(|kind| Some((kind, programs::pinned(artifacts, kind)?)));
-    let what = match source {
-        Some((kind, artifact)) => {
-            let prefix = format!("{} {}: ", artifact.version, artifact.sha256);
-            let why = coarse(failed.message.strip_prefix(&prefix).unwrap_or(&failed.message));
-            let (program, address) = (programs::titled(artifacts, kind), address(&artifact.url));
-            // An agent may begin with the address.
-            if why.starts_with(&address) {
-                format!("{program} from {why}")
-            } else {
-                format!("{program} from {address} cannot be installed: {why}")
-            }
+/// Where what failed is fetched from.
+fn source(wanted: &Wanted, failure: &Failure) -> Option<String> {
+    let release = &wanted.release;
+    let url = match failure.program? {
+        Component::Program(program) => &program.pinned(&release.artifacts).url,
+        Component::Integration => {
+            let name = failure.integration.as_ref()?.as_str();
+            let one = release.integrations.iter().find(|one| one.name == name)?;
+            &one.artifact.as_ref()?.url
         }
-        None => {
-            format!("A program of the release cannot be installed: {}", coarse(&failed.message))
-        }
+        Component::Unknown => return None,
     };
-    let remedy = "mend the file on that server, use another release, or annotate moorage.dev/retry to try again";
-    Setback { reason: reason::ARTIFACT_FAILED, what, remedy }
+    Some(address(url))
 }
 
-fn is_named(wanted: &Wanted, kind: ProgramKind, message: &str) -> bool {
-    programs::pinned(&wanted.release.artifacts, kind).is_some_and(|artifact| {
-        message.contains(&artifact.sha256.to_string())
-            || message.split_whitespace().any(|word| word == address(&artifact.url))
-    })
+/// What is wrong with a running OpenClaw, or with its connector.
+pub(super) fn running(failure: &Failure) -> String {
+    let what = match failure.program {
+        Some(Component::Program(Program::Cloudflared)) => {
+            "cloudflared has not taken up its new token"
+        }
+        _ => "it has not taken up its new secrets",
+    };
+    format!("{what}: {}", cause(failure))
+}
+
+/// Why it failed, as a clause.
+pub(super) fn cause(failure: &Failure) -> String {
+    let clause = match failure.code {
+        FailureCode::Unreachable => "the server with the file cannot be reached",
+        FailureCode::HttpStatus => "the server with the file answers with an error",
+        FailureCode::InvalidUrl => "the URL cannot be used",
+        FailureCode::WrongBytes => "the file is not the one that the release pins",
+        FailureCode::BadArtifact => "the file is not a usable artifact",
+        FailureCode::NotPinned => "the release does not pin all of it",
+        FailureCode::ConfigRejected => "the configuration is rejected",
+        FailureCode::ProcessEnded => "its process ended",
+        FailureCode::DeadlineExceeded if failure.program == Some(Program::Cloudflared.into()) => {
+            "it did not connect in time"
+        }
+        FailureCode::DeadlineExceeded if failure.stage == Stage::Start => {
+            "it did not answer on its socket in time"
+        }
+        FailureCode::DeadlineExceeded => "it did not become healthy in time",
+        FailureCode::NotConfirmed => "no signed call of the operator reached it in time",
+        FailureCode::Interrupted => "its trial was interrupted too often",
+        FailureCode::FailedBefore => "this version failed before",
+        FailureCode::NoSpace => "there is too little free disk space",
+        FailureCode::Deferred => "something else has to be done first",
+        FailureCode::CommandFailed => "a command failed",
+        FailureCode::ServiceFailed => "a part of the agent does not do its work",
+        FailureCode::System => "the operating system refused",
+        FailureCode::NotTakenUp => "the old value is still in use",
+        FailureCode::Unknown => "the agent is newer than this operator and gives another reason",
+    };
+    if failure.detail.is_empty() {
+        clause.to_owned()
+    } else {
+        format!("{clause} ({})", failure.detail)
+    }
+}
+
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// An address without what may be secret in it: credentials and query.
@@ -181,19 +238,4 @@ fn address(url: &str) -> String {
     let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
     let host = host.rsplit('@').next().unwrap_or_default();
     format!("{scheme}://{host}/{path}")
-}
-
-/// Counts of bytes in the words of an agent, rounded down to powers of two.
-pub fn coarse(text: &str) -> String {
-    let words: Vec<&str> = text.split(' ').collect();
-    let is_unit = |word: &&str| {
-        ["bytes", "MB", "MiB", "GB", "GiB"].contains(&word.trim_end_matches([',', '.', ':', ';']))
-    };
-    let round = |(index, word): (usize, &&str)| match word.parse::<u64>() {
-        Ok(count) if words.get(index + 1).is_some_and(is_unit) => {
-            count.checked_ilog2().map_or(0, |exponent| 1_u64 << exponent).to_string()
-        }
-        _ => (*word).to_owned(),
-    };
-    words.iter().enumerate().map(round).collect::<Vec<_>>().join(" ")
 }

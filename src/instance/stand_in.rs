@@ -2,19 +2,18 @@
 //! the world from records alone, and for tests. Nothing is encrypted or verified with what stands in.
 
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, Receipt, Report, Sha256,
+    CredentialName, CredentialType, Epoch, Program, Receipt, Report, Sha256,
     desired::Artifacts,
     enrolment::AgentIdentity,
     report::{
         CloudflaredHealth, ConvergenceState, DesiredProgress, Details, InstalledProgram, Machine,
-        OpenClawHealth, OpenClawState, ProgramKind,
+        OpenClawHealth, OpenClawState,
     },
 };
 
 use super::{
     Wanted,
     observed::{AgentKeys, AgentSight, AgentView, OwnTokens},
-    programs,
 };
 use crate::{
     cloudflare::{DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
@@ -85,7 +84,12 @@ pub fn enrolled(
         },
         receipts: Vec::new(),
         consumed: Vec::new(),
-        openclaw: OpenClawHealth { state: OpenClawState::Stopped, version: None, message: None },
+        openclaw: OpenClawHealth {
+            state: OpenClawState::Stopped,
+            version: None,
+            message: None,
+            failure: None,
+        },
         cloudflared: CloudflaredHealth {
             connected: true,
             active_token_sha256: Some(first),
@@ -99,10 +103,7 @@ pub fn enrolled(
         },
         details: Details {
             // What user-data brings.
-            programs: installed(
-                &wanted.release.artifacts,
-                &[ProgramKind::Cloudflared, ProgramKind::Agent],
-            ),
+            programs: installed(&wanted.release.artifacts, &[Program::Cloudflared, Program::Agent]),
             ..Details::default()
         },
     };
@@ -110,13 +111,13 @@ pub fn enrolled(
 }
 
 /// These programs of a release, in use.
-pub fn installed(artifacts: &Artifacts, kinds: &[ProgramKind]) -> Vec<InstalledProgram> {
-    let one = |kind: &ProgramKind| {
-        let artifact = programs::pinned(artifacts, *kind)?;
-        let version = Some(artifact.version.clone());
-        Some(InstalledProgram { kind: *kind, sha256: artifact.sha256, version, active: true })
+pub fn installed(artifacts: &Artifacts, programs: &[Program]) -> Vec<InstalledProgram> {
+    let one = |program: &Program| {
+        let artifact = program.pinned(artifacts);
+        let (kind, version) = ((*program).into(), Some(artifact.version.clone()));
+        InstalledProgram { kind, sha256: artifact.sha256, version, active: true }
     };
-    kinds.iter().filter_map(one).collect()
+    programs.iter().map(one).collect()
 }
 
 /// A firewall that protects a server.

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Failure, Observed, Wanted, credentials, failure::Retry, programs, rotation, setback,
+    Failure, Observed, Wanted, credentials, failure::Retry, machine, programs, rotation, setback,
     wanted::Refused,
 };
 use crate::api::{
@@ -250,6 +250,7 @@ fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
         return seen.status.agent.clone().filter(current);
     };
     let details = &view.report.details;
+    let [disk_shortage, memory_shortage] = machine::levels(seen, view);
     Some(AgentStatus {
         epoch: view.report.identity.epoch.to_string(),
         public_key: view.keys.public_key.to_string(),
@@ -260,5 +261,7 @@ fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
         last_rollback: programs::last_rollback(details),
         last_backup: details.backup.map(|backup| programs::to_the_second(backup.at)),
         reboot_pending: view.report.machine.reboot_pending,
+        disk_shortage,
+        memory_shortage,
     })
 }

@@ -146,7 +146,7 @@ pub(crate) async fn an_openclaw_that_works_stays_and_one_that_does_not_is_taken_
     tenant.switch_to("ada", "broken", "openclaw", &broken).await;
     let ada = told_as_rolled_back(&tenant, "the broken OpenClaw").await;
     let said = condition(&ada, "ConfigApplied")["message"].as_str().unwrap_or_default();
-    assert!(said.contains("it ended 3 times (exit status 1)"), "{said}");
+    assert!(said.contains("it ended 3 times: exit status 1"), "{said}");
     assert_eq!(ada["status"]["agent"]["lastRollback"]["sha256"], broken["sha256"]);
     // It is not tried again, and what worked is asked for again.
     let release = json!({"spec": {"release": format!("newer-{}", tenant.name)}});

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use moorage_wire::{Failure, Program, failure::Stage};
 use thiserror::Error;
 use tokio::time::timeout;
 use zeroize::Zeroize as _;
@@ -13,6 +14,7 @@ use zeroize::Zeroize as _;
 use crate::{
     core::{Core, blocking},
     disk::DiskError,
+    failure,
     installer::{
         client::InstallerError,
         protocol::{Request, Unit},
@@ -30,6 +32,16 @@ enum Trouble {
     Installer(#[from] InstallerError),
 }
 
+impl Trouble {
+    fn failure(&self) -> Failure {
+        let failure = match self {
+            Self::Disk(error) => failure::of_disk(error),
+            Self::Installer(error) => error.failure(),
+        };
+        Failure { stage: Stage::Reload, ..failure }.of(Program::Cloudflared)
+    }
+}
+
 /// Whether cloudflared holds at least one connection.
 pub(crate) async fn is_connected(core: &Core) -> bool {
     probe::is_ok(core.settings.cloudflared_metrics, "/ready").await
@@ -43,8 +55,11 @@ pub(crate) async fn run(core: Arc<Core>) {
     let rotation = Arc::new(Mutex::new(Rotation::new(patience)));
     loop {
         let trouble = look(&core, &rotation).await.err();
-        let trouble = trouble.map(|error| format!("the tunnel's token cannot be changed: {error}"));
-        if let Some(message) = &trouble {
+        let trouble = trouble.map(|error| failure::Trouble {
+            message: format!("the tunnel's token cannot be changed: {error}"),
+            failure: error.failure(),
+        });
+        if let Some(failure::Trouble { message, .. }) = &trouble {
             tracing::warn!("{message}");
         }
         core.notes().tunnel_trouble = trouble;

@@ -26,6 +26,7 @@ use crate::{
     audits::Audits,
     desired::Desired,
     disk::{Disk, DiskError},
+    failure::Trouble,
     handover::Obeyed,
     identity::{self, IdentityError, Keys},
     installer::{client::InstallerClient, confirmation::Confirmation},
@@ -87,7 +88,7 @@ pub(crate) struct Notes {
     /// OpenClaw's version, as it says itself.
     pub(crate) openclaw_version: Option<String>,
     /// Why its secrets could not be reloaded.
-    pub(crate) reload_trouble: Option<String>,
+    pub(crate) reload_trouble: Option<Trouble>,
     /// `OpenClaw` was restarted because its gateway did not know its new token.
     pub(crate) restarted_for_secrets: bool,
     /// The document whose pairing approvals were passed on.
@@ -97,7 +98,7 @@ pub(crate) struct Notes {
     /// OpenClaw's own security audits.
     pub(crate) audits: Audits,
     /// Why the tunnel's token could not be changed.
-    pub(crate) tunnel_trouble: Option<String>,
+    pub(crate) tunnel_trouble: Option<Trouble>,
 }
 
 /// A lock is poisoned only by a panic while it was held; the state on disk is consistent at any

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     disk::{Disk, DiskError},
+    failure::DocumentFailure,
     layout::Layout,
     signed::SignedCall,
 };
@@ -309,13 +310,13 @@ impl Desired {
     pub(crate) fn set_trouble(
         &mut self,
         of: Option<Sha256>,
-        trouble: Option<(FailureReason, String)>,
+        trouble: Option<DocumentFailure>,
         now: Timestamp,
     ) {
         let digest = self.digest().filter(|current| Some(*current) == of);
-        self.trouble = trouble.zip(digest).map(|((reason, mut message), digest)| {
-            shorten(&mut message);
-            FailedDigest { digest, reason, message, path: None, at: now }
+        self.trouble = trouble.zip(digest).map(|(mut trouble, digest)| {
+            shorten(&mut trouble.message);
+            trouble.of(digest, now)
         });
     }
 
@@ -337,6 +338,11 @@ impl Desired {
 
 #[cfg(test)]
 mod tests {
+    use moorage_wire::{
+        Failure,
+        failure::{FailureCode, Stage},
+    };
+
     use super::*;
 
     #[test]
@@ -351,6 +357,7 @@ mod tests {
                 digest: digest(number),
                 reason: FailureReason::Unhealthy,
                 message: "\u{e9}".repeat(10_000 + number),
+                failure: None,
                 path: None,
                 at: Timestamp::UNIX_EPOCH,
             };
@@ -389,7 +396,11 @@ mod tests {
             digest
         };
         let (first, second) = (put(1), put(2));
-        let trouble = || Some((FailureReason::Integration, "not found".to_owned()));
+        let trouble = || {
+            let failure = Failure::new(Stage::Installation, FailureCode::CommandFailed);
+            let words = "not found".to_owned();
+            Some(DocumentFailure::new(FailureReason::Integration, words, failure))
+        };
         desired.set_trouble(Some(first), trouble(), Timestamp::now());
         assert_eq!(desired.progress().failed, []);
         desired.set_trouble(Some(second), trouble(), Timestamp::now());

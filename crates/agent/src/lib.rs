@@ -12,6 +12,7 @@ pub mod conversation;
 mod core;
 mod desired;
 pub mod disk;
+mod failure;
 pub mod handover;
 pub mod identity;
 pub mod installer;

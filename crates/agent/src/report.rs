@@ -4,11 +4,12 @@ use std::{fs, sync::Arc};
 
 use jiff::Timestamp;
 use moorage_wire::{
-    Report, Sha256,
+    Failure, Program, Report, Sha256,
     desired::Artifacts,
+    failure::{FailureCode, Stage},
     report::{
         CloudflaredHealth, Details, FailedProgram, InstalledProgram, Machine, OpenClawHealth,
-        OpenClawState, ProgramKind, UnitReport,
+        OpenClawState, UnitReport,
     },
 };
 
@@ -18,7 +19,7 @@ use crate::{
     identity::Keys,
     installer::{
         client::{InstallerError, UnitStatus},
-        protocol::{AgentFailure, ArtifactKind, Inventory, Unit},
+        protocol::{AgentFailure, Inventory, Unit},
     },
     layout::Layout,
     openclaw::health,
@@ -113,15 +114,16 @@ fn programs(core: &Core, inventory: &Inventory) -> Details {
     let document = core.desired().document();
     let artifacts = document.as_ref().map(|document| &document.state.artifacts);
     let programs = inventory.artifacts.iter().map(|one| InstalledProgram {
-        kind: kind_of(one.kind),
+        kind: one.kind.into(),
         sha256: one.sha256,
         version: artifacts.and_then(|artifacts| version_of(artifacts, one.kind, one.sha256)),
         active: one.active,
     });
     let failed = inventory.failed_agents.iter().map(|failed| FailedProgram {
-        kind: ProgramKind::Agent,
+        kind: Program::Agent.into(),
         sha256: failed.sha256,
         reason: agent_failure(failed.reason).to_owned(),
+        failure: Some(failure_of_agent(failed.reason)),
         at: failed.at,
     });
     Details {
@@ -131,18 +133,29 @@ fn programs(core: &Core, inventory: &Inventory) -> Details {
     }
 }
 
-fn version_of(artifacts: &Artifacts, kind: ArtifactKind, sha256: Sha256) -> Option<String> {
-    let artifact = kind.of(artifacts);
+fn version_of(artifacts: &Artifacts, program: Program, sha256: Sha256) -> Option<String> {
+    let artifact = program.pinned(artifacts);
     (artifact.sha256 == sha256).then(|| artifact.version.clone())
 }
 
-fn kind_of(kind: ArtifactKind) -> ProgramKind {
-    match kind {
-        ArtifactKind::Openclaw => ProgramKind::Openclaw,
-        ArtifactKind::Node => ProgramKind::Node,
-        ArtifactKind::Cloudflared => ProgramKind::Cloudflared,
-        ArtifactKind::Agent => ProgramKind::Agent,
-    }
+/// As fields.
+pub(crate) fn failure_of_agent(failure: AgentFailure) -> Failure {
+    let (stage, code, detail) = match failure {
+        AgentFailure::Trial => (
+            Stage::Installation,
+            FailureCode::BadArtifact,
+            "it did not say its version when it was tried",
+        ),
+        AgentFailure::NoSocket => (Stage::Start, FailureCode::DeadlineExceeded, ""),
+        AgentFailure::NotConfirmed => (Stage::Confirmation, FailureCode::NotConfirmed, ""),
+        AgentFailure::Installer => {
+            (Stage::Start, FailureCode::ServiceFailed, "its installer did not start")
+        }
+        AgentFailure::Unknown => {
+            (Stage::Start, FailureCode::Unknown, "see the installer's journal on the server")
+        }
+    };
+    Failure::new(stage, code).of(Program::Agent).in_update().with_detail(detail)
 }
 
 /// For people.
@@ -181,8 +194,10 @@ fn openclaw_health(
         (_, _, Err(error)) => (OpenClawState::Stopped, Some(error.to_string())),
     };
     let notes = core.notes().clone();
-    message = message.or(notes.reload_trouble).or(notes.tunnel_trouble);
-    OpenClawHealth { state, version: notes.openclaw_version, message }
+    let trouble = notes.reload_trouble.or(notes.tunnel_trouble);
+    let failure = trouble.as_ref().map(|trouble| trouble.failure.clone());
+    message = message.or(trouble.map(|trouble| trouble.message));
+    OpenClawHealth { state, version: notes.openclaw_version, message, failure }
 }
 
 fn machine(core: &Core) -> Machine {

@@ -1,12 +1,15 @@
 //! The agent's report: what is on the server and how it is. Versions, digests and health; never a
 //! value.
+//!
+//! Fields are only ever added, with a default for agents that do not send them. Where a `failure` stands
+//! beside a `message` or `reason`, the text is for operators that do not read the fields.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity,
-    identity::OperatorPublicKey, receipt::Receipt,
+    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity, failure::Failure,
+    identity::OperatorPublicKey, program::Component, receipt::Receipt,
 };
 
 /// Answer of `GET /v1/report`.
@@ -78,6 +81,9 @@ pub struct FailedDigest {
     pub reason: FailureReason,
     /// For people: what happened, without values.
     pub message: String,
+    /// What happened, as fields; absent from older agents, and for failures that they recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// The offending path in the configuration, if one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
@@ -126,6 +132,9 @@ pub struct OpenClawHealth {
     /// For people, when something is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
+    /// What is wrong, as fields; absent from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
 }
 
 /// The states of OpenClaw, by its own health endpoints.
@@ -184,9 +193,9 @@ fn yes() -> bool {
 pub struct Details {
     /// Every installed version of every program; empty where the agent does not install.
     pub programs: Vec<InstalledProgram>,
-    /// Programs that were tried and taken back.
+    /// Programs that were tried and rolled back.
     pub failed_programs: Vec<FailedProgram>,
-    /// The last update that was taken back.
+    /// The last update that was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Rollback>,
     /// The units that run programs.
@@ -215,29 +224,12 @@ pub struct Details {
     pub operator_keys: Vec<OperatorPublicKey>,
 }
 
-/// The programs of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ProgramKind {
-    /// OpenClaw with its dependency tree.
-    Openclaw,
-    /// The Node.js runtime.
-    Node,
-    /// The tunnel connector.
-    Cloudflared,
-    /// The agent itself.
-    Agent,
-    /// A program of a newer agent.
-    #[serde(other)]
-    Unknown,
-}
-
 /// One installed version of a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstalledProgram {
     /// Of what.
-    pub kind: ProgramKind,
+    pub kind: Component,
     /// The artifact's digest.
     pub sha256: Sha256,
     /// The version that the release gives it, if the agent has that release.
@@ -247,26 +239,29 @@ pub struct InstalledProgram {
     pub active: bool,
 }
 
-/// A program that was tried and taken back.
+/// A program that was tried and rolled back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedProgram {
     /// Of what.
-    pub kind: ProgramKind,
+    pub kind: Component,
     /// The artifact's digest.
     pub sha256: Sha256,
     /// For people.
     pub reason: String,
+    /// Why, as fields; absent from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// When, by the server's clock.
     pub at: Timestamp,
 }
 
-/// An update that was taken back.
+/// An update that was rolled back.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
     /// Of what.
-    pub what: ProgramKind,
+    pub what: Component,
     /// The artifact that did not work.
     pub from: Sha256,
     /// The one that is back.
@@ -274,6 +269,9 @@ pub struct Rollback {
     pub to: Option<Sha256>,
     /// For people: why, without values.
     pub reason: String,
+    /// Why, as fields; absent from older agents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<Failure>,
     /// When, by the server's clock.
     pub at: Timestamp,
 }

@@ -157,7 +157,7 @@ pub struct AgentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub programs: Vec<ProgramStatus>,
-    /// The last update that was taken back.
+    /// The last update that was rolled back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<RollbackStatus>,
     /// When OpenClaw's data was last backed up on the server, by the server's clock.
@@ -166,6 +166,26 @@ pub struct AgentStatus {
     /// Whether an upgrade of the system waits for a reboot.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub reboot_pending: bool,
+    /// How short its server is of free disk space; absent while there is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disk_shortage: Option<Shortage>,
+    /// How short its server is of available memory; absent while there is enough.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_shortage: Option<Shortage>,
+}
+
+/// How short a server is of something. A level is left only well above its limit, so it is remembered
+/// here from one report to the next.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord,
+)]
+pub enum Shortage {
+    /// Less than 10 % are free.
+    Low,
+    /// Less than 5 % are free.
+    VeryLow,
+    /// Less than 2 % are free.
+    Critical,
 }
 
 /// A program that the server runs.
@@ -181,7 +201,7 @@ pub struct ProgramStatus {
     pub sha256: String,
 }
 
-/// An update that was taken back.
+/// An update that was rolled back.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackStatus {

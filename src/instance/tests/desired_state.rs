@@ -1,7 +1,11 @@
 //! The one document that the agent converges to.
 
-use moorage_wire::report::{
-    Audit, ConvergenceState, FailedPairing, FailureReason, OpenClawState, PairingFailure,
+use moorage_wire::{
+    Failure, Program,
+    failure::{FailureCode, Stage},
+    report::{
+        Audit, ConvergenceState, FailedPairing, FailureReason, OpenClawState, PairingFailure,
+    },
 };
 use rstest::rstest;
 use serde_json::json;
@@ -86,25 +90,25 @@ fn openclaw_starts_once_with_all_values_that_were_handed_in() {
     ConvergenceState::RolledBack,
     FailureReason::InvalidConfig,
     reason::CONFIG_REJECTED,
-    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; the last good state is back"
+    "OpenClaw rejects the configuration at channels.telegram.botToken; the last good state is back. Correct"
 )]
 #[case::never_worked(
     ConvergenceState::Failed,
     FailureReason::InvalidConfig,
     reason::CONFIG_REJECTED,
-    "OpenClaw rejects the configuration at channels.telegram.botToken: must be a string; correct"
+    "OpenClaw rejects the configuration at channels.telegram.botToken. Correct"
 )]
 #[case::unhealthy(
     ConvergenceState::RolledBack,
     FailureReason::Unhealthy,
     reason::ROLLED_BACK,
-    "did not become healthy"
+    "OpenClaw does not work with the configuration at channels.telegram.botToken: "
 )]
 #[case::of_a_newer_agent(
     ConvergenceState::Failed,
     FailureReason::Unknown,
     reason::ROLLED_BACK,
-    "could not be reached"
+    "The desired state cannot be reached at channels.telegram.botToken: "
 )]
 fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
     #[case] state: ConvergenceState,
@@ -170,11 +174,25 @@ fn a_converged_server_is_as_openclaw_says(
 fn a_gateway_that_keeps_an_old_token_is_told() {
     let wanted = wanted();
     let said = "the gateway still takes its old token, even after a restart";
-    let seen =
-        ready(&wanted).with_view(|view| view.report.openclaw.message = Some(said.to_owned()));
-    let (status, reason, message) = condition(&wanted, &seen);
-    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
-    assert!(message.contains(said), "{message}");
+    let seen = |failure: Option<Failure>| {
+        ready(&wanted).with_view(|view| {
+            view.report.openclaw.message = Some(said.to_owned());
+            view.report.openclaw.failure = failure;
+        })
+    };
+    let failure = Failure::new(Stage::Reload, FailureCode::NotTakenUp);
+    let (of_openclaw, of_tunnel) =
+        (failure.clone().of(Program::Openclaw), failure.of(Program::Cloudflared));
+    let new = "OpenClaw runs with the configuration, but";
+    for (failure, expected) in [
+        (None, format!("{new} {said}")),
+        (Some(of_openclaw), format!("{new} it has not taken up its new secrets: the old value")),
+        (Some(of_tunnel), format!("{new} cloudflared has not taken up its new token: the old")),
+    ] {
+        let (status, reason, message) = condition(&wanted, &seen(failure));
+        assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
+        assert!(message.starts_with(&expected), "{message}");
+    }
 }
 
 #[test]

@@ -4,7 +4,11 @@ use rstest::rstest;
 
 use super::programs::find;
 use crate::{
-    api::{OpenClawInstanceStatus, conditions::reason, instance::Phase},
+    api::{
+        OpenClawInstanceStatus,
+        conditions::reason,
+        instance::{Phase, Shortage},
+    },
     instance::{
         Observed,
         fixtures::{ready, status_of, wanted},
@@ -128,4 +132,53 @@ fn a_shortage_is_over_only_well_above_its_limit() {
     assert_eq!(find(&short, "ServerReady").1, reason::DEGRADED);
     assert_eq!(after(9 * GIB / 2, &short), short, "it swings about the limit");
     assert_eq!(find(&after(7 * GIB, &short), "ServerReady").1, reason::READY);
+}
+
+#[test]
+fn a_shortage_lasts_whatever_the_condition_says() {
+    let wanted = wanted();
+    let after = |free: u64, before: &OpenClawInstanceStatus| {
+        let seen = Observed { status: before.clone(), ..ready(&wanted) };
+        status_of(&wanted, &with_disk(seen, free, 40 * GIB))
+    };
+    let mut short = after(4 * GIB - GIB / 4, &OpenClawInstanceStatus::default());
+    assert_eq!(short.agent.as_ref().unwrap().disk_shortage, Some(Shortage::Low));
+    short.conditions.clear();
+    let status = after(9 * GIB / 2, &short);
+    assert_eq!(find(&status, "ServerReady").1, reason::DEGRADED);
+    assert_eq!(status.agent.unwrap().disk_shortage, Some(Shortage::Low));
+}
+
+#[test]
+fn each_level_of_a_shortage_is_left_by_itself() {
+    let wanted = wanted();
+    let mut status = OpenClawInstanceStatus::default();
+    let percent = 40 * GIB / 100;
+    let path = [
+        (1, Some(Shortage::Critical)),
+        (2, Some(Shortage::Critical)),
+        (3, Some(Shortage::VeryLow)),
+        (7, Some(Shortage::VeryLow)),
+        (8, Some(Shortage::Low)),
+        (14, Some(Shortage::Low)),
+        (15, None),
+        (11, None),
+        (9, Some(Shortage::Low)),
+    ];
+    for (free, level) in path {
+        let seen = Observed { status: status.clone(), ..ready(&wanted) };
+        status = status_of(&wanted, &with_disk(seen, free * percent + percent / 10, 40 * GIB));
+        assert_eq!(status.agent.as_ref().unwrap().disk_shortage, level, "{free} %");
+    }
+}
+
+#[test]
+fn a_new_server_does_not_inherit_a_shortage() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    let agent = seen.status.agent.as_mut().unwrap();
+    agent.disk_shortage = Some(Shortage::Critical);
+    agent.epoch = "00".repeat(8);
+    let status = status_of(&wanted, &with_disk(seen, 9 * GIB / 2, 40 * GIB));
+    assert_eq!(status.agent.unwrap().disk_shortage, None);
 }

@@ -1,8 +1,9 @@
 //! Integrations that a release pins as a whole, and those that it does not.
 
 use moorage_wire::{
-    Sha256,
+    Failure, Sha256,
     desired::{Artifact, Integration, IntegrationKind},
+    failure::{FailureCode, Stage},
     report::{ConvergenceState, FailedDigest, FailureReason},
 };
 use serde_json::json;
@@ -97,13 +98,14 @@ fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
     let seen = ready(&wanted.clone().without_bar());
     let digest = desired_state::document(&wanted, seen.view()).digest();
     let seen = seen.with_view(|view| {
-        let message = "an integration cannot be installed: @openclaw/zalo 2026.9.5: the release does not pin all of it";
+        let failure = Failure::new(Stage::Installation, FailureCode::NotPinned);
         view.report.desired.digest = Some(digest);
         view.report.desired.state = ConvergenceState::Converging;
         view.report.desired.failed = vec![FailedDigest {
             digest,
             reason: FailureReason::Integration,
-            message: message.to_owned(),
+            message: "in whatever words".to_owned(),
+            failure: Some(failure.of_integration("@openclaw/zalo")),
             path: None,
             at: now(),
         }];

@@ -1,12 +1,8 @@
-//! Programs, and updates that were taken back: what the conditions say of them, and that they do not
-//! say it again at every report.
+//! Programs: what the conditions say of them, and that they do not say it again at every report.
 
 use moorage_wire::{
-    Sha256,
-    report::{
-        Audit, Backup, ConvergenceState, FailedDigest, FailedProgram, FailureReason,
-        InstalledProgram, ProgramKind, Rollback, UnitReport,
-    },
+    Program, Sha256,
+    report::{Audit, Backup, ConvergenceState, InstalledProgram, Rollback, UnitReport},
 };
 use proptest::prelude::*;
 use rstest::rstest;
@@ -16,7 +12,7 @@ use crate::{
     instance::{
         Observed, Step, Wanted,
         fixtures::{nothing, now, plan_of, ready, status_of, walk, wanted},
-        observed::{AgentSight, AgentView},
+        observed::AgentSight,
     },
 };
 
@@ -27,32 +23,28 @@ pub(super) fn find(status: &OpenClawInstanceStatus, kind: &str) -> (String, Stri
     (found.status.clone(), found.reason.clone(), found.message.clone())
 }
 
-fn program(kind: ProgramKind, sha256: Sha256, active: bool) -> InstalledProgram {
-    InstalledProgram { kind, sha256, version: None, active }
-}
-
 /// A release with another version of this program.
-fn with_other(wanted: &Wanted, kind: ProgramKind) -> Wanted {
+pub(super) fn with_other(wanted: &Wanted, program: Program) -> Wanted {
     let mut wanted = wanted.clone();
     let artifacts = &mut wanted.release.artifacts;
-    let artifact = match kind {
-        ProgramKind::Openclaw => &mut artifacts.openclaw,
-        ProgramKind::Node => &mut artifacts.node,
-        ProgramKind::Cloudflared => &mut artifacts.cloudflared,
-        _ => &mut artifacts.agent,
+    let artifact = match program {
+        Program::Openclaw => &mut artifacts.openclaw,
+        Program::Node => &mut artifacts.node,
+        Program::Cloudflared => &mut artifacts.cloudflared,
+        Program::Agent => &mut artifacts.agent,
     };
     artifact.version = "2".to_owned();
-    artifact.sha256 = other(kind);
+    artifact.sha256 = other(program);
     artifact.url = "https://user:word@artifacts.example/two?token=hidden".to_owned();
     wanted
 }
 
-fn other(kind: ProgramKind) -> Sha256 {
-    Sha256::of(format!("{kind:?} 2").as_bytes())
+pub(super) fn other(program: Program) -> Sha256 {
+    Sha256::of(format!("{program:?} 2").as_bytes())
 }
 
 /// A ready server that was just sent a release with another version of this program.
-fn told(wanted: &Wanted) -> Observed {
+pub(super) fn told(wanted: &Wanted) -> Observed {
     let old = crate::instance::fixtures::wanted();
     let mut seen = ready(&old);
     let plan = plan_of(wanted, &seen);
@@ -61,14 +53,6 @@ fn told(wanted: &Wanted) -> Observed {
     progress.digest = Some(document.digest());
     progress.state = ConvergenceState::Converging;
     seen
-}
-
-fn fail(view: &mut AgentView, state: ConvergenceState, reason: FailureReason, message: &str) {
-    let progress = &mut view.report.desired;
-    progress.state = state;
-    let digest = progress.digest.expect("the agent has a document");
-    let message = message.to_owned();
-    progress.failed = vec![FailedDigest { digest, reason, message, path: None, at: now() }];
 }
 
 #[test]
@@ -107,15 +91,15 @@ fn the_first_programs_are_named_while_they_come() {
 }
 
 #[rstest]
-#[case::openclaw(ProgramKind::Openclaw, "OpenClaw 2")]
-#[case::node(ProgramKind::Node, "Node.js 2")]
-#[case::cloudflared(ProgramKind::Cloudflared, "cloudflared 2")]
-#[case::agent(ProgramKind::Agent, "the agent 2")]
+#[case::openclaw(Program::Openclaw, "OpenClaw 2")]
+#[case::node(Program::Node, "Node.js 2")]
+#[case::cloudflared(Program::Cloudflared, "cloudflared 2")]
+#[case::agent(Program::Agent, "the agent 2")]
 fn an_update_is_named_from_the_new_release_to_the_new_program(
-    #[case] kind: ProgramKind,
+    #[case] program: Program,
     #[case] title: &str,
 ) {
-    let wanted = with_other(&wanted(), kind);
+    let wanted = with_other(&wanted(), program);
     let before = status_of(&wanted, &ready(&crate::instance::fixtures::wanted()));
     assert_eq!(find(&before, "UpToDate").1, reason::PROGRESSING);
     assert!(find(&before, "UpToDate").2.contains(title));
@@ -123,159 +107,36 @@ fn an_update_is_named_from_the_new_release_to_the_new_program(
     let mut seen = told(&wanted);
     let message = |seen: &Observed| find(&status_of(&wanted, seen), "ConfigApplied").2;
     assert_eq!(message(&seen), format!("The server fetches and installs {title}"));
-    seen.view_mut().report.details.programs.push(program(kind, other(kind), false));
+    let (kind, sha256) = (program.into(), other(program));
+    let installed = InstalledProgram { kind, sha256, version: None, active: false };
+    seen.view_mut().report.details.programs.push(installed);
     assert_eq!(message(&seen), format!("The server changes over to {title}"));
 
     let view = seen.view_mut();
     for one in &mut view.report.details.programs {
-        one.active = one.kind != kind || one.sha256 == other(kind);
+        one.active = one.kind != kind || one.sha256 == sha256;
     }
     view.report.desired.state = ConvergenceState::Converged;
     let status = status_of(&wanted, &seen);
     assert_eq!((find(&status, "UpToDate").0.as_str(), status.phase), ("True", Some(Phase::Ready)));
 }
 
-#[rstest]
-#[case::wrong_bytes(
-    ConvergenceState::RolledBack,
-    "2 {sha256}: https://artifacts.example/two is not what the release pins: SHA-256 differs",
-    "OpenClaw 2 from https://artifacts.example/two is not what the release pins: SHA-256 differs; the last good state is back; mend the file on that server, use another release, or annotate moorage.dev/retry",
-    Phase::Stalled
-)]
-#[case::refused_by_the_installer(
-    ConvergenceState::Failed,
-    "2 {sha256}: a path leaves its folder",
-    "OpenClaw 2 from https://artifacts.example/two cannot be installed: a path leaves its folder; mend",
-    Phase::Stalled
-)]
-#[case::server_down(
-    ConvergenceState::Converging,
-    "https://artifacts.example/two cannot be fetched after 5000 bytes: connection refused",
-    "OpenClaw 2 from https://artifacts.example/two cannot be fetched after 4096 bytes: connection refused; the server tries again by itself",
-    Phase::Updating
-)]
-#[case::not_named(
-    ConvergenceState::Converging,
-    "no route to host",
-    "OpenClaw 2 from https://artifacts.example/two cannot be installed: no route to host; the server tries",
-    Phase::Updating
-)]
-fn an_artifact_that_fails_is_named_with_its_address_and_the_remedy(
-    #[case] state: ConvergenceState,
-    #[case] message: &str,
-    #[case] expected: &str,
-    #[case] phase: Phase,
-) {
-    let wanted = with_other(&wanted(), ProgramKind::Openclaw);
-    let message = message.replace("{sha256}", &other(ProgramKind::Openclaw).to_string());
-    let seen = told(&wanted).with_view(|view| fail(view, state, FailureReason::Artifact, &message));
-    let status = status_of(&wanted, &seen);
-    let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::ARTIFACT_FAILED));
-    assert!(message.starts_with(expected), "{message}");
-    assert!(!message.contains("hidden") && !message.contains("word@"), "{message}");
-    assert_eq!(status.phase, Some(phase));
-    assert_eq!(find(&status, "UpToDate").0, "False");
-}
-
-#[rstest]
-#[case::at_an_update(ConvergenceState::RolledBack, Phase::Stalled)]
-#[case::tried_again(ConvergenceState::Converging, Phase::Updating)]
-fn an_integration_that_fails_has_a_reason_of_its_own(
-    #[case] state: ConvergenceState,
-    #[case] phase: Phase,
-) {
-    let wanted = wanted();
-    let words = "an integration cannot be installed: no version 3 of x";
-    let seen =
-        ready(&wanted).with_view(|view| fail(view, state, FailureReason::Integration, words));
-    let status = status_of(&wanted, &seen);
-    let (_, reason, message) = find(&status, "Ready");
-    assert_eq!(reason, reason::INTEGRATION_FAILED);
-    assert!(
-        message.starts_with("An integration cannot be installed: no version 3 of x"),
-        "{message}"
-    );
-    assert!(message.contains("spec.integrations"), "{message}");
-    assert_eq!(status.phase, Some(phase));
-}
-
-#[rstest]
-#[case::openclaw(
-    ProgramKind::Openclaw,
-    "OpenClaw 2: OpenClaw did not start within 90 s",
-    "OpenClaw 2 was rolled back: OpenClaw did not start within 90 s"
-)]
-#[case::cloudflared(
-    ProgramKind::Cloudflared,
-    "cloudflared 2 did not connect within 60 s",
-    "cloudflared 2 was rolled back: cloudflared 2 did not connect within 60 s"
-)]
-#[case::agent(
-    ProgramKind::Agent,
-    "the agent 2: it did not answer on its socket",
-    "the agent 2 was rolled back: it did not answer on its socket"
-)]
-fn an_update_that_was_taken_back_says_of_what_and_why(
-    #[case] kind: ProgramKind,
-    #[case] words: &str,
-    #[case] expected: &str,
-) {
-    let wanted = with_other(&wanted(), kind);
-    let seen = told(&wanted).with_view(|view| {
-        fail(view, ConvergenceState::RolledBack, FailureReason::Unhealthy, words);
-        let (from, at) = (other(kind), now());
-        let details = &mut view.report.details;
-        if kind == ProgramKind::Agent {
-            let reason = "it did not answer on its socket".to_owned();
-            details.failed_programs.push(FailedProgram { kind, sha256: from, reason, at });
-        } else {
-            let reason = words.to_owned();
-            details.last_rollback = Some(Rollback { what: kind, from, to: None, reason, at });
-        }
-    });
-    let status = status_of(&wanted, &seen);
-    let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::ROLLED_BACK));
-    let expected = format!("The update to {expected}; the last good state is back; use a release");
-    assert!(message.starts_with(&expected), "{message}");
-    assert!(message.contains("moorage.dev/retry"), "{message}");
-    assert_eq!(find(&status, "UpToDate").1, reason::ROLLED_BACK);
-    assert_eq!(status.phase, Some(Phase::Stalled));
-    let rollback = status.agent.unwrap().last_rollback.unwrap();
-    assert_eq!(
-        (rollback.sha256, rollback.at.as_str()),
-        (other(kind).to_string(), "2026-09-01T12:00:00Z")
-    );
-}
-
 #[test]
 fn a_rollback_of_another_release_is_kept_in_mind_and_blamed_for_nothing() {
     let wanted = wanted();
     let seen = ready(&wanted).with_view(|view| {
-        let (what, from) = (ProgramKind::Openclaw, Sha256::of(b"older"));
-        let reason = "why".to_owned();
-        let rollback = Rollback { what, from, to: None, reason, at: now() };
-        view.report.details.last_rollback = Some(rollback);
+        view.report.details.last_rollback = Some(Rollback {
+            what: Program::Openclaw.into(),
+            from: Sha256::of(b"older"),
+            to: None,
+            reason: "why".to_owned(),
+            failure: None,
+            at: now(),
+        });
     });
     let status = status_of(&wanted, &seen);
     assert_eq!(status.phase, Some(Phase::Ready));
     assert_eq!(status.agent.unwrap().last_rollback.unwrap().program, "openclaw");
-}
-
-#[test]
-fn what_keeps_a_server_from_going_on_is_told_without_figures_that_move() {
-    let wanted = wanted();
-    let held_up = |free: u64| {
-        let words = format!("an update needs 3000 MB on the disk, and {free} MB are free");
-        let state = ConvergenceState::Converging;
-        ready(&wanted).with_view(|view| fail(view, state, FailureReason::System, &words))
-    };
-    let status = status_of(&wanted, &held_up(1100));
-    let (_, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!(reason, reason::PROGRESSING);
-    assert!(message.ends_with("needs 2048 MB on the disk, and 1024 MB are free"), "{message}");
-    assert_eq!(status, status_of(&wanted, &held_up(1200)));
 }
 
 /// What moves from report to report of a server at which nothing happens.

@@ -8,7 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moorage_wire::{Sha256, desired::Artifact};
+use moorage_wire::{
+    Failure, Sha256,
+    desired::Artifact,
+    failure::{FailureCode, Stage},
+};
 use reqwest::{
     Client, Response, StatusCode,
     header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, RANGE},
@@ -21,6 +25,7 @@ use tokio::{
 };
 
 use super::intake;
+use crate::failure::code_of;
 
 /// How patient a download is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -98,6 +103,27 @@ impl FetchError {
             Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
             Self::WrongBytes { .. } | Self::Url(_) => false,
         }
+    }
+}
+
+impl FetchError {
+    /// As fields, without what it is of. How much came changes from one attempt to the next, so it is
+    /// not in them.
+    pub(crate) fn failure(&self) -> Failure {
+        let (stage, code, detail) = match self {
+            Self::Interrupted { cause, .. } => {
+                (Stage::Download, FailureCode::Unreachable, cause.clone())
+            }
+            Self::Status { status, .. } => {
+                (Stage::Download, FailureCode::HttpStatus, format!("status {status}"))
+            }
+            Self::WrongBytes { what, .. } => {
+                (Stage::Verification, FailureCode::WrongBytes, format!("{what} differs"))
+            }
+            Self::Url(why) => (Stage::Download, FailureCode::InvalidUrl, (*why).to_owned()),
+            Self::Disk { source, .. } => (Stage::Download, code_of(source), self.to_string()),
+        };
+        Failure::new(stage, code).with_detail(&detail)
     }
 }
 

@@ -13,12 +13,16 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use moorage_wire::{
+    Failure,
+    failure::{FailureCode, Stage},
+};
 use thiserror::Error;
 
 pub(crate) use self::store::PACKED;
 pub use self::{
     elf::Executable,
-    store::{Shelf, Store},
+    store::{Shelf, Store, executable},
     unpack::UnpackError,
 };
 
@@ -76,6 +80,24 @@ pub enum ArtifactError {
 }
 
 impl ArtifactError {
+    /// As fields, without what it is of.
+    pub(crate) fn failure(&self) -> Failure {
+        let (stage, code) = match self {
+            Self::NotAFile { .. } | Self::Io { .. } | Self::NotInstalled if self.is_disk_full() => {
+                (Stage::Installation, FailureCode::NoSpace)
+            }
+            Self::NotAFile { .. } | Self::Io { .. } | Self::NotInstalled => {
+                (Stage::Installation, FailureCode::System)
+            }
+            Self::WrongBytes { .. } => (Stage::Verification, FailureCode::WrongBytes),
+            Self::TooLarge { .. } => (Stage::Verification, FailureCode::BadArtifact),
+            Self::Archive(_) | Self::NoProgram { .. } => {
+                (Stage::Unpacking, FailureCode::BadArtifact)
+            }
+        };
+        Failure::new(stage, code).with_detail(&self.to_string())
+    }
+
     /// Whether there is no room on the disk.
     pub fn is_disk_full(&self) -> bool {
         match self {

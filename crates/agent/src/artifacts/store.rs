@@ -10,12 +10,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moorage_wire::{Sha256, desired::Artifact};
+use moorage_wire::{Program, Sha256, desired::Artifact};
 
 use super::{ArtifactError, Executable, failed, intake, unpack};
 use crate::{
     disk::{Disk, Step},
-    installer::protocol::{ArtifactKind, InstalledArtifact},
+    installer::protocol::InstalledArtifact,
     layout::{INTEGRATIONS_FOLDER, Layout},
 };
 
@@ -42,13 +42,13 @@ enum Form {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shelf {
     /// A program of a release, of which one version is current.
-    Program(ArtifactKind),
+    Program(Program),
     /// Integrations: all of them, told apart by their digests. None is current.
     Integrations,
 }
 
-impl From<ArtifactKind> for Shelf {
-    fn from(kind: ArtifactKind) -> Self {
+impl From<Program> for Shelf {
+    fn from(kind: Program) -> Self {
         Self::Program(kind)
     }
 }
@@ -56,7 +56,7 @@ impl From<ArtifactKind> for Shelf {
 impl Shelf {
     fn folder(self) -> &'static str {
         match self {
-            Self::Program(kind) => kind.folder(),
+            Self::Program(program) => program.name(),
             Self::Integrations => INTEGRATIONS_FOLDER,
         }
     }
@@ -66,20 +66,20 @@ impl Shelf {
             return Form::Archive { program: PACKED, native: false };
         };
         match kind {
-            ArtifactKind::Agent => Form::Executable("moorage-agent"),
-            ArtifactKind::Cloudflared => Form::Executable("cloudflared"),
-            ArtifactKind::Node => Form::Archive { program: "bin/node", native: true },
-            ArtifactKind::Openclaw => Form::Archive { program: "bin/openclaw", native: false },
+            Program::Agent => Form::Executable("moorage-agent"),
+            Program::Cloudflared => Form::Executable("cloudflared"),
+            Program::Node => Form::Archive { program: "bin/node", native: true },
+            Program::Openclaw => Form::Archive { program: "bin/openclaw", native: false },
         }
     }
 
     /// The largest file that is taken, in bytes.
     fn largest(self) -> u64 {
         match self {
-            Self::Program(ArtifactKind::Agent) => 64 * MIB,
-            Self::Program(ArtifactKind::Cloudflared) => 256 * MIB,
-            Self::Program(ArtifactKind::Node) | Self::Integrations => 512 * MIB,
-            Self::Program(ArtifactKind::Openclaw) => 2048 * MIB,
+            Self::Program(Program::Agent) => 64 * MIB,
+            Self::Program(Program::Cloudflared) => 256 * MIB,
+            Self::Program(Program::Node) | Self::Integrations => 512 * MIB,
+            Self::Program(Program::Openclaw) => 2048 * MIB,
         }
     }
 
@@ -91,11 +91,9 @@ impl Shelf {
     }
 }
 
-impl ArtifactKind {
-    /// Its program, relative to the folder of a version.
-    pub fn program(self) -> &'static str {
-        Shelf::from(self).program()
-    }
+/// The executable of a program, relative to the folder of a version.
+pub fn executable(program: Program) -> &'static str {
+    Shelf::from(program).program()
 }
 
 /// Everything below `/opt/moorage`. One change per kind at a time: the caller sees to that.
@@ -120,7 +118,7 @@ impl Store {
         remove_all(&staging)?;
         make_folder(&staging, 0o700)?;
         make_folder(&store.folder(Shelf::Integrations), 0o755)?;
-        for kind in ArtifactKind::ALL {
+        for kind in Program::ALL {
             let folder = store.folder(kind);
             make_folder(&folder, 0o755)?;
             for link in [CURRENT, PREVIOUS] {
@@ -145,19 +143,19 @@ impl Store {
     }
 
     /// The version that `current` names.
-    pub fn current(&self, kind: ArtifactKind) -> Option<Sha256> {
+    pub fn current(&self, kind: Program) -> Option<Sha256> {
         linked(&self.folder(kind).join(CURRENT))
     }
 
     /// The version that was current before.
-    pub fn previous(&self, kind: ArtifactKind) -> Option<Sha256> {
+    pub fn previous(&self, kind: Program) -> Option<Sha256> {
         linked(&self.folder(kind).join(PREVIOUS))
     }
 
     /// All installed versions.
     pub fn list(&self) -> Result<Vec<InstalledArtifact>, ArtifactError> {
         let mut all = Vec::new();
-        for kind in ArtifactKind::ALL {
+        for kind in Program::ALL {
             let current = self.current(kind);
             let mut versions = self.versions(kind)?;
             versions.sort_unstable();
@@ -271,7 +269,7 @@ impl Store {
     }
 
     /// Makes an installed version the current one, and what was current the previous one.
-    pub fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), ArtifactError> {
+    pub fn activate(&self, kind: Program, sha256: Sha256) -> Result<(), ArtifactError> {
         if !self.has(kind, sha256) {
             return Err(ArtifactError::NotInstalled);
         }
@@ -286,7 +284,7 @@ impl Store {
     }
 
     /// Makes one version both the current and the previous one: there is nothing else to go back to.
-    pub fn restore(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), ArtifactError> {
+    pub fn restore(&self, kind: Program, sha256: Sha256) -> Result<(), ArtifactError> {
         if !self.has(kind, sha256) {
             return Err(ArtifactError::NotInstalled);
         }
@@ -294,7 +292,7 @@ impl Store {
         self.link(kind, PREVIOUS, sha256)
     }
 
-    fn link(&self, kind: ArtifactKind, name: &str, sha256: Sha256) -> Result<(), ArtifactError> {
+    fn link(&self, kind: Program, name: &str, sha256: Sha256) -> Result<(), ArtifactError> {
         let folder = self.folder(kind);
         let (link, staged) = (folder.join(name), staged_link(&folder, name));
         if linked(&link) == Some(sha256) {
@@ -309,7 +307,7 @@ impl Store {
     }
 
     /// Removes all versions but the current and the previous one.
-    pub fn prune(&self, kind: ArtifactKind) -> Result<(), ArtifactError> {
+    pub fn prune(&self, kind: Program) -> Result<(), ArtifactError> {
         let keep = [self.current(kind), self.previous(kind)];
         for sha256 in self.versions(kind)? {
             if !keep.contains(&Some(sha256)) {
@@ -320,7 +318,7 @@ impl Store {
     }
 
     /// Removes a version that is neither current nor previous.
-    pub fn remove(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), ArtifactError> {
+    pub fn remove(&self, kind: Program, sha256: Sha256) -> Result<(), ArtifactError> {
         let used = [self.current(kind), self.previous(kind)].contains(&Some(sha256));
         if used || !self.has(kind, sha256) {
             return Ok(());

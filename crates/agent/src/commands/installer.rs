@@ -7,7 +7,6 @@ use clap::Args;
 use moorage_agent::{
     Disk, Layout, accounts,
     installer::{
-        protocol::ArtifactKind,
         roll_back::{self, Outcome},
         server::Installer,
         settings::InstallerSettings,
@@ -15,7 +14,7 @@ use moorage_agent::{
         update::UpdateTiming,
     },
 };
-use moorage_wire::Sha256;
+use moorage_wire::{Program, Sha256};
 
 use super::PrivateService;
 
@@ -104,7 +103,7 @@ impl Bus {
 fn installed_version(layout: &Layout) -> Option<Sha256> {
     let itself = std::env::current_exe().ok()?;
     let version = itself.parent()?;
-    let folder = layout.programs().join(ArtifactKind::Agent.folder());
+    let folder = layout.programs().join(Program::Agent.name());
     if version.parent()? != folder.canonicalize().ok()? {
         return None;
     }

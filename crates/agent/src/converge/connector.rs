@@ -6,21 +6,23 @@ use std::{sync::Arc, time::Instant};
 
 use jiff::Timestamp;
 use moorage_wire::{
-    Sha256,
-    report::{FailureReason, ProgramKind, Rollback},
+    Failure, Program, Sha256,
+    failure::{FailureCode, Stage},
+    report::{FailureReason, Rollback},
 };
 use serde::{Deserialize, Serialize};
 use tokio::time::sleep;
 
-use super::{Failure, Trouble, programs, refuse, update::note_rollback};
+use super::{Trouble, programs, refuse, update::note_rollback};
 use crate::{
     connector::is_connected,
     core::{Core, blocking},
     desired::Document,
-    installer::protocol::{ArtifactKind, Request, Unit},
+    failure::DocumentFailure,
+    installer::protocol::{Request, Unit},
 };
 
-const KIND: ArtifactKind = ArtifactKind::Cloudflared;
+const PROGRAM: Program = Program::Cloudflared;
 
 /// A version that is being tried.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -35,12 +37,12 @@ struct Trial {
 
 /// Tries the version that the document pins, if it is another one.
 pub(super) async fn update(core: &Arc<Core>, document: &Document) -> Result<(), Trouble> {
-    let artifact = KIND.of(&document.state.artifacts);
-    let from = core.installer.inventory().await?.active(KIND);
+    let artifact = PROGRAM.pinned(&document.state.artifacts);
+    let from = core.installer.inventory().await?.active(PROGRAM);
     if from == Some(artifact.sha256) {
         return Ok(());
     }
-    if let Some(failure) = programs::provide(core, document, KIND).await? {
+    if let Some(failure) = programs::provide(core, document, PROGRAM).await? {
         return refuse(core, document.digest, failure).await;
     }
     let rotating = blocking(core, |core| core.vault().tunnel().is_rotating()).await;
@@ -48,7 +50,8 @@ pub(super) async fn update(core: &Arc<Core>, document: &Document) -> Result<(), 
         // Whether the new version works could not be told.
         let message =
             "cloudflared is updated once it is connected and its token is not being changed";
-        return Err(Trouble::Other(message.to_owned()));
+        let failure = Failure::new(Stage::Preparation, FailureCode::Deferred).of(PROGRAM);
+        return Err(Trouble::other(message, failure.with_detail(message)));
     }
     let trial = Trial {
         document: document.digest,
@@ -71,24 +74,28 @@ pub(super) async fn settle(core: &Arc<Core>) -> Result<(), Trouble> {
     if !connects(core).await {
         let seconds = core.settings.timing.connect_deadline.as_secs();
         let message = format!("cloudflared {} did not connect within {seconds} s", trial.version);
+        let failure = Failure::new(Stage::Health, FailureCode::DeadlineExceeded).of(PROGRAM);
+        let failure = failure.in_update().with_detail(&format!("{seconds} s"));
         if let Some(from) = trial.from {
             run(core, from).await?;
         }
         let rollback = Rollback {
-            what: ProgramKind::Cloudflared,
+            what: PROGRAM.into(),
             from: trial.to,
             to: trial.from,
             reason: message.clone(),
+            failure: Some(failure.clone()),
             at: Timestamp::now(),
         };
         note_rollback(core, rollback).await?;
-        refuse(core, trial.document, Failure::new(FailureReason::Unhealthy, message)).await?;
+        let failure = DocumentFailure::new(FailureReason::Unhealthy, message, failure);
+        refuse(core, trial.document, failure).await?;
     }
     Ok(blocking(core, move |core| core.disk.remove(&path)).await?)
 }
 
 async fn run(core: &Core, sha256: Sha256) -> Result<(), Trouble> {
-    core.installer.activate(KIND, sha256).await?;
+    core.installer.activate(PROGRAM, sha256).await?;
     Ok(core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?)
 }
 

@@ -11,13 +11,15 @@ use moorage_wire::{
 };
 
 use super::{
-    Failure, Trouble,
+    Trouble,
     programs::{blame, clean_after, fetch, order_of},
+    trouble::Subject,
 };
 use crate::{
     artifacts::{ArtifactError, Shelf, Store},
     core::{Core, blocking},
     desired::Document,
+    failure::DocumentFailure,
     installer::protocol::{Reason, Request},
 };
 
@@ -25,18 +27,19 @@ use crate::{
 pub(super) async fn provide(
     core: &Arc<Core>,
     document: &Document,
-) -> Result<Option<Failure>, Trouble> {
+) -> Result<Option<DocumentFailure>, Trouble> {
     let packed = artifacts(&document.state.integrations);
     if packed.clone().next().is_none() {
         return Ok(None);
     }
     let installed = installed(core).await?;
-    for artifact in packed.filter(|artifact| !installed.contains(&artifact.sha256)) {
-        let file = match fetch(core, artifact).await? {
+    for (name, artifact) in packed.filter(|(_, artifact)| !installed.contains(&artifact.sha256)) {
+        let subject = Subject::Integration(name.to_owned());
+        let file = match fetch(core, &subject, artifact).await? {
             Ok(file) => file,
             Err(failure) => return Ok(Some(failure)),
         };
-        if let Some(failure) = install(core, document, artifact, &file).await? {
+        if let Some(failure) = install(core, document, (&subject, artifact), &file).await? {
             return Ok(Some(failure));
         }
         let Artifact { version, sha256, .. } = artifact;
@@ -47,37 +50,34 @@ pub(super) async fn provide(
 
 /// Removes the artifacts of all others.
 pub(super) async fn retain(core: &Arc<Core>, wanted: &[Integration]) -> Result<(), Trouble> {
-    let keep: BTreeSet<_> = artifacts(wanted).map(|artifact| artifact.sha256).collect();
+    let keep: BTreeSet<_> = artifacts(wanted).map(|(_, artifact)| artifact.sha256).collect();
     if installed(core).await?.is_subset(&keep) {
         return Ok(());
     }
     if core.settings.programs.are_managed() {
         return Ok(core.installer.perform(&Request::RetainIntegrations { keep }).await?);
     }
-    blocking(core, move |core| store(core)?.retain_integrations(&keep))
-        .await
-        .map_err(|error| trouble(&error))
+    Ok(blocking(core, move |core| store(core)?.retain_integrations(&keep)).await?)
 }
 
-fn artifacts(integrations: &[Integration]) -> impl Iterator<Item = &Artifact> + Clone {
-    integrations.iter().filter_map(|one| one.artifact.as_ref())
+fn artifacts(integrations: &[Integration]) -> impl Iterator<Item = (&str, &Artifact)> + Clone {
+    integrations.iter().filter_map(|one| Some((one.name.as_str(), one.artifact.as_ref()?)))
 }
 
 async fn installed(core: &Arc<Core>) -> Result<BTreeSet<Sha256>, Trouble> {
     if core.settings.programs.are_managed() {
         return Ok(core.installer.inventory().await?.integrations);
     }
-    blocking(core, |core| Store::at(&core.disk, &core.settings.layout).integrations())
-        .await
-        .map_err(|error| trouble(&error))
+    let integrations = |core: &Core| Store::at(&core.disk, &core.settings.layout).integrations();
+    Ok(blocking(core, integrations).await?)
 }
 
 async fn install(
     core: &Arc<Core>,
     document: &Document,
-    artifact: &Artifact,
+    (subject, artifact): (&Subject, &Artifact),
     file: &Path,
-) -> Result<Option<Failure>, Trouble> {
+) -> Result<Option<DocumentFailure>, Trouble> {
     if core.settings.programs.are_managed() {
         let order = order_of(core, document)?;
         let installed = core.installer.install_integration(&order, artifact.sha256, file).await;
@@ -86,7 +86,7 @@ async fn install(
             Ok(()) => Ok(None),
             // An installer that is older than this agent: it follows within minutes.
             Err(error) if error.reason() == Some(Reason::Refused) => Err(error.into()),
-            Err(error) => blame(artifact, error).map(Some),
+            Err(error) => blame(subject, artifact, error).map(Some),
         };
     }
     let (pinned, from) = (artifact.clone(), file.to_owned());
@@ -95,18 +95,15 @@ async fn install(
     clean_after(core, None).await?;
     match installed {
         Ok(()) => Ok(None),
-        Err(error @ ArtifactError::Io { .. }) => Err(trouble(&error)),
+        Err(error @ ArtifactError::Io { .. }) => Err(error.into()),
         Err(error) => {
             let message = format!("{} {}: {error}", artifact.version, artifact.sha256);
-            Ok(Some(Failure::new(FailureReason::Artifact, message)))
+            let failure = subject.blame(error.failure());
+            Ok(Some(DocumentFailure::new(FailureReason::Artifact, message, failure)))
         }
     }
 }
 
 fn store(core: &Core) -> Result<Store, ArtifactError> {
     Store::open(&core.disk, &core.settings.layout)
-}
-
-fn trouble(error: &ArtifactError) -> Trouble {
-    Trouble::Other(error.to_string())
 }

@@ -10,6 +10,7 @@ mod openclaw;
 mod pairings;
 mod pass_on;
 mod programs;
+mod trouble;
 mod update;
 
 use std::{
@@ -20,95 +21,22 @@ use std::{
 
 use aws_lc_rs::rand;
 use jiff::Timestamp;
-use moorage_wire::{
-    Sha256,
-    report::{FailedDigest, FailureReason},
-};
-use thiserror::Error;
+use moorage_wire::{Sha256, report::FailureReason};
 use tokio::time::timeout;
 
 use crate::{
-    artifacts::fetch::FetchError,
     core::{Core, blocking},
     desired::{Document, LastGood, Pair, Standing},
-    disk::DiskError,
-    installer::client::InstallerError,
+    failure::DocumentFailure,
     openclaw::config,
-    vault::StoreError,
-    worker::{WorkerError, protocol::Validation},
+    worker::protocol::Validation,
 };
 
-pub(crate) use self::pass_on::pass_on;
 use self::{
     openclaw::{Gate, wait_for_health},
     pass_on::{note_unknown, pass_on_current},
 };
-
-/// What keeps a pass from its end; it is tried again.
-#[derive(Debug, Error)]
-pub(crate) enum Trouble {
-    #[error(transparent)]
-    Disk(#[from] DiskError),
-    #[error(transparent)]
-    Installer(#[from] InstallerError),
-    #[error(transparent)]
-    Worker(#[from] WorkerError),
-    #[error("an integration cannot be installed: {0}")]
-    Integration(WorkerError),
-    #[error(transparent)]
-    Fetch(FetchError),
-    /// Something came up while a download was under way, which goes on later.
-    #[error("there is something else to do first")]
-    Interrupted,
-    #[error("{0}")]
-    Other(String),
-}
-
-impl From<StoreError> for Trouble {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Disk(error) => Self::Disk(error),
-            StoreError::Worker(error) => Self::Worker(error),
-        }
-    }
-}
-
-impl Trouble {
-    fn reason(&self) -> FailureReason {
-        match self {
-            Self::Integration(_) => FailureReason::Integration,
-            Self::Fetch(_) => FailureReason::Artifact,
-            _ => FailureReason::System,
-        }
-    }
-
-    /// Whether somebody else's server is asked again: then rather rarely.
-    fn is_remote(&self) -> bool {
-        matches!(self, Self::Integration(_) | Self::Fetch(_))
-    }
-}
-
-/// Why a document does not work. It is not tried again.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Failure {
-    reason: FailureReason,
-    message: String,
-    #[serde(default)]
-    path: Option<String>,
-}
-
-impl Failure {
-    fn new(reason: FailureReason, message: String) -> Self {
-        Self { reason, message, path: None }
-    }
-
-    fn rejected(path: Option<String>) -> Self {
-        let at = path.as_deref().map_or(String::new(), |path| format!(" at {path}"));
-        let message = format!("OpenClaw rejects the configuration{at}");
-        Self { reason: FailureReason::InvalidConfig, message, path }
-    }
-}
+pub(crate) use self::{pass_on::pass_on, trouble::Trouble};
 
 /// Converges until the agent ends.
 pub(crate) async fn run(core: Arc<Core>) {
@@ -137,7 +65,7 @@ pub(crate) async fn run(core: Arc<Core>) {
             note_unknown(&core, trouble);
             tracing::warn!(error = %trouble, "cannot converge yet, trying again in {pause:?}");
         }
-        let trouble = outcome.err().map(|trouble| (trouble.reason(), trouble.to_string()));
+        let trouble = outcome.err().map(|trouble| trouble.of_document());
         core.desired().set_trouble(document, trouble, Timestamp::now());
         // A new document, or the end of the pause.
         let _ = timeout(pause, core.wake_reconcile.notified()).await;
@@ -293,13 +221,15 @@ async fn try_document(
         return accept(core, document, text, programs).await;
     }
     let failure = match core.openclaw.validate(document.digest).await? {
-        Validation::Invalid { path } => Failure::rejected(path),
+        Validation::Invalid { path } => DocumentFailure::rejected(path),
         Validation::Valid => {
             openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, Some(document.digest)).await {
                 Gate::Healthy => return accept(core, document, text, programs).await,
                 Gate::Superseded => return Ok(()),
-                Gate::Unhealthy(why) => Failure::new(FailureReason::Unhealthy, why),
+                Gate::Unhealthy(why) => {
+                    DocumentFailure::new(FailureReason::Unhealthy, why.message, why.failure)
+                }
             }
         }
     };
@@ -343,10 +273,10 @@ async fn accept(
 }
 
 /// The document does not work.
-async fn refuse(core: &Arc<Core>, digest: Sha256, failure: Failure) -> Result<(), Trouble> {
-    let Failure { reason, message, path } = failure;
+async fn refuse(core: &Arc<Core>, digest: Sha256, failure: DocumentFailure) -> Result<(), Trouble> {
+    let DocumentFailure { reason, path, .. } = &failure;
     tracing::warn!(%digest, ?reason, path, "the desired state does not work");
-    let failed = FailedDigest { digest, reason, message, path, at: Timestamp::now() };
+    let failed = failure.of(digest, Timestamp::now());
     Ok(blocking(core, move |core| core.desired().did_not_work(failed)).await?)
 }
 

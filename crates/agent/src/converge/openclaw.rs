@@ -6,14 +6,18 @@ use std::{
     time::Instant,
 };
 
-use moorage_wire::Sha256;
+use moorage_wire::{
+    Failure, Program, Sha256,
+    failure::{FailureCode, Stage},
+};
 use tokio::time::sleep;
 
 use super::Trouble;
 use crate::{
     core::{Core, blocking},
     desired::{LastGood, Pair},
-    installer::protocol::{ArtifactKind, Request, Unit, UnitFailure},
+    failure,
+    installer::protocol::{Request, Unit, UnitFailure},
     openclaw::{config::Started, health},
     worker::{
         WorkerError,
@@ -29,8 +33,8 @@ const FAILED_STARTS: u32 = 3;
 /// How a wait for OpenClaw's health ended.
 pub(super) enum Gate {
     Healthy,
-    /// It does not work, for this reason.
-    Unhealthy(String),
+    /// It does not work.
+    Unhealthy(failure::Trouble),
     /// Another document arrived.
     Superseded,
 }
@@ -128,7 +132,7 @@ pub(super) async fn switch(core: &Arc<Core>, programs: Option<Pair>) -> Result<(
     blocking(core, |core| Started::forget(&core.disk, &core.settings.layout)).await?;
     let Some(Pair { openclaw, node }) = programs else { return Ok(()) };
     let inventory = core.installer.inventory().await?;
-    for (kind, sha256) in [(ArtifactKind::Node, node), (ArtifactKind::Openclaw, openclaw)] {
+    for (kind, sha256) in [(Program::Node, node), (Program::Openclaw, openclaw)] {
         if inventory.active(kind) != Some(sha256) {
             core.installer.activate(kind, sha256).await?;
         }
@@ -205,7 +209,7 @@ impl Failures {
     }
 
     /// Why there is nothing to wait for any more.
-    fn verdict(&self) -> Option<String> {
+    fn verdict(&self) -> Option<failure::Trouble> {
         let UnitFailure { ending, restarts, given_up } = self.last?;
         let what = if given_up {
             format!("systemd gave up on it after {restarts} restarts")
@@ -214,14 +218,26 @@ impl Failures {
         } else {
             return None;
         };
-        Some(format!("OpenClaw does not start: {what} ({ending}); see `journalctl -u openclaw`"))
+        let failure = Failure::new(Stage::Start, FailureCode::ProcessEnded).of(Program::Openclaw);
+        Some(failure::Trouble {
+            message: format!(
+                "OpenClaw does not start: {what} ({ending}); see `journalctl -u openclaw`"
+            ),
+            failure: failure.with_detail(&format!("{what}: {ending}")),
+        })
     }
 
-    fn at_deadline(&self, seconds: u64) -> String {
-        let late = format!("OpenClaw did not start within {seconds} s");
-        match self.last {
-            Some(last) => format!("{late}, and ended {} times ({})", self.count, last.ending),
-            None => late,
+    fn at_deadline(&self, seconds: u64) -> failure::Trouble {
+        let ended = match self.last {
+            Some(last) => format!(", and ended {} times ({})", self.count, last.ending),
+            None => String::new(),
+        };
+        let failure =
+            Failure::new(Stage::Health, FailureCode::DeadlineExceeded).of(Program::Openclaw);
+        let within = format!("did not start within {seconds} s{ended}");
+        failure::Trouble {
+            failure: failure.with_detail(&format!("it {within}")),
+            message: format!("OpenClaw {within}"),
         }
     }
 }
@@ -250,7 +266,10 @@ pub(super) async fn reload_secrets(core: &Arc<Core>) -> Result<(), Trouble> {
                 Stale::RefusesNew => "refuses its new token",
                 Stale::TakesOld => "still takes its old token",
             };
-            Some(format!("the gateway {does}, even after a restart"))
+            let said = format!("the gateway {does}, even after a restart");
+            let failure = Failure::new(Stage::Reload, FailureCode::NotTakenUp);
+            let failure = failure.of(Program::Openclaw).with_detail(&said);
+            Some(failure::Trouble { message: said, failure })
         }
         Ok(Reload::RestartNeeded { because }) => {
             tracing::info!(?because, "OpenClaw is restarted: its gateway did not change its token");
@@ -260,9 +279,13 @@ pub(super) async fn reload_secrets(core: &Arc<Core>) -> Result<(), Trouble> {
             core.installer.perform(&Request::Restart { unit: UNIT }).await?;
             None
         }
-        Err(error) => Some(error.to_string()),
+        Err(error) => {
+            let failure = Failure { stage: Stage::Reload, ..error.failure() };
+            let failure = failure.of(Program::Openclaw);
+            Some(failure::Trouble { message: error.to_string(), failure })
+        }
     };
-    if let Some(error) = &trouble {
+    if let Some(failure::Trouble { message: error, .. }) = &trouble {
         core.secrets_changed.store(true, Ordering::SeqCst);
         tracing::warn!(error, "OpenClaw does not reload its secrets");
     }

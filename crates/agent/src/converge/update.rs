@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use moorage_wire::{
-    DesiredState, Sha256,
-    report::{Backup, FailureReason, ProgramKind, Rollback},
+    DesiredState, Failure, Program, Sha256,
+    failure::{FailureCode, Stage as FailedStage},
+    report::{Backup, FailureReason, Rollback},
 };
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Failure, Trouble, accept,
+    Trouble, accept,
     openclaw::{self, Gate, wait_for_health},
     prepare, refuse,
 };
@@ -20,6 +21,7 @@ use crate::{
     core::{Core, blocking},
     desired::{Document, LastGood, Pair},
     disk::DiskError,
+    failure::DocumentFailure,
     worker::protocol::Validation,
 };
 
@@ -49,7 +51,7 @@ enum Stage {
     /// There is a copy of the data, and the new version is being tried.
     Trying { attempts: u32 },
     /// The old version and its data come back.
-    RollingBack { failure: Failure },
+    RollingBack { failure: DocumentFailure },
 }
 
 /// Notes that `document` asks for another version than `from` has; [`advance`] does it.
@@ -94,7 +96,9 @@ pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
             Stage::Trying { .. } if is_accepted(core, &journal) => finish(core).await?,
             Stage::Trying { attempts } if attempts >= ATTEMPTS => {
                 let why = format!("its trial was interrupted {ATTEMPTS} times");
-                give_up(core, journal, &why).await?;
+                let failure = Failure::new(FailedStage::Start, FailureCode::Interrupted);
+                let failure = failure.with_detail(&format!("{ATTEMPTS} times"));
+                give_up(core, journal, &why, failure).await?;
             }
             Stage::Trying { attempts } => {
                 journal.stage = Stage::Trying { attempts: attempts + 1 };
@@ -107,7 +111,8 @@ pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
                     }
                     // A program that does not even run shows itself as trouble.
                     Err(trouble) if attempts + 1 >= ATTEMPTS => {
-                        give_up(core, journal, &trouble.to_string()).await?;
+                        let failure = trouble.failure();
+                        give_up(core, journal, &trouble.to_string(), failure).await?;
                     }
                     Err(trouble) => return Err(trouble),
                 }
@@ -126,9 +131,15 @@ fn is_accepted(core: &Core, journal: &Journal) -> bool {
     core.desired().last_good().is_some_and(|good| good.digest == journal.digest)
 }
 
-async fn give_up(core: &Arc<Core>, mut journal: Journal, why: &str) -> Result<(), Trouble> {
+async fn give_up(
+    core: &Arc<Core>,
+    mut journal: Journal,
+    why: &str,
+    failure: Failure,
+) -> Result<(), Trouble> {
     let message = format!("{}: {why}", name(&journal));
-    let failure = Failure::new(FailureReason::Unhealthy, message);
+    let failure = failure.of(program(&journal)).in_update();
+    let failure = DocumentFailure::new(FailureReason::Unhealthy, message, failure);
     journal.stage = Stage::RollingBack { failure };
     save(core, &journal).await
 }
@@ -142,7 +153,15 @@ pub(super) async fn clean_up(core: &Arc<Core>) -> Result<(), Trouble> {
 }
 
 fn name(journal: &Journal) -> String {
-    format!("OpenClaw {}", journal.state.artifacts.openclaw.version)
+    let program = program(journal);
+    format!("{} {}", program.title(), program.pinned(&journal.state.artifacts).version)
+}
+
+/// Which of the two has another version; OpenClaw if both have.
+fn program(journal: &Journal) -> Program {
+    let openclaw = journal.state.artifacts.openclaw.sha256;
+    let is_same = journal.from.programs.is_some_and(|from| from.openclaw == openclaw);
+    if is_same { Program::Node } else { Program::Openclaw }
 }
 
 /// Backs up the running OpenClaw, stops it and copies its data.
@@ -153,7 +172,10 @@ async fn make_safe(core: &Arc<Core>) -> Result<(), Trouble> {
         let message = format!(
             "an update of OpenClaw needs {needed} bytes on the disk for a backup and a copy of its data, and {free} bytes are free"
         );
-        return Err(Trouble::Other(message));
+        // In steps, so that it is not another figure at every attempt.
+        let room = format!("{} MiB have to be free", needed.div_ceil(MARGIN) * (MARGIN >> 20));
+        let failure = Failure::new(FailedStage::Preparation, FailureCode::NoSpace);
+        return Err(Trouble::other(message, failure.of(Program::Openclaw).with_detail(&room)));
     }
     let bytes = core.openclaw.back_up().await?;
     let made = Backup { at: Timestamp::now(), bytes };
@@ -163,7 +185,7 @@ async fn make_safe(core: &Arc<Core>) -> Result<(), Trouble> {
 }
 
 /// Switches to the new version and sees whether it works; why not, if it does not.
-async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>, Trouble> {
+async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<DocumentFailure>, Trouble> {
     let document = Document { digest: journal.digest, state: journal.state.clone() };
     let programs = Some(Pair::of(&document.state.artifacts));
     // A version of which something runs yet must not see the new data.
@@ -173,12 +195,14 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>,
         // OpenClaw is stopped: not the time to wait for somebody else's server.
         Err(trouble @ Trouble::Integration(_)) => {
             let message = format!("{}: {trouble}", name(journal));
-            return Ok(Some(Failure::new(FailureReason::Integration, message)));
+            let failure = trouble.failure();
+            let reason = FailureReason::Integration;
+            return Ok(Some(DocumentFailure::new(reason, message, failure)));
         }
         text => text?,
     };
     let failure = match core.openclaw.validate(document.digest).await? {
-        Validation::Invalid { path } => Failure::rejected(path),
+        Validation::Invalid { path } => DocumentFailure::rejected(path),
         Validation::Valid => {
             openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, None).await {
@@ -186,26 +210,38 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<Failure>,
                     accept(core, &document, text, programs).await?;
                     return Ok(None);
                 }
-                Gate::Unhealthy(why) => Failure::new(FailureReason::Unhealthy, why),
+                Gate::Unhealthy(why) => {
+                    DocumentFailure::new(FailureReason::Unhealthy, why.message, why.failure)
+                }
                 // Not without a document to wait for; and if it were, the trial is not over.
                 Gate::Superseded => return Err(Trouble::Interrupted),
             }
         }
     };
     let message = format!("{}: {}", name(journal), failure.message);
-    Ok(Some(Failure { message, ..failure }))
+    let fields = failure.failure.map(|fields| fields.of(program(journal)).in_update());
+    Ok(Some(DocumentFailure { message, failure: fields, ..failure }))
 }
 
 /// Puts package and data back.
-async fn roll_back(core: &Arc<Core>, journal: &Journal, failure: Failure) -> Result<(), Trouble> {
+async fn roll_back(
+    core: &Arc<Core>,
+    journal: &Journal,
+    failure: DocumentFailure,
+) -> Result<(), Trouble> {
     openclaw::stop(core).await?;
     core.openclaw.restore_snapshot().await?;
     openclaw::keep(core, &journal.from).await?;
+    let program = program(journal);
     let rollback = Rollback {
-        what: ProgramKind::Openclaw,
-        from: journal.state.artifacts.openclaw.sha256,
-        to: journal.from.programs.map(|programs| programs.openclaw),
+        what: program.into(),
+        from: program.pinned(&journal.state.artifacts).sha256,
+        to: journal.from.programs.map(|programs| match program {
+            Program::Node => programs.node,
+            _ => programs.openclaw,
+        }),
         reason: failure.message.clone(),
+        failure: failure.failure.clone(),
         at: Timestamp::now(),
     };
     note_rollback(core, rollback).await?;

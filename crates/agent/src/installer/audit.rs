@@ -28,7 +28,7 @@ impl Request {
             Self::Restart { unit: of } => ("restart", unit(of), true),
             Self::WriteTunnelToken { .. } => ("write-tunnel-token", String::new(), true),
             Self::Install { order, kind, .. } => {
-                ("install", format!("{} of {}", kind.folder(), document(order)), true)
+                ("install", format!("{} of {}", kind.name(), document(order)), true)
             }
             Self::InstallIntegration { order, sha256, .. } => {
                 ("install-integration", format!("{sha256} of {}", document(order)), true)
@@ -37,7 +37,7 @@ impl Request {
                 ("retain-integrations", keep.len().to_string(), true)
             }
             Self::Activate { kind, sha256 } => {
-                ("activate", format!("{} {sha256}", kind.folder()), true)
+                ("activate", format!("{} {sha256}", kind.name()), true)
             }
             Self::Installed => ("installed", String::new(), false),
             Self::UpdateAgent { order, .. } => ("update-agent", document(order), true),

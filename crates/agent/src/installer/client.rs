@@ -5,12 +5,15 @@ use std::{
     time::Duration,
 };
 
-use moorage_wire::Sha256;
+use moorage_wire::{
+    Failure, Program, Sha256,
+    failure::{FailureCode, Stage},
+};
 use thiserror::Error;
 use tokio::time::timeout;
 
 use super::protocol::{
-    Answer, ArtifactKind, Inventory, LONGEST_ANSWER, Reason, Request, SignedCall, Unit, UnitFailure,
+    Answer, Inventory, LONGEST_ANSWER, Reason, Request, SignedCall, Unit, UnitFailure,
 };
 use crate::conversation;
 
@@ -53,6 +56,15 @@ impl InstallerError {
         }
     }
 
+    /// As fields, without what it is of.
+    pub(crate) fn failure(&self) -> Failure {
+        let (code, detail) = match self {
+            Self::Failed { reason, message } => (code_of(*reason), message.clone()),
+            Self::Absent { .. } | Self::Timeout => (FailureCode::ServiceFailed, self.to_string()),
+        };
+        Failure::new(Stage::Installation, code).with_detail(&detail)
+    }
+
     /// Whether the same request may succeed later.
     pub fn is_transient(&self) -> bool {
         matches!(self.reason(), None | Some(Reason::Busy | Reason::DiskFull | Reason::System))
@@ -61,6 +73,19 @@ impl InstallerError {
     fn unexpected() -> Self {
         let message = "its answer is to another question".to_owned();
         Self::Failed { reason: Reason::System, message }
+    }
+}
+
+fn code_of(reason: Reason) -> FailureCode {
+    match reason {
+        Reason::WrongBytes => FailureCode::WrongBytes,
+        Reason::BadArtifact => FailureCode::BadArtifact,
+        Reason::FailedBefore => FailureCode::FailedBefore,
+        Reason::Busy => FailureCode::Deferred,
+        Reason::DiskFull => FailureCode::NoSpace,
+        Reason::Refused | Reason::BadOrder | Reason::NotInstalled | Reason::System => {
+            FailureCode::ServiceFailed
+        }
     }
 }
 
@@ -109,7 +134,7 @@ impl InstallerClient {
     pub async fn install(
         &self,
         order: &SignedCall,
-        kind: ArtifactKind,
+        kind: Program,
         file: &Path,
     ) -> Result<(), InstallerError> {
         let (order, file) = (order.clone(), file.to_owned());
@@ -129,7 +154,7 @@ impl InstallerClient {
     }
 
     /// Makes an installed version the current one.
-    pub async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), InstallerError> {
+    pub async fn activate(&self, kind: Program, sha256: Sha256) -> Result<(), InstallerError> {
         self.done(&Request::Activate { kind, sha256 }, INSTALL_PATIENCE).await
     }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, path::PathBuf};
 
 use jiff::Timestamp;
-use moorage_wire::{Sha256, desired::Artifact, desired::Artifacts, handover::HandOver};
+use moorage_wire::{Program, Sha256, handover::HandOver};
 use serde::{Deserialize, Serialize};
 
 pub use crate::signed::SignedCall;
@@ -24,45 +24,6 @@ pub enum Unit {
     Cloudflared,
     /// The agent itself.
     Agent,
-}
-
-/// The four programs of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ArtifactKind {
-    /// OpenClaw with its dependency tree, a `.tar.gz`.
-    Openclaw,
-    /// The Node.js runtime, a `.tar.gz`.
-    Node,
-    /// The tunnel connector, a bare executable.
-    Cloudflared,
-    /// The agent itself, a bare executable.
-    Agent,
-}
-
-impl ArtifactKind {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Openclaw, Self::Node, Self::Cloudflared, Self::Agent];
-
-    /// The name of its folder below `/opt/moorage`.
-    pub fn folder(self) -> &'static str {
-        match self {
-            Self::Openclaw => "openclaw",
-            Self::Node => "node",
-            Self::Cloudflared => "cloudflared",
-            Self::Agent => "agent",
-        }
-    }
-
-    /// What a release pins for it.
-    pub fn of(self, artifacts: &Artifacts) -> &Artifact {
-        match self {
-            Self::Openclaw => &artifacts.openclaw,
-            Self::Node => &artifacts.node,
-            Self::Cloudflared => &artifacts.cloudflared,
-            Self::Agent => &artifacts.agent,
-        }
-    }
 }
 
 /// A request.
@@ -106,7 +67,7 @@ pub enum Request {
         /// The operator's signed word for it.
         order: SignedCall,
         /// Which artifact of the order.
-        kind: ArtifactKind,
+        kind: Program,
         /// The fetched file; it may be removed after the answer.
         file: PathBuf,
     },
@@ -129,7 +90,7 @@ pub enum Request {
     /// of what uses it. Versions but this one and the one before are removed.
     Activate {
         /// Which artifact.
-        kind: ArtifactKind,
+        kind: Program,
         /// Which version of it.
         sha256: Sha256,
     },
@@ -288,13 +249,13 @@ pub struct Inventory {
 
 impl Inventory {
     /// The current version of an artifact.
-    pub fn active(&self, kind: ArtifactKind) -> Option<Sha256> {
+    pub fn active(&self, kind: Program) -> Option<Sha256> {
         let mut all = self.artifacts.iter();
         all.find(|one| one.kind == kind && one.active).map(|one| one.sha256)
     }
 
     /// Whether a version is installed.
-    pub fn has(&self, kind: ArtifactKind, sha256: Sha256) -> bool {
+    pub fn has(&self, kind: Program, sha256: Sha256) -> bool {
         self.artifacts.iter().any(|one| one.kind == kind && one.sha256 == sha256)
     }
 }
@@ -304,7 +265,7 @@ impl Inventory {
 #[serde(rename_all = "kebab-case")]
 pub struct InstalledArtifact {
     /// Of what.
-    pub kind: ArtifactKind,
+    pub kind: Program,
     /// The digest of the file that it was installed from.
     pub sha256: Sha256,
     /// Whether it is the current one.
@@ -350,7 +311,7 @@ mod tests {
     #[test]
     fn a_request_is_one_object_with_its_verb() {
         let activate =
-            Request::Activate { kind: ArtifactKind::Node, sha256: Sha256::from_bytes([1; 32]) };
+            Request::Activate { kind: Program::Node, sha256: Sha256::from_bytes([1; 32]) };
         let text = serde_json::to_string(&activate).unwrap();
         let digest = "01".repeat(32);
         assert_eq!(text, format!(r#"{{"verb":"activate","kind":"node","sha256":"{digest}"}}"#));
@@ -395,7 +356,7 @@ mod tests {
     fn an_inventory_survives_its_journey() {
         let sha256 = Sha256::from_bytes([7; 32]);
         let inventory = Inventory {
-            artifacts: vec![InstalledArtifact { kind: ArtifactKind::Agent, sha256, active: true }],
+            artifacts: vec![InstalledArtifact { kind: Program::Agent, sha256, active: true }],
             integrations: BTreeSet::from([sha256]),
             agent_update: Some(sha256),
             failed_agents: vec![FailedAgent {
@@ -410,7 +371,7 @@ mod tests {
             serde_json::from_str::<Answer>(&text).unwrap(),
             Answer::Installed(inventory.clone())
         );
-        assert_eq!(inventory.active(ArtifactKind::Agent), Some(sha256));
-        assert!(!inventory.has(ArtifactKind::Node, sha256));
+        assert_eq!(inventory.active(Program::Agent), Some(sha256));
+        assert!(!inventory.has(Program::Node, sha256));
     }
 }

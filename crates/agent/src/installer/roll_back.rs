@@ -3,10 +3,10 @@
 //! does the rest. Where that is not what ails the installer, `moorage-installer-again.service` helps.
 
 use jiff::Timestamp;
+use moorage_wire::Program;
 use thiserror::Error;
 
 use super::{
-    protocol::ArtifactKind,
     units::{Service, UnitError, Units},
     update::{
         machine::{Event, Phase},
@@ -58,12 +58,12 @@ pub async fn roll_back<U: Units>(
     let Phase::RollingBack { failure } = update.phase else {
         return Ok(Outcome::NothingToRollBack);
     };
-    if record == before && store.current(ArtifactKind::Agent) == Some(update.old) {
+    if record == before && store.current(Program::Agent) == Some(update.old) {
         return Ok(Outcome::BackBefore);
     }
     tracing::error!(new = %update.new, old = %update.old, ?failure, "the installer does not start: going back");
     disk.write_json(&layout.agent_updates(), &record)?;
-    store.restore(ArtifactKind::Agent, update.old)?;
+    store.restore(Program::Agent, update.old)?;
     units.restart(Service::Installer).await?;
     Ok(Outcome::RolledBack)
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use moorage_wire::{Sha256, bootstrap::Bootstrap, handover::HandOver};
+use moorage_wire::{Program, Sha256, bootstrap::Bootstrap, handover::HandOver};
 use thiserror::Error;
 use tokio::sync::Mutex;
 use zeroize::Zeroizing;
@@ -11,7 +11,7 @@ use super::{
     client::UnitStatus,
     enrolment_key, operator,
     order::{OrderError, VerifiedOrder},
-    protocol::{Answer, ArtifactKind, Inventory, Reason, Request, Unit},
+    protocol::{Answer, Inventory, Reason, Request, Unit},
     settings::InstallerSettings,
     token::{self, TokenError},
     units::{Down, Service, UnitError, Units},
@@ -123,7 +123,7 @@ pub(super) struct Verbs<U> {
     units: Arc<U>,
     updates: Arc<Updates<U>>,
     /// One change at a time for each kind of artifact.
-    changing: [Mutex<()>; ArtifactKind::ALL.len()],
+    changing: [Mutex<()>; Program::ALL.len()],
     changing_integrations: Mutex<()>,
 }
 
@@ -171,7 +171,7 @@ impl<U: Units> Verbs<U> {
             Request::Reboot => return after(Afterwards::GoDown(Down::Reboot)),
             Request::UpdateAgent { order, file } => {
                 let order = self.verify(&order)?;
-                let _only_one = self.changing(ArtifactKind::Agent).lock().await;
+                let _only_one = self.changing(Program::Agent).lock().await;
                 let begun = self.updates.begin(&order, &file).await;
                 // Begun or half begun: the record knows.
                 return match begun {
@@ -266,15 +266,15 @@ impl<U: Units> Verbs<U> {
     async fn install(
         &self,
         order: VerifiedOrder,
-        kind: ArtifactKind,
+        kind: Program,
         file: std::path::PathBuf,
     ) -> Result<(), Failure> {
-        if kind == ArtifactKind::Agent {
+        if kind == Program::Agent {
             return Err(Failure::NotThisWay);
         }
         let _only_one = self.changing(kind).lock().await;
         let store = self.store.clone();
-        Ok(blocking(move || store.install(kind, kind.of(&order.artifacts), &file)).await?)
+        Ok(blocking(move || store.install(kind, kind.pinned(&order.artifacts), &file)).await?)
     }
 
     async fn install_integration(
@@ -290,8 +290,8 @@ impl<U: Units> Verbs<U> {
         Ok(blocking(move || store.install(Shelf::Integrations, &pinned, &file)).await?)
     }
 
-    async fn activate(&self, kind: ArtifactKind, sha256: Sha256) -> Result<(), Failure> {
-        if kind == ArtifactKind::Agent {
+    async fn activate(&self, kind: Program, sha256: Sha256) -> Result<(), Failure> {
+        if kind == Program::Agent {
             return Err(Failure::NotThisWay);
         }
         let _only_one = self.changing(kind).lock().await;
@@ -307,7 +307,7 @@ impl<U: Units> Verbs<U> {
         Ok(activated.await?)
     }
 
-    fn changing(&self, kind: ArtifactKind) -> &Mutex<()> {
+    fn changing(&self, kind: Program) -> &Mutex<()> {
         &self.changing[kind as usize]
     }
 }

@@ -3,6 +3,7 @@
 //! threads, everything else from async tasks.
 
 use std::{
+    collections::BTreeSet,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
@@ -10,8 +11,10 @@ use std::{
     time::Duration,
 };
 
-use moorage_wire::{CredentialName, Sha256};
-use std::collections::BTreeSet;
+use moorage_wire::{
+    CredentialName, Failure, Sha256,
+    failure::{FailureCode, Stage},
+};
 use thiserror::Error;
 
 use super::{
@@ -38,8 +41,8 @@ pub(crate) enum WorkerError {
     /// Nothing has changed.
     #[error("{message}")]
     Refused { reason: Refusal, message: String },
-    #[error("{0}")]
-    Failed(String),
+    #[error("{message}")]
+    Failed { message: String, failure: Option<Failure> },
     #[error("the worker's answer is to another question")]
     Unexpected,
 }
@@ -49,8 +52,17 @@ impl WorkerError {
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         match self {
             Self::Refused { reason, .. } => Some(*reason),
-            Self::Absent { .. } | Self::Failed(_) | Self::Unexpected => None,
+            Self::Absent { .. } | Self::Failed { .. } | Self::Unexpected => None,
         }
+    }
+
+    /// As fields.
+    pub(crate) fn failure(&self) -> Failure {
+        if let Self::Failed { failure: Some(failure), .. } = self {
+            return failure.clone();
+        }
+        let failure = Failure::new(Stage::Operation, FailureCode::ServiceFailed);
+        failure.with_detail(&self.to_string())
     }
 }
 
@@ -275,7 +287,7 @@ impl OpenClaw {
 fn refused(answer: Answer) -> Result<Answer, WorkerError> {
     match answer {
         Answer::Refused { reason, message } => Err(WorkerError::Refused { reason, message }),
-        Answer::Failed { message } => Err(WorkerError::Failed(message)),
+        Answer::Failed { message, failure } => Err(WorkerError::Failed { message, failure }),
         answer => Ok(answer),
     }
 }

@@ -8,11 +8,17 @@ use std::{
     path::Path,
 };
 
-use moorage_wire::desired::{Integration, IntegrationKind};
+use moorage_wire::{
+    desired::{Integration, IntegrationKind},
+    failure::{FailureCode, Stage},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::{WorkError, Worker, integrity};
+
+/// A command of OpenClaw's did not install it.
+const INSTALLED: (Stage, FailureCode) = (Stage::Installation, FailureCode::CommandFailed);
 
 /// What was ever installed and not removed.
 #[derive(Debug, Default, Serialize, Deserialize)]
@@ -104,9 +110,8 @@ impl Worker {
                 plugin.version == integration.version
             });
             let absent = || {
-                let Integration { name, version, .. } = integration;
-                let message = format!("OpenClaw does not list the plugin {name} {version}");
-                WorkError::Other(format!("{message} after its installation"))
+                let why = "OpenClaw does not list the plugin after its installation";
+                WorkError::of_integration(integration, INSTALLED, why)
             };
             let plugin = plugin.ok_or_else(absent)?;
             if let Err(error) = self.check_installed(plugin, integration) {
@@ -157,7 +162,8 @@ impl Worker {
             Some(artifact) => self.install_packed(integration, artifact).await,
             None if integration.is_barred() => {
                 let why = "the release does not pin all of it, so that it would be resolved here";
-                Err(WorkError::Other(format!("{name} {version}: {why}")))
+                let code = (Stage::Installation, FailureCode::NotPinned);
+                Err(WorkError::of_integration(integration, code, why))
             }
             None => self.install_unpinned(integration).await,
         };
@@ -202,9 +208,9 @@ impl Worker {
         arguments: &[&str],
         integration: &Integration,
     ) -> Result<(), WorkError> {
-        let Integration { name, version, .. } = integration;
         let installed = self.program.long(command, arguments, &self.cli_config()?).await;
-        installed.map_err(|error| WorkError::Other(format!("{name} {version}: {error}")))
+        installed
+            .map_err(|error| WorkError::of_integration(integration, INSTALLED, error.to_string()))
     }
 
     fn check_installed(&self, plugin: &Plugin, integration: &Integration) -> Result<(), WorkError> {
@@ -225,7 +231,10 @@ impl Worker {
     async fn check_registry(&self, integration: &Integration) -> Result<(), WorkError> {
         let package = format!("{}@{}", integration.name, integration.version);
         let said = self.program.npm_view(&package, "dist.integrity").await;
-        let said = said.map_err(|error| WorkError::Other(format!("{package}: {error}")))?;
+        let said = said.map_err(|error| {
+            let code = (Stage::Verification, FailureCode::Unreachable);
+            WorkError::of_integration(integration, code, error.to_string())
+        })?;
         integrity::check(integration, said.as_str())
     }
 

@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use moorage_wire::desired::Integration;
+use moorage_wire::{
+    desired::Integration,
+    failure::{FailureCode, Stage},
+};
 use serde_json::Value;
 
 use super::{WorkError, packed::LOCKFILE};
@@ -34,10 +37,7 @@ pub(super) fn check_tree(
     packed: &Path,
     integration: &Integration,
 ) -> Result<(), WorkError> {
-    let refuse = |why: String| {
-        let Integration { name, version, .. } = integration;
-        Err(WorkError::Other(format!("{name} {version}: {why}")))
-    };
+    let refuse = |why: String| Err(wrong(integration, why));
     let Some(project) = project(folder, integration) else {
         return refuse("OpenClaw keeps it where it is not known".to_owned());
     };
@@ -72,8 +72,7 @@ fn project(folder: &Path, integration: &Integration) -> Option<PathBuf> {
 }
 
 pub(super) fn check(integration: &Integration, found: Option<&str>) -> Result<(), WorkError> {
-    let Integration { name, version, integrity, .. } = integration;
-    let why = match (integrity.as_deref(), found) {
+    let why = match (integration.integrity.as_deref(), found) {
         (Some(wanted), Some(found)) if wanted == found => return Ok(()),
         (None, _) => "the release does not pin its integrity".to_owned(),
         (Some(wanted), Some(found)) if is_integrity(found) => {
@@ -81,7 +80,11 @@ pub(super) fn check(integration: &Integration, found: Option<&str>) -> Result<()
         }
         (Some(_), _) => "the integrity of the package is not known".to_owned(),
     };
-    Err(WorkError::Other(format!("{name} {version}: {why}")))
+    Err(wrong(integration, why))
+}
+
+fn wrong(integration: &Integration, why: String) -> WorkError {
+    WorkError::of_integration(integration, (Stage::Verification, FailureCode::WrongBytes), why)
 }
 
 /// What may stand in a message.

@@ -22,8 +22,10 @@ mod server;
 use std::{fs, net::SocketAddr};
 
 use moorage_wire::{
-    Sha256,
+    Failure, Sha256,
     bootstrap::{Bootstrap, Operator},
+    desired::Integration,
+    failure::{FailureCode, Stage},
 };
 use thiserror::Error;
 
@@ -40,6 +42,7 @@ use self::{
 };
 use crate::{
     disk::{Disk, DiskError},
+    failure::{code_of, of_disk},
     layout::Layout,
     openclaw::config,
     settings::OpenClawProgram,
@@ -86,11 +89,41 @@ enum WorkError {
     Refused { reason: Refusal, message: String },
     #[error("{0}")]
     Other(String),
+    #[error("{name} {version}: {why}")]
+    Integration { name: String, version: String, stage: Stage, code: FailureCode, why: String },
 }
 
 impl WorkError {
     fn refused(reason: Refusal, message: impl Into<String>) -> Self {
         Self::Refused { reason, message: message.into() }
+    }
+
+    /// An integration cannot be installed.
+    fn of_integration(
+        Integration { name, version, .. }: &Integration,
+        (stage, code): (Stage, FailureCode),
+        why: impl Into<String>,
+    ) -> Self {
+        let (name, version, why) = (name.clone(), version.clone(), why.into());
+        Self::Integration { name, version, stage, code, why }
+    }
+
+    /// As fields.
+    fn failure(&self) -> Failure {
+        let (stage, code) = match self {
+            Self::Integration { name, stage, code, why, .. } => {
+                // The code says all of it.
+                let detail = if *code == FailureCode::NotPinned { "" } else { why };
+                return Failure::new(*stage, *code).of_integration(name).with_detail(detail);
+            }
+            Self::Disk(error) => return of_disk(error),
+            Self::Program(ProgramError::Start { source, .. }) | Self::Files { source, .. } => {
+                (Stage::Operation, code_of(source))
+            }
+            Self::Program(_) => (Stage::Operation, FailureCode::CommandFailed),
+            Self::Refused { .. } | Self::Other(_) => (Stage::Operation, FailureCode::ServiceFailed),
+        };
+        Failure::new(stage, code).of(moorage_wire::Program::Openclaw).with_detail(&self.to_string())
     }
 }
 
@@ -279,10 +312,10 @@ impl Worker {
 fn answer_of(error: WorkError) -> Answer {
     match error {
         WorkError::Refused { reason, message } => Answer::Refused { reason, message },
-        error => failed(&error),
+        error => Answer::Failed { message: error.to_string(), failure: Some(error.failure()) },
     }
 }
 
 fn failed(error: &dyn std::fmt::Display) -> Answer {
-    Answer::Failed { message: error.to_string() }
+    Answer::Failed { message: error.to_string(), failure: None }
 }

@@ -6,7 +6,10 @@
 
 use std::{fs, io, path::Path};
 
-use moorage_wire::desired::{Artifact, Integration, IntegrationKind};
+use moorage_wire::{
+    desired::{Artifact, Integration, IntegrationKind},
+    failure::{FailureCode, Stage},
+};
 use serde::Deserialize;
 
 use super::{WorkError, Worker, backup::copy_folder, integrations::slug};
@@ -63,13 +66,14 @@ impl Worker {
 
     fn check_packed(&self, integration: &Integration, folder: &Path) -> Result<(), WorkError> {
         let Integration { kind, name, version, .. } = integration;
+        let bad = (Stage::Verification, FailureCode::BadArtifact);
         let wanted = Packed { kind: *kind, name: name.clone(), version: version.clone() };
         let why = match self.disk.read_json::<Packed>(&folder.join(PACKED))? {
             Some(packed) if packed == wanted => return Ok(()),
             Some(_) => "its artifact holds something else",
             None => "its artifact is not on this server",
         };
-        Err(WorkError::Other(format!("{name} {version}: {why}")))
+        Err(WorkError::of_integration(integration, bad, why))
     }
 
     /// Makes the packages those that npm has.

@@ -9,7 +9,7 @@
 use std::{collections::BTreeSet, fmt};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use moorage_wire::{CredentialName, Secret, Sha256};
+use moorage_wire::{CredentialName, Failure, Secret, Sha256};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use zeroize::Zeroizing;
 
@@ -217,6 +217,9 @@ pub(crate) enum Answer {
     Failed {
         /// For the journal and the report; never holds a value.
         message: String,
+        /// As fields; absent from older workers.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<Failure>,
     },
 }
 

@@ -85,7 +85,8 @@ async fn converse(
     }
     if !has_slot {
         let message = "too many requests at a time".to_owned();
-        return stream.write_all(&to_json(&Answer::Failed { message }, b"\n")).await;
+        let answer = Answer::Failed { message, failure: None };
+        return stream.write_all(&to_json(&answer, b"\n")).await;
     }
     let request = {
         let Ok(line) = timeout(READ_PATIENCE, read_line(&mut stream, LONGEST_REQUEST)).await else {
@@ -102,7 +103,8 @@ async fn converse(
         Ok(Request::Program(request)) => worker.program(request).await,
         // Its text may repeat what it is about.
         Err(error) => {
-            Answer::Failed { message: format!("not understood: see column {}", error.column()) }
+            let message = format!("not understood: see column {}", error.column());
+            Answer::Failed { message, failure: None }
         }
     };
     stream.write_all(&to_json(&answer, b"\n")).await

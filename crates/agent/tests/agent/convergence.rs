@@ -5,6 +5,7 @@ use moorage_agent::installer::protocol::Unit;
 use moorage_wire::{
     CredentialType, DesiredState,
     bootstrap::SECRETS_PATH,
+    failure::FailureCode,
     path,
     problem::ProblemCode,
     report::{ConvergenceState, FailureReason, OpenClawState},
@@ -102,7 +103,11 @@ async fn a_configuration_that_never_becomes_healthy_is_rolled_back() {
     let bad = desired(json!({"fakeUnhealthy": true}), &[]);
     operator.put_desired(&bad).await;
     let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
-    assert_eq!(report.desired.failed[0].reason, FailureReason::Unhealthy);
+    let failed = &report.desired.failed[0];
+    assert_eq!(failed.reason, FailureReason::Unhealthy);
+    let failure = failed.failure.as_ref().unwrap();
+    let late = (FailureCode::DeadlineExceeded, false);
+    assert_eq!((failure.code, failure.update), late, "a configuration is no update");
     eventually("the last good configuration runs again", || async {
         world.machine(|machine| (machine.openclaw_config == good.config).then_some(()))
     })
@@ -188,8 +193,8 @@ async fn an_absent_installer_is_reported_and_waited_for() {
     assert_eq!(report.desired.state, ConvergenceState::Converging);
     let failed = &report.desired.failed[0];
     assert_eq!(failed.reason, FailureReason::System);
-    let message = &failed.message;
-    assert!(message.contains("installer does not answer"), "{message}");
+    let failure = failed.failure.as_ref().unwrap();
+    assert_eq!(failure.code, FailureCode::ServiceFailed);
     std::os::unix::fs::symlink(&socket, socket.with_file_name("later.sock")).unwrap();
     let report = operator.wait_for(&document, ConvergenceState::Converged).await;
     assert!(report.desired.failed.is_empty());

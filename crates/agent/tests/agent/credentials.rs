@@ -3,6 +3,7 @@ use moorage_agent::{Agent, installer::protocol::Unit};
 use moorage_wire::{
     CredentialType, Receipt,
     credential::GATEWAY_TOKEN,
+    failure::FailureCode,
     problem::{Problem, ProblemCode},
     report::ConvergenceState,
 };
@@ -154,7 +155,8 @@ async fn a_gateway_that_keeps_its_old_token_even_after_a_restart_is_told_and_res
     let (world, _agent, mut operator) = with_gateway(Gateway::NeverForgets).await;
     operator.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, NEW_TOKEN).await;
     let told = |report: &moorage_wire::Report| {
-        report.openclaw.message.as_deref().is_some_and(|said| said.contains("takes its old token"))
+        let failure = report.openclaw.failure.as_ref();
+        failure.is_some_and(|failure| failure.code == FailureCode::NotTakenUp)
     };
     operator.report_when("told", told).await;
     let reloads = world.calls("reload");

@@ -8,12 +8,10 @@ use moorage_agent::{
     installer::{
         enrolment_key,
         order::VerifiedOrder,
-        protocol::{
-            Answer, ArtifactKind, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure,
-        },
+        protocol::{Answer, InstalledArtifact, Inventory, Reason, Request, Unit, UnitFailure},
     },
 };
-use moorage_wire::Sha256;
+use moorage_wire::{Program, Sha256};
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
     net::UnixStream,
@@ -106,7 +104,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
         }
         Request::Install { order, kind, file } => {
             let order = VerifiedOrder::of(&order, &bootstrap().operator()).unwrap();
-            let sha256 = kind.of(&order.artifacts).sha256;
+            let sha256 = kind.pinned(&order.artifacts).sha256;
             if Sha256::of(&fs::read(file).unwrap()) != sha256 {
                 return Answer::failed(Reason::WrongBytes, "other bytes");
             }
@@ -139,7 +137,7 @@ fn perform(request: Request, machine: &mut Machine, layout: &Layout) -> Answer {
     Answer::Done
 }
 
-fn activate(machine: &mut Machine, kind: ArtifactKind, sha256: Sha256) {
+fn activate(machine: &mut Machine, kind: Program, sha256: Sha256) {
     let mut found = false;
     for one in machine.installed.iter_mut().filter(|one| one.kind == kind) {
         one.active = one.sha256 == sha256;

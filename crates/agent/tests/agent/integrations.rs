@@ -6,8 +6,9 @@ use std::fs;
 use flate2::{Compression, write::GzEncoder};
 use moorage_agent::{Agent, Disk, artifacts::Store};
 use moorage_wire::{
-    DesiredState, Sha256,
+    DesiredState, Failure, Sha256,
     desired::{Artifact, Integration, IntegrationKind},
+    failure::{FailureCode, Stage},
     report::{ConvergenceState, FailureReason, OpenClawState},
 };
 use serde_json::{Value, json};
@@ -114,8 +115,10 @@ async fn an_artifact_with_other_bytes_or_of_another_skill_never_reaches_openclaw
             failed.is_some_and(|failed| failed.reason == FailureReason::Integration)
         })
         .await;
-    let message = &report.desired.failed.last().unwrap().message;
-    assert!(message.contains("holds something else"), "{message}");
+    let failed = report.desired.failed.last().unwrap();
+    let bad = Failure::new(Stage::Verification, FailureCode::BadArtifact);
+    let bad = bad.of_integration("@acme/weather");
+    assert_eq!(failed.failure, Some(bad.with_detail("its artifact holds something else")));
     assert_eq!(report.openclaw.state, OpenClawState::Ready);
     assert_eq!((text(&world), world.calls("skill")), (None, 0));
 }
@@ -141,11 +144,10 @@ async fn what_nothing_pins_is_not_fetched_and_openclaw_runs_on() {
             .await;
         let failed = report.desired.failed.last().unwrap();
         assert_eq!(failed.reason, FailureReason::Integration);
-        assert!(
-            failed.message.contains("@acme/weather 1.0.0: the release does not pin all of it"),
-            "{}",
-            failed.message
-        );
+        let barred = Failure::new(Stage::Installation, FailureCode::NotPinned);
+        assert_eq!(failed.failure, Some(barred.of_integration("@acme/weather")));
+        // For operators that do not read the fields.
+        assert!(failed.message.contains("@acme/weather 1.0.0: the release"), "{}", failed.message);
         assert_eq!(report.openclaw.state, OpenClawState::Ready);
         assert_eq!(report.desired.state, ConvergenceState::Converging);
     }

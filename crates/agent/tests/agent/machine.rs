@@ -10,9 +10,9 @@ use std::{
 use axum::{Router, extract::State, http::StatusCode, routing::get};
 use moorage_agent::{
     Layout,
-    installer::protocol::{ArtifactKind, FailedAgent, InstalledArtifact, Unit, UnitFailure},
+    installer::protocol::{FailedAgent, InstalledArtifact, Unit, UnitFailure},
 };
-use moorage_wire::Sha256;
+use moorage_wire::{Program, Sha256};
 use serde_json::Value;
 
 /// What runs on the server.
@@ -27,7 +27,7 @@ pub(crate) struct Machine {
     pub(crate) token_accepted: String,
     /// What the installer has, and what it was asked to make current, in order.
     pub(crate) installed: Vec<InstalledArtifact>,
-    pub(crate) activated: Vec<(ArtifactKind, Sha256)>,
+    pub(crate) activated: Vec<(Program, Sha256)>,
     pub(crate) failed_agents: Vec<FailedAgent>,
     pub(crate) agents_asked_for: Vec<Sha256>,
     /// How often the one-time key was to be erased, and how many of these times that fails.
@@ -71,7 +71,7 @@ pub(crate) enum Gateway {
 }
 
 impl Machine {
-    pub(crate) fn active(&self, kind: ArtifactKind) -> Option<Sha256> {
+    pub(crate) fn active(&self, kind: Program) -> Option<Sha256> {
         let mut all = self.installed.iter();
         all.find(|one| one.kind == kind && one.active).map(|one| one.sha256)
     }
@@ -164,7 +164,7 @@ pub(crate) fn metrics(machine: Shared) -> Router {
         let machine = machine.lock().unwrap();
         let running = machine.running.get(&Unit::Cloudflared) == Some(&true);
         let works = machine
-            .active(ArtifactKind::Cloudflared)
+            .active(Program::Cloudflared)
             .is_none_or(|version| !machine.broken.contains(&version));
         code(running && works && machine.token_running == machine.token_accepted)
     }
@@ -174,8 +174,8 @@ pub(crate) fn metrics(machine: Shared) -> Router {
 /// Plays what an OpenClaw does with its data: a newer one migrates it, an older one cannot read what
 /// a newer one has migrated, a broken one ruins it. Whether it works.
 pub(crate) fn migrate(machine: &Machine, layout: &Layout) -> bool {
-    let Some(version) = machine.active(ArtifactKind::Openclaw) else { return true };
-    let installed = machine.installed.iter().filter(|one| one.kind == ArtifactKind::Openclaw);
+    let Some(version) = machine.active(Program::Openclaw) else { return true };
+    let installed = machine.installed.iter().filter(|one| one.kind == Program::Openclaw);
     let age = |version: &str| installed.clone().position(|one| one.sha256.to_string() == version);
     let path = layout.openclaw_state().join("data");
     let data = fs::read_to_string(&path).unwrap_or_default();

@@ -7,11 +7,13 @@ use http::Method;
 use jiff::Timestamp;
 use moorage_agent::{
     Agent,
-    installer::protocol::{AgentFailure, ArtifactKind, Ending, FailedAgent, Unit, UnitFailure},
+    installer::protocol::{AgentFailure, Ending, FailedAgent, Unit, UnitFailure},
 };
 use moorage_wire::{
-    CredentialType, DesiredState, Report, Sha256, path,
-    report::{ConvergenceState, FailureReason, OpenClawState, ProgramKind},
+    CredentialType, DesiredState, Failure, Program, Report, Sha256,
+    failure::{FailureCode, PlainText, Stage},
+    path,
+    report::{ConvergenceState, FailureReason, OpenClawState},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
@@ -53,7 +55,13 @@ fn data(world: &World) -> String {
     fs::read_to_string(world.layout.openclaw_state().join("data")).unwrap_or_default()
 }
 
-fn active(world: &World, kind: ArtifactKind) -> Option<Sha256> {
+/// The last failure, as fields.
+fn told(report: &Report) -> Failure {
+    let failed = report.desired.failed.last().expect("something failed");
+    failed.failure.clone().expect("it is told as fields")
+}
+
+fn active(world: &World, kind: Program) -> Option<Sha256> {
     world.machine(|machine| machine.active(kind))
 }
 
@@ -70,11 +78,11 @@ async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads(
     assert_eq!(world.secrets(), json!({"anthropic": KEY}));
     let active: Vec<_> = report.details.programs.iter().filter(|one| one.active).collect();
     assert_eq!(active.len(), 4);
-    let openclaw = active.iter().find(|one| one.kind == ProgramKind::Openclaw).unwrap();
+    let openclaw = active.iter().find(|one| one.kind == Program::Openclaw.into()).unwrap();
     assert_eq!(openclaw.version.as_deref(), Some("2026.9.1"));
     let activated = world.machine(|machine| machine.activated.clone());
-    let node = (ArtifactKind::Node, sha256("node-1"));
-    assert_eq!(activated, [node, (ArtifactKind::Openclaw, sha256("openclaw-1"))]);
+    let node = (Program::Node, sha256("node-1"));
+    assert_eq!(activated, [node, (Program::Openclaw, sha256("openclaw-1"))]);
     assert_eq!(fs::read_dir(world.layout.downloads()).unwrap().count(), 0);
     let units: Vec<_> = report.details.units.iter().map(|unit| unit.unit.as_str()).collect();
     assert_eq!(units, ["openclaw", "cloudflared", "agent"]);
@@ -86,11 +94,12 @@ async fn without_a_worker_the_agent_answers_and_the_operator_sends_a_later_docum
     let (_agent, mut operator) = world.enrolled().await;
     let first = world.release(json!({"a": 1}), [1, 1, 1]);
     operator.put_desired(&first).await;
-    let told = |report: &Report| {
+    let is_told = |report: &Report| {
         let failed = report.desired.failed.last();
-        failed.is_some_and(|failed| failed.message.contains("the worker does not answer"))
+        let failure = failed.and_then(|failed| failed.failure.as_ref());
+        failure.is_some_and(|failure| failure.code == FailureCode::ServiceFailed)
     };
-    operator.report_when("told", told).await;
+    operator.report_when("told", is_told).await;
     let worker = world.start_worker();
     operator.wait_for(&first, ConvergenceState::Converged).await;
 
@@ -102,7 +111,7 @@ async fn without_a_worker_the_agent_answers_and_the_operator_sends_a_later_docum
     .await;
     let second = world.release(json!({"a": 2}), [1, 1, 1]);
     operator.put_desired(&second).await;
-    operator.report_when("told", told).await;
+    operator.report_when("told", is_told).await;
     world.start_worker();
     // Its signature has a nonce that is none of this worker's.
     operator.report_when("asked for again", |report| report.desired.digest.is_none()).await;
@@ -152,6 +161,8 @@ async fn an_artifact_server_that_is_down_is_asked_again_while_the_old_version_ru
     let report =
         operator.report_when("in trouble", |report| !report.desired.failed.is_empty()).await;
     assert_eq!(report.desired.failed[0].reason, FailureReason::Artifact);
+    let unavailable = Failure::new(Stage::Download, FailureCode::HttpStatus).of(Program::Openclaw);
+    assert_eq!(told(&report), unavailable.with_detail("status 503"));
     assert_eq!(report.desired.state, ConvergenceState::Converging);
     assert_eq!(report.openclaw.state, OpenClawState::Ready);
     // What is delivered meanwhile does not wait for the download.
@@ -159,7 +170,7 @@ async fn an_artifact_server_that_is_down_is_asked_again_while_the_old_version_ru
     world.machine(|machine| machine.files = files);
     let report = operator.wait_for(&second, ConvergenceState::Converged).await;
     assert!(report.desired.failed.is_empty());
-    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+    assert_eq!(active(&world, Program::Openclaw), Some(sha256("openclaw-2")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +182,9 @@ async fn a_file_that_is_not_the_pinned_one_fails_the_document_until_it_is_repair
     let report = operator.wait_for(&second, ConvergenceState::RolledBack).await;
     let failed = report.desired.failed.last().unwrap();
     assert_eq!(failed.reason, FailureReason::Artifact);
+    let wrong = Failure::new(Stage::Verification, FailureCode::WrongBytes).of(Program::Openclaw);
+    assert_eq!(told(&report), wrong.with_detail("SHA-256 differs"));
+    // For operators that do not read the fields.
     for part in ["/openclaw-2", &sha256("openclaw-2").to_string()] {
         assert!(failed.message.contains(part), "{}", failed.message);
     }
@@ -205,9 +219,13 @@ async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried
     let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
     let failed = report.desired.failed.last().unwrap();
     assert_eq!((failed.digest, failed.reason), (bad.digest(), FailureReason::Unhealthy));
+    let late = Failure::new(Stage::Health, FailureCode::DeadlineExceeded).of(Program::Openclaw);
+    let failure = told(&report);
+    assert_eq!(Failure { detail: PlainText::default(), ..failure.clone() }, late.in_update());
     assert!(failed.message.contains("OpenClaw 2026.9.2"), "{}", failed.message);
     let rollback = report.details.last_rollback.unwrap();
-    assert_eq!(rollback.what, ProgramKind::Openclaw);
+    assert_eq!(rollback.failure, Some(failure));
+    assert_eq!(rollback.what, Program::Openclaw.into());
     assert_eq!((rollback.from, rollback.to), (sha256("openclaw-2"), Some(sha256("openclaw-1"))));
     runs_version_one(&world, &mut operator).await;
 
@@ -233,8 +251,8 @@ pub(crate) fn failing(status: i32, given_up: bool) -> UnitFailure {
 }
 
 #[rstest]
-#[case::given_up(failing(78, true), "systemd gave up on it after 0 restarts (exit status 78)")]
-#[case::again_and_again(failing(1, false), "it ended 3 times (exit status 1)")]
+#[case::given_up(failing(78, true), "systemd gave up on it after 0 restarts: exit status 78")]
+#[case::again_and_again(failing(1, false), "it ended 3 times: exit status 1")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
     #[case] failure: UnitFailure,
@@ -250,7 +268,9 @@ async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
     let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
     let failed = report.desired.failed.last().unwrap();
     assert_eq!(failed.reason, FailureReason::Unhealthy);
-    for part in ["OpenClaw 2026.9.2: ", said, "journalctl -u openclaw"] {
+    let ended = Failure::new(Stage::Start, FailureCode::ProcessEnded).of(Program::Openclaw);
+    assert_eq!(told(&report), ended.in_update().with_detail(said));
+    for part in ["OpenClaw 2026.9.2: ", "journalctl -u openclaw"] {
         assert!(failed.message.contains(part), "{}", failed.message);
     }
     assert_eq!(report.details.last_rollback.unwrap().reason, failed.message);
@@ -268,14 +288,14 @@ async fn a_version_that_starts_at_its_third_try_stays() {
     let second = world.release(json!({"a": 2}), [2, 1, 1]);
     operator.put_desired(&second).await;
     operator.wait_for(&second, ConvergenceState::Converged).await;
-    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+    assert_eq!(active(&world, Program::Openclaw), Some(sha256("openclaw-2")));
 }
 
 async fn runs_version_one(world: &World, operator: &mut Operator) {
     operator
         .report_when("healthy again", |report| report.openclaw.state == OpenClawState::Ready)
         .await;
-    assert_eq!(active(world, ArtifactKind::Openclaw), Some(sha256("openclaw-1")));
+    assert_eq!(active(world, Program::Openclaw), Some(sha256("openclaw-1")));
     assert_eq!(data(world), sha256("openclaw-1").to_string());
     assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), json!({"a": 1}));
 }
@@ -289,6 +309,8 @@ async fn a_configuration_that_the_new_version_rejects_names_its_path_and_takes_a
     let failed = report.desired.failed.last().unwrap();
     assert_eq!(failed.reason, FailureReason::InvalidConfig);
     assert_eq!(failed.path.as_deref(), Some("agents.unknownKey"));
+    let rejected = Failure::new(Stage::Configuration, FailureCode::ConfigRejected);
+    assert_eq!(told(&report), rejected.of(Program::Openclaw).in_update());
     runs_version_one(&world, &mut operator).await;
 }
 
@@ -299,13 +321,16 @@ async fn a_connector_that_does_not_connect_is_taken_back_and_one_that_does_stays
     let bad = world.release(json!({"a": 1}), [1, 2, 1]);
     operator.put_desired(&bad).await;
     let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
-    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256("cloudflared-1")));
-    assert_eq!(report.details.last_rollback.unwrap().what, ProgramKind::Cloudflared);
+    assert_eq!(active(&world, Program::Cloudflared), Some(sha256("cloudflared-1")));
+    let failure = told(&report);
+    assert_eq!((failure.program, failure.update), (Some(Program::Cloudflared.into()), true));
+    assert_eq!(failure.code, FailureCode::DeadlineExceeded);
+    assert_eq!(report.details.last_rollback.unwrap().what, Program::Cloudflared.into());
     operator.report_when("connected", |report| report.cloudflared.connected).await;
     let good = world.release(json!({"a": 1}), [1, 3, 1]);
     operator.put_desired(&good).await;
     operator.wait_for(&good, ConvergenceState::Converged).await;
-    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256("cloudflared-3")));
+    assert_eq!(active(&world, Program::Cloudflared), Some(sha256("cloudflared-3")));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -317,7 +342,7 @@ async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_al
         world.machine(|machine| machine.agents_asked_for.first().copied())
     })
     .await;
-    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-2")));
+    assert_eq!(active(&world, Program::Openclaw), Some(sha256("openclaw-2")));
     world.machine(|machine| {
         machine.failed_agents.push(FailedAgent {
             sha256: sha256("agent-2"),
@@ -329,6 +354,9 @@ async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_al
     let report = operator.wait_for(&update, ConvergenceState::RolledBack).await;
     let failed = report.desired.failed.last().unwrap();
     assert!(failed.message.contains("did not answer on its socket"), "{}", failed.message);
+    let silent = Failure::new(Stage::Start, FailureCode::DeadlineExceeded).of(Program::Agent);
+    assert_eq!(told(&report), silent.in_update());
+    assert_eq!(report.details.failed_programs[0].failure, Some(told(&report)));
     assert_eq!(report.details.failed_programs[0].sha256, sha256("agent-2"));
     assert_eq!(report.openclaw.state, OpenClawState::Ready);
 }
@@ -352,7 +380,8 @@ async fn openclaw_runs_while_its_data_cannot_be_made_safe_also_after_a_reboot() 
         })
         .await;
     assert_eq!(report.desired.failed[0].reason, FailureReason::System);
-    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256("openclaw-1")));
+    assert_eq!(told(&report).code, FailureCode::CommandFailed);
+    assert_eq!(active(&world, Program::Openclaw), Some(sha256("openclaw-1")));
     fs::remove_file(hindrance).unwrap();
     operator.wait_for(&second, ConvergenceState::Converged).await;
     assert_eq!(data(&world), sha256("openclaw-2").to_string());
@@ -378,7 +407,7 @@ async fn update_with_crash(at: usize, works: bool) -> bool {
         world.machine(|machine| (machine.running[&Unit::Openclaw] && machine.healthy).then_some(()))
     })
     .await;
-    assert_eq!(active(&world, ArtifactKind::Openclaw), Some(sha256(version)), "step {at}");
+    assert_eq!(active(&world, Program::Openclaw), Some(sha256(version)), "step {at}");
     assert_eq!(data(&world), sha256(version).to_string(), "step {at}");
     let config = if works { json!({"a": 2}) } else { json!({"a": 1}) };
     assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), config, "step {at}");
@@ -407,7 +436,7 @@ async fn connector_with_crash(at: usize, works: bool) -> bool {
     })
     .await;
     let version = if works { "cloudflared-2" } else { "cloudflared-1" };
-    assert_eq!(active(&world, ArtifactKind::Cloudflared), Some(sha256(version)), "step {at}");
+    assert_eq!(active(&world, Program::Cloudflared), Some(sha256(version)), "step {at}");
     assert_eq!(report.details.last_rollback.is_some(), !works, "step {at}");
     operator.report_when("connected", |report| report.cloudflared.connected).await;
     crashed

@@ -5,12 +5,10 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use moorage_agent::{
-    Programs,
-    installer::protocol::{ArtifactKind, Unit},
-};
+use moorage_agent::{Programs, installer::protocol::Unit};
 use moorage_wire::{
-    Sha256,
+    Program, Sha256,
+    failure::FailureCode,
     report::{ConvergenceState, OpenClawState},
 };
 use serde_json::json;
@@ -65,13 +63,16 @@ async fn an_update_without_room_is_refused_with_the_numbers_and_what_runs_goes_o
     operator.put_desired(&second).await;
     let report = operator.report_when("refused", |report| !report.desired.failed.is_empty()).await;
     let message = &report.desired.failed[0].message;
-    // Twice the data, and 256 MiB beside.
+    let failure = report.desired.failed[0].failure.as_ref().unwrap();
+    assert_eq!(failure.code, FailureCode::NoSpace);
+    assert_eq!(failure.detail.as_str(), "1024 MiB have to be free", "in steps of 256 MiB");
+    // Twice the data, and 256 MiB beside; for operators that do not read the fields.
     for bytes in [(300 * 2 + 256) * MIB, 100 * MIB + 1] {
         assert!(message.contains(&format!("{bytes} bytes")), "{message}");
     }
     assert_eq!(report.desired.state, ConvergenceState::Converging);
     assert_eq!(report.openclaw.state, OpenClawState::Ready);
-    let active = world.machine(|machine| machine.active(ArtifactKind::Openclaw));
+    let active = world.machine(|machine| machine.active(Program::Openclaw));
     assert_eq!(active, Some(Sha256::of(b"openclaw-1")));
     assert_eq!((starts(), world.calls("backup")), (before, 0));
     assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), json!({"a": 1}));

@@ -14,11 +14,11 @@ use moorage_agent::{
     Agent, Disk, Layout, Listen, OpenClawProgram, Programs, Settings, Timing, UnixSocket,
     installer::{
         self,
-        protocol::{ArtifactKind, InstalledArtifact, Unit},
+        protocol::{InstalledArtifact, Unit},
     },
     worker,
 };
-use moorage_wire::{DesiredState, Sha256, bootstrap::Bootstrap, desired::Artifact};
+use moorage_wire::{DesiredState, Program, Sha256, bootstrap::Bootstrap, desired::Artifact};
 use serde_json::Value;
 use tokio::{
     net::{TcpListener, UnixListener},
@@ -118,8 +118,8 @@ impl World {
         world.settings.programs = Programs::Managed { worker_socket: world.layout.worker_socket() };
         // What user-data and the first boot brought.
         world.machine(|machine| {
-            for kind in [ArtifactKind::Cloudflared, ArtifactKind::Agent] {
-                let sha256 = Sha256::of(format!("{}-1", kind.folder()).as_bytes());
+            for kind in [Program::Cloudflared, Program::Agent] {
+                let sha256 = Sha256::of(format!("{}-1", kind.name()).as_bytes());
                 machine.installed.push(InstalledArtifact { kind, sha256, active: true });
             }
         });

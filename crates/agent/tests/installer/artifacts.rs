@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, fs, io, os::unix::fs::symlink, path::Path};
 use flate2::{Compression, write::GzEncoder};
 use moorage_agent::{
     Disk,
-    installer::protocol::{ArtifactKind, Reason, Request},
+    installer::protocol::{Reason, Request},
 };
+use moorage_wire::Program;
 use rstest::rstest;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     server::{Server, disk_that_fails_at},
 };
 
-const OPENCLAW: ArtifactKind = ArtifactKind::Openclaw;
+const OPENCLAW: Program = Program::Openclaw;
 
 /// As `moorage release build` makes it: a link in `bin`, and what it leads to.
 fn openclaw(version: &str) -> Vec<u8> {
@@ -85,14 +86,14 @@ async fn cloudflared_is_a_program_and_the_agent_has_a_verb_of_its_own() {
     let client = server.client();
     let (artifact, file) = server.fetched(&program("1", Behaviour::Good));
     let sha256 = artifact.sha256;
-    let release = Release::default().with(ArtifactKind::Cloudflared, artifact.clone());
-    let order = release.with(ArtifactKind::Agent, artifact).order();
-    client.install(&order, ArtifactKind::Cloudflared, &file).await.unwrap();
-    client.activate(ArtifactKind::Cloudflared, sha256).await.unwrap();
+    let release = Release::default().with(Program::Cloudflared, artifact.clone());
+    let order = release.with(Program::Agent, artifact).order();
+    client.install(&order, Program::Cloudflared, &file).await.unwrap();
+    client.activate(Program::Cloudflared, sha256).await.unwrap();
     assert!(server.layout.programs().join("cloudflared/current/cloudflared").is_file());
-    let refused = client.install(&order, ArtifactKind::Agent, &file).await.unwrap_err();
+    let refused = client.install(&order, Program::Agent, &file).await.unwrap_err();
     assert_eq!(refused.reason(), Some(Reason::Refused));
-    let refused = client.activate(ArtifactKind::Agent, sha256).await.unwrap_err();
+    let refused = client.activate(Program::Agent, sha256).await.unwrap_err();
     assert_eq!(refused.reason(), Some(Reason::Refused));
 }
 

@@ -2,8 +2,8 @@
 
 use std::{io, time::Duration};
 
-use moorage_agent::{Disk, installer::protocol::ArtifactKind};
-use moorage_wire::Sha256;
+use moorage_agent::Disk;
+use moorage_wire::{Program, Sha256};
 use rstest::rstest;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     server::{Server, disk_that_fails_at},
 };
 
-const AGENT: ArtifactKind = ArtifactKind::Agent;
+const AGENT: Program = Program::Agent;
 
 #[rstest]
 #[case(Behaviour::Good)]

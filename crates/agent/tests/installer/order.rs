@@ -1,9 +1,9 @@
 //! What the operator orders: releases, and the signed documents that name them.
 
 use http::HeaderMap;
-use moorage_agent::installer::protocol::{ArtifactKind, SignedCall};
+use moorage_agent::installer::protocol::SignedCall;
 use moorage_wire::{
-    AgentPublicKey, DesiredState, Epoch, InstanceId, Secret, Sha256,
+    AgentPublicKey, DesiredState, Epoch, InstanceId, Program, Secret, Sha256,
     bootstrap::{Bootstrap, EnrolmentKeyText},
     desired::{Artifact, Artifacts, Integration, IntegrationKind},
     path,
@@ -44,12 +44,12 @@ impl Default for Release {
 }
 
 impl Release {
-    pub(crate) fn with(mut self, kind: ArtifactKind, artifact: Artifact) -> Self {
+    pub(crate) fn with(mut self, kind: Program, artifact: Artifact) -> Self {
         let place = match kind {
-            ArtifactKind::Openclaw => &mut self.artifacts.openclaw,
-            ArtifactKind::Node => &mut self.artifacts.node,
-            ArtifactKind::Cloudflared => &mut self.artifacts.cloudflared,
-            ArtifactKind::Agent => &mut self.artifacts.agent,
+            Program::Openclaw => &mut self.artifacts.openclaw,
+            Program::Node => &mut self.artifacts.node,
+            Program::Cloudflared => &mut self.artifacts.cloudflared,
+            Program::Agent => &mut self.artifacts.agent,
         };
         *place = artifact;
         self

@@ -11,7 +11,7 @@ use moorage_agent::{
     Disk,
     installer::protocol::{Answer, LONGEST_REQUEST, Reason, Request, Unit},
 };
-use moorage_wire::Secret;
+use moorage_wire::{Program, Secret};
 use rstest::rstest;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -153,7 +153,7 @@ async fn an_order_of_somebody_else_is_not_followed() {
     let server = running_server().await;
     let (artifact, file) = server.fetched(&crate::program::program("2.0.0", Behaviour::Good));
     let stranger = moorage_wire::signature::OperatorKey::from_seed(&Secret::from([9; 32]));
-    let kind = moorage_agent::installer::protocol::ArtifactKind::Agent;
+    let kind = Program::Agent;
     let order = Release::default().with(kind, artifact).order_by(&stranger);
     let refused = server.client().update_agent(&order, &file).await.unwrap_err();
     assert_eq!(refused.reason(), Some(Reason::BadOrder));

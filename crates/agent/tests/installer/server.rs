@@ -16,7 +16,7 @@ use moorage_agent::{
     installer::{
         client::{InstallerClient, UnitStatus},
         confirmation::Confirmation,
-        protocol::{ArtifactKind, Inventory, SignedCall},
+        protocol::{Inventory, SignedCall},
         roll_back,
         server::Installer,
         settings::InstallerSettings,
@@ -24,7 +24,7 @@ use moorage_agent::{
         update::UpdateTiming,
     },
 };
-use moorage_wire::{Sha256, desired::Artifact};
+use moorage_wire::{Program, Sha256, desired::Artifact};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -38,7 +38,7 @@ use crate::{
     program::{Behaviour, program},
 };
 
-const AGENT: ArtifactKind = ArtifactKind::Agent;
+const AGENT: Program = Program::Agent;
 
 /// What runs on the server.
 #[derive(Default)]

@@ -6,17 +6,17 @@ use jiff::Timestamp;
 use moorage_agent::{
     Disk,
     installer::{
-        protocol::{AgentFailure, ArtifactKind, Reason},
+        protocol::{AgentFailure, Reason},
         roll_back::{Outcome, roll_back},
         update::machine::{Event, Record},
     },
 };
-use moorage_wire::Sha256;
+use moorage_wire::{Program, Sha256};
 use rstest::rstest;
 
 use crate::{order::Release, program::Behaviour, server::Server};
 
-const AGENT: ArtifactKind = ArtifactKind::Agent;
+const AGENT: Program = Program::Agent;
 
 async fn running_server(expected: Behaviour) -> Server {
     let mut server = Server::expecting(expected);

@@ -5,7 +5,7 @@ use flate2::{Compression, write::GzEncoder};
 use super::*;
 use crate::disk::crash::disk_that_dies_at;
 
-const KIND: ArtifactKind = ArtifactKind::Node;
+const KIND: Program = Program::Node;
 
 fn server() -> (tempfile::TempDir, Layout) {
     // Making all of a file system durable takes no time there.
@@ -107,7 +107,7 @@ fn an_artifact_without_its_program_for_this_machine_is_refused() {
     let store = Store::open(&Disk::default(), &layout).unwrap();
     let (artifact, file) = fetched(&layout, &node("1"));
     // Node.js has no `bin/openclaw`, and an archive is no program.
-    for kind in [ArtifactKind::Openclaw, ArtifactKind::Agent, ArtifactKind::Cloudflared] {
+    for kind in [Program::Openclaw, Program::Agent, Program::Cloudflared] {
         let refused = store.install(kind, &artifact, &file).unwrap_err();
         assert!(matches!(refused, ArtifactError::NoProgram { .. }), "{kind:?}: {refused}");
         assert!(!store.has(kind, artifact.sha256));
@@ -121,8 +121,8 @@ fn a_bare_program_is_installed_executable_for_all() {
     let store = Store::open(&Disk::default(), &layout).unwrap();
     let (artifact, file) = fetched(&layout, &fs::read(std::env::current_exe().unwrap()).unwrap());
     let artifact = Artifact { size: fs::metadata(&file).unwrap().len(), ..artifact };
-    store.install(ArtifactKind::Cloudflared, &artifact, &file).unwrap();
-    store.activate(ArtifactKind::Cloudflared, artifact.sha256).unwrap();
+    store.install(Program::Cloudflared, &artifact, &file).unwrap();
+    store.activate(Program::Cloudflared, artifact.sha256).unwrap();
     let program = layout.programs().join("cloudflared/current/cloudflared");
     assert_eq!(fs::metadata(program).unwrap().mode() & 0o7777, 0o755);
 }

@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use moorage_wire::Sha256;
+use moorage_wire::{Program, Sha256};
 use thiserror::Error;
 use tokio::{
     sync::{Mutex, Notify},
@@ -26,17 +26,17 @@ use self::{
 use super::{
     client::InstallerClient,
     order::VerifiedOrder,
-    protocol::{AgentFailure, ArtifactKind, Inventory},
+    protocol::{AgentFailure, Inventory},
     units::{Service, UnitError, Units},
 };
 use crate::{
     accounts::User,
-    artifacts::{ArtifactError, Store},
+    artifacts::{ArtifactError, Store, executable},
     disk::{Disk, DiskError},
     layout::Layout,
 };
 
-const AGENT: ArtifactKind = ArtifactKind::Agent;
+const AGENT: Program = Program::Agent;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
 
@@ -210,7 +210,7 @@ impl<U: Units> Updates<U> {
     /// Has the installed agent say its version. One that does not goes again.
     async fn try_out(&self, order: &VerifiedOrder) -> Result<(), UpdateError> {
         let artifact = &order.artifacts.agent;
-        let program = self.store.version(AGENT, artifact.sha256).join(AGENT.program());
+        let program = self.store.version(AGENT, artifact.sha256).join(executable(AGENT));
         let (user, patience) = (self.around.trial_user, self.around.timing.trial);
         let trial = trial::says_its_version(&program, &artifact.version, user, patience).await;
         let Err(error) = trial else { return Ok(()) };

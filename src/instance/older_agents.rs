@@ -1,0 +1,57 @@
+//! Reports of agents that do not send their failures as fields. Their words are shown as they are, and
+//! decide nothing.
+
+use moorage_wire::{
+    failure::PlainText,
+    report::{FailedDigest, FailureReason},
+};
+
+use super::setback::{self, Setback};
+use crate::api::conditions::reason;
+
+/// What such an agent says of a document that does not work.
+pub(super) fn setback(failed: &FailedDigest) -> Setback {
+    let words = words(&failed.message);
+    let place = setback::place(failed);
+    let (reason, what, remedy) = match failed.reason {
+        FailureReason::Artifact => (
+            reason::ARTIFACT_FAILED,
+            format!("An artifact of the release cannot be installed: {words}"),
+            setback::REPLACE_ARTIFACT,
+        ),
+        FailureReason::Integration => (
+            reason::INTEGRATION_FAILED,
+            format!("OpenClaw's integrations cannot be installed: {words}"),
+            setback::REPLACE_INTEGRATION,
+        ),
+        FailureReason::InvalidConfig => (
+            reason::CONFIG_REJECTED,
+            format!("The configuration is rejected{place}: {words}"),
+            setback::CORRECT_CONFIG,
+        ),
+        FailureReason::Unhealthy | FailureReason::System | FailureReason::Unknown => (
+            reason::ROLLED_BACK,
+            format!("The desired state does not work{place}: {words}"),
+            setback::CORRECT_EITHER,
+        ),
+    };
+    Setback { reason, what, remedy }
+}
+
+/// The words of such an agent, fit for a status: one line of bounded length. Counts of bytes, which
+/// change with every report, are rounded down to powers of two, so that the status is not written for
+/// each of them.
+pub(super) fn words(text: &str) -> String {
+    let plain = PlainText::new(text);
+    let words: Vec<&str> = plain.as_str().split(' ').collect();
+    let is_unit = |word: &&str| {
+        ["bytes", "MB", "MiB", "GB", "GiB"].contains(&word.trim_end_matches([',', '.', ':', ';']))
+    };
+    let round = |(index, word): (usize, &&str)| match word.parse::<u64>() {
+        Ok(count) if words.get(index + 1).is_some_and(is_unit) => {
+            count.checked_ilog2().map_or(0, |exponent| 1_u64 << exponent).to_string()
+        }
+        _ => (*word).to_owned(),
+    };
+    words.iter().enumerate().map(round).collect::<Vec<_>>().join(" ")
+}
