@@ -6,6 +6,7 @@ mod secrets;
 use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client, Resource as _, api::ListParams};
 use moorage_wire::Secret;
@@ -50,6 +51,8 @@ pub struct BoundSecret {
     pub name: String,
     /// The exact object.
     pub version: SecretVersion,
+    /// When it was made, by the API server's clock.
+    pub created: Timestamp,
 }
 
 /// The Secret of the name that the dashboard's has, or had.
@@ -117,6 +120,9 @@ pub trait ClusterApi: Send + Sync {
 
     /// Whether there is such an instance.
     async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError>;
+
+    /// Whether this very object, and not another of its name, is still there.
+    async fn is_there(&self, instance: &OpenClawInstance) -> Result<bool, ClusterError>;
 
     /// Whether there is such a `HostingPool`.
     async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError>;
@@ -270,6 +276,14 @@ impl ClusterApi for KubeCluster {
             Api::namespaced(self.client.clone(), key.namespace);
         let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
         Ok(!api.list(&named).await?.items.is_empty())
+    }
+
+    async fn is_there(&self, instance: &OpenClawInstance) -> Result<bool, ClusterError> {
+        let name = instance.metadata.name.as_deref().unwrap_or_default();
+        let named = format!("metadata.name={name}");
+        let named = ListParams::default().fields(&named);
+        let found = self.instances_of(instance).list(&named).await?;
+        Ok(found.items.iter().any(|found| found.meta().uid == instance.metadata.uid))
     }
 
     async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError> {

@@ -314,6 +314,7 @@ fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
     let bound = |bundle: &crate::credentials::bundle::Bundle| BoundSecret {
         name: bundle.secret.clone(),
         version: bundle.version.clone().unwrap_or_else(stand_in::version),
+        created: Timestamp::MIN,
     };
     let mut remains = Remains {
         servers: seen.server.present().cloned().into_iter().collect(),

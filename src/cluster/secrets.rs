@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
@@ -40,7 +41,9 @@ pub(super) async fn bound(
         let page = secrets.list_metadata(&params).await?;
         bound.extend(page.items.into_iter().filter_map(|secret| {
             let version = version_of(&secret.metadata)?;
-            Some(BoundSecret { name: secret.metadata.name?, version })
+            // One without a time was there before everything else.
+            let created = secret.metadata.creation_timestamp.map_or(Timestamp::MIN, |at| at.0);
+            Some(BoundSecret { name: secret.metadata.name?, version, created })
         }));
         match page.metadata.continue_.filter(|next| !next.is_empty()) {
             Some(next) => params = params.continue_token(&next),

@@ -11,7 +11,7 @@ use crate::{
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
-    cluster::{ClusterError, InstanceKey},
+    cluster::{BoundSecret, ClusterError, InstanceKey},
     dns::DnsChange,
     hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
@@ -61,7 +61,8 @@ impl Controller {
             return Ok(Look::In(SOON));
         }
         let subject = self.subject(instance, &pool);
-        let remains = self.remains(&subject, &status, &pool).await?;
+        let secrets = self.secrets_that_go(instance).await?;
+        let remains = remains(&subject, &status, &pool, secrets);
         let unmade =
             !deletion::has_history(&status) && remains.nothing_in_clouds(&subject.owner(&status));
         if unmade {
@@ -146,11 +147,28 @@ impl Controller {
 
     /// Of an instance that never had anything in a cloud the sealed Secrets are all there is.
     async fn let_go_unmade(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
-        let key = key(instance);
-        for secret in self.cluster.bound_secrets(key).await? {
-            self.cluster.delete_secret(key.namespace, &secret.name, &secret.version).await?;
+        let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
+        for secret in self.secrets_that_go(instance).await? {
+            self.cluster.delete_secret(namespace, &secret.name, &secret.version).await?;
         }
         self.let_go(instance).await
+    }
+
+    /// The Secrets that go with an instance: those that are bound to it by its name, but for what was
+    /// made after its deletion, which is for the next instance of the name. A watch may lag so far
+    /// behind that the next one is there already.
+    async fn secrets_that_go(
+        &self,
+        instance: &OpenClawInstance,
+    ) -> Result<Vec<BoundSecret>, ClusterError> {
+        let mut secrets = self.cluster.bound_secrets(key(instance)).await?;
+        if let Some(deleted) = &instance.metadata.deletion_timestamp {
+            secrets.retain(|secret| secret.created <= deleted.0);
+        }
+        if !secrets.is_empty() && !self.cluster.is_there(instance).await? {
+            return Err(ClusterError::Changed);
+        }
+        Ok(secrets)
     }
 
     async fn let_go(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
@@ -170,24 +188,6 @@ impl Controller {
         let status = status::of_deletion(old, Some(failure), generation, self.now());
         self.write(instance, Some(old), &status).await?;
         Ok(self.look_after(failure))
-    }
-
-    /// What the sweep shows of the instance, and the Secrets bound to it.
-    async fn remains(
-        &self,
-        subject: &Subject,
-        status: &OpenClawInstanceStatus,
-        pool: &PoolRuntime,
-    ) -> Result<Remains, ClusterError> {
-        let view = pool.inventory.view(&subject.owner(status));
-        let key = InstanceKey { namespace: &subject.namespace, name: &subject.name };
-        Ok(Remains {
-            servers: view.servers,
-            tunnels: view.tunnels,
-            records: view.records,
-            secrets: self.cluster.bound_secrets(key).await?,
-            confirmed: false,
-        })
     }
 
     async fn delete_one(
@@ -362,6 +362,18 @@ impl Ending<'_> {
         self.remains = Remains { servers, tunnels, records, secrets, confirmed: true };
         Ok(())
     }
+}
+
+/// What the sweep shows of the instance, and the Secrets that go with it.
+fn remains(
+    subject: &Subject,
+    status: &OpenClawInstanceStatus,
+    pool: &PoolRuntime,
+    secrets: Vec<BoundSecret>,
+) -> Remains {
+    let view = pool.inventory.view(&subject.owner(status));
+    let (servers, tunnels, records) = (view.servers, view.tunnels, view.records);
+    Remains { servers, tunnels, records, secrets, confirmed: false }
 }
 
 /// How far a step got.

@@ -38,7 +38,7 @@ fn everything() -> Remains {
 
 fn bound(name: &str) -> BoundSecret {
     let version = SecretVersion { uid: "u-7".to_owned(), resource_version: "7".to_owned() };
-    BoundSecret { name: name.to_owned(), version }
+    BoundSecret { name: name.to_owned(), version, created: jiff::Timestamp::MIN }
 }
 
 fn kinds(steps: &[DeletionStep]) -> Vec<&'static str> {
