@@ -53,6 +53,10 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	hack/tools/test.sh
 	@$(tools); hack/test-chart.sh
 
+.PHONY: simulate
+simulate: ## SEEDS=N lives of the model world, optimised; SEED=n replays one
+	@cargo test --profile simulation --lib -- simulation::tests::no_life --nocapture | grep -v '^$$\|running'
+
 .PHONY: bundle
 bundle: build ## The archives of OpenClaw and Node.js that the lab installs (cached); prints their folder
 	@MOORAGE_BIN="$(abspath $(target))/debug/moorage" hack/openclaw-bundle.sh

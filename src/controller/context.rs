@@ -7,14 +7,11 @@ use std::{
 
 use kube::{
     Client,
-    runtime::{
-        events::{Recorder, Reporter},
-        reflector::Store,
-    },
+    runtime::{events::Reporter, reflector::Store},
 };
 use tokio::sync::{Notify, RwLock};
 
-use super::admissions::Admissions;
+use super::{admissions::Admissions, events::EventSink};
 use crate::{
     agent::AgentApi,
     api::{Guarded, OpenClawInstance},
@@ -83,7 +80,7 @@ pub struct Context {
     /// The sealing keys are to be looked at now.
     pub look_at_sealing_keys: Notify,
     /// Publishes Events.
-    pub events: Recorder,
+    pub events: Box<dyn EventSink>,
 }
 
 /// Who Events are from.

@@ -1,8 +1,9 @@
 //! Events: one when a condition turns, for people who watch. A condition that merely makes progress
 //! is worth none.
 
+use async_trait::async_trait;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
-use kube::runtime::events::{Event, EventType};
+use kube::runtime::events::{Event, EventType, Recorder};
 
 use super::context::Context;
 use crate::{
@@ -13,6 +14,20 @@ use crate::{
 
 /// The notes of Events hold at most 1,024 bytes.
 const MAX_NOTE: usize = 1000;
+
+/// Where Events go.
+#[async_trait]
+pub trait EventSink: Send + Sync {
+    /// Publishes one Event about an object.
+    async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error>;
+}
+
+#[async_trait]
+impl EventSink for Recorder {
+    async fn publish(&self, event: &Event, about: &ObjectReference) -> Result<(), kube::Error> {
+        Self::publish(self, event, about).await
+    }
+}
 
 /// Publishes what changed between two statuses of `about`. An Event that is lost is no reason to fail.
 pub(super) async fn publish(

@@ -10,6 +10,8 @@ mod memory;
 mod observe;
 mod refer;
 mod sealed_secrets;
+#[cfg(test)]
+mod simulation;
 mod watches;
 mod work;
 
@@ -24,7 +26,7 @@ use kube::{
         reflector::{ObjectRef, Store},
     },
 };
-use moorage_wire::InstallationId;
+use moorage_wire::{InstallationId, InstanceId};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -46,10 +48,11 @@ use crate::{
         Failure, Observed, Wanted,
         deletion::has_history,
         failure::{Retry, TERMINAL_LOOK},
-        plan::SOON,
+        plan::{self, Plan, SOON, Timing},
         status::{self, Outcome},
         wanted::Refused,
     },
+    ownership,
     pool::PoolState,
 };
 
@@ -103,6 +106,7 @@ pub async fn run(
         shutdown: shutdown.clone(),
         pace: keys::Pace::default(),
         backoff: Backoff::default(),
+        decisions: Decisions::default(),
     });
     let ready = {
         let (instances, releases) = (watches.instances.clone(), watches.releases.clone());
@@ -134,6 +138,27 @@ struct Controller {
     shutdown: CancellationToken,
     pace: keys::Pace,
     backoff: Backoff<ObjectRef<GuardedInstance>>,
+    decisions: Decisions,
+}
+
+/// What the passes leave to pure functions. The simulation puts broken ones in their place.
+struct Decisions {
+    /// What is to be done.
+    plan: fn(&Wanted, &Observed, Timing) -> Plan,
+    /// Who an instance is.
+    identify: fn(InstallationId, &OpenClawInstance) -> InstanceId,
+}
+
+impl Default for Decisions {
+    fn default() -> Self {
+        Self { plan: plan::plan, identify: identity }
+    }
+}
+
+/// The id of an instance, in which nothing but its place in the cluster has a say.
+fn identity(installation: InstallationId, instance: &OpenClawInstance) -> InstanceId {
+    let namespace = instance.namespace().unwrap_or_default();
+    ownership::instance_id(installation, &namespace, &instance.name_any())
 }
 
 async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) -> Action {

@@ -3,7 +3,7 @@
 pub mod admissions;
 pub mod backoff;
 pub mod context;
-mod events;
+pub mod events;
 pub mod guard;
 pub mod instance;
 pub mod latest;

@@ -168,7 +168,7 @@ async fn prepare(
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
     let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_keys)).await;
     Context {
-        events: Recorder::new(client.clone(), reporter()),
+        events: Box::new(Recorder::new(client.clone(), reporter())),
         client,
         namespace: settings.namespace.clone(),
         master_keys: CurrentKeys::new(master_keys),

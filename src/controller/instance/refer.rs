@@ -67,7 +67,7 @@ impl Controller {
     /// Who an instance is. Call it only when the pool has been swept.
     pub(super) fn subject(&self, instance: &OpenClawInstance, pool: &PoolRuntime) -> Subject {
         let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
-        let computed = ownership::instance_id(self.installation(), &namespace, &name);
+        let computed = (self.decisions.identify)(self.installation(), instance);
         let named = pool.inventory.named(&namespace, &name);
         let status = instance.status.as_ref();
         let earlier = status.and_then(|status| status.earlier_identity.as_ref());

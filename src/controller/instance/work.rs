@@ -16,7 +16,7 @@ use crate::{
     instance::{
         Observed, Step, Wanted,
         observed::AgentSight,
-        plan::{self, SOON, Timing},
+        plan::{SOON, Timing},
         status::Outcome,
     },
     pool::PoolRuntime,
@@ -92,7 +92,7 @@ impl Controller {
         let (mut outcome, mut look_in) = (Outcome::default(), None);
         let mut barred = None;
         for _ in 0..MAX_ROUNDS {
-            let plan = plan::plan(wanted, seen, timing);
+            let plan = (self.decisions.plan)(wanted, seen, timing);
             (outcome, look_in) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
             let stale = seen.agent.view().is_some_and(|view| view.stale);
             let steps: Vec<_> =

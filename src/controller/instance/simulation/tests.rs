@@ -1,0 +1,146 @@
+//! Lives in number, and the operators that must not survive them.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use super::{
+    broken::Defect,
+    dice::Dice,
+    invariants,
+    life::{Ended, live},
+    process::Process,
+    tenants,
+    world::{Key, World},
+};
+
+/// Seeds that broke something once.
+const KEPT: &[u64] = &[];
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().build().unwrap()
+}
+
+fn life(seed: u64, defect: Option<Defect>) -> Ended {
+    // A runtime of its own: what a dead process left behind ends with it.
+    runtime().block_on(live(seed, defect, false))
+}
+
+/// Panics with all that happened in the life of a seed.
+fn replay(seed: u64) -> ! {
+    let ended = runtime().block_on(live(seed, None, true));
+    panic!("SEED={seed}: {}\n{}", ended.violation.unwrap_or_default(), ended.log.join("\n"));
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+}
+
+#[test]
+fn no_life_breaks_what_must_hold() {
+    if let Some(seed) = number("SEED") {
+        replay(seed);
+    }
+    let seeds = number("SEEDS").unwrap_or(200);
+    let first = number("FIRST_SEED").unwrap_or_default();
+    let (next, calls) = (AtomicU64::new(first), AtomicU64::new(0));
+    let began = Instant::now();
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    let broken: Vec<u64> = std::thread::scope(|scope| {
+        let worker = || {
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= first + seeds {
+                    return None;
+                }
+                let ended = life(seed, None);
+                calls.fetch_add(ended.calls, Ordering::Relaxed);
+                if ended.violation.is_some() {
+                    return Some(seed);
+                }
+            }
+        };
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().filter_map(|worker| worker.join().unwrap()).collect()
+    });
+    let seconds = began.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "for people")]
+    let rate = seeds as f64 / seconds;
+    println!("{seeds} lives, {} calls, {rate:.0} lives per second", calls.load(Ordering::Relaxed));
+    if let Some(seed) = broken.into_iter().min() {
+        replay(seed);
+    }
+}
+
+#[test]
+fn a_seed_that_broke_something_once_does_not_now() {
+    for seed in KEPT {
+        if life(*seed, None).violation.is_some() {
+            replay(*seed);
+        }
+    }
+}
+
+#[test]
+fn the_same_seed_is_the_same_life() {
+    for seed in 0..20 {
+        let again = || runtime().block_on(live(seed, None, true));
+        assert_eq!(again(), again(), "seed {seed}");
+    }
+}
+
+#[test]
+fn every_broken_operator_is_caught() {
+    for defect in Defect::ALL {
+        let caught = (0..20_000).find_map(|seed| Some((seed, life(seed, Some(defect)).violation?)));
+        let (seed, violation) = caught.unwrap_or_else(|| panic!("{defect:?} is not caught"));
+        println!("{defect:?}: seed {seed}: {violation}");
+    }
+}
+
+/// An instance's own way: made, handed a value in, Ready.
+async fn ready(world: &Arc<World>, key: &Key) -> Process {
+    tenants::create(&mut world.state(), key);
+    let mut process = Process::start(world, None);
+    for _ in 0..20 {
+        process.sweep().await;
+        process.watch(|_| true);
+        process.pass(key).await;
+        world.state().pass_time(Duration::from_secs(60));
+        if world.state().instance(key).is_some_and(invariants::is_ready) {
+            return process;
+        }
+    }
+    panic!("it does not become Ready");
+}
+
+/// A deletion that a process still has to see, and the next instance of the name.
+#[test]
+fn a_stale_deletion_spares_the_next_instances_secret() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        let mut leader = ready(&world, &ada).await;
+        world.state().delete_instance(&ada);
+        let former = Process::start(&world, None);
+        former.sweep().await;
+        for _ in 0..5 {
+            leader.watch(|_| true);
+            leader.pass(&ada).await;
+            world.state().pass_time(Duration::from_secs(60));
+        }
+        assert!(world.state().instance(&ada).is_none(), "the first instance is gone");
+        tenants::create(&mut world.state(), &ada);
+        tenants::hand_in(&mut world.state(), &ada);
+        let there = world.state().secrets.len();
+        for _ in 0..3 {
+            former.pass(&ada).await;
+        }
+        assert_eq!(world.state().violation, None);
+        assert_eq!(world.state().secrets.len(), there);
+    });
+}
