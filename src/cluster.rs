@@ -159,6 +159,13 @@ pub enum ClusterError {
     Kube(Box<kube::Error>),
 }
 
+impl ClusterError {
+    /// Whether the object has no room for what was to be written.
+    pub fn is_too_large(&self) -> bool {
+        matches!(self, Self::Kube(error) if matches!(&**error, kube::Error::Api(status) if status.code == 413))
+    }
+}
+
 impl fmt::Debug for ClusterError {
     /// kube's own form quotes answers.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -77,3 +77,56 @@ fn every_reason_is_explained_with_its_remedy() {
     let missing: Vec<_> = reasons().into_iter().filter(|reason| !explained(reason)).collect();
     assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
 }
+
+/// Every Rust source of the repository.
+fn sources() -> Vec<String> {
+    fn collect(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                found.push(fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for folder in ["src", "tests", "crates"] {
+        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    }
+    found
+}
+
+/// What stands between backticks.
+fn quoted(text: &str) -> impl Iterator<Item = &str> {
+    text.split('`').skip(1).step_by(2)
+}
+
+#[test]
+fn every_claim_of_the_security_model_names_its_tests() {
+    let text = include_str!("../docs/security.md");
+    let sources = sources();
+    let exists = |name: &str| sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+    let is_test = |name: &str| name.split('_').count() > 3 && name.bytes().all(|b| b != b'/');
+    let (mut rows, mut wrong) = (0, Vec::new());
+    let tables = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    for row in tables {
+        let cells: Vec<_> = row.trim_matches('|').split(" | ").map(str::trim).collect();
+        let last = cells.last().unwrap();
+        if *last == "shown by" {
+            continue;
+        }
+        rows += 1;
+        if !quoted(last).any(is_test) {
+            wrong.push(format!("{}: names no test", cells[0]));
+        }
+    }
+    let named: Vec<_> = quoted(text).filter(|name| is_test(name)).collect();
+    let missing = named.iter().filter(|name| !exists(name));
+    wrong.extend(missing.map(|name| format!("there is no test {name}")));
+    let files = quoted(text).filter(|name| name.ends_with(".rs") && name.contains('/'));
+    let missing = files.filter(|file| !Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists());
+    wrong.extend(missing.map(|file| format!("there is no file {file}")));
+    assert!(wrong.is_empty(), "docs/security.md: {wrong:#?}");
+    assert!(rows > 15 && named.len() > 30, "the rows are not found any more: {rows} {named:?}");
+}

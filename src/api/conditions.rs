@@ -3,6 +3,9 @@
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+/// The most characters of a message.
+const LONGEST_MESSAGE: usize = 4096;
+
 /// Condition types. `Ready`, `Reconciling` and `Stalled` follow kstatus; the others speak of parts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ConditionType {
@@ -114,7 +117,7 @@ pub fn merge(
                 type_: name.to_owned(),
                 status: status.to_owned(),
                 reason: verdict.reason.to_owned(),
-                message: verdict.message.clone(),
+                message: shortened(&verdict.message),
                 observed_generation: generation,
                 last_transition_time: unchanged.map_or_else(
                     || Time(now.round(jiff::Unit::Second).unwrap_or(now)),
@@ -125,6 +128,14 @@ pub fn merge(
         .collect();
     merged.sort_by(|left, right| left.type_.cmp(&right.type_));
     merged
+}
+
+/// A message of a length that all conditions have room for, beside a large spec too.
+fn shortened(message: &str) -> String {
+    let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) else {
+        return message.to_owned();
+    };
+    format!("{}… (there is more)", &message[..end])
 }
 
 /// Reasons of conditions and Events.
@@ -141,6 +152,8 @@ pub mod reason {
     pub const DELETING: &str = "Deleting";
     /// The object in etcd cannot be read.
     pub const MALFORMED: &str = "Malformed";
+    /// The object is so large that etcd takes no status with it.
+    pub const OBJECT_TOO_LARGE: &str = "ObjectTooLarge";
     /// A field of the spec is invalid.
     pub const INVALID_SPEC: &str = "InvalidSpec";
     /// `spec.config` sets a key that is Moorage's.
@@ -273,6 +286,14 @@ mod tests {
         assert_eq!((same[0].message.as_str(), same[0].observed_generation), ("b", Some(2)));
         let changed = merge(&same, &[ready], Some(2), later);
         assert_eq!(changed[0].last_transition_time.0, later);
+    }
+
+    #[test]
+    fn a_message_of_any_length_leaves_room_for_the_rest_of_a_status() {
+        let long = Verdict::no(ConditionType::Ready, reason::INVALID_SPEC, "é".repeat(100_000));
+        let conditions = merge(&[], &[long], None, Timestamp::UNIX_EPOCH);
+        assert!(conditions[0].message.len() <= 2 * LONGEST_MESSAGE + 30);
+        assert!(conditions[0].message.ends_with("(there is more)"));
     }
 
     #[test]

@@ -25,6 +25,10 @@ pub use status::{
     RollbackStatus, ServerStatus, Shortage, TunnelStatus, Urls,
 };
 
+/// The most characters that all sealed values in a spec have together. With a configuration of the largest
+/// size there is room left for the status in what etcd takes.
+pub const MOST_SEALED_TEXT: usize = 393_216;
+
 /// What one customer's server should be.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -98,6 +102,8 @@ pub struct OpenClawInstanceSpec {
     pub integrations: Vec<IntegrationRef>,
 
     /// The customer's keys: where the sealed value of each is.
+    #[x_kube(validation = Rule::new(format!("self.filter(one, has(one.sealed)).map(one, one.sealed.size()).sum() <= {MOST_SEALED_TEXT}"))
+        .message("sealed values in the spec are at most 393216 characters together; put them into a Secret and name it under secretRef"))]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub credentials: Vec<CredentialSpec>,

@@ -117,8 +117,14 @@ fn default_image() -> Image {
     "debian-13".parse().expect("a constant name")
 }
 
+/// The most characters that all SSH keys of a pool have together: user-data has 32,768 bytes for
+/// everything.
+pub const MOST_SSH_KEY_TEXT: usize = 10_240;
+
 /// SSH as a fall-back.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new(format!("self.keys.map(key, key.size()).sum() <= {MOST_SSH_KEY_TEXT}"))
+    .message("ssh.keys are at most 10240 characters together, or user-data has no room for them; use Ed25519 keys"))]
 #[serde(rename_all = "camelCase")]
 pub struct SshSpec {
     /// The user to log in as; none of the system's own.

@@ -8,6 +8,10 @@ use kube::core::Status;
 /// The longest part of a message that is kept.
 const LONGEST: usize = 300;
 
+/// What etcd says of an object that is larger than it takes. The API server passes it on as an error of its
+/// own.
+const ETCD_REFUSES_SIZE: &str = "etcdserver: request is too large";
+
 /// The same refusal with its code, its reason, the paths of fields and, where access is denied, what
 /// is denied.
 pub(super) fn without_content(status: StatusCode, body: &[u8]) -> Bytes {
@@ -16,9 +20,13 @@ pub(super) fn without_content(status: StatusCode, body: &[u8]) -> Bytes {
     if kept.code == 0 {
         kept.code = status.as_u16();
     }
+    if kept.message.contains(ETCD_REFUSES_SIZE) {
+        kept.code = StatusCode::PAYLOAD_TOO_LARGE.as_u16();
+        "RequestEntityTooLarge".clone_into(&mut kept.reason);
+    }
     kept.reason = plain(&kept.reason);
     kept.metadata = None;
-    let mut message = format!("HTTP {} {}", status.as_u16(), kept.reason).trim_end().to_owned();
+    let mut message = format!("HTTP {} {}", kept.code, kept.reason).trim_end().to_owned();
     if status == StatusCode::FORBIDDEN
         && let Some(denied) = denied(&kept.message)
     {

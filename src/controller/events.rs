@@ -62,16 +62,31 @@ pub(super) async fn tell(
     reason: &'static str,
     note: String,
 ) {
+    say(ctx, about, EventType::Normal, reason, &note).await;
+}
+
+/// The same of something that is wrong.
+pub(super) async fn warn(ctx: &Context, about: &ObjectReference, reason: &'static str, note: &str) {
+    say(ctx, about, EventType::Warning, reason, note).await;
+}
+
+async fn say(
+    ctx: &Context,
+    about: &ObjectReference,
+    type_: EventType,
+    reason: &'static str,
+    note: &str,
+) {
     let event = Event {
-        type_: EventType::Normal,
+        type_,
         reason: reason.to_owned(),
-        note: Some(shortened(&note)),
+        note: Some(shortened(note)),
         action: reason.to_owned(),
         secondary: None,
     };
     match ctx.events.publish(&event, about).await {
         Ok(()) => ctx.metrics.api_write(WriteKind::Event),
-        Err(error) => tracing::warn!(%error, "an Event could not be published"),
+        Err(error) => tracing::warn!(error = told(&error), "an Event could not be published"),
     }
 }
 

@@ -62,6 +62,8 @@ use sealed_secrets::SealedSecrets;
 
 /// A pass that takes longer is given up; the next one starts over.
 const PASS_DEADLINE: Duration = Duration::from_secs(120);
+/// What an instance is told that no condition has room in.
+const TOO_LARGE: &str = "The object is so large that etcd takes no status with it. Make spec.config, the sealed values or the annotations shorter";
 /// Passes at the same time: each waits for the clouds most of its time.
 const CONCURRENCY: u32 = 64;
 
@@ -215,6 +217,10 @@ async fn begun(
         }
         Ok(Err(error)) => {
             tracing::warn!(%error, "a call to the API server failed");
+            if error.is_too_large() {
+                let about = instance.object_ref(&());
+                events::warn(&controller.ctx, &about, reason::OBJECT_TOO_LARGE, TOO_LARGE).await;
+            }
             timer.failed("KubernetesApi");
             Action::requeue(pause())
         }

@@ -59,7 +59,7 @@ pub fn needed_key(handed_in: &HandedIn, ring: &KeyRing) -> Option<Sha256> {
     let unsealed = unsealed.flatten();
     let deliverable = |value: &Unsealed| {
         let (kind, plaintext) = (handed_in.kind, &value.plaintext);
-        kind.check(plaintext.expose()).is_ok() || hints::trimmed(kind, plaintext).is_some()
+        kind.check(plaintext.expose()).is_ok() || kind.trimmed(plaintext).is_some()
     };
     unsealed.filter(deliverable).map(|unsealed| unsealed.key)
 }
@@ -77,7 +77,7 @@ fn reseal(handed_in: &HandedIn, ring: &KeyRing, to: &Recipient<'_>) -> Result<Pa
         }
     })?;
     let (name, kind) = (&handed_in.name, handed_in.kind);
-    let plaintext = hints::trimmed(kind, &unsealed.plaintext).unwrap_or(unsealed.plaintext);
+    let plaintext = kind.trimmed(&unsealed.plaintext).unwrap_or(unsealed.plaintext);
     kind.check(plaintext.expose()).map_err(|error| {
         let hint = hints::hint(kind, &plaintext);
         Refusal::InvalidFormat { place: place(), error, hint }

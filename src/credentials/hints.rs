@@ -6,9 +6,6 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use moorage_wire::{CredentialType, Secret};
 use zeroize::Zeroizing;
 
-/// A byte order mark, which some editors put before a text.
-const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
-
 /// What was done to a value on its way; nothing of the value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hint {
@@ -28,15 +25,6 @@ impl fmt::Display for Hint {
             Self::Assignment => "a name and an equals sign stand before it",
         })
     }
-}
-
-/// The value as it should be, if all that is wrong with it is white space around it, such as the line
-/// end that `echo` writes. No type ends or begins so.
-pub fn trimmed(kind: CredentialType, value: &Secret) -> Option<Secret> {
-    let bytes = value.expose();
-    let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes).trim_ascii();
-    let differs = bytes.len() < value.len();
-    (differs && kind.check(bytes).is_ok()).then(|| Secret::new(bytes.to_vec()))
 }
 
 /// What is wrong with a value that is not of its type, if it is one of the common things.
@@ -65,22 +53,6 @@ mod tests {
     use rstest::rstest;
 
     const KIND: CredentialType = CredentialType::AnthropicApiKey;
-
-    #[rstest]
-    #[case::unix(format!("{ANTHROPIC}\n"), true)]
-    #[case::windows(format!("{ANTHROPIC}\r\n"), true)]
-    #[case::around(format!("\u{feff}  {ANTHROPIC}\t"), true)]
-    #[case::right(ANTHROPIC.to_owned(), false)]
-    #[case::inside(format!("{} {ANTHROPIC}", &ANTHROPIC[..4]), false)]
-    #[case::something_else("hunter2\n".to_owned(), false)]
-    fn white_space_around_a_value_is_taken_off_where_that_makes_it_right(
-        #[case] value: String,
-        #[case] expected: bool,
-    ) {
-        let trimmed = trimmed(KIND, &value.into());
-        assert_eq!(trimmed.is_some(), expected);
-        assert!(trimmed.is_none_or(|value| value.expose() == ANTHROPIC.as_bytes()));
-    }
 
     #[rstest]
     #[case::base64(STANDARD.encode(ANTHROPIC), Some(Hint::Base64))]

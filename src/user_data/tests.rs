@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::api::pool::MOST_SSH_KEY_TEXT;
 
 const KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl ada";
@@ -164,17 +165,22 @@ fn nothing_but_the_one_time_values_is_secret_and_they_are_for_one_reader_each() 
 }
 
 #[test]
-fn there_is_room_for_twenty_keys() {
+fn there_is_room_for_as_many_keys_as_a_pool_can_have() {
     let size = |ssh: Option<&SshSpec>| rendered(ssh).unwrap().expose_secret().len();
     let ed25519 = ssh(&vec![KEY.to_owned(); 20], &["203.0.113.0/24"; 50]);
+    let sizes = [size(None), size(Some(&open_ssh())), size(Some(&ed25519))];
     // 4096 bits of RSA are 716 characters of base64.
-    let rsa = ssh(&vec![format!("ssh-rsa {} ada@example.com", "A".repeat(716)); 20], &["::/0"]);
-    let sizes = [size(None), size(Some(&open_ssh())), size(Some(&ed25519)), size(Some(&rsa))];
-    let [without, typical, large, largest] = sizes;
-    println!("without SSH {without}, one key {typical}, 20 keys {large}, 20 RSA keys {largest}");
+    let rsa = format!("ssh-rsa {} ada@example.com", "A".repeat(716));
+    let keys = vec![rsa.clone(); MOST_SSH_KEY_TEXT / rsa.len()];
+    let networks = ["2001:db8:1111:2222:3333:4444:5555:6666/128"; 50];
+    let url = format!("https://example.com/{}/", "a".repeat(500));
+    let most = rendered_from(&url, Some(&ssh(&keys, &networks))).unwrap().expose_secret().len();
+    let [without, typical, large] = sizes;
+    let many = keys.len();
+    println!("without SSH {without}, one key {typical}, 20 keys {large}, {many} RSA keys {most}");
     assert!(typical <= 18 * 1024, "{typical} bytes");
     assert!(large <= 21 * 1024, "{large} bytes");
-    assert!(largest <= MAX_USER_DATA, "{largest} bytes");
+    assert!(most <= MAX_USER_DATA - 1024, "{most} bytes, of {MAX_USER_DATA}");
 }
 
 #[test]

@@ -57,6 +57,18 @@ pub(crate) fn refused_creations() -> Vec<Case> {
     cases.extend(pools_and_releases());
     cases.extend(integrations());
     cases.extend([
+        instance(
+            "more sealed text than leaves room for a status",
+            json!({"credentials": (0..5).map(|number| json!({
+                "name": format!("key-{number}"), "type": "AnthropicApiKey", "sealed": "A".repeat(80_000),
+            })).collect::<Vec<_>>()}),
+            &["spec.credentials", "at most 393216 characters together"],
+        ),
+        pool(
+            "more SSH keys than user-data has room for",
+            json!({"hetzner": {"ssh": {"user": "ops", "keys": vec![format!("ssh-rsa {}", "A".repeat(716)); 15]}}}),
+            &["spec.hetzner.ssh", "ssh.keys are at most 10240 characters together"],
+        ),
         instance("no pool", json!({"pool": null}), &["spec.pool", "Required"]),
         instance("an empty pool", json!({"pool": ""}), &["spec.pool"]),
         instance("no hostname", json!({"hostname": null}), &["spec.hostname", "Required"]),

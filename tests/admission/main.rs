@@ -7,6 +7,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 #![allow(clippy::needless_pass_by_value)] // The documents of a table read best as values.
 
+mod border;
 mod cases;
 mod older;
 mod policies;

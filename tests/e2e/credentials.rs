@@ -165,7 +165,8 @@ pub(crate) async fn a_value_sealed_to_the_agent_passes_through_unread(tenant: Te
     tenant.apply_instance("ada", json!({})).await;
     let ada = tenant.until_ready("ada").await;
     let certificate = ada["status"]["agent"]["sealingCertificate"].as_str().unwrap();
-    let sealed = tenant.seal_to(certificate, "ada", ANTHROPIC_KEY);
+    // With the line end that `echo` writes.
+    let sealed = tenant.seal_to(certificate, "ada", &format!("{ANTHROPIC_KEY}\n"));
     let credential = json!({"name": "anthropic", "type": "AnthropicApiKey", "sealed": sealed, "sealedTo": "Agent"});
     tenant.apply_instance("ada", json!({"credentials": [credential]})).await;
     tenant.until_ready("ada").await;

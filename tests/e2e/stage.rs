@@ -8,7 +8,7 @@ use std::{
 
 use kube::Client;
 use moorage_testbed::{
-    Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorEndpoints,
+    Audit, Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorEndpoints,
     SimulatorOptions, Tool, Tools, install_chart, kubectl, service_account_kubeconfig,
 };
 use serde_json::{Value, json};
@@ -81,6 +81,16 @@ impl Stage {
 
     /// The same, with Moorage installed this way.
     pub(crate) async fn start_as(servers: Servers, installed: Installed) -> Option<Self> {
+        Self::start_watched(servers, installed, Audit::Off, &[]).await
+    }
+
+    /// The same, with an audit log or without, and with further arguments of the operator.
+    pub(crate) async fn start_watched(
+        servers: Servers,
+        installed: Installed,
+        audit: Audit,
+        arguments: &[&str],
+    ) -> Option<Self> {
         let tools = Tools::for_test(&TOOLS)?;
         let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
         let moorage = Path::new(env!("CARGO_BIN_EXE_moorage"));
@@ -90,8 +100,10 @@ impl Stage {
             agent: servers.agent,
             arguments: servers.arguments,
         };
-        let (plane, simulator) =
-            tokio::join!(ControlPlane::start(tools, Components::All), Simulator::start(&simulator));
+        let (plane, simulator) = tokio::join!(
+            ControlPlane::start_with(tools, Components::All, audit),
+            Simulator::start(&simulator)
+        );
         let (plane, simulator) = (plane.unwrap(), simulator.unwrap());
         let client = plane.client().await.unwrap();
         match installed {
@@ -115,6 +127,7 @@ impl Stage {
             arguments: ["--log-format=text", "--report-interval=10s"]
                 .into_iter()
                 .chain(servers.rhythm)
+                .chain(arguments.iter().copied())
                 .map(str::to_owned)
                 .collect(),
         };

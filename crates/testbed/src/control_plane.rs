@@ -13,7 +13,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use thiserror::Error;
 
@@ -30,6 +30,15 @@ pub enum Components {
     ApiServer,
     /// The controller manager as well, for garbage collection, namespaces and service accounts.
     All,
+}
+
+/// Whether the API server notes who asks for what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Audit {
+    /// It does not.
+    Off,
+    /// Of each request user, verb, URI and status when it is answered.
+    Metadata,
 }
 
 /// A control plane. Dropping it ends its processes and removes its files.
@@ -74,9 +83,18 @@ pub enum StartError {
 impl ControlPlane {
     /// Starts one and waits until it is ready.
     pub async fn start(tools: Tools, components: Components) -> Result<Self, StartError> {
+        Self::start_with(tools, components, Audit::Off).await
+    }
+
+    /// The same, with an audit log or without.
+    pub async fn start_with(
+        tools: Tools,
+        components: Components,
+        audit: Audit,
+    ) -> Result<Self, StartError> {
         let mut attempt = 1;
         loop {
-            match Self::attempt(tools, components).await {
+            match Self::attempt(tools, components, audit).await {
                 Err(StartError::Ended { log, .. })
                     if attempt < ATTEMPTS && log.contains("address already in use") =>
                 {
@@ -87,7 +105,11 @@ impl ControlPlane {
         }
     }
 
-    async fn attempt(tools: Tools, components: Components) -> Result<Self, StartError> {
+    async fn attempt(
+        tools: Tools,
+        components: Components,
+        audit: Audit,
+    ) -> Result<Self, StartError> {
         let directory = tempfile::Builder::new().prefix("moorage-control-plane-").tempdir()?;
         let [client_port, peer_port, api_port] = free_ports()?;
         let mut plane =
@@ -95,7 +117,10 @@ impl ControlPlane {
         plane.write_files()?;
         let etcd_url = format!("http://127.0.0.1:{client_port}");
         plane.spawn(tools, Tool::Etcd, "etcd", &etcd_arguments(&etcd_url, peer_port))?;
-        let arguments = api_server_arguments(&etcd_url, api_port);
+        let mut arguments = api_server_arguments(&etcd_url, api_port);
+        if audit == Audit::Metadata {
+            arguments.extend(AUDIT.map(str::to_owned));
+        }
         plane.spawn(tools, Tool::KubeApiserver, "kube-apiserver", &arguments)?;
         plane.wait_until_ready().await?;
         if components == Components::All {
@@ -127,6 +152,13 @@ impl ControlPlane {
     /// PEM of the authority that signed the API server's certificate.
     pub fn authority(&self) -> PathBuf {
         self.directory.path().join("ca.pem")
+    }
+
+    /// The audit log so far: who asked for what, one JSON object per line. Empty without one.
+    pub fn audit_log(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.directory.path().join(AUDIT_LOG)).unwrap_or_default();
+        // The last line may be half written.
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
     }
 
     /// The last lines of all its logs.
@@ -209,6 +241,7 @@ impl ControlPlane {
             ("server.key", key.serialize_pem()),
             ("service-account.key", service_accounts.serialize_pem()),
             ("service-account.pub", service_accounts.public_key_pem()),
+            ("audit-policy.json", audit_policy().to_string()),
             ("tokens.csv", format!("{token},admin,admin,system:masters\n")),
             ("admin.kubeconfig", kubeconfig.to_string()),
         ] {
@@ -272,6 +305,24 @@ fn api_server_arguments(etcd_url: &str, port: u16) -> Vec<String> {
     ];
     arguments.extend(constant.map(str::to_owned));
     arguments
+}
+
+const AUDIT_LOG: &str = "audit.log";
+const AUDIT: [&str; 3] = [
+    "--audit-policy-file={dir}/audit-policy.json",
+    "--audit-log-path={dir}/audit.log",
+    // Each line is written before the answer is given, so that nothing is missing at the end.
+    "--audit-log-mode=blocking",
+];
+
+fn audit_policy() -> Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        // A watch is noted when it begins: it may not end before the log is read.
+        "omitStages": ["RequestReceived"],
+        "rules": [{"level": "Metadata", "omitManagedFields": true}],
+    })
 }
 
 const CONTROLLER_MANAGER: &[&str] = &[

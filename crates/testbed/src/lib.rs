@@ -23,7 +23,7 @@ mod wait;
 
 pub use address::free_address;
 pub use chart::{install_chart, install_chart_with, uninstall_chart};
-pub use control_plane::{Components, ControlPlane, StartError};
+pub use control_plane::{Audit, Components, ControlPlane, StartError};
 pub use describe::conditions;
 pub use gateway::{Challenge, Device, GatewayClient, GatewayError, GatewayRefusal};
 pub use kubectl::kubectl;

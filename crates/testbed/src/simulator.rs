@@ -223,6 +223,11 @@ impl Simulator {
         self.get(&format!("/admin/journal?cloud={cloud}&tenant={tenant}")).await
     }
 
+    /// All requests of everybody to both clouds, in the order of their arrival.
+    pub async fn whole_journal(&self) -> Result<Vec<Value>, SimulatorError> {
+        self.get("/admin/journal").await
+    }
+
     /// How often each kind of request came after number `since`.
     pub async fn request_counts(&self, since: u64) -> Result<Vec<RequestCount>, SimulatorError> {
         self.get(&format!("/admin/journal/counts?since={since}")).await

@@ -20,6 +20,7 @@ pub mod report;
 pub mod sealing;
 pub mod secret;
 pub mod signature;
+mod white_space;
 
 pub use credential::{CredentialName, CredentialType};
 pub use desired::DesiredState;

@@ -45,6 +45,8 @@ impl Worker {
         }
         let label = sealed.label(operator.instance_id, operator.epoch, name);
         let value = self.key.unseal(&sealed.envelope, &label)?;
+        // As the operator does with what it opens; of what is sealed to the server it saw nothing.
+        let value = kind.trimmed(&value).unwrap_or(value);
         kind.check(value.expose())
             .map_err(|error| WorkError::refused(Refusal::InvalidFormat, error.to_string()))?;
         // Every type was checked to be text.

@@ -98,6 +98,14 @@ async fn values_of_a_wrong_format_and_envelopes_for_another_name_are_refused_wit
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_line_end_behind_a_value_is_not_stored() {
+    let world = World::new().await;
+    let (_agent, mut operator) = world.enrolled().await;
+    operator.deliver("anthropic", KIND, &format!("{FIRST}\n")).await;
+    assert_eq!(world.secrets(), json!({"anthropic": FIRST}));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn receipts_and_consumed_ciphertexts_survive_a_restart() {
     let world = World::new().await;
     let (agent, mut operator) = world.enrolled().await;
