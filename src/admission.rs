@@ -96,14 +96,72 @@ pub enum Denied {
     HostnameReserved,
     /// Another that is admitted has the host name.
     HostnameTaken,
-    /// Its namespace has as many instances in the pool as it may.
-    NamespaceQuota(u32),
+    /// Its namespace has as many servers in the pool as it may.
+    NamespaceQuota {
+        /// How many it may have.
+        most: u32,
+        /// How many of these no instance accounts for.
+        left: u32,
+    },
+    /// As many servers were made for its namespace in the last hour as may be.
+    ServerRate(u32),
     /// The pool is being deleted.
     PoolClosed,
     /// The pool is full.
-    PoolFull(u32),
+    PoolFull {
+        /// How many servers it may have.
+        capacity: u32,
+        /// How many of these no instance accounts for.
+        left: u32,
+    },
     /// It asks for nothing: it is suspended, or being deleted, and nothing was made for it.
     Resting,
+}
+
+/// A server that carries the names of a pool and of an instance, whether that is there or not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StandingServer {
+    /// The pool.
+    pub pool: String,
+    /// The namespace of the instance.
+    pub namespace: String,
+    /// The name of the instance.
+    pub name: String,
+}
+
+/// By pool and namespace.
+pub type ByNamespace = HashMap<(String, String), u32>;
+
+/// Whom the register is made of.
+#[derive(Debug, Clone, Default)]
+pub struct Population {
+    /// All instances.
+    pub applicants: Vec<Applicant>,
+    /// All servers. One that no instance has still counts: it was retained, or its instance was removed by
+    /// force, and it is billed all the same.
+    pub servers: Vec<StandingServer>,
+    /// How many servers were made in the last hour.
+    pub made: ByNamespace,
+}
+
+impl Population {
+    /// The servers that no instance has which counts anyway.
+    fn left(&self) -> HashMap<(&str, &str), u32> {
+        let has = self.applicants.iter().filter(|one| one.granted || one.let_in);
+        let has: HashSet<_> = has.map(|one| (&*one.pool, &*one.namespace, &*one.name)).collect();
+        let mut left = HashMap::new();
+        for server in &self.servers {
+            if !has.contains(&(&*server.pool, &*server.namespace, &*server.name)) {
+                *left.entry((&*server.pool, &*server.namespace)).or_default() += 1;
+            }
+        }
+        left
+    }
+}
+
+/// The most servers that are made in an hour for a namespace which may have `quota` at once.
+fn hourly(quota: u32) -> u32 {
+    quota.saturating_add(quota.max(5))
 }
 
 /// Who is admitted, of all instances.
@@ -122,13 +180,10 @@ struct Entry {
 
 impl Register {
     /// Goes through all applicants in their order.
-    pub fn of<'a>(
-        applicants: impl Iterator<Item = &'a Applicant>,
-        rules: &HashMap<String, Rules>,
-    ) -> Self {
-        let mut applicants: Vec<_> = applicants.collect();
+    pub fn of(population: &Population, rules: &HashMap<String, Rules>) -> Self {
+        let mut applicants: Vec<_> = population.applicants.iter().collect();
         applicants.sort_by_key(|one| (!one.granted, !one.let_in, one.created, one.uid.as_str()));
-        let mut taken = Taken::default();
+        let mut taken = Taken::new(population);
         let mut register = Self::default();
         for one in applicants {
             let verdict = match rules.get(&one.pool) {
@@ -175,14 +230,27 @@ impl Register {
 }
 
 /// What those have that came before.
-#[derive(Default)]
 struct Taken<'a> {
+    left: HashMap<(&'a str, &'a str), u32>,
+    left_in_pool: HashMap<&'a str, u32>,
+    made: &'a ByNamespace,
     hostnames: HashSet<(&'a str, &'a str)>,
     in_pool: HashMap<&'a str, u32>,
     in_namespace: HashMap<(&'a str, &'a str), u32>,
 }
 
 impl<'a> Taken<'a> {
+    fn new(population: &'a Population) -> Self {
+        let left = population.left();
+        let mut left_in_pool = HashMap::new();
+        for ((pool, _), count) in &left {
+            *left_in_pool.entry(*pool).or_default() += count;
+        }
+        let (hostnames, in_pool, in_namespace) = Default::default();
+        let made = &population.made;
+        Self { left, left_in_pool, made, hostnames, in_pool, in_namespace }
+    }
+
     fn judge(&self, one: &'a Applicant, rules: &'a Rules) -> Result<(), Denied> {
         if one.resting && !one.granted {
             return Err(Denied::Resting);
@@ -198,12 +266,21 @@ impl<'a> Taken<'a> {
             return Err(Denied::PoolClosed);
         }
         let count = |number: Option<&u32>| number.copied().unwrap_or_default();
-        let in_namespace = count(self.in_namespace.get(&(&*one.pool, &*one.namespace)));
-        if let Some(most) = rules.per_namespace.filter(|most| in_namespace >= *most) {
-            return Err(Denied::NamespaceQuota(most));
+        let (pool, namespace) = (&*one.pool, &*one.namespace);
+        let left = count(self.left.get(&(pool, namespace)));
+        let in_namespace = count(self.in_namespace.get(&(pool, namespace)));
+        let quota = rules.per_namespace;
+        if let Some(most) = quota.filter(|most| in_namespace.saturating_add(left) >= *most) {
+            return Err(Denied::NamespaceQuota { most, left });
         }
-        if count(self.in_pool.get(&*one.pool)) >= rules.capacity {
-            return Err(Denied::PoolFull(rules.capacity));
+        let left = count(self.left_in_pool.get(pool));
+        let capacity = rules.capacity;
+        if count(self.in_pool.get(pool)).saturating_add(left) >= capacity {
+            return Err(Denied::PoolFull { capacity, left });
+        }
+        let made = || count(self.made.get(&(pool.to_owned(), namespace.to_owned())));
+        if let Some(most) = quota.map(hourly).filter(|most| !one.let_in && made() >= *most) {
+            return Err(Denied::ServerRate(most));
         }
         Ok(())
     }

@@ -28,6 +28,7 @@ pub mod master_keys;
 pub mod metrics;
 pub mod names;
 pub mod openclaw;
+pub mod orphans;
 pub mod ownership;
 pub mod pool;
 pub mod randomness;

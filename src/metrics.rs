@@ -6,12 +6,14 @@ mod label;
 mod register;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use prometheus::{
-    Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
 
 use crate::{
@@ -40,6 +42,10 @@ pub struct Metrics {
     instances: IntGaugeVec,
     master_key_servers: IntGaugeVec,
     waiting_secrets: IntGauge,
+    orphans: IntGaugeVec,
+    oldest_orphan: IntGaugeVec,
+    orphans_cost: GaugeVec,
+    orphans_since: Mutex<BTreeMap<String, Timestamp>>,
     api_writes: IntCounterVec,
     budgets: Mutex<Option<Arc<BudgetRegistry>>>,
 }
@@ -57,6 +63,7 @@ impl Metrics {
     /// The exposition format of Prometheus, version 0.0.4.
     pub fn render(&self) -> String {
         self.read_budgets();
+        self.read_ages();
         let encoded = TextEncoder::new().encode_to_string(&self.registry.gather());
         encoded.unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -121,7 +128,48 @@ impl Metrics {
     }
 }
 
+/// What is counted of a pool's orphans.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct OrphanFigures {
+    /// How many.
+    pub count: u32,
+    /// When the oldest was first seen.
+    pub oldest: Option<Timestamp>,
+    /// What the servers among them cost.
+    pub monthly_cost: Option<f64>,
+}
+
 impl Metrics {
+    /// Replaces what is counted of a pool's orphans.
+    pub fn set_orphans(&self, pool: &str, figures: OrphanFigures) {
+        self.orphans.with_label_values(&[pool]).set(figures.count.into());
+        self.orphans_cost.with_label_values(&[pool]).set(figures.monthly_cost.unwrap_or_default());
+        let mut since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        match figures.oldest {
+            Some(oldest) => since.insert(pool.to_owned(), oldest),
+            None => since.remove(pool),
+        };
+        self.oldest_orphan.with_label_values(&[pool]).set(0);
+    }
+
+    /// Forgets those of a pool that is gone.
+    pub fn forget_orphans(&self, pool: &str) {
+        let mut since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.remove(pool);
+        // What was never set is not there, which is just as well.
+        let _ = self.orphans.remove_label_values(&[pool]);
+        let _ = self.oldest_orphan.remove_label_values(&[pool]);
+        let _ = self.orphans_cost.remove_label_values(&[pool]);
+    }
+
+    fn read_ages(&self) {
+        let since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pool, since) in &*since {
+            let age = Timestamp::now().duration_since(*since).as_secs().max(0);
+            self.oldest_orphan.with_label_values(&[pool]).set(age);
+        }
+    }
+
     /// Replaces the number of servers that obey the newest master key, and an older one.
     pub fn set_master_keys(&self, keys: &MasterKeys, counted: &KeyUse) {
         let count = |id: &str| i64::from(counted.servers.get(id).copied().unwrap_or(0));
@@ -190,6 +238,10 @@ mod tests {
         metrics.api_write(WriteKind::Status);
         metrics.set_instances([Phase::Ready, Phase::Ready, Phase::Stalled]);
         metrics.set_waiting_secrets(2);
+        let oldest = Some(Timestamp::now() - Duration::from_secs(90));
+        metrics.set_orphans("eu-1", OrphanFigures { count: 2, oldest, monthly_cost: Some(7.5) });
+        metrics.set_orphans("eu-2", OrphanFigures { count: 1, ..OrphanFigures::default() });
+        metrics.forget_orphans("eu-2");
         let budgets = Arc::new(BudgetRegistry::default());
         budgets.budget(Cloud::Cloudflare, "eu-1");
         metrics.watch_budgets(budgets);
@@ -208,11 +260,15 @@ mod tests {
             "moorage_waiting_secrets 2",
             r#"moorage_api_writes_total{kind="status"} 1"#,
             r#"moorage_instances{phase="Ready"} 2"#,
+            r#"moorage_orphans{pool="eu-1"} 2"#,
+            r#"moorage_orphans_oldest_seconds{pool="eu-1"} 90"#,
+            r#"moorage_orphans_monthly_cost{pool="eu-1"} 7.5"#,
             r#"moorage_instances{phase="Stalled"} 1"#,
             r#"moorage_instances{phase="Deleting"} 0"#,
         ] {
             assert!(text.lines().any(|rendered| rendered == line), "{line} is not in\n{text}");
         }
+        assert!(!text.contains(r#"{pool="eu-2"}"#), "{text}");
         assert!(text.contains(r#"moorage_budget_left{cloud="cloudflare",group="eu-1"}"#), "{text}");
     }
 

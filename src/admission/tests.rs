@@ -47,7 +47,74 @@ fn counts(register: &Register, name: &str) -> bool {
 }
 
 fn register(applicants: &[Applicant], rules: Rules) -> Register {
-    Register::of(applicants.iter(), &HashMap::from([("eu-1".to_owned(), rules)]))
+    register_of(applicants, &[], rules)
+}
+
+/// With servers of these pools, namespaces and names.
+fn register_of(applicants: &[Applicant], servers: &[(&str, &str, &str)], rules: Rules) -> Register {
+    let servers = servers.iter().map(|(pool, namespace, name)| StandingServer {
+        pool: (*pool).to_owned(),
+        namespace: (*namespace).to_owned(),
+        name: (*name).to_owned(),
+    });
+    let servers = servers.collect();
+    let population =
+        Population { applicants: applicants.to_vec(), servers, ..Population::default() };
+    Register::of(&population, &HashMap::from([("eu-1".to_owned(), rules)]))
+}
+
+#[test]
+fn a_server_that_no_instance_has_counts_for_its_namespace() {
+    let limited = || Rules { per_namespace: Some(1), ..rules(&["*"], 5) };
+    let next = applicant("a", "next", "next", 2);
+    let left = [("eu-1", "a", "gone")];
+    let register = register_of(&[next.clone()], &left, limited());
+    let refused = Denied::NamespaceQuota { most: 1, left: 1 };
+    assert_eq!(verdict(&register, "next"), Some(Err(refused)));
+    // Of another namespace, or of another pool.
+    for elsewhere in [("eu-1", "b", "gone"), ("eu-2", "a", "gone")] {
+        let register = register_of(&[next.clone()], &[elsewhere], limited());
+        assert_eq!(verdict(&register, "next"), Some(Ok(())));
+    }
+    // One that comes back to its own server, and one that only has the name.
+    let back = applicant("a", "gone", "gone", 3);
+    let register = register_of(&[granted(back.clone())], &left, limited());
+    assert_eq!(verdict(&register, "gone"), Some(Ok(())));
+    let resting = Applicant { resting: true, ..back };
+    let register = register_of(&[resting, next], &left, limited());
+    assert_eq!(verdict(&register, "next"), Some(Err(refused)));
+}
+
+#[test]
+fn a_server_that_no_instance_has_takes_a_place_of_the_pool() {
+    let all = [granted(applicant("a", "one", "one", 1)), applicant("b", "two", "two", 2)];
+    let standing = [("eu-1", "a", "one"), ("eu-1", "c", "gone")];
+    let register = register_of(&all, &standing, rules(&["*"], 2));
+    let refused = Denied::PoolFull { capacity: 2, left: 1 };
+    assert_eq!(verdict(&register, "two"), Some(Err(refused)));
+    let register = register_of(&all, &standing, rules(&["*"], 3));
+    assert_eq!(verdict(&register, "two"), Some(Ok(())));
+}
+
+#[test]
+fn who_makes_servers_in_a_loop_has_to_wait() {
+    let of = |made: u32, quota: Option<u32>, one: Applicant| {
+        let population = Population {
+            applicants: vec![one],
+            made: HashMap::from([(("eu-1".to_owned(), "a".to_owned()), made)]),
+            ..Population::default()
+        };
+        let rules = Rules { per_namespace: quota, ..rules(&["*"], 50) };
+        let register = Register::of(&population, &HashMap::from([("eu-1".to_owned(), rules)]));
+        verdict(&register, "next").unwrap()
+    };
+    let next = || applicant("a", "next", "next", 1);
+    assert_eq!(of(5, Some(1), next()), Ok(()));
+    assert_eq!(of(6, Some(1), next()), Err(Denied::ServerRate(6)));
+    assert_eq!(of(39, Some(20), next()), Ok(()));
+    assert_eq!(of(40, Some(20), next()), Err(Denied::ServerRate(40)));
+    assert_eq!(of(40, None, next()), Ok(()), "nobody asked for a limit");
+    assert_eq!(of(40, Some(20), granted(next())), Ok(()), "its own server is made again");
 }
 
 #[test]
@@ -92,7 +159,7 @@ fn an_instance_that_has_something_keeps_its_name_and_place_where_it_is_not_allow
     assert_eq!(verdict(&register, "old"), Some(Err(Denied::NamespaceNotAllowed)));
     assert!(counts(&register, "old"));
     assert_eq!(verdict(&register, "new"), Some(Err(Denied::HostnameTaken)));
-    assert_eq!(verdict(&register, "other"), Some(Err(Denied::PoolFull(1))));
+    assert_eq!(verdict(&register, "other"), Some(Err(Denied::PoolFull { capacity: 1, left: 0 })));
 }
 
 #[test]
@@ -118,7 +185,10 @@ fn whoever_is_refused_for_one_thing_holds_nothing_else() {
         applicant("b", "other", "wanted", 3),
     ];
     let register = register(&all, limited);
-    assert_eq!(verdict(&register, "over-quota"), Some(Err(Denied::NamespaceQuota(1))));
+    assert_eq!(
+        verdict(&register, "over-quota"),
+        Some(Err(Denied::NamespaceQuota { most: 1, left: 0 }))
+    );
     assert_eq!(verdict(&register, "other"), Some(Ok(())));
 }
 
@@ -157,7 +227,8 @@ fn a_name_is_taken_in_its_zone_whatever_the_pool() {
     let other_zone = Rules { zone: "other".to_owned(), ..rules(&["*"], 5) };
     let pools = [("eu-1", rules(&["*"], 5)), ("eu-2", rules(&["*"], 5)), ("us-1", other_zone)];
     let pools = pools.into_iter().map(|(name, rules)| (name.to_owned(), rules)).collect();
-    let register = Register::of(all.iter(), &pools);
+    let population = Population { applicants: all.to_vec(), ..Population::default() };
+    let register = Register::of(&population, &pools);
     assert_eq!(verdict(&register, "same-zone"), Some(Err(Denied::HostnameTaken)));
     assert_eq!(verdict(&register, "other-zone"), Some(Ok(())));
     assert_eq!(verdict(&register, "nowhere"), Some(Err(Denied::NoPool)));

@@ -209,6 +209,10 @@ pub mod reason {
     pub const DUPLICATE_SERVER: &str = "DuplicateServer";
     /// Event only: the instance keeps the id that an earlier version drew for it.
     pub const IDENTITY_MIGRATED: &str = "IdentityMigrated";
+    /// Event only: something in a pool's clouds belongs to no instance or pool.
+    pub const ORPHANS_FOUND: &str = "OrphansFound";
+    /// Event only: an orphan was deleted, as the pool says.
+    pub const ORPHAN_DELETED: &str = "OrphanDeleted";
     /// The server is protected from deletion at Hetzner.
     pub const DELETE_PROTECTED: &str = "DeleteProtected";
     /// The Secret of a token is missing.
@@ -235,6 +239,8 @@ pub mod reason {
     pub const MASS_DISAPPEARANCE: &str = "MassDisappearance";
     /// The running server is not what the spec would make.
     pub const SERVER_MISMATCH: &str = "ServerMismatch";
+    /// The namespace has had as many servers made in the last hour as it may.
+    pub const SERVER_RATE_EXCEEDED: &str = "ServerRateExceeded";
     /// The server replaced another one a moment ago, and is to be replaced itself.
     pub const REBUILD_TOO_SOON: &str = "RebuildTooSoon";
     /// The release is made for another processor than the server's, or than all that the pool offers.

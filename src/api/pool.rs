@@ -68,6 +68,10 @@ pub struct HostingPoolSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100), extend("x-kubernetes-list-type" = "set"))]
     pub allowed_releases: Vec<ReleaseName>,
+    /// What becomes of what is in the clouds under this installation's id and belongs to no instance or
+    /// pool.
+    #[serde(default)]
+    pub orphan_policy: OrphanPolicy,
     /// The `OpenClawRelease` of instances that name none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default_release: Option<ReleaseName>,
@@ -200,6 +204,85 @@ pub struct HostingPoolStatus {
     /// The master key of the installation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub master_key: Option<MasterKeyStatus>,
+    /// What is in the clouds and belongs to nobody.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub orphans: Option<OrphansStatus>,
+}
+
+/// What becomes of orphans.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OrphanPolicy {
+    /// They are listed in the status.
+    #[default]
+    Report,
+    /// They are deleted after a day, a few at a time. Retained ones never are.
+    Delete,
+}
+
+/// What carries this installation's id in the clouds and belongs to nobody.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphansStatus {
+    /// How many.
+    pub count: u32,
+    /// What to know and to do about them.
+    pub message: String,
+    /// What the servers among them cost a month, in the project's currency, taxes included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monthly_cost: Option<String>,
+    /// Those that were seen first, 20 at most.
+    pub first: Vec<OrphanStatus>,
+}
+
+/// One of them.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct OrphanStatus {
+    /// What it is.
+    pub kind: OrphanKind,
+    /// The cloud's id.
+    pub id: String,
+    /// Its name there.
+    pub name: String,
+    /// Whose it says it is: `namespace/name`, an instance's id, or a pool.
+    pub owner: String,
+    /// When it was first seen to belong to nobody.
+    pub first_seen: String,
+    /// When the cloud made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// A server's type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_type: Option<String>,
+    /// What a server costs a month, in the project's currency, taxes included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monthly_cost: Option<String>,
+    /// Why it is never deleted by itself, if that is so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
+}
+
+/// Kinds of cloud objects, in the order in which they are removed.
+#[derive(
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash,
+)]
+pub enum OrphanKind {
+    /// A server at Hetzner.
+    Server,
+    /// A DNS record.
+    DnsRecord,
+    /// A tunnel.
+    Tunnel,
+    /// An Access application.
+    AccessApplication,
+    /// An Access policy.
+    AccessPolicy,
+    /// An Access service token.
+    ServiceToken,
+    /// An SSH key at Hetzner.
+    SshKey,
+    /// A firewall at Hetzner.
+    Firewall,
 }
 
 /// The master key, and how far its rotation is.

@@ -100,6 +100,10 @@ pub struct RunArgs {
     /// Time between two comparisons of a tunnel's routes with the wanted ones
     #[arg(long, env = "MOORAGE_ROUTES_INTERVAL", value_name = "DURATION", default_value = "1h", value_parser = interval)]
     routes_interval: Duration,
+    /// How long something in the clouds has to belong to nobody before a pool with orphanPolicy: Delete
+    /// deletes it
+    #[arg(long, env = "MOORAGE_ORPHAN_AGE", value_name = "DURATION", default_value = "24h", value_parser = interval)]
+    orphan_age: Duration,
     /// Look after these HostingPools only
     #[arg(long, env = "MOORAGE_POOLS", value_name = "NAME,…", value_delimiter = ',')]
     pools: Vec<String>,
@@ -225,6 +229,7 @@ impl RunArgs {
             sweep: self.sweep_interval,
             report: self.report_interval,
             routes: self.routes_interval,
+            orphan_age: self.orphan_age,
             ..Intervals::default()
         };
         let controllers = ControllerSettings {

@@ -16,6 +16,11 @@ impl TunnelId {
     pub fn dns_target(&self) -> String {
         format!("{self}.cfargotunnel.com")
     }
+
+    /// The tunnel that a CNAME record leads to, if it leads to one.
+    pub fn of_dns_target(target: &str) -> Option<Self> {
+        Self::parse(target.strip_suffix(".cfargotunnel.com")?).ok()
+    }
 }
 
 open_enum!(

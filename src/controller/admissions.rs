@@ -2,7 +2,7 @@
 //! what it decides about, kept for all controllers, and what this process has granted.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -12,7 +12,7 @@ use kube::ResourceExt as _;
 use tokio::sync::watch;
 
 use crate::{
-    admission::{Applicant, Denied, Register, Rules},
+    admission::{Applicant, ByNamespace, Denied, Population, Register, Rules, StandingServer},
     api::{HostingPoolSpec, OpenClawInstance},
     clock::Clock,
 };
@@ -20,8 +20,11 @@ use crate::{
 /// For how long the register is believed about others; whoever asks for itself is always in it.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// Gives all instances.
-type Source = Box<dyn Fn() -> Vec<Applicant> + Send + Sync>;
+/// For how long a server that was made counts: Hetzner bills an hour for each.
+const BILLED: Duration = Duration::from_hours(1);
+
+/// Gives all instances, and all servers that carry the name of one.
+type Source = Box<dyn Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync>;
 
 /// The register, and what it is made from.
 pub struct Admissions {
@@ -40,6 +43,8 @@ struct State {
     granted: HashSet<String>,
     /// The UIDs of those whom this process let in: something may be made for them any moment.
     let_in: HashSet<String>,
+    /// When servers were made, by pool and namespace.
+    servers_made: HashMap<(String, String), VecDeque<Timestamp>>,
     register: Arc<Register>,
     made: Option<Timestamp>,
     changed: BTreeSet<(String, String)>,
@@ -57,7 +62,7 @@ impl Admissions {
     pub fn follow(
         &self,
         watched: Vec<String>,
-        source: impl Fn() -> Vec<Applicant> + Send + Sync + 'static,
+        source: impl Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync + 'static,
     ) {
         let _ = self.watched.set(watched);
         // A second source would be a second instance controller, which there is not.
@@ -106,6 +111,14 @@ impl Admissions {
         Some(verdict)
     }
 
+    /// Notes that a server was made.
+    pub fn server_made(&self, pool: &str, namespace: &str) {
+        let mut state = self.state();
+        let place = (pool.to_owned(), namespace.to_owned());
+        state.servers_made.entry(place).or_default().push_back(self.clock.now());
+        state.made = None;
+    }
+
     /// Notes that something of an instance was found in a cloud, whatever its status says.
     pub fn grant(&self, instance: &OpenClawInstance) {
         let Some(uid) = instance.uid() else { return };
@@ -142,7 +155,7 @@ impl Admissions {
         let fresh = |made| (made..made + FRESH).contains(&now);
         let fresh = state.made.is_some_and(fresh);
         let (false, Some(source)) = (fresh, self.source.get()) else { return };
-        let mut applicants = source();
+        let (mut applicants, servers) = source();
         let there: HashSet<&str> = applicants.iter().map(|one| one.uid.as_str()).collect();
         state.granted.retain(|uid| there.contains(uid.as_str()));
         state.let_in.retain(|uid| there.contains(uid.as_str()));
@@ -150,7 +163,9 @@ impl Admissions {
             one.granted |= state.granted.contains(&one.uid);
             one.let_in = state.let_in.contains(&one.uid);
         }
-        let register = Register::of(applicants.iter(), &state.rules);
+        let made = state.billed(now);
+        let population = Population { applicants, servers, made };
+        let register = Register::of(&population, &state.rules);
         state.changed.extend(register.changed_since(&state.register));
         state.register = Arc::new(register);
         state.made = Some(now);
@@ -164,6 +179,21 @@ impl Admissions {
 /// Whether a namespace is among those that are watched, which are all if there are none.
 pub(crate) fn is_watched(watched: &[String], namespace: &str) -> bool {
     watched.is_empty() || watched.iter().any(|known| known == namespace)
+}
+
+impl State {
+    /// How many servers were made within the last hour.
+    fn billed(&mut self, now: Timestamp) -> ByNamespace {
+        for made in self.servers_made.values_mut() {
+            // A clock that was set back must not hold anybody up for longer.
+            while made.front().is_some_and(|at| !(*at..*at + BILLED).contains(&now)) {
+                made.pop_front();
+            }
+        }
+        self.servers_made.retain(|_, made| !made.is_empty());
+        let count = |made: &VecDeque<Timestamp>| u32::try_from(made.len()).unwrap_or(u32::MAX);
+        self.servers_made.iter().map(|(place, made)| (place.clone(), count(made))).collect()
+    }
 }
 
 #[cfg(test)]
@@ -209,7 +239,7 @@ mod tests {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
         let admissions = Admissions::new(Arc::new(SystemClock));
         let known = Arc::clone(&all);
-        admissions.follow(Vec::new(), move || known.lock().unwrap().clone());
+        admissions.follow(Vec::new(), move || (known.lock().unwrap().clone(), Vec::new()));
         admissions.set_pool("eu-1", &pool(&["*"]), false);
         assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
         all.lock().unwrap().push(applicant("team-b", "old", 1));
@@ -221,7 +251,7 @@ mod tests {
     #[test]
     fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
         let admissions = Admissions::new(Arc::new(SystemClock));
-        admissions.follow(Vec::new(), || vec![applicant("tenants", "ada", 1)]);
+        admissions.follow(Vec::new(), || (vec![applicant("tenants", "ada", 1)], Vec::new()));
         admissions.set_pool("eu-1", &pool(&[]), false);
         assert_eq!(
             admissions.admit(&instance("tenants", "ada")),
@@ -238,7 +268,7 @@ mod tests {
     #[test]
     fn one_that_cannot_be_read_counts_where_it_is_allowed() {
         let admissions = Admissions::new(Arc::new(SystemClock));
-        admissions.follow(vec!["tenants".to_owned(), "team-x".to_owned()], Vec::new);
+        admissions.follow(vec!["tenants".to_owned(), "team-x".to_owned()], Default::default);
         admissions.set_pool("eu-1", &pool(&["tenants", "unwatched"]), false);
         assert!(admissions.counts("eu-1", "tenants", "malformed"));
         assert!(!admissions.counts("eu-1", "team-x", "malformed"));

@@ -34,6 +34,8 @@ pub struct Intervals {
     pub bring_up: Duration,
     /// Between two comparisons of a tunnel's ingress rules with the wanted ones; jittered.
     pub routes: Duration,
+    /// How long something in the clouds has to belong to nobody before it may be deleted.
+    pub orphan_age: Duration,
 }
 
 impl Default for Intervals {
@@ -43,6 +45,7 @@ impl Default for Intervals {
             report: Duration::from_mins(5),
             bring_up: Duration::from_secs(1),
             routes: Duration::from_hours(1),
+            orphan_age: crate::orphans::DEFAULT_AGE,
         }
     }
 }

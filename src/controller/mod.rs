@@ -63,6 +63,7 @@ pub async fn run(
         budgets: settings.budgets,
         observer: Arc::clone(&context.metrics) as _,
         only: settings.pools,
+        watch_namespaces: settings.watch_namespaces.clone(),
     };
     let keys = KeyRingStore::new(context.client.clone(), &context.namespace);
     let needs = Arc::new(sealing_keys::NeedsOfInstances::new(Arc::clone(&context)));

@@ -12,6 +12,7 @@ mod fakes;
 pub mod firewall;
 pub mod identity;
 pub mod observe;
+mod orphans;
 mod pass;
 pub mod plan;
 mod session;
@@ -83,6 +84,8 @@ pub struct PoolSettings {
     pub observer: Arc<dyn CallObserver>,
     /// Only these pools; all if `None`.
     pub only: Option<BTreeSet<String>>,
+    /// The namespaces whose instances are looked after; all if empty.
+    pub watch_namespaces: Vec<String>,
 }
 
 type GuardedPool = Guarded<HostingPool>;
@@ -105,7 +108,9 @@ pub async fn run(
     let sessions = Sessions::new(installation, &ctx, shutdown.clone(), waker);
     let (store, writer) = reflector::store::<GuardedPool>();
     let (backoff, pools) = (Backoff::default(), store.clone());
-    let controller = Arc::new(Controller { ctx, settings, references, pools, sessions, backoff });
+    let orphans = orphans::Orphans::default();
+    let controller = Controller { ctx, settings, references, pools, orphans, sessions, backoff };
+    let controller = Arc::new(controller);
     let pools = controller.clone().watch_pools().reflect(writer).applied_objects();
     let config = watch_config();
     let secrets: Api<PartialObjectMeta<KubeSecret>> =
@@ -176,6 +181,7 @@ struct Controller {
     settings: PoolSettings,
     references: Arc<References>,
     pools: Store<GuardedPool>,
+    orphans: orphans::Orphans,
     sessions: Sessions,
     backoff: Backoff<String>,
 }
@@ -264,6 +270,8 @@ impl Controller {
 
     fn forget(&self, pool: &str) {
         self.sessions.remove(pool);
+        self.orphans.forget(pool);
+        self.ctx.metrics.forget_orphans(pool);
         self.ctx.pools.remove(pool);
         self.ctx.admissions.remove_pool(pool);
         self.backoff.reset(&pool.to_owned());

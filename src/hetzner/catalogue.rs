@@ -37,6 +37,25 @@ pub struct ServerType {
     /// Set when it will no longer be sold.
     #[serde(default)]
     pub deprecation: Option<Deprecation>,
+    /// What it costs where.
+    #[serde(default)]
+    pub prices: Vec<ServerTypePrice>,
+}
+
+/// What a server type costs in one location.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ServerTypePrice {
+    /// The location.
+    pub location: String,
+    /// For a whole month.
+    pub price_monthly: Price,
+}
+
+/// An amount of the project's currency.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Price {
+    /// Taxes included, as a decimal number.
+    pub gross: String,
 }
 
 /// A location in which a server type is offered.

@@ -176,6 +176,16 @@ fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
     allowed.map_err(|why| denied(why, subject, pool))
 }
 
+/// That servers count which no instance has.
+fn servers_left(count: u32) -> String {
+    if count == 0 {
+        return String::new();
+    }
+    format!(
+        ", {count} of them servers that no instance has: deleted with deletionPolicy Retain, or without their finalizer"
+    )
+}
+
 /// What an instance is told that is not admitted.
 pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
     let (namespace, hostname, pool) = (&subject.namespace, &subject.hostname, pool.name);
@@ -207,16 +217,24 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
                 "spec.hostname: {hostname} belongs to another instance; make this one with another"
             ),
         ),
-        Denied::NamespaceQuota(most) => (
+        Denied::NamespaceQuota { most, left } => (
             reason::NAMESPACE_QUOTA_EXCEEDED,
             format!(
-                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have; delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool"
+                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have{}; delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
+                servers_left(left)
             ),
         ),
-        Denied::PoolFull(capacity) => (
+        Denied::ServerRate(most) => {
+            let message = format!(
+                "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each of which is billed for one; it goes on by itself"
+            );
+            return Refused::waiting(reason::SERVER_RATE_EXCEEDED, message);
+        }
+        Denied::PoolFull { capacity, left } => (
             reason::POOL_FULL,
             format!(
-                "HostingPool {pool} is full with {capacity} instances; raise spec.capacity, or use another pool"
+                "HostingPool {pool} is full with {capacity} instances{}; raise spec.capacity, or use another pool",
+                servers_left(left)
             ),
         ),
         Denied::PoolClosed => {

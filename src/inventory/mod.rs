@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use moorage_wire::{InstallationId, InstanceId};
 
 use crate::{
+    admission::StandingServer,
     api::label,
     clock::Clock,
     cloud::{CloudError, Priority},
@@ -52,6 +53,10 @@ struct Seen {
     /// The name that agents are reached through.
     anchor: Option<String>,
     swept: Option<Timestamp>,
+    /// How many sweeps were begun.
+    begun: u64,
+    /// Which of them was the last that ended well.
+    ended: Option<u64>,
     changed: Changed,
 }
 
@@ -105,7 +110,7 @@ impl Inventory {
     /// Lists everything once: our servers and tunnels, and all records of the zone, foreign ones
     /// included, because a name that is taken must not be written to.
     pub async fn sweep(&self) -> Result<(), CloudError> {
-        let mark = self.lock().begin();
+        let (begun, mark) = self.lock().begin();
         let installation = self.installation.to_string();
         let selector = LabelSelector::all_of([(label::INSTALLATION, installation.as_str())]);
         let prefix = names::tunnel_prefix(self.installation);
@@ -135,6 +140,7 @@ impl Inventory {
             },
         );
         seen.swept = Some(self.clock.now());
+        seen.ended = Some(begun);
         seen.changed.append(changed);
         Ok(())
     }
@@ -147,6 +153,49 @@ impl Inventory {
     /// When the last complete sweep ended.
     pub fn swept(&self) -> Option<Timestamp> {
         self.lock().swept
+    }
+
+    /// How many sweeps were begun, and which of them was the last that ended well: what is here is at
+    /// least as new as its beginning.
+    pub fn sweeps(&self) -> (u64, Option<u64>) {
+        let seen = self.lock();
+        (seen.begun, seen.ended)
+    }
+
+    /// Everything of this installation, whosever it is, and all records; `None` before the first sweep.
+    pub fn everything(&self) -> Option<(Vec<Server>, Vec<Tunnel>, Vec<DnsRecord>)> {
+        let seen = self.lock();
+        seen.ended?;
+        let all = (seen.servers.matching(|_| true), seen.tunnels.matching(|_| true));
+        Some((all.0, all.1, seen.records.matching(|_| true)))
+    }
+
+    /// The servers that carry the name of this pool and of an instance, retained ones too.
+    pub fn standing_servers(&self, pool: &str) -> Vec<StandingServer> {
+        let seen = self.lock();
+        let standing = |server: &Server| {
+            let label = |name: &str| server.labels.get(name).cloned();
+            let of_pool = label(label::POOL).filter(|named| named == pool);
+            let staying = server.status != ServerStatus::Deleting;
+            let (pool, namespace) = of_pool.filter(|_| staying).zip(label(label::NAMESPACE))?;
+            Some(StandingServer { pool, namespace, name: label(label::NAME)? })
+        };
+        seen.servers.filter_map(standing)
+    }
+
+    /// Whether a server is in this pool's project.
+    pub fn has_server(&self, id: ServerId) -> bool {
+        self.lock().servers.contains(&id)
+    }
+
+    /// Whether a tunnel is in this pool's account.
+    pub fn has_tunnel(&self, id: &TunnelId) -> bool {
+        self.lock().tunnels.contains(id)
+    }
+
+    /// Whether a record is in this pool's zone.
+    pub fn has_record(&self, id: &RecordId) -> bool {
+        self.lock().records.contains(id)
     }
 
     /// What is known of one instance: what is its own, and what stands at its host names.
@@ -265,10 +314,11 @@ impl Inventory {
 }
 
 impl Seen {
-    fn begin(&mut self) -> table::Mark {
+    fn begin(&mut self) -> (u64, table::Mark) {
+        self.begun += 1;
         let mark = self.servers.mark();
         self.tunnels.mark();
         self.records.mark();
-        mark
+        (self.begun, mark)
     }
 }

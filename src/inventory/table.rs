@@ -41,6 +41,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Table<K, V> {
         self.rows.contains_key(key)
     }
 
+    pub(super) fn filter_map<T>(&self, look: impl FnMut(&V) -> Option<T>) -> Vec<T> {
+        self.rows.values().filter_map(look).collect()
+    }
+
     pub(super) fn matching(&self, mut wanted: impl FnMut(&V) -> bool) -> Vec<V> {
         self.rows.values().filter(|value| wanted(value)).cloned().collect()
     }

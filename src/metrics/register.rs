@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::{Collector, GenericCounterVec},
 };
 
@@ -88,6 +88,24 @@ impl Builder {
                 "moorage_waiting_secrets",
                 "Sealed Secrets that have been waiting for their instance for 15 minutes.",
             )?)?,
+            orphans: self.gauge(
+                "moorage_orphans",
+                "Objects in a pool's clouds under this installation's id that belong to nobody.",
+                &["pool"],
+            )?,
+            oldest_orphan: self.gauge(
+                "moorage_orphans_oldest_seconds",
+                "Time since the oldest of them was first seen.",
+                &["pool"],
+            )?,
+            orphans_cost: self.registered(GaugeVec::new(
+                Opts::new(
+                    "moorage_orphans_monthly_cost",
+                    "What the servers among them cost a month, in the project's currency.",
+                ),
+                &["pool"],
+            )?)?,
+            orphans_since: Mutex::default(),
             api_writes: self.counter(
                 "moorage_api_writes_total",
                 "Writes to the Kubernetes API server, the Lease aside.",

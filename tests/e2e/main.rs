@@ -15,6 +15,7 @@ mod identity;
 mod lifecycle;
 mod neighbours;
 mod objects;
+mod orphans;
 mod removal;
 mod stage;
 mod tenant;
@@ -86,6 +87,10 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
         scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),
         scenario!(neighbours::a_status_of_an_older_object_never_lies_over_a_newer_one),
+        scenario!(orphans::what_nobody_accounts_for_is_listed_and_goes_when_the_pool_says_so),
+        scenario!(orphans::an_instance_takes_over_what_was_an_orphan_of_its_name),
+        scenario!(orphans::whoever_strips_finalizers_has_no_room_for_another_server),
+        scenario!(orphans::a_lost_installation_is_found_and_removed_without_its_cluster),
         scenario!(removal::what_is_removed_in_the_wrong_order_has_a_way_back),
         scenario!(removal::a_master_key_is_rotated_under_crashes_and_the_old_one_can_go),
         scenario!(ways_back::servers_are_found_again_by_their_master_key_alone),

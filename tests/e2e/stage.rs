@@ -124,7 +124,7 @@ impl Stage {
             kubeconfig,
             namespace: SYSTEM.to_owned(),
             log: folder.path().join("moorage.log"),
-            arguments: ["--log-format=text", "--report-interval=10s"]
+            arguments: ["--log-format=text", "--report-interval=10s", "--orphan-age=10s"]
                 .into_iter()
                 .chain(servers.rhythm)
                 .chain(arguments.iter().copied())

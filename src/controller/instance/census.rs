@@ -9,8 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
 use crate::{
-    admission::Applicant, api::OpenClawInstance, cluster::ClusterApi, controller::context::Context,
+    admission::{Applicant, StandingServer},
+    api::OpenClawInstance,
+    cluster::ClusterApi,
+    controller::context::Context,
     instance::deletion::has_history,
+    pool::{PoolState, Pools},
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -43,6 +47,15 @@ pub(super) async fn keep(
 pub(super) fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
     let state = instances.state();
     state.iter().filter_map(|instance| considered(instance)).collect()
+}
+
+/// All servers that the sweeps show under the name of an instance of their pool.
+pub(super) fn standing_servers(pools: &Pools) -> Vec<StandingServer> {
+    let running = pools.all().into_iter().filter_map(|state| match state {
+        PoolState::Running(pool) => Some(pool),
+        PoolState::Starting | PoolState::Absent | PoolState::Blocked(_) => None,
+    });
+    running.flat_map(|pool| pool.inventory.standing_servers(&pool.name)).collect()
 }
 
 fn considered(instance: &GuardedInstance) -> Option<Applicant> {

@@ -1,6 +1,6 @@
 //! One pass over a pool: its steps in order, and when the next one is due.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use kube::{Api, Resource as _, ResourceExt as _, runtime::controller::Action};
 use tokio::time::Instant;
@@ -20,8 +20,9 @@ use super::{
 };
 use crate::{
     api::{
-        Guarded, HostingPool, HostingPoolStatus, annotation, conditions::reason,
-        pool::MasterKeyStatus,
+        Guarded, HostingPool, HostingPoolStatus, annotation,
+        conditions::reason,
+        pool::{MasterKeyStatus, OrphansStatus},
     },
     cloud::CloudError,
     controller::{
@@ -88,6 +89,7 @@ impl Controller {
                     || self.ctx.admissions.counts(name, namespace, instance))
         });
 
+        let mut orphans = pool.status.as_ref().and_then(|status| status.orphans.clone());
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {
                 let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
@@ -97,7 +99,10 @@ impl Controller {
                     self.forget(name);
                     return Ok(Action::await_change());
                 }
-                self.with_sweep(name, pool, &session, &parsed, outcome)
+                let outcome = self.with_sweep(name, pool, &session, &parsed, outcome);
+                let place = (&*session, &parsed);
+                orphans = self.look_at_orphans(name, pool, place, &outcome).await?;
+                outcome
             }
             Err(trouble) => {
                 self.sessions.remove(name);
@@ -105,7 +110,7 @@ impl Controller {
                 Outcome { trouble: Some(trouble), ..Outcome::default() }
             }
         };
-        self.write_status(&api, pool, &outcome, instances).await?;
+        self.write_status(&api, pool, (&outcome, orphans), instances).await?;
         Ok(self.next_look(name, &outcome))
     }
 
@@ -253,7 +258,7 @@ impl Controller {
         &self,
         api: &Api<Guarded<HostingPool>>,
         pool: &HostingPool,
-        outcome: &Outcome,
+        (outcome, orphans): (&Outcome, Option<OrphansStatus>),
         instances: u32,
     ) -> Result<(), kube::Error> {
         let ring = self.ctx.key_ring.read().await.clone();
@@ -265,6 +270,7 @@ impl Controller {
             instances,
             certificate,
             master_key: self.master_key_status(),
+            orphans,
             deleting: pool.metadata.deletion_timestamp.is_some(),
             trouble: outcome.trouble.as_ref(),
             serving: outcome.serving,
@@ -285,9 +291,12 @@ impl Controller {
     /// When the pool is looked at again without anything changing.
     fn next_look(&self, name: &str, outcome: &Outcome) -> Action {
         let until = self.sessions.remembered(name).map(|remembered| remembered.until);
+        // Orphans are confirmed, or deleted, one sweep after the other.
+        let soon = self.orphans.next_look(name, self.ctx.intervals.sweep);
+        let wait = |until: Instant| until.saturating_duration_since(Instant::now());
         match until {
-            Some(Some(until)) => Action::requeue(until.saturating_duration_since(Instant::now())),
-            Some(None) => Action::await_change(),
+            Some(Some(until)) => Action::requeue(wait(until).min(soon.unwrap_or(Duration::MAX))),
+            Some(None) => soon.map_or_else(Action::await_change, Action::requeue),
             None => match outcome.trouble.as_ref().map(|trouble| trouble.again) {
                 Some(Again::OnChange) => Action::await_change(),
                 _ => Action::requeue(self.ctx.intervals.sweep),

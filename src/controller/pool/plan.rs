@@ -6,7 +6,7 @@ use crate::{
     api::{
         HostingPoolSpec, HostingPoolStatus,
         conditions::{ConditionType, Verdict, merge, reason},
-        pool::{AccessStatus, MasterKeyStatus},
+        pool::{AccessStatus, MasterKeyStatus, OrphansStatus},
     },
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
@@ -154,6 +154,8 @@ pub struct Findings<'a> {
     pub certificate: Option<&'a str>,
     /// The master key.
     pub master_key: MasterKeyStatus,
+    /// What is in the clouds and belongs to nobody.
+    pub orphans: Option<OrphansStatus>,
     /// Being deleted.
     pub deleting: bool,
     /// What stands in the way.
@@ -179,6 +181,7 @@ pub fn status(
         access: findings.access.clone().or_else(|| old.access.clone()),
         sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
         master_key: Some(findings.master_key.clone()),
+        orphans: findings.orphans.clone(),
     }
 }
 
@@ -334,6 +337,7 @@ mod tests {
             instances: 3,
             certificate: None,
             master_key: fakes::master_key(),
+            orphans: None,
             deleting: false,
             trouble: Some(&trouble),
             serving: false,
@@ -411,6 +415,7 @@ mod tests {
             instances: 3,
             certificate: None,
             master_key: fakes::master_key(),
+            orphans: None,
             deleting: false,
             trouble: None,
             serving: true,

@@ -84,6 +84,9 @@ impl Hands<'_> {
             let request = self.server_request(seen, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
+                    let subject = &self.wanted.subject;
+                    let admissions = &self.controller.ctx.admissions;
+                    admissions.server_made(&subject.pool, &subject.namespace);
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
                     self.take_server(server, seen);
                     return Ok(());

@@ -103,6 +103,7 @@ impl World {
             instances: 1,
             certificate: None,
             master_key: super::super::fakes::master_key(),
+            orphans: None,
             deleting: false,
             trouble: outcome.trouble.as_ref(),
             serving: false,

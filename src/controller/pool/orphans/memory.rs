@@ -1,0 +1,80 @@
+//! What is remembered between the looks at orphans. The status remembers what has to outlive the process.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{
+    api::pool::OrphansStatus,
+    hetzner::ServerType,
+    orphans::{self, Found, Key, Orphan},
+};
+
+/// What is remembered of the looks at all pools' orphans.
+#[derive(Default)]
+pub(in crate::controller::pool) struct Orphans(Mutex<HashMap<String, Memory>>);
+
+/// Those of one pool.
+#[derive(Default)]
+pub(super) struct Memory {
+    pub(super) looked: Option<Instant>,
+    /// What was seen that nobody accounted for, and how many sweeps had begun when that was noticed.
+    pub(super) noticed: HashMap<Key, u64>,
+    /// Of these, what the cluster itself has confirmed to be nobody's.
+    pub(super) confirmed: HashSet<Key>,
+    /// What belongs to pools: firewalls, SSH keys, Access objects.
+    pub(super) of_pools: Option<(Instant, Vec<Found>)>,
+    /// Prices.
+    pub(super) catalogue: Option<(Instant, Arc<Vec<ServerType>>)>,
+    /// When the last round of deletions was.
+    pub(super) deleted: Option<Instant>,
+}
+
+impl Orphans {
+    pub(super) fn memories(&self) -> MutexGuard<'_, HashMap<String, Memory>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn with<T>(&self, pool: &str, act: impl FnOnce(&mut Memory) -> T) -> T {
+        act(self.memories().entry(pool.to_owned()).or_default())
+    }
+
+    /// A pool is gone.
+    pub(in crate::controller::pool) fn forget(&self, pool: &str) {
+        self.memories().remove(pool);
+    }
+
+    /// When to look again: at every sweep while there are orphans, or may be.
+    pub(in crate::controller::pool) fn next_look(
+        &self,
+        pool: &str,
+        sweep: Duration,
+    ) -> Option<Duration> {
+        let memories = self.memories();
+        memories.get(pool).filter(|memory| !memory.noticed.is_empty()).map(|_| sweep)
+    }
+}
+
+impl Memory {
+    /// Notes what is a candidate now. The status has only what was confirmed, by this process or by one
+    /// before it.
+    pub(super) fn follow(
+        &mut self,
+        candidates: &[Orphan],
+        status: Option<&OrphansStatus>,
+        begun: u64,
+    ) {
+        let keys: HashSet<Key> = candidates.iter().map(|one| one.found.key()).collect();
+        self.noticed.retain(|key, _| keys.contains(key));
+        self.confirmed.retain(|key| keys.contains(key));
+        let known = candidates.iter().filter(|one| orphans::known(&one.found, status).is_some());
+        self.confirmed.extend(known.map(|one| one.found.key()));
+        for key in keys {
+            self.noticed.entry(key).or_insert(begun);
+        }
+    }
+}

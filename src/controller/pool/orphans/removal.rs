@@ -1,0 +1,145 @@
+//! The deletion of orphans, after one more look at both the cloud and the cluster.
+
+use std::collections::HashSet;
+
+use kube::{Api, Resource as _, ResourceExt as _, api::ListParams};
+use moorage_wire::InstanceId;
+use tokio::time::Instant;
+
+use super::Look;
+use crate::{
+    api::{
+        OpenClawInstance,
+        conditions::reason,
+        pool::{OrphanKind, OrphanPolicy},
+    },
+    cloudflare::{RecordId, TunnelId},
+    controller::{
+        events,
+        pool::{Controller, GuardedPool},
+        references::Name,
+    },
+    hetzner::ServerId,
+    inventory::Inventory,
+    orphans::{Found, FoundOwner},
+    ownership,
+};
+
+/// This many rounds of deletions fit into the time that an orphan is left alone for.
+const ROUNDS_PER_AGE: u32 = 24;
+/// Instances per page of a list of names.
+const PAGE: u32 = 500;
+
+impl Controller {
+    /// The instances that are there now, by the API server itself.
+    pub(super) async fn living(&self) -> Result<Living, kube::Error> {
+        let api: Api<OpenClawInstance> = Api::all(self.ctx.client.clone());
+        let installation = self.ctx.master_keys.installation();
+        let mut living = Living::default();
+        let mut parameters = ListParams::default().limit(PAGE);
+        loop {
+            let page = api.list_metadata(&parameters).await?;
+            for instance in &page.items {
+                let place = (instance.namespace().unwrap_or_default(), instance.name_any());
+                living.ids.insert(ownership::instance_id(installation, &place.0, &place.1));
+                living.places.insert(place);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters = parameters.continue_token(&token),
+                None => return Ok(living),
+            }
+        }
+    }
+
+    /// Deletes a round of orphans, if the one before it is long enough ago and nobody has come for them.
+    pub(super) async fn delete(&self, look: &Look<'_>, due: &[Found]) -> Result<(), kube::Error> {
+        let pace = self.ctx.intervals.orphan_age / ROUNDS_PER_AGE;
+        let deleting = look.pool.metadata.deletion_timestamp.is_some();
+        let recent = self.orphans.with(look.name, |memory| {
+            memory.deleted.is_some_and(|deleted| deleted.elapsed() < pace)
+        });
+        if due.is_empty() || deleting || recent || !self.still_says_delete(look).await? {
+            return Ok(());
+        }
+        self.orphans.with(look.name, |memory| memory.deleted = Some(Instant::now()));
+        for one in due {
+            // As short before each deletion as can be.
+            if self.living().await?.has(one) {
+                continue;
+            }
+            self.delete_one(look, one).await;
+        }
+        Ok(())
+    }
+
+    /// The pool as the API server has it, in case somebody thought better of it.
+    async fn still_says_delete(&self, look: &Look<'_>) -> Result<bool, kube::Error> {
+        let api: Api<GuardedPool> = Api::all(self.ctx.client.clone());
+        let found = api.get_opt(look.name).await?;
+        let pool = found.and_then(|pool| pool.0.ok());
+        Ok(pool.is_some_and(|pool| pool.spec.orphan_policy == OrphanPolicy::Delete))
+    }
+
+    async fn delete_one(&self, look: &Look<'_>, one: &Found) {
+        let (pool, kind, id, name) = (look.name, one.kind, &one.id, &one.name);
+        match look.place.remove(one).await {
+            Ok(true) => {
+                tracing::warn!(pool, ?kind, id, name, "deleted an orphan");
+                self.orphans.with(pool, |memory| memory.of_pools = None);
+                forget(&look.session.inventory, one);
+                let about = look.pool.object_ref(&());
+                let owner = one.owner.describe();
+                let note = format!(
+                    "{kind:?} {name} ({id}) of {owner} was deleted: nobody accounted for it."
+                );
+                events::warn(&self.ctx, &about, reason::ORPHAN_DELETED, &note).await;
+            }
+            Ok(false) => {
+                tracing::info!(pool, ?kind, id, "an orphan is not what it was; it is left alone");
+            }
+            // The next round tries again.
+            Err(error) => tracing::warn!(pool, ?kind, id, %error, "an orphan cannot be deleted"),
+        }
+    }
+}
+
+/// Instances that are there.
+#[derive(Default)]
+pub(super) struct Living {
+    ids: HashSet<InstanceId>,
+    places: HashSet<Name>,
+}
+
+impl Living {
+    /// Whether one of them may be its owner.
+    pub(super) fn has(&self, one: &Found) -> bool {
+        match &one.owner {
+            FoundOwner::Instance { id, place } => {
+                let here = |place: &Name| self.places.contains(place);
+                self.ids.contains(id) || place.as_ref().is_some_and(here)
+            }
+            FoundOwner::Pool(_) => false,
+        }
+    }
+}
+
+fn forget(inventory: &Inventory, one: &Found) {
+    match one.kind {
+        OrphanKind::Server => {
+            if let Ok(id) = one.id.parse() {
+                inventory.forget_server(ServerId(id));
+            }
+        }
+        OrphanKind::Tunnel => {
+            if let Ok(id) = TunnelId::parse(&one.id) {
+                inventory.forget_tunnel(&id);
+            }
+        }
+        OrphanKind::DnsRecord => {
+            if let Ok(id) = RecordId::parse(&one.id) {
+                inventory.forget_record(&id);
+            }
+        }
+        _ => {}
+    }
+}
