@@ -10,8 +10,8 @@ use anyhow::anyhow;
 use clap::Parser as _;
 use moorage::{
     cli::{
-        Cli, Command, cluster_certificates::ClusterCertificates, cluster_reader::KubeReader, crds,
-        plan, policies, release, run, seal, status,
+        Cli, Command, cleanup, cluster_certificates::ClusterCertificates,
+        cluster_reader::KubeReader, crds, plan, policies, release, run, seal, status,
     },
     telemetry,
 };
@@ -22,7 +22,7 @@ const RUNTIME_GRACE: Duration = Duration::from_millis(200);
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match start(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // For the terminal; the operator's log has its own line.
             eprintln!("error: {error}");
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(cli: Cli) -> anyhow::Result<()> {
+fn start(cli: Cli) -> anyhow::Result<ExitCode> {
     // One TLS stack for the process: kube and reqwest both take it.
     rustls::crypto::aws_lc_rs::default_provider()
         .install_default()
@@ -43,7 +43,7 @@ fn start(cli: Cli) -> anyhow::Result<()> {
     ended
 }
 
-async fn perform(cli: Cli) -> anyhow::Result<()> {
+async fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => {
             telemetry::init(args.log_format, &args.log_filter)?;
@@ -72,6 +72,29 @@ async fn perform(cli: Cli) -> anyhow::Result<()> {
             let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
             io::stdout().write_all(status::run(*args, &cluster).await?.as_bytes())?;
         }
+        Command::Cleanup(args) => {
+            let report = cleanup::run(*args, &Terminal).await?;
+            io::stdout().write_all(report.text.as_bytes())?;
+            if report.left {
+                return Ok(ExitCode::from(cleanup::SOMETHING_LEFT));
+            }
+        }
     }
-    Ok(())
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whoever sits at the terminal.
+struct Terminal;
+
+impl cleanup::Person for Terminal {
+    fn progress(&self, line: &str) {
+        eprintln!("cleanup: {line}");
+    }
+
+    fn ask(&self, question: &str) -> io::Result<String> {
+        eprint!("{question}");
+        let mut line = String::new();
+        io::stdin().read_line(&mut line)?;
+        Ok(line)
+    }
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "the comments of commands are their help")]
 
+pub mod cleanup;
 pub mod cluster_certificates;
 pub mod cluster_error;
 pub mod cluster_reader;
@@ -38,6 +39,7 @@ pub enum Command {
     Plan(Box<plan::PlanArgs>),
     Release(Box<release::ReleaseArgs>),
     Status(Box<status::StatusArgs>),
+    Cleanup(Box<cleanup::CleanupArgs>),
 }
 
 #[cfg(test)]
