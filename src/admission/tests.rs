@@ -68,12 +68,12 @@ fn a_server_that_no_instance_has_counts_for_its_namespace() {
     let limited = || Rules { per_namespace: Some(1), ..rules(&["*"], 5) };
     let next = applicant("a", "next", "next", 2);
     let left = [("eu-1", "a", "gone")];
-    let register = register_of(&[next.clone()], &left, limited());
+    let register = register_of(std::slice::from_ref(&next), &left, limited());
     let refused = Denied::NamespaceQuota { most: 1, left: 1 };
     assert_eq!(verdict(&register, "next"), Some(Err(refused)));
     // Of another namespace, or of another pool.
     for elsewhere in [("eu-1", "b", "gone"), ("eu-2", "a", "gone")] {
-        let register = register_of(&[next.clone()], &[elsewhere], limited());
+        let register = register_of(std::slice::from_ref(&next), &[elsewhere], limited());
         assert_eq!(verdict(&register, "next"), Some(Ok(())));
     }
     // One that comes back to its own server, and one that only has the name.

@@ -223,7 +223,7 @@ proptest! {
         let total = found.len();
         let before = plan(&orphans, &Circumstances { total, ..given(None, 0) }).status;
         let policy = if deletes { OrphanPolicy::Delete } else { OrphanPolicy::Report };
-        let given = Circumstances { policy, total, ..given(before.as_ref(), age) };
+        let given = Circumstances { total, policy, ..given(before.as_ref(), age) };
         let plan = plan(&orphans, &given);
         prop_assert!(plan.delete.len() <= 5);
         prop_assert!(plan.delete.len() <= (found.len() / 10).max(1));
