@@ -174,7 +174,7 @@ impl Controller {
                 place: place.clone(),
                 pool: reference.pool.clone(),
                 ids: made.earlier_id.into_iter().chain([computed]).collect(),
-                started: made.may_have_server || made.tunnel.is_some(),
+                started: made.in_status || made.untold || made.tunnel.is_some(),
                 server: made.server.map(|id| id.to_string()),
                 tunnel: made.tunnel.clone(),
             });
