@@ -116,13 +116,7 @@ pub async fn run(
         async move {
             // The writers live as long as the triggers, so there is no error to handle.
             let _ = tokio::join!(instances.wait_until_ready(), releases.wait_until_ready());
-            // The register is kept in the context.
-            let surroundings = Arc::downgrade(&ctx);
-            ctx.admissions.follow(namespaces, move || {
-                let servers =
-                    surroundings.upgrade().map(|ctx| census::standing_servers(&ctx.pools));
-                (census::applicants(&instances), servers.unwrap_or_default())
-            });
+            ctx.admissions.follow(namespaces, census::population(&ctx, instances));
             synced();
         }
     };

@@ -42,15 +42,27 @@ pub(super) async fn keep(
     }
 }
 
+/// What admissions are decided about. The context keeps the register, so that this must not keep it.
+pub(super) fn population(
+    ctx: &Arc<Context>,
+    instances: Store<GuardedInstance>,
+) -> impl Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync + 'static {
+    let ctx = Arc::downgrade(ctx);
+    move || {
+        let servers = ctx.upgrade().map(|ctx| standing_servers(&ctx.pools));
+        (applicants(&instances), servers.unwrap_or_default())
+    }
+}
+
 /// All instances, as far as their admission is concerned. One that cannot be read counts for what it has
 /// in the clouds: else whoever spoils an object of his own would have room for another server.
-pub(super) fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
+fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
     let state = instances.state();
     state.iter().filter_map(|instance| considered(instance)).collect()
 }
 
 /// All servers that the sweeps show under the name of an instance of their pool.
-pub(super) fn standing_servers(pools: &Pools) -> Vec<StandingServer> {
+fn standing_servers(pools: &Pools) -> Vec<StandingServer> {
     let running = pools.all().into_iter().filter_map(|state| match state {
         PoolState::Running(pool) => Some(pool),
         PoolState::Starting | PoolState::Absent | PoolState::Blocked(_) => None,

@@ -116,8 +116,7 @@ impl Process {
             Inventory::new(link.clone(), link.clone(), zone.clone(), INSTALLATION, link.clone());
         let inventory = Arc::new(inventory);
         let ctx = Arc::new(context(&link));
-        let admitted = store.clone();
-        ctx.admissions.follow(Vec::new(), move || census::applicants(&admitted));
+        ctx.admissions.follow(Vec::new(), census::population(&ctx, store.clone()));
         ctx.admissions.set_pool(POOL, &SPEC, false);
         ctx.pools.exists(POOL);
         ctx.pools.listed();
