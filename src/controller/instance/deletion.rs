@@ -269,8 +269,10 @@ impl Ending<'_> {
     }
 
     async fn retain_server(&mut self, id: ServerId, labels: &Labels) -> Result<(), Trouble> {
-        self.pool.hetzner.update_server_labels(id, labels).await?;
+        let retained = self.pool.hetzner.update_server_labels(id, labels).await?;
         self.forget_server(id);
+        // It is billed on, so that it counts for its namespace without a gap.
+        self.pool.inventory.note_server(retained);
         Ok(())
     }
 
