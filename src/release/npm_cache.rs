@@ -13,7 +13,7 @@ use std::{
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, SHA512, digest};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use flate2::read::GzDecoder;
-use moorage_wire::{Sha256, hex::hex};
+use moorage_wire::Sha256;
 use serde_json::{Map, Value, json};
 use url::Url;
 
@@ -103,7 +103,7 @@ async fn fetch(
     packing: &Packing<'_>,
     progress: Progress<'_>,
 ) -> Result<Vec<u8>, ReleaseError> {
-    let kept = packing.downloads.join(hex(&file.sha512));
+    let kept = packing.downloads.join(hex::encode(&file.sha512));
     let is_right = |bytes: &[u8]| digest(&SHA512, bytes).as_ref() == file.sha512;
     if let Ok(bytes) = fs::read(&kept)
         && is_right(&bytes)
@@ -163,7 +163,7 @@ impl Cache {
     /// Adds an answer of `address` to a question.
     fn add(&self, address: &str, question: Option<&str>, bytes: &[u8]) -> Result<(), ReleaseError> {
         let sha512 = digest(&SHA512, bytes);
-        put(&self.place("content-v2/sha512", &hex(sha512.as_ref())), bytes)?;
+        put(&self.place("content-v2/sha512", &hex::encode(sha512.as_ref())), bytes)?;
         let key = format!("make-fetch-happen:request-cache:{address}");
         let place = self.place("index-v5", &Sha256::of(key.as_bytes()).to_string());
         let time = self.time * 1000;
@@ -184,7 +184,7 @@ impl Cache {
         .to_string();
         let sha1 = digest(&SHA1_FOR_LEGACY_USE_ONLY, entry.as_bytes());
         let mut bucket = fs::read(&place).unwrap_or_default();
-        bucket.extend_from_slice(format!("\n{}\t{entry}", hex(sha1.as_ref())).as_bytes());
+        bucket.extend_from_slice(format!("\n{}\t{entry}", hex::encode(sha1.as_ref())).as_bytes());
         put(&place, &bucket)
     }
 

@@ -245,7 +245,6 @@ mod tests {
     use axum::{Router, routing::get};
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use flate2::{Compression, write::GzEncoder};
-    use moorage_wire::hex::hex;
 
     use super::*;
 
@@ -265,7 +264,7 @@ mod tests {
         let entry = |name: &str, more: Value| {
             let bytes = package(name);
             let sha512 = digest(&SHA512, &bytes);
-            fs::write(downloads.join(hex(sha512.as_ref())), &bytes).unwrap();
+            fs::write(downloads.join(hex::encode(sha512.as_ref())), &bytes).unwrap();
             let mut entry = json!({
                 "version": "1.0.0",
                 "resolved": format!("https://registry.npmjs.org/{name}/-/x-1.0.0.tgz"),
@@ -303,7 +302,7 @@ mod tests {
             let listed = Tree::read(tree.path()).unwrap();
             digests.push(listed.pack(file.path(), packing.time).unwrap());
             let kept = |name: &str| {
-                let sha512 = hex(digest(&SHA512, &package(name)).as_ref());
+                let sha512 = hex::encode(digest(&SHA512, &package(name)).as_ref());
                 let below =
                     format!("_cacache/content-v2/sha512/{}/{}", &sha512[..2], &sha512[2..4]);
                 tree.path().join(below).join(&sha512[4..]).exists()
@@ -317,7 +316,7 @@ mod tests {
     async fn a_registry_that_gives_other_bytes_than_the_pinned_ones_is_refused() {
         let downloads = tempfile::tempdir().unwrap();
         let plugin = plugin(downloads.path());
-        let leftpad = hex(digest(&SHA512, &package("leftpad")).as_ref());
+        let leftpad = hex::encode(digest(&SHA512, &package("leftpad")).as_ref());
         fs::write(downloads.path().join(&leftpad), "damaged").unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let mirror: Url = format!("http://{}/", listener.local_addr().unwrap()).parse().unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use moorage_wire::{Sha256, hex::hex};
+use moorage_wire::Sha256;
 use serde_json::{Value, json};
 
 use super::{
@@ -120,7 +120,7 @@ fn component(package: &LockedPackage) -> Value {
         component["licenses"] = licences(licence);
     }
     if let Some(file) = &package.file {
-        component["hashes"] = json!([{"alg": "SHA-512", "content": hex(&file.sha512)}]);
+        component["hashes"] = json!([{"alg": "SHA-512", "content": hex::encode(&file.sha512)}]);
         component["externalReferences"] = json!([{"type": "distribution", "url": file.url}]);
     }
     component
@@ -178,7 +178,7 @@ fn serial_number(bundle: &Bundle) -> String {
     bytes.copy_from_slice(&Sha256::of(digests.as_bytes()).as_bytes()[..16]);
     bytes[6] = bytes[6] & 0x0f | 0x80;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let text = hex(&bytes);
+    let text = hex::encode(bytes);
     let parts = [&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]];
     format!("urn:uuid:{}", parts.join("-"))
 }

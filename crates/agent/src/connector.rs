@@ -1,12 +1,10 @@
 //! The loop that watches cloudflared and moves it from one tunnel token to the next. When to try
 //! which token is decided by `tunnel`; here it is done.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use moorage_wire::{Failure, Program, failure::Stage};
+use parking_lot::Mutex;
 use thiserror::Error;
 use tokio::time::timeout;
 use zeroize::Zeroize as _;
@@ -75,7 +73,7 @@ async fn look(core: &Arc<Core>, rotation: &Arc<Mutex<Rotation>>) -> Result<(), T
     let rotation = Arc::clone(rotation);
     // The vault may be busy with a slow worker.
     let step = blocking(core, move |core| {
-        let mut rotation = rotation.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rotation = rotation.lock();
         core.vault().tunnel().next_step(&mut rotation, connected, Instant::now())
     })
     .await;
@@ -116,7 +114,7 @@ async fn switch(core: &Arc<Core>, to: Which) -> Result<(), Trouble> {
     else {
         return Ok(());
     };
-    tracing::info!(token_sha256 = %token.sha256(), "cloudflared is started anew with a token");
+    tracing::info!(token_sha256 = %token.sha256(), "cloudflared is restarted with a token");
     write(core, &token).await?;
     core.installer.perform(&Request::Restart { unit: Unit::Cloudflared }).await?;
     blocking(core, move |core| core.vault().tunnel().finish_switch(to, &token)).await?;

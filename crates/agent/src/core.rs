@@ -6,7 +6,7 @@ use std::{
     fs::File,
     net::IpAddr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Instant,
@@ -20,6 +20,7 @@ use moorage_wire::{
     report::FailedPairing,
     signature::Peers,
 };
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use crate::{
@@ -42,7 +43,6 @@ const FEW_NONCES: usize = 4;
 /// So many at a time.
 const NONCES: u64 = 8;
 
-/// A running agent.
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) disk: Disk,
@@ -93,18 +93,12 @@ pub(crate) struct Notes {
     pub(crate) restarted_for_secrets: bool,
     /// The document whose pairing approvals were passed on.
     pub(crate) pairings_of: Option<Sha256>,
-    /// What it approves in vain.
+    /// Approved requests that failed.
     pub(crate) failed_pairings: Vec<FailedPairing>,
     /// OpenClaw's own security audits.
     pub(crate) audits: Audits,
     /// Why the tunnel's token could not be changed.
     pub(crate) tunnel_trouble: Option<Trouble>,
-}
-
-/// A lock is poisoned only by a panic while it was held; the state on disk is consistent at any
-/// point, and the state in memory changes last.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Core {
@@ -155,7 +149,7 @@ impl Core {
         let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
         let confirmed = self.is_enrolled();
         let keys = Keys::load_or_make(&self.disk, layout, &bootstrap, confirmed, &self.openclaw)?;
-        *lock(&self.keys) = Some(Arc::new(keys));
+        *self.keys.lock() = Some(Arc::new(keys));
         Ok(())
     }
 
@@ -168,29 +162,29 @@ impl Core {
         let bootstrap = identity::read_bootstrap(&self.disk, layout)?;
         if let Some(keys) = Keys::hand_over(&self.disk, layout, &bootstrap, &self.openclaw)? {
             tracing::info!(target: "audit", "the worker has the key that credentials are sealed to");
-            *lock(&self.keys) = Some(Arc::new(keys));
+            *self.keys.lock() = Some(Arc::new(keys));
         }
         Ok(())
     }
 
     /// The keys, once they are made.
     pub(crate) fn keys(&self) -> Option<Arc<Keys>> {
-        lock(&self.keys).clone()
+        self.keys.lock().clone()
     }
 
     /// The one-time key, until the operator has confirmed the agent.
     pub(crate) fn enrolment_key(&self) -> Option<Arc<EnrolmentKey>> {
-        lock(&self.enrolment).key.clone()
+        self.enrolment.lock().key.clone()
     }
 
     /// Whether the operator has confirmed the agent.
     pub(crate) fn is_enrolled(&self) -> bool {
-        lock(&self.enrolment).confirmed
+        self.enrolment.lock().confirmed
     }
 
-    /// The operator named this agent's key in a signed call: the one-time key has done its work.
+    /// The operator named this agent's key in a signed call: the one-time key is used.
     pub(crate) fn confirm(&self) -> Result<(), DiskError> {
-        let mut enrolment = lock(&self.enrolment);
+        let mut enrolment = self.enrolment.lock();
         if enrolment.confirmed {
             return Ok(());
         }
@@ -214,13 +208,13 @@ impl Core {
 
     /// A fresh nonce: one of the worker's, while it answers.
     pub(crate) fn give_nonce(&self) -> String {
-        let made = lock(&self.worker_nonces).pop_front();
-        lock(&self.nonces).give(made, Instant::now())
+        let made = self.worker_nonces.lock().pop_front();
+        self.nonces.lock().give(made, Instant::now())
     }
 
     /// Asks the worker for nonces, beside everything else, when few are left.
     pub(crate) fn replenish_nonces(self: &Arc<Self>) {
-        let enough = lock(&self.worker_nonces).len() >= FEW_NONCES;
+        let enough = self.worker_nonces.lock().len() >= FEW_NONCES;
         if enough || self.is_asking_for_nonces.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -234,46 +228,46 @@ impl Core {
     /// Asks the worker for nonces, and waits for them.
     pub(crate) async fn ask_for_nonces(self: &Arc<Self>) {
         match blocking(self, |core| core.openclaw.nonces(NONCES)).await {
-            Ok(nonces) => lock(&self.worker_nonces).extend(nonces),
+            Ok(nonces) => self.worker_nonces.lock().extend(nonces),
             Err(error) => tracing::debug!(%error, "no nonces from the worker"),
         }
     }
 
     /// A nonce that the worker takes for certain, after it refused another one.
     pub(crate) async fn give_newest_nonce(self: &Arc<Self>) -> String {
-        lock(&self.worker_nonces).clear();
+        self.worker_nonces.lock().clear();
         self.ask_for_nonces().await;
         self.give_nonce()
     }
 
     /// Uses a nonce up; whether it was good.
     pub(crate) fn take_nonce(&self, nonce: &str) -> bool {
-        lock(&self.nonces).take(nonce, Instant::now())
+        self.nonces.lock().take(nonce, Instant::now())
     }
 
     /// Counts a wrong bearer token.
     pub(crate) fn count_failure(&self, client: IpAddr) -> Verdict {
-        lock(&self.lockout).failed(client, Instant::now())
+        self.lockout.lock().failed(client, Instant::now())
     }
 
     /// The credentials. Writes to disk: call it off the async threads.
     pub(crate) fn vault(&self) -> MutexGuard<'_, Vault> {
-        lock(&self.vault)
+        self.vault.lock()
     }
 
     /// The desired state. Writes to disk: call it off the async threads.
     pub(crate) fn desired(&self) -> MutexGuard<'_, Desired> {
-        lock(&self.desired)
+        self.desired.lock()
     }
 
     /// The operators that are obeyed. Changes write to disk: make them off the async threads.
     pub(crate) fn obeyed(&self) -> MutexGuard<'_, Obeyed> {
-        lock(&self.obeyed)
+        self.obeyed.lock()
     }
 
     /// Facts for the report.
     pub(crate) fn notes(&self) -> MutexGuard<'_, Notes> {
-        lock(&self.notes)
+        self.notes.lock()
     }
 
     /// A value changed that a running `OpenClaw` has to read.

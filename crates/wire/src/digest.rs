@@ -5,9 +5,9 @@ use std::{fmt, str::FromStr};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::hex::{IdError, hex, unhex};
+use crate::lower_hex::{self, IdError};
 
-/// A SHA-256 digest.
+/// A SHA-256 digest; its text is 64 lower-case hexadecimal characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Sha256([u8; 32]);
 
@@ -32,7 +32,7 @@ impl Sha256 {
 
 impl fmt::Display for Sha256 {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&hex(&self.0))
+        formatter.write_str(&hex::encode(self.0))
     }
 }
 
@@ -46,7 +46,7 @@ impl FromStr for Sha256 {
     type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, IdError> {
-        unhex::<32>("SHA-256 digest", text).map(Self)
+        lower_hex::parse("SHA-256 digest", text).map(Self)
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{
     bootstrap::EnrolmentKeyText,
     digest::Sha256,
     framing::frame,
-    hex::{IdError, hex, unhex},
     identity::{AgentPublicKey, Epoch, InstanceId},
+    lower_hex::{self, IdError},
     secret::Secret,
     signature::AgentKey,
 };
@@ -29,14 +29,15 @@ impl EnrolmentKey {
         Self(key)
     }
 
-    /// Parses the text that stands in the bootstrap document.
+    /// Parses the text of the bootstrap document.
     pub fn from_text(text: &EnrolmentKeyText) -> Result<Self, IdError> {
-        unhex::<32>("enrolment key", text.expose()).map(|bytes| Self(Secret::from(bytes)))
+        lower_hex::parse("enrolment key", text.expose())
+            .map(|bytes: [u8; 32]| Self(Secret::from(bytes)))
     }
 
     /// The text for the bootstrap document.
     pub fn to_text(&self) -> EnrolmentKeyText {
-        EnrolmentKeyText::new(hex(self.0.expose()))
+        EnrolmentKeyText::new(hex::encode(self.0.expose()))
     }
 
     fn mac(&self, context: &str, fields: &[&[u8]]) -> Sha256 {
@@ -88,7 +89,7 @@ pub struct TunnelCertificate {
 }
 
 impl TunnelCertificate {
-    /// Signs a certificate.
+    /// Signs the certificate with the agent's key, for this server alone.
     pub fn sign(key: &AgentKey, server: (InstanceId, Epoch), certificate: String) -> Self {
         let signature = BASE64.encode(key.sign(&tunnel_bytes(server, &certificate)));
         Self { certificate, signature }
@@ -216,7 +217,7 @@ fn answer_fields<'a>(identity: &'a AgentIdentity, challenge: &'a str) -> [&'a [u
     [challenge.as_bytes(), identity.proof.as_bytes()]
 }
 
-/// Why an enrolment answer is not believed.
+/// Why an enrolment answer is refused.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum EnrolmentError {
     /// The proof does not fit the one-time key: somebody on the way exchanged a key, or replayed.
@@ -242,14 +243,14 @@ mod tests {
     }
 
     #[test]
-    fn an_honest_answer_is_believed() {
+    fn a_correct_answer_is_accepted() {
         let answer = EnrolmentAnswer::fresh(&key(9), identity(&key(9)), "challenge");
         let (instance, epoch) = (answer.identity.instance_id, answer.identity.epoch);
         assert_eq!(answer.verify(&key(9), "challenge", instance, epoch), Ok(()));
     }
 
     #[test]
-    fn the_agents_own_certificate_is_its_own_word_and_may_be_left_out() {
+    fn the_tunnel_certificate_is_signed_and_optional() {
         let signing = AgentKey::from_seed(&Secret::from([3; 32]));
         let (instance, epoch) = (InstanceId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
         let public = signing.public_key();
@@ -276,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn an_exchanged_key_another_challenge_and_another_server_are_refused() {
+    fn a_wrong_key_challenge_or_server_is_refused() {
         let honest = EnrolmentAnswer::fresh(&key(9), identity(&key(9)), "challenge");
         let (instance, epoch) = (honest.identity.instance_id, honest.identity.epoch);
         let mut exchanged = honest.clone();

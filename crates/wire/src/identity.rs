@@ -6,7 +6,7 @@ use std::{fmt, str::FromStr};
 
 use crate::{
     digest::Sha256,
-    hex::{IdError, hex, unhex},
+    lower_hex::{self, IdError},
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -22,7 +22,7 @@ macro_rules! hex_id {
                 Self(bytes)
             }
 
-            /// The raw bytes.
+            /// In the order of the text.
             pub fn as_bytes(&self) -> &[u8; $bytes] {
                 &self.0
             }
@@ -30,7 +30,7 @@ macro_rules! hex_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                formatter.write_str(&hex(&self.0))
+                formatter.write_str(&hex::encode(self.0))
             }
         }
 
@@ -44,7 +44,7 @@ macro_rules! hex_id {
             type Err = IdError;
 
             fn from_str(text: &str) -> Result<Self, IdError> {
-                unhex::<$bytes>($what, text).map(Self)
+                lower_hex::parse($what, text).map(Self)
             }
         }
 

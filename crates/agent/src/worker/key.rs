@@ -1,8 +1,6 @@
 //! The key that credentials are sealed to: made here, kept here, and used here alone. The process that talks
 //! to the network passes envelopes on that it cannot open.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use jiff::Timestamp;
 use moorage_wire::{
@@ -10,6 +8,7 @@ use moorage_wire::{
     envelope::{Envelope, EnvelopeError},
     sealing::{KeyStrength, SealingKey, SealingKeyError},
 };
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -44,17 +43,13 @@ impl WorkerKey {
         Self { disk, layout, making: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, ()> {
-        self.making.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn stored(&self) -> Result<Option<StoredKey>, DiskError> {
         self.disk.read_json(&self.layout.worker_key())
     }
 
     /// The certificate, of a new key if there is none. Making one takes up to seconds.
     pub(super) fn certificate(&self) -> Result<String, WorkError> {
-        let _lock = self.lock();
+        let _lock = self.making.lock();
         if let Some(stored) = self.stored()? {
             return Ok(stored.certificate);
         }
@@ -73,7 +68,7 @@ impl WorkerKey {
 
     /// Takes over the key of an older agent, unless there is one: nobody can exchange it.
     pub(super) fn adopt(&self, key: SecretText, certificate: String) -> Result<(), WorkError> {
-        let _lock = self.lock();
+        let _lock = self.making.lock();
         match self.stored()? {
             Some(stored) if stored.certificate == certificate => return Ok(()),
             Some(_) => {
@@ -86,7 +81,6 @@ impl WorkerKey {
         Ok(self.disk.write_json(&self.layout.worker_key(), &stored)?)
     }
 
-    /// Opens an envelope.
     pub(super) fn unseal(&self, envelope: &Envelope, label: &str) -> Result<Secret, WorkError> {
         let stored =
             self.stored()?.ok_or_else(|| WorkError::Other("there is no key".to_owned()))?;

@@ -1,4 +1,4 @@
-//! What the worker takes for the operator's word: calls that are signed by him, with a nonce that it gave
+//! What the worker accepts as the operator's: calls that the operator signed, with a nonce that the worker gave
 //! lately, and later than what was taken before. And the documents that came so: the newest one, and
 //! those that it may be necessary to go back to.
 //!
@@ -7,19 +7,12 @@
 //! after a later one, whoever kept it. Within the last [`WINDOW`] nonces whoever passes calls on decides
 //! the order, as he decides which arrive at all.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use aws_lc_rs::{hmac, rand};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use moorage_wire::{
-    DesiredState, Sha256,
-    bootstrap::Operator,
-    hex::{hex, unhex},
-    path,
-};
+use moorage_wire::{DesiredState, Sha256, bootstrap::Operator, lower_hex, path};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
@@ -76,7 +69,6 @@ pub(super) struct Kept {
     pub(super) plugins: BTreeSet<String>,
 }
 
-/// The operator's word.
 pub(super) struct Orders {
     disk: Disk,
     layout: Layout,
@@ -93,7 +85,7 @@ impl Orders {
         &self,
         work: impl FnOnce(&Self, &mut State) -> Result<T, WorkError>,
     ) -> Result<T, WorkError> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock();
         let loaded = match state.take() {
             Some(state) => state,
             None => self.load()?,
@@ -104,7 +96,7 @@ impl Orders {
     fn load(&self) -> Result<State, DiskError> {
         let ledger = match self.disk.read_json::<Ledger>(&self.layout.worker_ledger()) {
             Err(error @ DiskError::Damaged { .. }) => {
-                tracing::error!(%error, "the operator has to send anew what is in it");
+                tracing::error!(%error, "the worker's ledger is damaged: the operator has to send its documents again");
                 None
             }
             ledger => ledger?,
@@ -206,7 +198,7 @@ impl Orders {
             let plugins = state.ledger.kept.get(&digest).cloned().ok_or_else(unknown)?;
             let body = orders.disk.read(&orders.layout.worker_document(&digest))?;
             let Some(body) = body.filter(|body| Sha256::of(body) == digest) else {
-                tracing::error!(%digest, "a kept document is not what it was: the operator has to send it anew");
+                tracing::error!(%digest, "a kept document was changed on disk: the operator has to send it again");
                 let mut ledger = state.ledger.clone();
                 ledger.kept.remove(&digest);
                 orders.save(state, ledger)?;
@@ -270,7 +262,7 @@ impl Ledger {
 
     fn nonce(&self, number: u64) -> String {
         let number = number.to_be_bytes();
-        hex(&[&number[..], &self.code(number)].concat())
+        hex::encode([&number[..], &self.code(number)].concat())
     }
 
     fn code(&self, number: [u8; 8]) -> [u8; CODE_BYTES] {
@@ -285,7 +277,7 @@ impl Ledger {
 impl State {
     /// The number of the nonce of a call that comes after number `before`.
     fn number_of(&self, call: &Verified, before: u64) -> Result<u64, WorkError> {
-        let number = unhex::<NONCE_BYTES>("nonce", &call.nonce).ok().and_then(|nonce| {
+        let number = lower_hex::parse::<NONCE_BYTES>("nonce", &call.nonce).ok().and_then(|nonce| {
             let (number, code) = nonce.split_first_chunk::<8>()?;
             let made: bool = self.ledger.code(*number).ct_eq(code).into();
             made.then_some(u64::from_be_bytes(*number))

@@ -6,10 +6,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use moorage_wire::{CredentialName, credential::GATEWAY_TOKEN};
+use parking_lot::Mutex;
 
 use super::protocol::Held;
 use crate::{
@@ -20,7 +20,6 @@ use crate::{
 
 type Values = BTreeMap<CredentialName, SecretText>;
 
-/// The files.
 pub(super) struct Secrets {
     disk: Disk,
     layout: Layout,
@@ -33,16 +32,12 @@ impl Secrets {
         Self { disk, layout, previous_gateway_token: Mutex::default() }
     }
 
-    fn lock(&self) -> MutexGuard<'_, Option<SecretText>> {
-        self.previous_gateway_token.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     pub(super) fn held(&self) -> Result<Held, DiskError> {
         Ok(self.describe(&self.read()?))
     }
 
     pub(super) fn set(&self, name: &CredentialName, value: SecretText) -> Result<Held, DiskError> {
-        let mut previous = self.lock();
+        let mut previous = self.previous_gateway_token.lock();
         let mut values = self.read()?;
         let replaced = values.insert(name.clone(), value);
         self.disk.write_json(&self.layout.secrets(), &values)?;
@@ -55,7 +50,7 @@ impl Secrets {
 
     /// Removes all values but those of `names`.
     pub(super) fn retain(&self, names: &BTreeSet<CredentialName>) -> Result<Held, DiskError> {
-        let _lock = self.lock();
+        let _lock = self.previous_gateway_token.lock();
         let mut values = self.read()?;
         if values.keys().any(|name| !names.contains(name)) {
             values.retain(|name, _| names.contains(name));
@@ -83,12 +78,12 @@ impl Secrets {
 
     /// The token that it may want still.
     pub(super) fn previous_gateway_token(&self) -> Option<SecretText> {
-        self.lock().clone()
+        self.previous_gateway_token.lock().clone()
     }
 
     /// The gateway was seen to want `current` and not the one before.
     pub(super) fn forget_previous_gateway_token(&self, current: &SecretText) {
-        let mut previous = self.lock();
+        let mut previous = self.previous_gateway_token.lock();
         // Not if it changed again in the meantime.
         if self.gateway_token().ok().flatten().as_ref() == Some(current) {
             *previous = None;
