@@ -11,7 +11,7 @@ pub enum AccountError {
     /// The list cannot be read.
     #[error("cannot read {file}: {source}")]
     Unreadable {
-        /// Which list.
+        /// `/etc/passwd` or `/etc/group`.
         file: &'static str,
         /// What the operating system said.
         source: io::Error,
@@ -19,17 +19,17 @@ pub enum AccountError {
     /// It is not in the list.
     #[error("there is no `{name}` in {file}")]
     Unknown {
-        /// Who.
+        /// Name of the user or group.
         name: String,
-        /// Which list.
+        /// `/etc/passwd` or `/etc/group`.
         file: &'static str,
     },
 }
 
-/// A user.
+/// A local user, as in passwd(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct User {
-    /// The user's id.
+    /// Numeric user id.
     pub uid: u32,
     /// The id of the user's own group.
     pub gid: u32,

@@ -37,13 +37,13 @@ pub enum StartError {
     /// Another agent uses the state.
     #[error("another agent is running with the state in {}", folder.display())]
     Locked {
-        /// The state's folder.
+        /// The folder that another agent has locked.
         folder: PathBuf,
     },
-    /// It cannot listen.
+    /// The socket or address is taken or not allowed.
     #[error("cannot listen on {listen:?}: {source}")]
     Listen {
-        /// Where it should.
+        /// As the settings have it.
         listen: Listen,
         /// What the operating system said.
         source: io::Error,
@@ -110,7 +110,7 @@ impl Agent {
                 ended = self.tasks.join_next() => ended,
             };
             match ended {
-                // The server is the only task that ends by itself, when told to.
+                // The server is the only task that returns, at a shutdown.
                 None | Some(Ok(Ok(()))) => return Ok(()),
                 Some(Ok(Err(error))) => return Err(error),
                 Some(Err(error)) => std::panic::resume_unwind(error.into_panic()),

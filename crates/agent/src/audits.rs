@@ -12,7 +12,7 @@ pub(crate) struct Audits {
     failed: Option<Failed>,
 }
 
-/// Tries that came to nothing.
+/// Failed attempts.
 #[derive(Debug, Clone)]
 struct Failed {
     digest: Sha256,
@@ -41,7 +41,7 @@ impl Audits {
         *self = Self { done: Some((digest, findings)), failed: None };
     }
 
-    /// Notes a try in vain, and gives how long to wait: at first and at most as long as `waits` says.
+    /// Notes a failed attempt, and gives how long to wait: at first and at most as long as `waits` says.
     pub(crate) fn came_to_nothing(
         &mut self,
         digest: Sha256,
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_found_something_is_not_repeated_for_the_same_configuration() {
+    fn an_audit_with_findings_is_not_repeated_for_its_document() {
         let (mut audits, now) = (Audits::default(), Instant::now());
         audits.found(digest("a"), Audit { critical: 2, warn: 1 });
         assert!(!audits.is_due(digest("a"), now + WAITS.1) && audits.is_due(digest("b"), now));

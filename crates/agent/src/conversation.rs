@@ -1,5 +1,5 @@
 //! Conversations on a private Unix socket, as the installer and the worker hold them with the agent:
-//! one JSON line in, one JSON line out, one request per connection. Who may ask is told by the kernel.
+//! one JSON line in, one JSON line out, one request per connection. The kernel says who asks.
 //! What is asked and done is not known here. Lines may hold a credential, so that no copy is left
 //! behind when a buffer grows.
 
@@ -72,7 +72,7 @@ pub(crate) async fn accept_all<F>(
     }
 }
 
-/// Asks the one question of a conversation. How long that may take is the caller's business.
+/// Asks the one question of a conversation. The caller sets the deadline.
 pub(crate) async fn ask<A: DeserializeOwned>(
     socket: &Path,
     question: &impl Serialize,

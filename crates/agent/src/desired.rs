@@ -28,7 +28,6 @@ const FAILED_CAPACITY: usize = 32;
 /// So much of what is said about a failure is kept, in bytes.
 const LONGEST_MESSAGE: usize = 1024;
 
-/// A received document.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Document {
     pub(crate) digest: Sha256,
@@ -74,7 +73,6 @@ pub(crate) struct LastGood {
 pub(crate) enum Standing {
     /// Not tried to the end yet.
     New,
-    /// It works.
     Good,
     /// It was tried and failed.
     Failed,
@@ -87,7 +85,7 @@ pub(crate) struct Desired {
     document: Option<Arc<Document>>,
     /// The operator's signature over it, for installer and worker.
     order: Option<Arc<SignedCall>>,
-    /// Whether the worker has taken it; in doubt after a restart.
+    /// Whether the worker has taken it; unknown, so false, after a restart.
     passed_on: bool,
     last_good: Option<Arc<LastGood>>,
     failed: Vec<FailedDigest>,
@@ -96,7 +94,7 @@ pub(crate) struct Desired {
     /// The document of which everything was seen to be as it says, the connector and this agent
     /// included; forgotten at a restart.
     reached: Option<Sha256>,
-    /// What holds up the current document; forgotten at a restart, since it is tried again.
+    /// What holds up the current document; forgotten at a restart, since it is retried.
     trouble: Option<FailedDigest>,
 }
 
@@ -163,7 +161,6 @@ impl Desired {
         self.document.clone()
     }
 
-    /// Its digest.
     pub(crate) fn digest(&self) -> Option<Sha256> {
         self.document.as_ref().map(|document| document.digest)
     }
@@ -293,7 +290,7 @@ impl Desired {
             && self.failed_at.elapsed() >= interval
     }
 
-    /// Lets the current document be tried again.
+    /// Lets the current document be retried.
     pub(crate) fn forget_failure(&mut self) -> Result<(), DiskError> {
         let digest = self.digest();
         let mut others = self.failed.clone();
@@ -306,7 +303,7 @@ impl Desired {
     }
 
     /// Notes what holds up the document `of`, or that nothing does any more. Nothing is noted if another
-    /// one came meanwhile: that one may mend it.
+    /// one came meanwhile: that one may correct it.
     pub(crate) fn set_trouble(
         &mut self,
         of: Option<Sha256>,
@@ -320,7 +317,6 @@ impl Desired {
         });
     }
 
-    /// For the report.
     pub(crate) fn progress(&self) -> DesiredProgress {
         let state = match (&self.document, self.standing()) {
             (None, _) => ConvergenceState::Waiting,
@@ -337,75 +333,4 @@ impl Desired {
 }
 
 #[cfg(test)]
-mod tests {
-    use moorage_wire::{
-        Failure,
-        failure::{FailureCode, Stage},
-    };
-
-    use super::*;
-
-    #[test]
-    fn of_failed_documents_the_last_ones_are_remembered_and_of_each_a_bounded_story() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path().to_owned());
-        fs::create_dir_all(layout.state()).unwrap();
-        let mut desired = Desired::open(&Disk::default(), &layout).unwrap();
-        let digest = |number: usize| Sha256::of(&number.to_be_bytes());
-        for number in 0..200 {
-            let failed = FailedDigest {
-                digest: digest(number),
-                reason: FailureReason::Unhealthy,
-                message: "\u{e9}".repeat(10_000 + number),
-                failure: None,
-                path: None,
-                at: Timestamp::UNIX_EPOCH,
-            };
-            desired.did_not_work(failed).unwrap();
-        }
-        for desired in [desired, Desired::open(&Disk::default(), &layout).unwrap()] {
-            let failed = desired.progress().failed;
-            assert_eq!(failed.len(), FAILED_CAPACITY);
-            assert_eq!(failed[0].digest, digest(200 - FAILED_CAPACITY));
-            assert_eq!(failed[FAILED_CAPACITY - 1].digest, digest(199));
-            assert!(failed.iter().all(|failed| failed.message.len() <= LONGEST_MESSAGE));
-        }
-    }
-
-    #[test]
-    fn what_held_up_a_document_is_not_told_of_the_next_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::new(folder.path().to_owned());
-        fs::create_dir_all(layout.state()).unwrap();
-        let mut desired = Desired::open(&Disk::default(), &layout).unwrap();
-        let artifact = serde_json::json!({
-            "version": "1", "url": "https://artifacts.invalid/x", "sha256": "1".repeat(64), "size": 1,
-        });
-        let artifacts = serde_json::json!({
-            "release": "1", "openclaw": artifact, "node": artifact, "cloudflared": artifact,
-            "agent": artifact,
-        });
-        let mut put = |number: u32| {
-            let state = serde_json::json!({
-                "config": {"number": number}, "credentials": [], "artifacts": artifacts,
-            });
-            let bytes = state.to_string().into_bytes();
-            let document = parse(&bytes).unwrap();
-            let digest = document.digest;
-            desired.replace(document, &bytes, None, true).unwrap();
-            digest
-        };
-        let (first, second) = (put(1), put(2));
-        let trouble = || {
-            let failure = Failure::new(Stage::Installation, FailureCode::CommandFailed);
-            let words = "not found".to_owned();
-            Some(DocumentFailure::new(FailureReason::Integration, words, failure))
-        };
-        desired.set_trouble(Some(first), trouble(), Timestamp::now());
-        assert_eq!(desired.progress().failed, []);
-        desired.set_trouble(Some(second), trouble(), Timestamp::now());
-        assert_eq!(desired.progress().failed[0].digest, second);
-        desired.set_trouble(Some(second), None, Timestamp::now());
-        assert_eq!(desired.progress().failed, []);
-    }
-}
+mod tests;

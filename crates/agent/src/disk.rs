@@ -41,7 +41,7 @@ pub enum Step {
 }
 
 /// Called before every step; an error stops the change there, as a crash would.
-pub type Failpoint = dyn Fn(Step, &Path) -> io::Result<()> + Send + Sync;
+pub(crate) type Failpoint = dyn Fn(Step, &Path) -> io::Result<()> + Send + Sync;
 
 /// A file that cannot be read or written.
 #[derive(Debug, Error)]
@@ -49,9 +49,9 @@ pub enum DiskError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// A verb for the message, such as `write`.
         action: &'static str,
-        /// On which file.
+        /// The file or folder that it was done to.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -60,7 +60,7 @@ pub enum DiskError {
     /// secret.
     #[error("{} is damaged at line {line}, column {column}", path.display())]
     Damaged {
-        /// Which file.
+        /// The file, with its folder.
         path: PathBuf,
         /// Line, from 1.
         line: usize,
@@ -292,7 +292,7 @@ mod tests {
     use super::{crash::disk_that_dies_at, *};
 
     #[test]
-    fn a_crash_at_any_step_of_a_write_leaves_the_old_bytes_or_the_new_ones() {
+    fn a_crash_in_a_write_leaves_the_old_or_the_new_bytes() {
         let mut crashes = 0;
         for at in 0.. {
             let folder = tempfile::tempdir().unwrap();

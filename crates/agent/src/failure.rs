@@ -40,7 +40,6 @@ impl DocumentFailure {
         Self { path, ..Self::new(FailureReason::InvalidConfig, message, failure) }
     }
 
-    /// For the report.
     pub(crate) fn of(self, digest: Sha256, at: Timestamp) -> FailedDigest {
         let Self { reason, message, path, failure } = self;
         FailedDigest { digest, reason, message, failure, path, at }

@@ -1,7 +1,7 @@
-//! Whom this agent obeys: the operator's key in force, which stands in the bootstrap document, and
+//! Whom this agent obeys: the operator's key in force, which is in the bootstrap document, and
 //! while it is handed over the next one as well. The rewriting of the bootstrap document, root's on a
 //! real server, is the one step that changes who is in force; everything else follows from it after a
-//! crash. Installer and worker believe that document alone.
+//! crash. Installer and worker trust that document alone.
 
 use moorage_wire::{
     OperatorPublicKey, Sha256, bootstrap::Bootstrap, enrolment::AgentIdentity, handover::HandOver,

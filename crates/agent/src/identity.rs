@@ -39,7 +39,7 @@ pub enum IdentityError {
     NoBootstrap(String),
     /// The state was made on another server.
     #[error(
-        "the state in {0} belongs to another instance or epoch than the bootstrap document: remove it to enrol anew"
+        "the state in {0} belongs to another instance or epoch than the bootstrap document: remove it to enrol again"
     )]
     OtherServer(String),
     /// The keys are gone and cannot be proven again.
@@ -112,7 +112,7 @@ pub(crate) fn confirm(disk: &Disk, layout: &Layout, now: Timestamp) -> Result<()
 impl Keys {
     /// Loads the keys, or makes them at the first start. Making takes up to seconds, and a worker that
     /// answers: call it off the async threads. Once the operator has `confirmed` keys, none are made: the
-    /// one-time key is used up, whether or not it still stands in the bootstrap document.
+    /// one-time key is used, whether or not it is still in the bootstrap document.
     pub(crate) fn load_or_make(
         disk: &Disk,
         layout: &Layout,

@@ -87,7 +87,7 @@ impl Layout {
         self.state().join("last-good.json")
     }
 
-    /// Which configuration `OpenClaw` was last started with; absent while that is in doubt.
+    /// Which configuration `OpenClaw` was last started with; absent while that is unknown.
     pub fn started(&self) -> PathBuf {
         self.state().join("openclaw-started.json")
     }
@@ -107,7 +107,7 @@ impl Layout {
         self.state().join("backup.json")
     }
 
-    /// What became of the last update that was taken back.
+    /// The last update that was rolled back.
     pub fn last_rollback(&self) -> PathBuf {
         self.state().join("last-rollback.json")
     }

@@ -2,22 +2,22 @@
 //! one desired-state document and sealed credentials, and converges the server to them.
 
 pub mod accounts;
-pub mod agent;
+mod agent;
 mod api;
 pub mod artifacts;
 mod audits;
 mod connector;
 mod converge;
-pub mod conversation;
+mod conversation;
 mod core;
 mod desired;
-pub mod disk;
+mod disk;
 mod failure;
 pub mod handover;
-pub mod identity;
+mod identity;
 pub mod installer;
-pub mod layout;
-pub mod listen;
+mod layout;
+mod listen;
 mod lockout;
 mod nonces;
 mod openclaw;
@@ -25,14 +25,15 @@ mod probe;
 mod report;
 mod secret_text;
 mod server;
-pub mod settings;
-pub mod signed;
+mod settings;
+mod signed;
 mod tunnel;
 mod vault;
 pub mod worker;
 
 pub use agent::{Agent, StartError};
+pub use conversation::Client;
 pub use disk::Disk;
 pub use layout::Layout;
 pub use listen::{Listen, UnixSocket};
-pub use settings::{OpenClawProgram, Programs, Settings, Timing};
+pub use settings::{GATEWAY, OpenClawProgram, Programs, Settings, Timing};

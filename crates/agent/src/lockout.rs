@@ -13,7 +13,6 @@ pub(crate) const FAILURES: u32 = 10;
 pub(crate) const WINDOW: Duration = Duration::from_secs(60);
 /// The first lockout; each further one is twice as long.
 pub(crate) const FIRST: Duration = Duration::from_secs(30);
-/// The longest lockout.
 pub(crate) const LONGEST: Duration = Duration::from_secs(900);
 /// So many addresses are remembered; those that failed least recently are forgotten first.
 pub(crate) const CAPACITY: usize = 4096;
@@ -21,7 +20,6 @@ pub(crate) const CAPACITY: usize = 4096;
 /// What became of a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// Counted.
     Counted,
     /// This failure began a lockout of this length.
     LockedOut(Duration),
@@ -164,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn other_addresses_are_not_affected_but_the_rest_of_an_ipv6_network_is() {
+    fn a_lockout_covers_an_ipv6_network_and_no_other_address() {
         let (mut lockout, now) = (Lockout::default(), Instant::now());
         fail_until_locked(&mut lockout, now);
         assert_eq!(lockout.failed(Ipv4Addr::new(192, 0, 2, 8).into(), now), Verdict::Counted);

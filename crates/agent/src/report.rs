@@ -138,7 +138,6 @@ fn version_of(artifacts: &Artifacts, program: Program, sha256: Sha256) -> Option
     (artifact.sha256 == sha256).then(|| artifact.version.clone())
 }
 
-/// As fields.
 pub(crate) fn failure_of_agent(failure: AgentFailure) -> Failure {
     let (stage, code, detail) = match failure {
         AgentFailure::Trial => (
@@ -158,7 +157,6 @@ pub(crate) fn failure_of_agent(failure: AgentFailure) -> Failure {
     Failure::new(stage, code).of(Program::Agent).in_update().with_detail(detail)
 }
 
-/// For people.
 pub(crate) fn agent_failure(failure: AgentFailure) -> &'static str {
     match failure {
         AgentFailure::Trial => "it did not say its version when it was tried",

@@ -12,7 +12,6 @@ use zeroize::Zeroizing;
 pub(crate) struct SecretText(Zeroizing<String>);
 
 impl SecretText {
-    /// Copies the text.
     pub(crate) fn new(text: &str) -> Self {
         Self(Zeroizing::new(text.to_owned()))
     }

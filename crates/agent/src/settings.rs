@@ -19,26 +19,26 @@ pub const GATEWAY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST),
 /// Everything that an agent is started with.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where things lie.
+    /// The paths on the server.
     pub layout: Layout,
-    /// Where to answer.
+    /// Where the agent listens.
     pub listen: Listen,
-    /// `OpenClaw`'s gateway.
+    /// Where `OpenClaw`'s gateway listens; always loopback.
     pub gateway: SocketAddr,
     /// The metrics address of cloudflared, which serves `/ready`.
     pub cloudflared_metrics: SocketAddr,
-    /// The installer's socket.
+    /// The Unix socket of the installer.
     pub installer_socket: PathBuf,
     /// Who brings the programs here and owns `OpenClaw`'s files.
     pub programs: Programs,
-    /// `OpenClaw`'s program.
+    /// How `OpenClaw`'s command line is run.
     pub openclaw: OpenClawProgram,
     /// How patient the agent is.
     pub timing: Timing,
 }
 
 impl Settings {
-    /// The defaults of a server whose files lie there.
+    /// The defaults of a server with these paths.
     pub fn new(layout: Layout) -> Self {
         Self {
             listen: Listen::Unix(UnixSocket::Made(layout.agent_socket())),
@@ -58,7 +58,7 @@ impl Settings {
 pub enum Programs {
     /// The agent has the release's artifacts installed, and the worker, another user, owns the files.
     Managed {
-        /// The worker's socket.
+        /// The Unix socket of the worker.
         worker_socket: PathBuf,
     },
     /// They are there, and this process writes the files itself (tests, the simulator).
@@ -116,9 +116,9 @@ pub struct Timing {
     pub reload_patience: Duration,
     /// Between two tries to fetch an artifact that cannot be reached; the first, and the longest.
     pub fetch_retry: (Duration, Duration),
-    /// Until a security audit of OpenClaw that came to nothing is repeated; the first, and the longest.
+    /// Until a failed security audit of OpenClaw is retried; the first wait, and the longest.
     pub audit_retry: (Duration, Duration),
-    /// Until an artifact that is not what was pinned is tried again: somebody may repair it.
+    /// Until an artifact that is not what was pinned is retried: somebody may repair it.
     pub repair_interval: Duration,
     /// How long cloudflared of a new version may take to connect before the old one comes back.
     pub connect_deadline: Duration,

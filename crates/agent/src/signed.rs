@@ -1,6 +1,6 @@
 //! A signed call of the operator, kept or passed on with all that it takes to verify it again. The agent
-//! takes such calls and passes them on; the installer and the worker believe them because of their
-//! signature, and nobody because he says so.
+//! takes such calls and passes them on; the installer and the worker trust them because of their
+//! signature alone.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{HeaderMap, HeaderValue, Method, header::HeaderName};

@@ -1,5 +1,5 @@
 //! What user-data and the programs on a server must agree on: the document that it leaves for the
-//! agent, and where things lie. The document holds no lasting secret: a one-time enrolment key, a hash
+//! agent, and the paths. The document holds no lasting secret: a one-time enrolment key, a hash
 //! of the bearer token, and public keys.
 
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use crate::{
 /// Where user-data writes the document, root:moorage 0640.
 pub const BOOTSTRAP_PATH: &str = "/etc/moorage/bootstrap.json";
 /// Where the installer writes the public part of that document, for all to read: who the operator of this
-/// server is. The worker believes nobody else.
+/// server is. The worker trusts nobody else.
 pub const OPERATOR_PATH: &str = "/etc/moorage/operator.json";
 /// Where user-data writes the first tunnel token, root:moorage-tunnel 0640, as one line of text.
 pub const TUNNEL_TOKEN_PATH: &str = "/etc/moorage/tunnel-token";
@@ -86,7 +86,7 @@ pub struct Operator {
     pub operator_key: OperatorPublicKey,
 }
 
-/// The one-time enrolment key as it stands in the bootstrap document. Its `Debug` hides the value.
+/// The one-time enrolment key as text of the bootstrap document. Its `Debug` hides the value.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct EnrolmentKeyText(String);
@@ -97,17 +97,17 @@ impl EnrolmentKeyText {
         Self(text)
     }
 
-    /// What is left of a key that has done its work.
+    /// What replaces a used key.
     pub fn erased() -> Self {
         Self(String::new())
     }
 
-    /// Whether the key has done its work.
+    /// Whether the key is used and erased.
     pub fn is_erased(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The hexadecimal text.
+    /// 64 lower-case hexadecimal characters, or the text of an erased key.
     pub fn expose(&self) -> &str {
         &self.0
     }

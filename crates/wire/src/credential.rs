@@ -27,7 +27,7 @@ pub const GATEWAY_TOKEN: &str = "moorage-gateway";
 pub struct CredentialName(String);
 
 impl CredentialName {
-    /// The text.
+    /// As it stands in documents, paths and file names.
     pub fn as_str(&self) -> &str {
         &self.0
     }

@@ -23,7 +23,7 @@ pub struct DesiredState {
     /// Device-pairing requests of OpenClaw that the owner approved.
     #[serde(default)]
     pub approved_pairings: BTreeSet<String>,
-    /// Changes when a person asks that failed digests be tried again.
+    /// Changes when a person asks for a retry of failed digests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<String>,
 }
@@ -36,15 +36,15 @@ pub struct Artifacts {
     pub release: String,
     /// OpenClaw with its dependency tree.
     pub openclaw: Artifact,
-    /// The Node.js runtime.
+    /// The Node.js that runs OpenClaw.
     pub node: Artifact,
-    /// The tunnel connector.
+    /// The tunnel connector, a bare executable.
     pub cloudflared: Artifact,
-    /// The agent itself.
+    /// The agent itself, a bare executable.
     pub agent: Artifact,
 }
 
-/// One pinned file.
+/// One file that a release pins by digest and size.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Artifact {
@@ -58,15 +58,15 @@ pub struct Artifact {
     pub size: u64,
 }
 
-/// One approved integration.
+/// One plugin or skill that the release approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Integration {
-    /// What it is.
+    /// Plugin or skill.
     pub kind: IntegrationKind,
     /// Its package name or slug.
     pub name: String,
-    /// The exact version.
+    /// Exact, without ranges or tags.
     pub version: String,
     /// Of a plugin, what its package must be: `sha512-<base64>`, as npm writes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -91,7 +91,7 @@ impl Integration {
 /// The two kinds of things that can be added to OpenClaw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum IntegrationKind {
-    /// An npm package.
+    /// An npm package that OpenClaw loads.
     Plugin,
     /// A skill of the hub.
     Skill,

@@ -46,7 +46,7 @@ impl Envelope {
         Ok(Self(bytes))
     }
 
-    /// The text form.
+    /// Standard base64 with padding, as kubeseal writes it.
     pub fn to_base64(&self) -> String {
         BASE64.encode(&self.0)
     }

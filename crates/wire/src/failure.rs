@@ -25,7 +25,7 @@ pub struct Failure {
     pub update: bool,
     /// What was being done.
     pub stage: Stage,
-    /// What went wrong.
+    /// What the operator decides by.
     pub code: FailureCode,
     /// For people: what the code leaves open, such as an exit status. No figure in it changes from one
     /// attempt to the next, and no value of a credential is in it.
@@ -72,17 +72,17 @@ impl Failure {
 pub enum Stage {
     /// Getting ready: free space, backup, a copy of the data.
     Preparation,
-    /// Fetching an artifact.
+    /// Fetching an artifact from the URL of the release.
     Download,
     /// Comparing an artifact with what the release pins.
     Verification,
-    /// Unpacking an artifact.
+    /// Unpacking an artifact that was verified.
     Unpacking,
     /// Installing what was unpacked.
     Installation,
     /// Checking or writing a configuration.
     Configuration,
-    /// Starting a process.
+    /// Starting a process, until it answers on its socket.
     Start,
     /// Waiting until a process that was started works.
     Health,
@@ -99,7 +99,7 @@ pub enum Stage {
     Unknown,
 }
 
-/// What went wrong.
+/// What went wrong. New codes are read as [`FailureCode::Unknown`] by older operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailureCode {
@@ -129,7 +129,7 @@ pub enum FailureCode {
     FailedBefore,
     /// The disk is full, or has too little free space.
     NoSpace,
-    /// It is not the time for it: something else has to be done or to work first.
+    /// Something else has to be done or to work first.
     Deferred,
     /// A command failed or gave no readable answer.
     CommandFailed,
@@ -172,7 +172,7 @@ impl PlainText {
         Self(plain)
     }
 
-    /// The text.
+    /// The line.
     pub fn as_str(&self) -> &str {
         &self.0
     }

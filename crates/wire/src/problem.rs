@@ -42,7 +42,7 @@ pub enum ProblemCode {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Problem {
-    /// For programs.
+    /// What the operator acts on.
     pub code: ProblemCode,
     /// For people: what happened and what to do next.
     pub message: String,

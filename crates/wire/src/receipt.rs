@@ -24,7 +24,7 @@ pub struct Receipt {
     pub instance_id: InstanceId,
     /// The epoch of that server.
     pub epoch: Epoch,
-    /// Which credential.
+    /// The credential that is stored.
     pub credential: CredentialName,
     /// Its type, as checked by the agent.
     pub r#type: CredentialType,
@@ -37,7 +37,7 @@ pub struct Receipt {
 }
 
 impl Receipt {
-    /// Signs a receipt.
+    /// A receipt with the agent's signature over all other fields.
     pub fn sign(
         key: &AgentKey,
         (instance_id, epoch): (InstanceId, Epoch),
@@ -58,7 +58,7 @@ impl Receipt {
         receipt
     }
 
-    /// Checks the signature.
+    /// Whether the agent with this key signed exactly these fields.
     pub fn verify(&self, key: &AgentPublicKey) -> Result<(), BadReceipt> {
         let signature = BASE64.decode(&self.signature).map_err(|_| BadReceipt)?;
         key.verify(&self.signed_bytes(), &signature).map_err(|_| BadReceipt)

@@ -27,11 +27,11 @@ pub struct Report {
     /// The ciphertexts that were consumed, so that a replay is recognised: the newest of each credential,
     /// and of all that ever were.
     pub consumed: Vec<Consumed>,
-    /// OpenClaw.
+    /// By OpenClaw's own health endpoints, and what the agent could not have it do.
     pub openclaw: OpenClawHealth,
-    /// The tunnel connector.
+    /// By cloudflared's metrics endpoint, and the token files.
     pub cloudflared: CloudflaredHealth,
-    /// The machine.
+    /// Room, reboots and the first boot.
     pub machine: Machine,
     /// What else there is to know; absent from older agents.
     #[serde(default)]
@@ -46,7 +46,7 @@ pub struct DesiredProgress {
     pub digest: Option<Sha256>,
     /// What became of it.
     pub state: ConvergenceState,
-    /// Documents that were tried and did not work. They are not tried again, except one whose reason
+    /// Documents that were tried and did not work. They are not retried, except one whose reason
     /// is [`FailureReason::System`]: that is what holds up the present document, and it is retried.
     #[serde(default)]
     pub failed: Vec<FailedDigest>,
@@ -58,9 +58,9 @@ pub struct DesiredProgress {
 pub enum ConvergenceState {
     /// There is none yet.
     Waiting,
-    /// Being worked on.
+    /// Being installed, configured or started; a failure that is retried is among `failed`.
     Converging,
-    /// Reached.
+    /// Everything runs as the document says.
     Converged,
     /// Tried, failed, and the last good state is back.
     RolledBack,
@@ -75,9 +75,9 @@ pub enum ConvergenceState {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedDigest {
-    /// The document.
+    /// SHA-256 of the document's bytes.
     pub digest: Sha256,
-    /// Why.
+    /// Coarse; older operators have no more to go by.
     pub reason: FailureReason,
     /// For people: what happened, without values.
     pub message: String,
@@ -87,7 +87,7 @@ pub struct FailedDigest {
     /// The offending path in the configuration, if one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// When.
+    /// When it was given up, or last tried; by the server's clock.
     pub at: Timestamp,
 }
 
@@ -110,7 +110,7 @@ pub enum FailureReason {
     Unknown,
 }
 
-/// One consumed ciphertext.
+/// A ciphertext that was opened and stored once, so that it is not again.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumed {
@@ -120,11 +120,11 @@ pub struct Consumed {
     pub source_sha256: Sha256,
 }
 
-/// How OpenClaw is.
+/// How OpenClaw is, as its `/startupz` and `/readyz` say.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenClawHealth {
-    /// Its state.
+    /// By its health endpoints.
     pub state: OpenClawState,
     /// Its version, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -141,7 +141,7 @@ pub struct OpenClawHealth {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum OpenClawState {
-    /// Not running.
+    /// Its unit does not run.
     Stopped,
     /// Running, `/startupz` is not 200 yet.
     Starting,
@@ -228,9 +228,9 @@ pub struct Details {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstalledProgram {
-    /// Of what.
+    /// Which program.
     pub kind: Component,
-    /// The artifact's digest.
+    /// SHA-256 of the artifact that it was installed from.
     pub sha256: Sha256,
     /// The version that the release gives it, if the agent has that release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -243,11 +243,11 @@ pub struct InstalledProgram {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedProgram {
-    /// Of what.
+    /// Which program.
     pub kind: Component,
-    /// The artifact's digest.
+    /// SHA-256 of the artifact that it was installed from.
     pub sha256: Sha256,
-    /// For people.
+    /// In words, for operators that do not read `failure`.
     pub reason: String,
     /// Why, as fields; absent from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -260,7 +260,7 @@ pub struct FailedProgram {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
-    /// Of what.
+    /// Which program.
     pub what: Component,
     /// The artifact that did not work.
     pub from: Sha256,
@@ -276,7 +276,7 @@ pub struct Rollback {
     pub at: Timestamp,
 }
 
-/// A unit.
+/// A systemd unit that runs a program.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnitReport {
@@ -298,13 +298,14 @@ pub struct Audit {
     pub warn: u64,
 }
 
-/// A pairing request that was approved in vain. It is not tried again before another document comes.
+/// A pairing request that was approved and did not lead to a pairing. It is not retried before another
+/// document comes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedPairing {
     /// Its id, as the document has it.
     pub request: String,
-    /// Why.
+    /// What came of the request.
     pub reason: PairingFailure,
 }
 
@@ -321,13 +322,13 @@ pub enum PairingFailure {
     Unknown,
 }
 
-/// A verified backup.
+/// A backup that OpenClaw made and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Backup {
     /// When it was made, by the server's clock.
     pub at: Timestamp,
-    /// Its size.
+    /// Size of the archive.
     pub bytes: u64,
 }
 
@@ -336,7 +337,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_agent_that_does_not_speak_of_the_first_boot_is_taken_to_be_through_it() {
+    fn a_report_without_setup_done_means_done() {
         let older = r#"{"diskFreeBytes": 1, "memoryAvailableBytes": 2, "rebootPending": false}"#;
         let machine: Machine = serde_json::from_str(older).expect("it can be read");
         assert!(machine.setup_done);

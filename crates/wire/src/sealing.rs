@@ -30,7 +30,7 @@ use crate::{
 pub enum KeyStrength {
     /// 3072 bits: an agent's key, which lives as long as its server and must not take seconds to make.
     Agent,
-    /// 4096 bits, as sealed-secrets uses: the operator's, whose ciphertexts may lie in Git.
+    /// 4096 bits, as sealed-secrets uses: the operator's, whose ciphertexts may be kept in Git.
     Operator,
 }
 
@@ -98,7 +98,7 @@ impl SealingKey {
         })
     }
 
-    /// The public half.
+    /// The public half, which values are sealed to.
     pub fn certificate(&self) -> &SealingCertificate {
         &self.certificate
     }

@@ -25,7 +25,7 @@ impl Secret {
         std::str::from_utf8(&self.0).ok()
     }
 
-    /// Length in bytes.
+    /// Length in bytes; says nothing else of the value.
     pub fn len(&self) -> usize {
         self.0.len()
     }

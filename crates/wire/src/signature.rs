@@ -52,14 +52,14 @@ macro_rules! signing_key {
                 Self(pair.expect("an Ed25519 seed is 32 bytes long"))
             }
 
-            /// The public half.
+            /// The key that verifies what this one signs.
             pub fn public_key(&self) -> $public {
                 let mut bytes = [0; 32];
                 bytes.copy_from_slice(self.0.public_key().as_ref());
                 $public::from_bytes(bytes)
             }
 
-            /// Signs arbitrary bytes.
+            /// Ed25519 over these bytes, which their own context has to keep apart from others.
             pub fn sign(&self, message: &[u8]) -> Vec<u8> {
                 self.0.sign(message).as_ref().to_vec()
             }
@@ -88,7 +88,7 @@ signing_key! {
 /// The two ends that a message is bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peers {
-    /// The instance.
+    /// Whose server it is.
     pub instance: InstanceId,
     /// The epoch of its server.
     pub epoch: Epoch,
@@ -99,9 +99,9 @@ pub struct Peers {
 /// What of a request is signed.
 #[derive(Debug, Clone, Copy)]
 pub struct RequestParts<'a> {
-    /// Upper-case method.
+    /// In upper case, as on the wire.
     pub method: &'a str,
-    /// Absolute path.
+    /// Absolute, without host and query.
     pub path: &'a str,
     /// Query without the question mark, empty if there is none.
     pub query: &'a str,
@@ -114,11 +114,11 @@ pub struct RequestParts<'a> {
 /// What of an answer is signed.
 #[derive(Debug, Clone, Copy)]
 pub struct AnswerParts<'a> {
-    /// HTTP status code.
+    /// Three digits.
     pub status: u16,
     /// The nonce for the next request.
     pub next_nonce: &'a str,
-    /// The body.
+    /// The exact bytes of the body.
     pub body: &'a [u8],
 }
 

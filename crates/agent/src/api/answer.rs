@@ -15,7 +15,6 @@ use moorage_wire::{
 };
 use serde::Serialize;
 
-/// An answer.
 #[derive(Debug, Clone)]
 pub(super) struct Answer {
     pub(super) status: StatusCode,
@@ -27,7 +26,6 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// A JSON document.
     pub(super) fn json(status: StatusCode, document: &impl Serialize) -> Self {
         let body = serde_json::to_vec(document).expect("answers have text keys only");
         Self {
@@ -60,7 +58,6 @@ impl Answer {
         Self { needs_newest_nonce: true, ..self }
     }
 
-    /// Replaces the status.
     pub(super) fn with_status(self, status: StatusCode) -> Self {
         Self { status, ..self }
     }
@@ -83,7 +80,6 @@ impl Answer {
     }
 }
 
-/// A refusal.
 pub(super) fn refuse(code: ProblemCode, message: &str) -> Answer {
     refusal(code, message, None)
 }

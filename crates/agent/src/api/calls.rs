@@ -26,7 +26,7 @@ use crate::{
     worker::protocol::Refusal,
 };
 
-/// `If-Match` of an operator that believes the agent to have no desired state.
+/// `If-Match` of an operator that takes the agent to have no desired state.
 const NO_DOCUMENT: &str = "\"none\"";
 
 /// Does what was asked for.
@@ -71,7 +71,7 @@ async fn put_desired(core: &Arc<Core>, keys: &Keys, message: &Message<'_>) -> An
         let renewed = blocking(core, move |core| core.desired().renew_order(order)).await;
         return renewed.map_or_else(|error| disk_trouble(&error), |()| done());
     }
-    // A worker that is down gets it later: a document may bring what mends it.
+    // A worker that is down gets it later: a document may bring what repairs it.
     let passed_on = match converge::pass_on(core, &order).await {
         Err(error) if error.refusal() == Some(Refusal::Stale) => return stale(),
         passed_on => passed_on,

@@ -1,6 +1,8 @@
-//! Fetching a pinned artifact, as the agent's own unprivileged user. A download goes on where it was
-//! interrupted, by whatever; a file has its final name only when its size and SHA-256 are the pinned
-//! ones. When to try again is the caller's business.
+//! Fetching a pinned artifact, as the agent's own unprivileged user. A download is resumed where it was
+//! interrupted; a file has its final name only when its size and SHA-256 are the pinned
+//! ones. The caller decides when to retry.
+
+mod error;
 
 use std::{
     fs, io,
@@ -8,24 +10,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moorage_wire::{
-    Failure, Sha256,
-    desired::Artifact,
-    failure::{FailureCode, Stage},
-};
+use moorage_wire::{Sha256, desired::Artifact};
 use reqwest::{
     Client, Response, StatusCode,
     header::{ACCEPT_ENCODING, CONTENT_RANGE, ETAG, HeaderMap, IF_RANGE, RANGE},
 };
-use thiserror::Error;
 use tokio::{
     fs::{File, OpenOptions},
     io::{AsyncSeekExt as _, AsyncWriteExt as _},
     time::timeout,
 };
 
+pub use self::error::FetchError;
 use super::intake;
-use crate::failure::code_of;
 
 /// How patient a download is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,82 +48,6 @@ impl Default for Patience {
     }
 }
 
-/// Why an artifact was not fetched. No text of a server is repeated.
-#[derive(Debug, Error)]
-pub enum FetchError {
-    /// The server cannot be reached, or the connection broke. What came is kept.
-    #[error("{url} cannot be fetched after {have} bytes: {cause}")]
-    Interrupted {
-        /// From where, without query and credentials.
-        url: String,
-        /// On disk now.
-        have: u64,
-        /// For people.
-        cause: String,
-    },
-    /// The server answers with something other than the file.
-    #[error("{url} answers {status}")]
-    Status {
-        /// From where, without query and credentials.
-        url: String,
-        /// HTTP status code.
-        status: u16,
-    },
-    /// The server has another file. What came was deleted.
-    #[error("{url} is not what the release pins: {what} differs")]
-    WrongBytes {
-        /// From where, without query and credentials.
-        url: String,
-        /// Size or SHA-256.
-        what: &'static str,
-    },
-    /// The URL of the release cannot be used.
-    #[error("the release's URL cannot be used: {0}")]
-    Url(&'static str),
-    /// The disk is full, or a file cannot be written. When it is full, what came was deleted.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Disk {
-        /// What was tried.
-        action: &'static str,
-        /// On which file.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-}
-
-impl FetchError {
-    /// Whether the same download may succeed soon, without anybody changing anything.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Interrupted { .. } | Self::Disk { .. } => true,
-            Self::Status { status, .. } => matches!(status, 408 | 425 | 429 | 500..),
-            Self::WrongBytes { .. } | Self::Url(_) => false,
-        }
-    }
-}
-
-impl FetchError {
-    /// As fields, without what it is of. How much came changes from one attempt to the next, so it is
-    /// not in them.
-    pub(crate) fn failure(&self) -> Failure {
-        let (stage, code, detail) = match self {
-            Self::Interrupted { cause, .. } => {
-                (Stage::Download, FailureCode::Unreachable, cause.clone())
-            }
-            Self::Status { status, .. } => {
-                (Stage::Download, FailureCode::HttpStatus, format!("status {status}"))
-            }
-            Self::WrongBytes { what, .. } => {
-                (Stage::Verification, FailureCode::WrongBytes, format!("{what} differs"))
-            }
-            Self::Url(why) => (Stage::Download, FailureCode::InvalidUrl, (*why).to_owned()),
-            Self::Disk { source, .. } => (Stage::Download, code_of(source), self.to_string()),
-        };
-        Failure::new(stage, code).with_detail(&detail)
-    }
-}
-
 /// Fetches artifacts. Making one loads the system's certificates; it is not meant to be kept.
 pub struct Fetcher {
     client: Client,
@@ -134,7 +55,7 @@ pub struct Fetcher {
 }
 
 impl Fetcher {
-    /// A fetcher that believes the system's certificate authorities and uses the environment's proxies.
+    /// A fetcher that trusts the system's certificate authorities and uses the environment's proxies.
     pub fn new(patience: Patience) -> Result<Self, FetchError> {
         let client = Client::builder()
             .connect_timeout(patience.connect)
@@ -153,7 +74,7 @@ impl Fetcher {
         if digest_of(&files.done).await? == Some((artifact.sha256, artifact.size)) {
             return Ok(files.done);
         }
-        // It rotted, or somebody else wrote it.
+        // It is damaged, or somebody else wrote it.
         remove(&files.done).await?;
         let url = shown(&artifact.url)?;
         let download = Download { fetcher: self, artifact, files: &files, url: &url };
@@ -204,12 +125,12 @@ struct Download<'a> {
     url: &'a str,
 }
 
-/// How to go on with an answer.
+/// What to do with an answer.
 enum Plan {
     /// Its body begins at this byte of the file.
     From(u64),
     /// It is of no use; ask for the whole file.
-    Afresh,
+    Restart,
 }
 
 impl Download<'_> {
@@ -222,14 +143,14 @@ impl Download<'_> {
         if have < self.artifact.size || have == 0 {
             let mut answer = self.ask(have).await?;
             let mut plan = self.plan(&answer, have)?;
-            if matches!(plan, Plan::Afresh) && have > 0 {
+            if matches!(plan, Plan::Restart) && have > 0 {
                 self.discard().await?;
                 answer = self.ask(0).await?;
                 plan = self.plan(&answer, 0)?;
             }
             match plan {
                 Plan::From(begin) => self.receive(answer, begin).await?,
-                Plan::Afresh => return Err(self.wrong("the range that it sends")),
+                Plan::Restart => return Err(self.wrong("the range that it sends")),
             }
         }
         self.accept().await
@@ -266,9 +187,9 @@ impl Download<'_> {
                 {
                     Ok(Plan::From(have))
                 }
-                _ => Ok(Plan::Afresh),
+                _ => Ok(Plan::Restart),
             },
-            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Plan::Afresh),
+            StatusCode::RANGE_NOT_SATISFIABLE if have > 0 => Ok(Plan::Restart),
             status => Err(FetchError::Status { url: self.url.to_owned(), status: status.as_u16() }),
         }
     }
@@ -324,7 +245,7 @@ impl Download<'_> {
         disk("write", &self.files.part)(source)
     }
 
-    /// Remembers what a range is of, so that a changed file is not glued together.
+    /// Remembers what a range is of, so that parts of two files are never joined.
     async fn keep_tag(&self, headers: &HeaderMap) -> Result<(), FetchError> {
         let tag = headers.get(ETAG).and_then(|tag| tag.to_str().ok());
         // A weak tag is no proof for `If-Range` (RFC 9110, section 13.1.5).

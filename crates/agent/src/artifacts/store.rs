@@ -12,89 +12,21 @@ use std::{
 
 use moorage_wire::{Program, Sha256, desired::Artifact};
 
-use super::{ArtifactError, Executable, failed, intake, unpack};
+use super::{
+    ArtifactError, Executable, failed, intake,
+    shelf::{Form, Shelf},
+    unpack,
+};
 use crate::{
     disk::{Disk, Step},
     installer::protocol::InstalledArtifact,
-    layout::{INTEGRATIONS_FOLDER, Layout},
+    layout::Layout,
 };
 
-const MIB: u64 = 1 << 20;
 /// Half-made and half-removed things, all on the same file system as the finished ones.
 const STAGING: &str = ".staging";
 const CURRENT: &str = "current";
 const PREVIOUS: &str = "previous";
-/// What an integration's artifact says of itself.
-pub(crate) const PACKED: &str = "integration.json";
-
-/// The form of an artifact's file.
-enum Form {
-    Executable(&'static str),
-    Archive {
-        /// What must be in it.
-        program: &'static str,
-        /// Whether that is a program for this machine, not a script.
-        native: bool,
-    },
-}
-
-/// Where versions of one thing lie side by side.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Shelf {
-    /// A program of a release, of which one version is current.
-    Program(Program),
-    /// Integrations: all of them, told apart by their digests. None is current.
-    Integrations,
-}
-
-impl From<Program> for Shelf {
-    fn from(kind: Program) -> Self {
-        Self::Program(kind)
-    }
-}
-
-impl Shelf {
-    fn folder(self) -> &'static str {
-        match self {
-            Self::Program(program) => program.name(),
-            Self::Integrations => INTEGRATIONS_FOLDER,
-        }
-    }
-
-    fn form(self) -> Form {
-        let Self::Program(kind) = self else {
-            return Form::Archive { program: PACKED, native: false };
-        };
-        match kind {
-            Program::Agent => Form::Executable("moorage-agent"),
-            Program::Cloudflared => Form::Executable("cloudflared"),
-            Program::Node => Form::Archive { program: "bin/node", native: true },
-            Program::Openclaw => Form::Archive { program: "bin/openclaw", native: false },
-        }
-    }
-
-    /// The largest file that is taken, in bytes.
-    fn largest(self) -> u64 {
-        match self {
-            Self::Program(Program::Agent) => 64 * MIB,
-            Self::Program(Program::Cloudflared) => 256 * MIB,
-            Self::Program(Program::Node) | Self::Integrations => 512 * MIB,
-            Self::Program(Program::Openclaw) => 2048 * MIB,
-        }
-    }
-
-    /// What must be in the folder of a version.
-    fn program(self) -> &'static str {
-        match self.form() {
-            Form::Executable(program) | Form::Archive { program, .. } => program,
-        }
-    }
-}
-
-/// The executable of a program, relative to the folder of a version.
-pub fn executable(program: Program) -> &'static str {
-    Shelf::from(program).program()
-}
 
 /// Everything below `/opt/moorage`. One change per kind at a time: the caller sees to that.
 #[derive(Clone)]
@@ -329,11 +261,11 @@ impl Store {
     fn discard(&self, place: Shelf, sha256: Sha256) -> Result<(), ArtifactError> {
         let version = self.version(place, sha256);
         // A folder that is half gone must not look like an installed one.
-        let grave = self.root.join(STAGING).join(format!("old-{}-{sha256}", place.folder()));
+        let removed = self.root.join(STAGING).join(format!("old-{}-{sha256}", place.folder()));
         self.step(Step::Remove, &version)?;
-        fs::rename(&version, &grave).map_err(failed("remove", &version))?;
-        tracing::info!(kind = place.folder(), %sha256, "an old version goes");
-        remove_all(&grave)
+        fs::rename(&version, &removed).map_err(failed("remove", &version))?;
+        tracing::info!(kind = place.folder(), %sha256, "an old version is removed");
+        remove_all(&removed)
     }
 
     fn step(&self, step: Step, path: &Path) -> Result<(), ArtifactError> {

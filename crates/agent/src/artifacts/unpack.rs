@@ -44,7 +44,7 @@ pub enum UnpackError {
     /// An entry of it is not allowed.
     #[error("{} {why}", path.display())]
     Entry {
-        /// As it stands in the archive.
+        /// As the archive has it.
         path: PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -52,13 +52,13 @@ pub enum UnpackError {
     /// It contains more than an artifact may.
     #[error("it contains more than {0}")]
     TooMuch(&'static str),
-    /// It contains nothing.
+    /// There is no file in it.
     #[error("it is empty")]
     Empty,
-    /// The disk failed.
+    /// A file of it cannot be written.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// Where.
+        /// Below the folder that it is unpacked into.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use moorage_agent::{Agent, Disk, Layout, Listen, Programs, Settings, settings::GATEWAY};
+use moorage_agent::{Agent, Disk, GATEWAY, Layout, Listen, Programs, Settings};
 
 use super::worker::OpenClaw;
 
@@ -76,6 +76,6 @@ impl Serve {
         shutdown: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let agent = Agent::start(self.settings(layout), Disk::default()).await?;
-        agent.run_until(shutdown).await.context("the agent cannot go on")
+        agent.run_until(shutdown).await.context("the agent failed")
     }
 }

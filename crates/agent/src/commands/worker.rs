@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
-use moorage_agent::{Layout, OpenClawProgram, settings::GATEWAY, worker};
+use moorage_agent::{GATEWAY, Layout, OpenClawProgram, worker};
 
 use super::PrivateService;
 
@@ -51,7 +51,7 @@ impl Worker {
         let program = self.openclaw.program(&layout);
         tokio::select! {
             served = worker::serve(&listen, client, layout, program, self.gateway) => {
-                served.context("the worker cannot go on")
+                served.context("the worker failed")
             }
             () = shutdown => Ok(()),
         }

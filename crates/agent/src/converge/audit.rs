@@ -19,7 +19,7 @@ pub(super) async fn audit(core: &Core) {
         Err(error) => {
             let waits = core.settings.timing.audit_retry;
             let wait = core.notes().audits.came_to_nothing(digest, waits, Instant::now());
-            tracing::warn!(%error, "OpenClaw's security audit came to nothing, again in {wait:?}");
+            tracing::warn!(%error, "OpenClaw's security audit failed, retrying in {wait:?}");
         }
     }
 }

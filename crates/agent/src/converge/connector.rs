@@ -1,5 +1,5 @@
 //! Another version of cloudflared in place of one that is connected. Nobody can reach the server
-//! without it, so the old one comes back by itself when the new one does not connect, whatever died
+//! without it, so the old one is restored when the new one does not connect, whichever process crashed
 //! in between.
 
 use std::{sync::Arc, time::Instant};

@@ -1,6 +1,6 @@
-//! The one-time key has done its work once the operator confirmed this agent: it goes from the
-//! bootstrap document. That is root's on a real server, so that the installer blanks it there. The
-//! agent's own state says that the key is used up, whether or not it still stands there.
+//! The one-time key is used once the operator has confirmed this agent: it is erased from the
+//! bootstrap document. That is root's on a real server, so the installer blanks it there. The agent's
+//! own state says that the key is used, whether or not it is still in the document.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::{
     installer::{enrolment_key, protocol::Request},
 };
 
-/// Has the key erased, if it is used up and still there. Nothing else waits for that: what fails is
-/// tried again at the next pass.
+/// Has the key erased, if it is used and still there. Nothing else waits for that; a failure is
+/// retried in the next pass.
 pub(super) async fn erase(core: &Arc<Core>) {
     if let Err(error) = attempt(core).await {
-        tracing::warn!(%error, "the used-up enrolment key stays in the bootstrap document for now");
+        tracing::warn!(%error, "the used enrolment key is still in the bootstrap document, retrying in the next pass");
     }
 }
 
@@ -32,7 +32,7 @@ async fn attempt(core: &Arc<Core>) -> Result<(), Trouble> {
     let document = blocking(core, move |core| core.disk.read_json::<Bootstrap>(&path)).await?;
     if document.is_some_and(|document| !document.enrolment_key.is_erased()) {
         core.installer.perform(&Request::EraseEnrolmentKey).await?;
-        tracing::info!(target: "audit", "the used-up enrolment key is erased");
+        tracing::info!(target: "audit", "the used enrolment key is erased");
     }
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Bringing packed integrations to the server, as the programs are brought: fetched by this process,
 //! verified and unpacked by the installer under the operator's signature, or by this process where one
-//! user owns everything. How OpenClaw gets them from there is the worker's business.
+//! user owns everything. The worker hands them to OpenClaw.
 
 use std::{collections::BTreeSet, path::Path, sync::Arc};
 

@@ -35,7 +35,6 @@ pub(super) enum Gate {
     Healthy,
     /// It does not work.
     Unhealthy(failure::Trouble),
-    /// Another document arrived.
     Superseded,
 }
 
@@ -127,7 +126,7 @@ pub(super) async fn bring_into_use(
     Ok(())
 }
 
-/// Makes both programs the current ones. What runs is in doubt from now on.
+/// Makes both programs the current ones. Until OpenClaw is started, it is unknown what runs.
 pub(super) async fn switch(core: &Arc<Core>, programs: Option<Pair>) -> Result<(), Trouble> {
     blocking(core, |core| Started::forget(&core.disk, &core.settings.layout)).await?;
     let Some(Pair { openclaw, node }) = programs else { return Ok(()) };
@@ -141,7 +140,7 @@ pub(super) async fn switch(core: &Arc<Core>, programs: Option<Pair>) -> Result<(
 }
 
 /// Whether a running OpenClaw says in time that it uses the configuration that was just written. That it
-/// once gives no answer is no reason to restart it: it may be busy with that very configuration.
+/// does not answer once is no reason to restart it: it may be busy with that configuration.
 async fn is_taken_up(core: &Core) -> bool {
     let timing = &core.settings.timing;
     let begin = Instant::now();
@@ -162,7 +161,7 @@ async fn is_taken_up(core: &Core) -> bool {
     }
 }
 
-/// Waits until `OpenClaw` is started, as long as there is hope. With the digest of a document it waits
+/// Waits until `OpenClaw` is started, its unit has failed for good, or the deadline is over. With the digest of a document it waits
 /// only as long as that is the current one.
 pub(super) async fn wait_for_health(core: &Core, digest: Option<Sha256>) -> Gate {
     let timing = &core.settings.timing;
@@ -191,7 +190,7 @@ pub(super) async fn wait_for_health(core: &Core, digest: Option<Sha256>) -> Gate
     }
 }
 
-/// The failed starts that systemd told of while the gate waited.
+/// The failed starts that systemd reported while the gate waited.
 #[derive(Default)]
 struct Failures {
     count: u32,
@@ -242,7 +241,7 @@ impl Failures {
     }
 }
 
-/// Has a running `OpenClaw` read its secrets again, if any changed. What fails is tried again.
+/// Has a running `OpenClaw` read its secrets again, if any changed. Failures are retried.
 pub(super) async fn reload_secrets(core: &Arc<Core>) -> Result<(), Trouble> {
     if !core.secrets_changed.load(Ordering::SeqCst) {
         return Ok(());

@@ -13,11 +13,11 @@ use crate::{
     worker::protocol::PairingId,
 };
 
-/// So many requests that came to nothing are told: as many as an instance can approve.
+/// The most failed requests in a report: as many as an instance can approve.
 const MOST_REPORTED: usize = 100;
 
-/// Lets in what the document approves. What cannot be let in is told in the report and holds nothing
-/// else up.
+/// Lets in what the document approves. What cannot be let in is in the report and delays
+/// nothing else.
 pub(super) async fn approve(core: &Arc<Core>, document: &Document) -> Result<(), Trouble> {
     let wanted = &document.state.approved_pairings;
     let done = core.notes().pairings_of == Some(document.digest);

@@ -1,4 +1,4 @@
-//! Passing the operator's documents on to the worker, which believes his signature alone and keeps what may
+//! Passing the operator's documents on to the worker, which accepts only the operator's signature and keeps what may
 //! be needed. It takes a signature only with one of its own last nonces: a document that was signed with
 //! another one, while it did not answer or by way of an older agent, is withdrawn, so that the operator
 //! sends it again.

@@ -16,7 +16,7 @@ use crate::{
     worker::WorkerError,
 };
 
-/// What keeps a pass from its end; it is tried again.
+/// What keeps a pass from its end; the pass is retried.
 #[derive(Debug, Error)]
 pub(crate) enum Trouble {
     #[error(transparent)]
@@ -32,7 +32,7 @@ pub(crate) enum Trouble {
     #[error(transparent)]
     Artifact(#[from] ArtifactError),
     /// Something came up while a download was under way, which is resumed later.
-    #[error("there is something else to do first")]
+    #[error("another document or credential comes first")]
     Interrupted,
     #[error("{message}")]
     Other { message: String, failure: Box<Failure> },
@@ -77,12 +77,11 @@ impl Trouble {
         }
     }
 
-    /// Whether somebody else's server is asked again: then rather rarely.
+    /// Whether a server outside is asked again: then with a longer back-off.
     pub(super) fn is_remote(&self) -> bool {
         matches!(self, Self::Integration(_) | Self::Fetch { .. })
     }
 
-    /// As fields.
     pub(super) fn failure(&self) -> Failure {
         match self {
             Self::Disk(error) => of_disk(error),
@@ -95,7 +94,6 @@ impl Trouble {
         }
     }
 
-    /// For the report.
     pub(super) fn of_document(&self) -> DocumentFailure {
         DocumentFailure::new(self.reason(), self.to_string(), self.failure())
     }

@@ -75,7 +75,7 @@ pub(super) fn documents(core: &Core) -> Result<Vec<Sha256>, DiskError> {
     Ok(journal.into_iter().flat_map(|journal| [journal.digest, journal.from.digest]).collect())
 }
 
-/// Goes on with the update that is under way, if there is one, to its end.
+/// Resumes the update that is under way, if there is one, and carries it to its end.
 pub(super) async fn advance(core: &Arc<Core>) -> Result<(), Trouble> {
     let path = core.settings.layout.update();
     while let Some(mut journal) = core.disk.read_json::<Journal>(&path)? {
@@ -192,7 +192,7 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<DocumentF
     openclaw::stop(core).await?;
     openclaw::switch(core, programs).await?;
     let text = match prepare(core, &document).await {
-        // OpenClaw is stopped: not the time to wait for somebody else's server.
+        // OpenClaw is stopped, so a registry is not waited for.
         Err(trouble @ Trouble::Integration(_)) => {
             let message = format!("{}: {trouble}", name(journal));
             let failure = trouble.failure();
@@ -263,8 +263,8 @@ async fn save(core: &Arc<Core>, journal: &Journal) -> Result<(), Trouble> {
         .await?)
 }
 
-/// There is nothing to go on with any more. The journal goes first: a copy that is left behind is
-/// replaced by the next one, but a journal without its copy would be believed.
+/// Ends the update. The journal is removed first: a copy that is left behind is replaced by the next
+/// one, but a journal without its copy would be resumed.
 async fn finish(core: &Arc<Core>) -> Result<(), Trouble> {
     blocking(core, |core| core.disk.remove(&core.settings.layout.update())).await?;
     Ok(core.openclaw.drop_snapshot().await?)

@@ -51,7 +51,7 @@ fn the_agent_cannot_open_what_credentials_are_sealed_to() {
 }
 
 #[test]
-fn an_older_agents_key_goes_to_the_worker_and_its_identity_stays_proven() {
+fn the_key_of_an_older_agent_moves_to_the_worker() {
     let (_folder, layout, openclaw) = server();
     let (disk, bootstrap) = (Disk::default(), bootstrap());
     let enrolment = EnrolmentKey::from_text(&bootstrap.enrolment_key).unwrap();

@@ -29,7 +29,7 @@ pub enum InstallerError {
     /// Nobody answers on its socket.
     #[error("the installer does not answer on {}: {source}", socket.display())]
     Absent {
-        /// Its socket.
+        /// The socket that was asked.
         socket: PathBuf,
         /// What the operating system said.
         source: std::io::Error,
@@ -42,7 +42,7 @@ pub enum InstallerError {
     Failed {
         /// What to make of it.
         reason: Reason,
-        /// For people.
+        /// As the installer words it.
         message: String,
     },
 }

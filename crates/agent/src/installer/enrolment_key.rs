@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn a_crash_at_any_step_leaves_a_whole_document_and_the_next_try_ends_it() {
+    fn a_crash_leaves_a_whole_document_and_a_retry_ends_it() {
         for at in 0.. {
             let (_folder, layout, before) = server();
             let (disk, crashed) = disk_that_dies_at(at);

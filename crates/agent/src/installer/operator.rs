@@ -33,7 +33,7 @@ mod tests {
     const KEY: &str = "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a";
 
     #[test]
-    fn what_is_public_of_the_bootstrap_document_is_for_all_and_follows_it() {
+    fn the_published_operator_follows_the_bootstrap_document() {
         let folder = tempfile::tempdir().unwrap();
         let (disk, layout) = (Disk::default(), Layout::new(folder.path().to_owned()));
         publish(&disk, &layout).unwrap();

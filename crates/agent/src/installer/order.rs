@@ -36,15 +36,15 @@ pub enum OrderError {
 pub struct VerifiedOrder {
     /// The digest of the document.
     pub document: Sha256,
-    /// The pinned artifacts.
+    /// The programs that the release pins.
     pub artifacts: Artifacts,
-    /// The pinned integrations.
+    /// The artifacts of integrations that the release pins.
     pub integrations: Vec<Artifact>,
-    /// Lets what failed be tried again when it changes.
+    /// When it changes, what failed is retried.
     pub retry: Option<String>,
 }
 
-/// What the installer needs of a desired state. Other fields are not its business, newer ones included.
+/// What the installer needs of a desired state. It ignores other fields, newer ones included.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Pinned {
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signed_document_without_artifacts_is_refused_without_repeating_it() {
+    fn a_signed_document_without_artifacts_is_refused() {
         let order = call(path::DESIRED, NONCE, None, br#"{"hidden": 1}"#);
         let refusal = VerifiedOrder::of(&order, &operator()).unwrap_err();
         assert!(matches!(refusal, OrderError::Document { line: 1, .. }));

@@ -18,15 +18,15 @@ pub const LONGEST_ANSWER: usize = 64 * 1024;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Unit {
-    /// OpenClaw's gateway.
+    /// `openclaw.service`, OpenClaw's gateway.
     Openclaw,
-    /// The tunnel connector.
+    /// `cloudflared.service`, the tunnel connector.
     Cloudflared,
-    /// The agent itself.
+    /// `moorage-agent.service`, the client of this protocol.
     Agent,
 }
 
-/// A request.
+/// What the agent asks for. Unknown verbs and fields are refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(
     rename_all = "kebab-case",
@@ -37,22 +37,22 @@ pub enum Unit {
 pub enum Request {
     /// Is the unit running?
     Status {
-        /// Which unit.
+        /// One of the fixed three.
         unit: Unit,
     },
     /// Start the unit if it does not run.
     Start {
-        /// Which unit.
+        /// One of the fixed three.
         unit: Unit,
     },
     /// Stop the unit if it runs. The agent's own stop is answered before it happens.
     Stop {
-        /// Which unit.
+        /// One of the fixed three.
         unit: Unit,
     },
     /// Stop and start the unit. The agent's own restart is answered before it happens.
     Restart {
-        /// Which unit.
+        /// One of the fixed three.
         unit: Unit,
     },
     /// Replace the token that cloudflared runs with (the file that user-data wrote first,
@@ -83,13 +83,13 @@ pub enum Request {
     },
     /// Remove all installed integrations but these.
     RetainIntegrations {
-        /// What stays.
+        /// SHA-256 of the artifacts that stay.
         keep: BTreeSet<Sha256>,
     },
     /// Make an installed artifact the current one (all but the agent). Takes effect at the next start
     /// of what uses it. Versions but this one and the one before are removed.
     Activate {
-        /// Which artifact.
+        /// Any program but the agent.
         kind: Program,
         /// Which version of it.
         sha256: Sha256,
@@ -111,8 +111,8 @@ pub enum Request {
     /// user-data left, where the agent's user can read it. Copies of user-data itself, root's alone, are
     /// cloud-init's and the cloud's. Harmless when it is blank.
     EraseEnrolmentKey,
-    /// The next operator is obeyed from now on: change who stands in the document that user-data left,
-    /// by the word of the one who stands there. Harmless when it is done.
+    /// The next operator is obeyed from now on: replace the operator in the document that user-data left,
+    /// as the one that is in it has signed. Harmless when it is done.
     HandOver {
         /// The word of both.
         document: Box<HandOver>,
@@ -123,13 +123,13 @@ pub enum Request {
     Reboot,
 }
 
-/// An answer.
+/// What the installer answers. Unknown fields are ignored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", rename_all_fields = "kebab-case", tag = "result")]
 pub enum Answer {
-    /// Done.
+    /// Done; there is no more to say.
     Done,
-    /// Answer to [`Request::Status`].
+    /// Answer to [`Request::Status`], which asks systemd.
     Status {
         /// Whether its process runs.
         running: bool,
@@ -140,9 +140,9 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         failure: Option<UnitFailure>,
     },
-    /// Answer to [`Request::Installed`].
+    /// Answer to [`Request::Installed`], by what is on disk.
     Installed(Inventory),
-    /// Refused or failed.
+    /// Refused, or not done; nothing half-made is left.
     Failed {
         /// What to make of it.
         #[serde(default)]
@@ -153,7 +153,7 @@ pub enum Answer {
 }
 
 impl Answer {
-    /// A failure.
+    /// A failure with a reason for the agent and a text for people.
     pub fn failed(reason: Reason, message: impl Into<String>) -> Self {
         Self::Failed { reason, message: message.into() }
     }
@@ -165,9 +165,9 @@ impl Answer {
 pub struct UnitFailure {
     /// How the last process ended.
     pub ending: Ending,
-    /// How often it was started again by itself since somebody asked for it.
+    /// How often systemd restarted it since somebody started it.
     pub restarts: u32,
-    /// Whether it is not started again by itself.
+    /// Whether systemd does not restart it any more.
     pub given_up: bool,
 }
 
@@ -175,14 +175,14 @@ pub struct UnitFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Ending {
-    /// By itself.
+    /// It returned.
     Exited {
-        /// With this status.
+        /// Exit status, 0 to 255.
         status: i32,
     },
-    /// By a signal.
+    /// A signal ended it.
     Killed {
-        /// Its number.
+        /// Its number, as in signal(7).
         signal: i32,
     },
     /// The kernel ended it: memory ran out.
@@ -216,7 +216,7 @@ pub enum Reason {
     /// The bytes are the pinned ones, but they are no usable artifact: an archive that leaves its
     /// folder, a program that does not start. Another release is needed.
     BadArtifact,
-    /// This agent was tried before and rolled back; `retry` of the desired state lets it be tried again.
+    /// This agent was tried before and rolled back; a new `retry` in the desired state lets it be retried.
     FailedBefore,
     /// Not installed, so it cannot be activated.
     NotInstalled,
@@ -236,7 +236,7 @@ pub enum Reason {
 pub struct Inventory {
     /// Every installed version of every artifact.
     pub artifacts: Vec<InstalledArtifact>,
-    /// Every installed integration.
+    /// SHA-256 of every installed integration's artifact.
     #[serde(default)]
     pub integrations: BTreeSet<Sha256>,
     /// The agent update that is under way.
@@ -260,11 +260,11 @@ impl Inventory {
     }
 }
 
-/// One installed version.
+/// A version of a program that is installed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct InstalledArtifact {
-    /// Of what.
+    /// The program.
     pub kind: Program,
     /// The digest of the file that it was installed from.
     pub sha256: Sha256,
@@ -276,11 +276,11 @@ pub struct InstalledArtifact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct FailedAgent {
-    /// Which one.
+    /// SHA-256 of its artifact.
     pub sha256: Sha256,
-    /// Why.
+    /// What was wrong with it.
     pub reason: AgentFailure,
-    /// The `retry` of the desired state under which it failed; it is tried again under another one.
+    /// The `retry` of the desired state under which it failed; it is retried under another one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry: Option<String>,
     /// When, by the server's clock.
@@ -332,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_a_newer_installer_is_understood_as_far_as_possible() {
+    fn unknown_reasons_of_a_newer_installer_are_system_errors() {
         let text = r#"{"result":"failed","reason":"on-strike","message":"no"}"#;
         let answer: Answer = serde_json::from_str(text).unwrap();
         assert_eq!(answer, Answer::failed(Reason::System, "no"));
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn an_older_installer_says_nothing_of_failures_and_a_newer_one_more_than_is_understood() {
+    fn a_status_of_older_and_newer_installers_is_read() {
         let text = r#"{"result":"status","running":false,"starts":7}"#;
         let answer: Answer = serde_json::from_str(text).unwrap();
         assert_eq!(answer, Answer::Status { running: false, starts: 7, failure: None });

@@ -1,6 +1,6 @@
 //! What runs when the installer does not start any more: `moorage-roll-back.service`, with the
-//! binary of the version before. It takes an update of the agent back and starts the installer, which
-//! does the rest. Where that is not what ails the installer, `moorage-installer-again.service` helps.
+//! binary of the version before. It rolls an update of the agent back and starts the installer, which
+//! does the rest. Other failures of the installer are left to `moorage-installer-again.service`.
 
 use jiff::Timestamp;
 use moorage_wire::Program;
@@ -41,7 +41,7 @@ pub enum Outcome {
     /// It was the current one already: it is the old installer that does not start. Whoever starts it
     /// again takes more time than this.
     BackBefore,
-    /// No update is under way: what ails the installer is something else.
+    /// No update is under way: the installer fails for another reason.
     NothingToRollBack,
 }
 

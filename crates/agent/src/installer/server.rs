@@ -52,7 +52,7 @@ pub struct Installer {
 }
 
 impl Installer {
-    /// Cleans up what was interrupted, listens, and goes on with an update that is under way. To be
+    /// Cleans up what was interrupted, listens, and resumes an update that is under way. To be
     /// called in a runtime.
     pub fn start<U: Units>(
         settings: &InstallerSettings,

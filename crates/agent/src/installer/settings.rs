@@ -8,7 +8,7 @@ use crate::{accounts::User, conversation::Client, layout::Layout, listen::UnixSo
 /// What an installer is started with. Trusted: it comes from the command line.
 #[derive(Debug, Clone)]
 pub struct InstallerSettings {
-    /// Where things lie.
+    /// The paths on the server.
     pub layout: Layout,
     /// Where to answer; mode 0600 if the installer makes it.
     pub listen: UnixSocket,

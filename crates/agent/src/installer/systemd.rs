@@ -148,7 +148,7 @@ impl Systemd {
         }
     }
 
-    /// Before a start: nothing of the past stands in the way, and the socket is there.
+    /// Before a start: resets earlier failures, and makes sure of the socket.
     async fn prepare(&self, service: Service) {
         self.forgive(service.unit()).await;
         if let Some(socket) = service.socket() {

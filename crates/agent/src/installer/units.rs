@@ -8,15 +8,15 @@ use super::{client::UnitStatus, protocol::Unit};
 /// A service of the server. There is no way to name another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Service {
-    /// OpenClaw's gateway.
+    /// `openclaw.service`, OpenClaw's gateway.
     Openclaw,
-    /// The tunnel connector.
+    /// `cloudflared.service`, the tunnel connector.
     Cloudflared,
-    /// The agent.
+    /// `moorage-agent.service`.
     Agent,
     /// The agent's hand in OpenClaw's files.
     Worker,
-    /// The installer itself.
+    /// `moorage-installer.service`: this process.
     Installer,
 }
 
@@ -59,9 +59,9 @@ pub enum UnitError {
     /// The bus, or systemd on it, does not answer.
     #[error("systemd cannot be asked to {action} {unit}: {cause}")]
     Bus {
-        /// What was tried.
+        /// A verb for the message, such as `start`.
         action: &'static str,
-        /// With which unit.
+        /// Name of the unit.
         unit: &'static str,
         /// What the bus said.
         cause: String,
@@ -69,9 +69,9 @@ pub enum UnitError {
     /// It tried, and the unit did not follow.
     #[error("{unit} did not {action}: {result} (see `journalctl -u {unit}`)")]
     Job {
-        /// What was tried.
+        /// A verb for the message, such as `start`.
         action: &'static str,
-        /// With which unit.
+        /// Name of the unit.
         unit: &'static str,
         /// The result of systemd's job: `failed`, `timeout`, `dependency`, and so on.
         result: String,
@@ -79,9 +79,9 @@ pub enum UnitError {
     /// It is still at it.
     #[error("{unit} did not {action} in time")]
     Timeout {
-        /// What was tried.
+        /// A verb for the message, such as `start`.
         action: &'static str,
-        /// With which unit.
+        /// Name of the unit.
         unit: &'static str,
     },
 }
@@ -89,9 +89,9 @@ pub enum UnitError {
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Down {
-    /// Off.
+    /// Turn it off.
     PowerOff,
-    /// Off and on.
+    /// Restart it.
     Reboot,
 }
 

@@ -31,7 +31,7 @@ pub(super) enum Afterwards {
     Stop,
     Restart,
     GoDown(Down),
-    /// The update goes on.
+    /// The update is resumed.
     Update,
 }
 
@@ -223,7 +223,7 @@ impl<U: Units> Verbs<U> {
         }
     }
 
-    /// What user-data left says whose orders are followed. Read anew each time: it is small.
+    /// What user-data left says whose orders are followed. Read each time: it is small.
     fn verify(&self, order: &SignedCall) -> Result<VerifiedOrder, Failure> {
         let bootstrap: Option<Bootstrap> = self.disk.read_json(&self.layout.bootstrap())?;
         let operator = bootstrap.ok_or(Failure::NoBootstrap)?.operator();

@@ -17,7 +17,7 @@ use crate::{
     layout::Layout,
 };
 
-/// What `OpenClaw` was last started with; absent while that is in doubt.
+/// What `OpenClaw` was last started with; absent while that is unknown.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Started {
@@ -31,7 +31,6 @@ impl Started {
         Self { config_sha256: Sha256::of(config.as_bytes()), programs }
     }
 
-    /// What is remembered.
     pub(crate) fn read(disk: &Disk, layout: &Layout) -> Result<Option<Self>, DiskError> {
         disk.read_json(&layout.started())
     }
@@ -41,7 +40,7 @@ impl Started {
         disk.write_json(&layout.started(), self)
     }
 
-    /// What runs is in doubt from now on.
+    /// From now on it is unknown what runs.
     pub(crate) fn forget(disk: &Disk, layout: &Layout) -> Result<(), DiskError> {
         disk.remove(&layout.started())
     }
@@ -98,7 +97,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn installed_plugins_are_switched_on_unless_the_configuration_says_otherwise() {
+    fn installed_plugins_are_on_unless_the_config_disables_them() {
         let layout = Layout::new("/".into());
         let text = |config: Value| -> Value {
             let plugins = ["zalo".to_owned()].into();

@@ -13,7 +13,6 @@ pub(crate) struct Health {
     pub(crate) ready: bool,
 }
 
-/// Asks all endpoints.
 pub(crate) async fn ask(gateway: SocketAddr) -> Health {
     let (live, started, ready) = tokio::join!(
         probe::is_ok(gateway, "/healthz"),

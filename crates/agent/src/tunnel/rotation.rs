@@ -27,7 +27,7 @@ pub(crate) struct Patience {
     pub(crate) grace: Duration,
 }
 
-/// What was seen so far. Lives in memory only: after a restart it begins anew.
+/// What was seen so far. Lives in memory only: after a restart it starts over.
 #[derive(Debug)]
 pub(crate) struct Rotation {
     patience: Patience,

@@ -1,4 +1,4 @@
-//! Which values lie in OpenClaw's home, and how they get there. The files belong to the worker, and no
+//! Which values are in OpenClaw's home, and how they get there. The files belong to the worker, and no
 //! value passes through here.
 
 use std::collections::BTreeSet;
@@ -31,13 +31,12 @@ impl SecretFiles {
         &self.openclaw
     }
 
-    /// Looks again.
     pub(super) fn refresh(&mut self) -> Result<(), WorkerError> {
         self.held = Some(self.openclaw.secret_names()?);
         Ok(())
     }
 
-    /// Whether the value is there. While nobody can look, the records are believed.
+    /// Whether the value is there. While the worker does not answer, the records count.
     pub(super) fn contains(&self, name: &CredentialName) -> bool {
         self.held.as_ref().is_none_or(|held| held.names.contains(name))
     }
@@ -47,7 +46,6 @@ impl SecretFiles {
         self.held.as_ref().is_none_or(|held| held.google_client)
     }
 
-    /// Whether somebody looked.
     pub(super) fn is_known(&self) -> bool {
         self.held.is_some()
     }

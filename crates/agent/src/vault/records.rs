@@ -4,7 +4,7 @@
 //! It is bounded, however long a server lives: of each credential the newest ciphertexts are known, and so
 //! many of all credentials that ever were. The oldest are forgotten first, one that is stored now never.
 //! One that is forgotten counts as new if somebody hands it in again. That takes somebody who kept it and
-//! may write to the instance, who could as well seal the same value anew; and the operator opens none
+//! may write to the instance, who could as well seal the same value again; and the operator opens none
 //! that is older than its sealing keys, 180 days.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -146,7 +146,7 @@ impl Records {
         self.0.iter().filter_map(|(name, record)| Some((name, record.stored.as_ref()?)))
     }
 
-    /// What is stored under `name`, unless a crash left in doubt which value that is.
+    /// What is stored under `name`, unless a crash left it unknown which value that is.
     pub(super) fn undisturbed(&self, name: &CredentialName) -> Option<&StoredValue> {
         self.0.get(name).filter(|record| record.writing.is_none())?.stored.as_ref()
     }
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_credential_the_newest_ciphertexts_are_known_and_the_one_that_stands() {
+    fn the_newest_ciphertexts_of_a_credential_are_remembered() {
         let mut records = Records::default();
         (0..1000).for_each(|number| store(&mut records, "a", number));
         assert_eq!(records.consumed().len(), OF_ONE);
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_come_and_go_for_ever_take_no_more_room_and_push_out_nothing_that_is_stored() {
+    fn changing_names_do_not_evict_stored_credentials() {
         let mut records = Records::default();
         store(&mut records, "lasting", 0);
         for number in 1..3000 {
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn there_is_room_for_so_many_at_a_time_and_always_for_a_rotation() {
+    fn the_number_of_credentials_is_bounded_but_not_rotations() {
         let mut records = Records::default();
         for number in 0..MOST_STORED {
             let name = format!("a{number}");

@@ -150,7 +150,7 @@ fn secrets(layout: &Layout) -> serde_json::Value {
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn a_stored_credential_is_in_exactly_one_file_and_its_receipt_is_given_again(#[case] way: Way) {
+fn a_stored_credential_is_in_exactly_one_file(#[case] way: Way) {
     let (folder, layout) = server();
     let mut vault = open(way, &layout);
     let stored = put(&mut vault, "anthropic", FIRST).unwrap();
@@ -197,7 +197,7 @@ fn a_replaced_ciphertext_is_refused_with_its_receipt(#[case] way: Way) {
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn what_the_desired_state_no_longer_names_is_erased_and_stays_consumed(#[case] way: Way) {
+fn unwanted_credentials_are_erased_and_stay_consumed(#[case] way: Way) {
     let (folder, layout) = server();
     let mut vault = open(way, &layout);
     put(&mut vault, "anthropic", FIRST).unwrap();
@@ -251,9 +251,7 @@ fn a_damaged_file_takes_its_receipts_along_and_is_made_anew(#[case] way: Way) {
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_again(
-    #[case] way: Way,
-) {
+fn a_removed_value_loses_its_receipt_and_can_come_again(#[case] way: Way) {
     let (_folder, layout) = server();
     let mut vault = open(way, &layout);
     put(&mut vault, "anthropic", FIRST).unwrap();
@@ -267,9 +265,7 @@ fn a_value_that_somebody_removed_takes_its_receipt_along_and_can_be_delivered_ag
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn envelopes_for_another_name_values_of_another_type_and_reserved_names_are_refused(
-    #[case] way: Way,
-) {
+fn wrong_names_types_and_reserved_names_are_refused(#[case] way: Way) {
     let (_folder, layout) = server();
     let mut vault = open(way, &layout);
     let kind = CredentialType::AnthropicApiKey;
@@ -295,9 +291,7 @@ fn live(way: Way, disk: &Disk, layout: &Layout, given: &mut Vec<Receipt>) -> Res
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_repeating(
-    #[case] way: Way,
-) {
+fn a_crash_never_leaves_a_receipt_without_its_value(#[case] way: Way) {
     for at in 0.. {
         let (folder, layout) = server();
         let (disk, crashed) = disk_that_dies_at(at);
@@ -336,7 +330,7 @@ fn a_crash_at_any_write_never_leaves_a_receipt_without_its_value_and_heals_by_re
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn after_a_crash_in_a_rotation_the_old_ciphertext_restores_the_old_value(#[case] way: Way) {
+fn a_crash_in_a_rotation_lets_the_old_value_come_again(#[case] way: Way) {
     for at in 0..30 {
         let (_folder, layout) = server();
         put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
@@ -367,7 +361,7 @@ fn disk_sweep(layout: &Layout) {
 }
 
 #[test]
-fn without_a_worker_the_records_are_believed_but_nothing_new_is_stored_or_promised() {
+fn without_a_worker_nothing_new_is_stored_or_promised() {
     let (_folder, layout) = server();
     let receipt = put(&mut open(Way::InProcess, &layout), "anthropic", FIRST).unwrap().receipt;
     let absent = OpenClaw::Socket(layout.state().join("nobody.sock"));

@@ -142,7 +142,7 @@ fn take(layout: &Layout) -> io::Result<()> {
     discard(&snapshot)?;
     copy_folder(&layout.openclaw_state(), &partial)?;
     // Whoever puts the copy back later must not bring a configuration along that was replaced since:
-    // that is written anew, from a document that is kept.
+    // that is written again, from a document that is kept.
     let config = layout.openclaw_config();
     remove_file(&partial.join(config.file_name().ok_or(io::ErrorKind::InvalidInput)?))?;
     // One call for all files is much cheaper than an fsync of each.

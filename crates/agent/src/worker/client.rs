@@ -20,8 +20,8 @@ use thiserror::Error;
 use super::{
     Worker,
     protocol::{
-        Answer, FileRequest, Held, LONGEST_ANSWER, LONGEST_REQUEST, PairingId, ProgramRequest,
-        Refusal, Reload, Request, SealedText, Validation,
+        Answer, FileRequest, Held, LONGEST_ANSWER, LONGEST_REQUEST, PairingId, PlaintextKey,
+        ProgramRequest, Refusal, Reload, Request, Validation,
     },
 };
 use crate::{conversation, disk::to_json, secret_text::SecretText, signed::SignedCall};
@@ -56,7 +56,6 @@ impl WorkerError {
         }
     }
 
-    /// As fields.
     pub(crate) fn failure(&self) -> Failure {
         if let Self::Failed { failure: Some(failure), .. } = self {
             return failure.clone();
@@ -129,7 +128,7 @@ impl OpenClaw {
         key: SecretText,
         certificate: String,
     ) -> Result<(), WorkerError> {
-        let key = SealedText::new(key);
+        let key = PlaintextKey::new(key);
         done(&self.file_now(FileRequest::AdoptKey { key, certificate })?)
     }
 
@@ -243,7 +242,6 @@ impl OpenClaw {
         done(&self.program(ProgramRequest::RestoreSnapshot).await?)
     }
 
-    /// Removes the copy.
     pub(crate) async fn drop_snapshot(&self) -> Result<(), WorkerError> {
         done(&self.program(ProgramRequest::DropSnapshot).await?)
     }

@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tree_with_a_package_that_is_not_pinned_is_refused_by_that_packages_name() {
+    fn a_tree_with_an_unpinned_package_is_refused_by_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let (project, packed) = (folder.path().join("project"), folder.path().join("packed"));
         let package = project.join("node_modules/@a/b");

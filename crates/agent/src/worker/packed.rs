@@ -33,7 +33,7 @@ struct Packed {
 
 impl Worker {
     /// npm reaches no registry, whoever runs it as this user, unless somebody says otherwise; and it has
-    /// no packages of ours, as an installation that was cut off would leave them.
+    /// none of our packages, which an interrupted installation would leave behind.
     pub(super) fn close_npm(&self) -> Result<(), DiskError> {
         self.disk.write(&self.layout.npm_settings(), b"offline=true\n")?;
         let path = self.layout.npm_cache();

@@ -29,7 +29,6 @@ const LONGEST_PATH: usize = 200;
 /// The variable that hands a token to the command line; see [`Program::reload_secrets`].
 const TOKEN_VARIABLE: &str = "MOORAGE_GATEWAY_TOKEN";
 
-/// Runs `OpenClaw`'s program.
 pub(super) struct Program {
     how: OpenClawProgram,
     layout: Layout,

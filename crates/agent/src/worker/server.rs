@@ -31,10 +31,10 @@ pub enum ServeError {
     /// The folders cannot be made.
     #[error(transparent)]
     Disk(#[from] DiskError),
-    /// It cannot listen.
+    /// The socket is taken or not allowed.
     #[error("cannot listen on {listen:?}: {source}")]
     Listen {
-        /// Where it should.
+        /// As the settings have it.
         listen: UnixSocket,
         /// What the operating system said.
         source: io::Error,

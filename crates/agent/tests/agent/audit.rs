@@ -14,7 +14,7 @@ use crate::{
 const FINDINGS: Audit = Audit { critical: 2, warn: 1 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_audit_that_came_to_nothing_is_repeated_until_it_finds_something() {
+async fn a_failed_audit_is_retried_until_it_has_a_result() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     let hindrance = world.layout.openclaw_state().join("no-audit");

@@ -55,7 +55,7 @@ async fn enrol_deliver_and_converge_to_a_healthy_openclaw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rejected_configuration_is_rolled_back_with_its_path_and_not_tried_again() {
+async fn a_rejected_configuration_is_rolled_back_and_not_retried() {
     let world = World::new().await;
     let (agent, mut operator) = world.enrolled().await;
     let good = desired(json!({"agents": {"good": true}}), &[]);
@@ -81,7 +81,7 @@ async fn a_rejected_configuration_is_rolled_back_with_its_path_and_not_tried_aga
     operator.wait_until_ready().await;
     let report = operator.wait_for(&bad, ConvergenceState::RolledBack).await;
     assert_eq!(report.desired.failed.len(), 1);
-    assert_eq!(world.calls("validate"), validations, "a failed document is not tried again");
+    assert_eq!(world.calls("validate"), validations, "a failed document is not retried");
 
     let retried = DesiredState { retry: Some("once more".into()), ..bad };
     operator.put_desired(&retried).await;
@@ -115,7 +115,7 @@ async fn a_configuration_that_never_becomes_healthy_is_rolled_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_openclaw_that_gives_no_answer_for_a_while_is_not_restarted_for_a_configuration() {
+async fn a_slow_openclaw_is_not_restarted_for_a_configuration() {
     let mut world = World::new().await;
     world.settings.timing.reload_patience = Duration::from_secs(60);
     let (_agent, mut operator) = world.enrolled().await;
@@ -146,7 +146,7 @@ async fn an_openclaw_that_gives_no_answer_for_a_while_is_not_restarted_for_a_con
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_document_that_fails_leaves_nothing_running_and_a_better_one_still_works() {
+async fn a_first_document_that_fails_leaves_nothing_running() {
     let mut world = World::new().await;
     world.settings.timing.health_deadline = Duration::from_secs(2);
     let (_agent, mut operator) = world.enrolled().await;
@@ -164,7 +164,7 @@ async fn a_first_document_that_fails_leaves_nothing_running_and_a_better_one_sti
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_newer_document_supersedes_one_that_is_still_being_waited_for() {
+async fn a_newer_document_supersedes_one_that_is_being_tried() {
     let mut world = World::new().await;
     world.settings.timing.health_deadline = Duration::from_secs(3600);
     let (_agent, mut operator) = world.enrolled().await;
@@ -188,8 +188,7 @@ async fn an_absent_installer_is_reported_and_waited_for() {
     let (_agent, mut operator) = world.enrolled().await;
     let document = desired(json!({"a": 1}), &[]);
     operator.put_desired(&document).await;
-    let report =
-        operator.report_when("in trouble", |report| !report.desired.failed.is_empty()).await;
+    let report = operator.report_when("reported", |report| !report.desired.failed.is_empty()).await;
     assert_eq!(report.desired.state, ConvergenceState::Converging);
     let failed = &report.desired.failed[0];
     assert_eq!(failed.reason, FailureReason::System);
@@ -216,7 +215,7 @@ async fn a_document_over_another_than_the_agent_has_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_changed_by_hand_and_a_stopped_openclaw_are_put_right() {
+async fn manual_changes_of_config_and_unit_are_reverted() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     let document = desired(json!({"a": 1}), &[]);
@@ -235,7 +234,7 @@ async fn a_configuration_changed_by_hand_and_a_stopped_openclaw_are_put_right() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stored_document_that_cannot_be_read_keeps_what_runs_and_waits_for_another() {
+async fn an_unreadable_document_keeps_openclaw_running() {
     let world = World::new().await;
     let (agent, mut operator) = world.enrolled().await;
     let document = desired(json!({"a": 1}), &[]);

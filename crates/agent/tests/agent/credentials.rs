@@ -22,7 +22,7 @@ const SECOND: &str = "sk-ant-credentials-hidden-second-1111";
 const KIND: CredentialType = CredentialType::AnthropicApiKey;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_rotation_replaces_the_value_reloads_openclaw_and_refuses_the_old_ciphertext() {
+async fn a_rotation_reloads_openclaw_and_refuses_the_old_value() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     let first = operator.deliver("anthropic", KIND, FIRST).await;
@@ -65,7 +65,7 @@ async fn a_credential_that_is_no_longer_desired_is_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_last_good_configuration_needs_stays_while_a_bad_one_is_rolled_back() {
+async fn credentials_of_the_last_good_config_stay_in_a_rollback() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     operator.deliver("anthropic", KIND, FIRST).await;
@@ -84,7 +84,7 @@ async fn what_the_last_good_configuration_needs_stays_while_a_bad_one_is_rolled_
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn values_of_a_wrong_format_and_envelopes_for_another_name_are_refused_without_a_trace() {
+async fn wrong_formats_and_names_are_refused_without_a_trace() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     let reply = operator.put_credential("anthropic", KIND, "credentials-hidden-malformed").await;
@@ -159,7 +159,7 @@ async fn the_old_token_of_the_gateway_ends(#[case] gateway: Gateway, #[case] wan
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_keeps_its_old_token_even_after_a_restart_is_told_and_restarted_once() {
+async fn a_gateway_that_keeps_its_old_token_is_restarted_once() {
     let (world, _agent, mut operator) = with_gateway(Gateway::NeverForgets).await;
     operator.deliver(GATEWAY_TOKEN, CredentialType::GatewayToken, NEW_TOKEN).await;
     let told = |report: &moorage_wire::Report| {

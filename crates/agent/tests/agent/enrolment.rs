@@ -21,7 +21,7 @@ async fn key_is_erased(world: &World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_makes_keys_and_the_first_signed_call_confirms_them() {
+async fn a_first_start_makes_keys_that_a_signed_call_confirms() {
     let world = World::without_keys().await;
     let agent = world.start().await;
     let mut operator = Operator::of(&agent);
@@ -36,7 +36,7 @@ async fn a_first_start_makes_keys_and_the_first_signed_call_confirms_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_that_lost_the_key_learns_it_again_but_can_do_nothing_else_without_it() {
+async fn an_operator_without_the_key_can_only_learn_it_again() {
     let world = World::new().await;
     let (agent, first) = world.enrolled().await;
     drop(agent);
@@ -55,7 +55,7 @@ async fn an_operator_that_lost_the_key_learns_it_again_but_can_do_nothing_else_w
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_installer_is_asked_to_erase_the_used_up_key_until_it_did_and_at_each_start() {
+async fn erasing_the_used_enrolment_key_is_retried() {
     let world = World::managed().await;
     let before = fs::read(world.layout.bootstrap()).unwrap();
     world.machine(|machine| machine.failing_erasures = 2);

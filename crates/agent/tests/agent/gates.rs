@@ -42,7 +42,7 @@ async fn every_wrong_bearer_is_refused_alike_and_gets_no_nonce() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_is_locked_out_after_ten_failures_but_a_valid_token_never() {
+async fn ten_failures_lock_an_address_out_but_no_valid_token() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     let wrong = |client: &str| {
@@ -87,7 +87,7 @@ async fn a_replayed_request_is_refused_with_a_fresh_nonce() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invented_nonce_and_a_missing_signature_are_refused_with_a_fresh_nonce() {
+async fn a_bad_nonce_or_signature_is_refused_with_a_fresh_nonce() {
     let world = World::new().await;
     let (_agent, operator) = world.enrolled().await;
     for headers in [operator.sign(&"a".repeat(32), &REPORT), Operator::bearer()] {

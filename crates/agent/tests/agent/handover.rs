@@ -67,7 +67,7 @@ async fn the_operator_changes(world: World) {
     .await;
     let bytes = fs::read(world.layout.bootstrap()).unwrap();
     let bootstrap: Bootstrap = serde_json::from_slice(&bytes).unwrap();
-    assert_eq!(bootstrap.operator_key, next.key.public_key(), "installer and worker believe it");
+    assert_eq!(bootstrap.operator_key, next.key.public_key(), "installer and worker trust it");
     // An operator that has lost its status knows the agent again by the next key.
     let answer: EnrolmentAnswer =
         next.call(&operator, Method::GET, path::ENROLMENT, b"").await.json();
@@ -79,7 +79,7 @@ async fn the_operator_changes(world: World) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operators_key_changes_and_a_restart_in_between_locks_nobody_out() {
+async fn a_restart_in_a_change_of_the_key_locks_nobody_out() {
     the_operator_changes(World::new().await).await;
 }
 
@@ -101,7 +101,7 @@ async fn a_hand_over_that_is_not_of_the_key_in_force_is_refused() {
     let refused = operator.call(Method::PUT, path::HANDOVER, None, b"{}").await;
     assert_eq!(refused.problem(), ProblemCode::InvalidBody);
     assert_eq!(operator.report().await.details.operator_keys.len(), 1);
-    // The key in force may take its word back.
+    // The key in force may name another one instead.
     let body = word(&operator, &next);
     operator.call(Method::PUT, path::HANDOVER, None, &body).await;
     operator.call(Method::DELETE, path::HANDOVER, None, b"").await;

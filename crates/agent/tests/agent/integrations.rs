@@ -1,4 +1,4 @@
-//! Integrations as artifacts: fetched, verified and unpacked before OpenClaw is told; what is not the
+//! Integrations as artifacts: fetched, verified and unpacked before OpenClaw gets them; what is not the
 //! pinned file, or is not pinned at all, does not disturb what runs.
 
 use std::fs;
@@ -72,7 +72,7 @@ fn kept(world: &World) -> usize {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_skill_comes_out_of_its_artifact_is_replaced_by_another_one_and_goes() {
+async fn a_packed_skill_is_installed_replaced_and_removed() {
     let (world, _agent, mut operator) = server().await;
     for (file, words) in [("one", "sun"), ("two", "rain")] {
         let artifact = skill("@acme/weather", "1.0.0", words);
@@ -94,7 +94,7 @@ async fn a_skill_comes_out_of_its_artifact_is_replaced_by_another_one_and_goes()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_artifact_with_other_bytes_or_of_another_skill_never_reaches_openclaw() {
+async fn a_wrong_artifact_of_a_skill_never_reaches_openclaw() {
     let (world, _agent, mut operator) = server().await;
     let good = skill("@acme/weather", "1.0.0", "sun");
     let exchanged = packed(&world, "one", "@acme/weather", &good);

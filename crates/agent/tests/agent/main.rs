@@ -18,6 +18,7 @@ mod malice;
 mod messenger;
 mod operator;
 mod pairings;
+mod power_cuts;
 mod process;
 mod programs;
 mod real;

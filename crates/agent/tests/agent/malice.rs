@@ -55,7 +55,7 @@ fn reason(answer: &Value) -> &str {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_the_operators_signature_nothing_is_written_and_nothing_is_opened() {
+async fn nothing_is_written_without_the_operators_signature() {
     let messenger = Messenger::start(&arguments()).await;
     let document = desired(json!({"evil": 1}), &[]);
     let body = document.to_bytes();
@@ -206,7 +206,7 @@ async fn a_copy_of_the_data_brings_no_old_configuration_back() {
     assert_eq!(messenger.program(json!({"verb": "restore-snapshot"})).await, done);
     let data = fs::read_to_string(messenger.layout.openclaw_state().join("data")).unwrap();
     assert_eq!(data, "old");
-    assert_eq!(config(&messenger.layout), Value::Null, "it is written anew, or OpenClaw waits");
+    assert_eq!(config(&messenger.layout), Value::Null, "it is written again, or OpenClaw waits");
     assert_eq!(messenger.file(write(second)).await, done);
     assert_eq!(config(&messenger.layout), json!({"number": 2}));
 }
@@ -268,7 +268,7 @@ async fn nobody_exchanges_the_key_that_credentials_are_sealed_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn only_pairings_that_the_newest_document_approves_reach_openclaw() {
+async fn only_pairings_of_the_newest_document_reach_openclaw() {
     let messenger = Messenger::start(&arguments()).await;
     let list = json!({"pending": [{"requestId": "good"}, {"requestId": "evil"}], "paired": []});
     fs::write(messenger.layout.openclaw_state().join("devices"), list.to_string()).unwrap();
@@ -289,7 +289,7 @@ async fn only_pairings_that_the_newest_document_approves_reach_openclaw() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_that_does_not_know_its_operator_believes_nobody() {
+async fn a_worker_that_does_not_know_its_operator_trusts_nobody() {
     let mut messenger = Messenger::unprepared(&arguments());
     messenger.restart().await;
     let body = desired(json!({"evil": 1}), &[]).to_bytes();

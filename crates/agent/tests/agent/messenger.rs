@@ -3,7 +3,10 @@
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
-use moorage_agent::{Disk, Layout, installer::operator::publish, signed::SignedCall};
+use moorage_agent::{
+    Disk, Layout,
+    installer::{operator::publish, protocol::SignedCall},
+};
 use moorage_testbed::eventually;
 use moorage_wire::{
     AgentPublicKey, CredentialType, DesiredState, Secret, Sha256,

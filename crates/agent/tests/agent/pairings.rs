@@ -32,7 +32,7 @@ fn failed(request: &str, reason: PairingFailure) -> FailedPairing {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_is_let_in_and_the_rest_is_told_and_looked_for_once() {
+async fn waiting_devices_are_paired_and_others_reported_once() {
     let world = World::new().await;
     let (agent, mut operator) = world.enrolled().await;
     waiting(&world, &["good", "refused", "not-approved"]);

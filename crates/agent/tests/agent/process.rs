@@ -36,7 +36,7 @@ async fn healthz(socket: &Path) -> Option<StatusCode> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_agent_starts_again_on_its_old_socket_and_ends_cleanly_when_told_to() {
+async fn a_killed_agent_starts_again_and_ends_cleanly() {
     let world = World::new().await;
     let socket = world.layout.agent_socket();
     let mut first = serve(&world);
@@ -58,7 +58,7 @@ fn anonymous_memory(process: u32) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn memory_stays_flat_under_a_thousand_wrong_tokens_from_many_addresses() {
+async fn memory_stays_flat_under_a_thousand_wrong_tokens() {
     const MOST_GROWTH: u64 = 2048;
     let world = World::new().await;
     let socket = world.layout.agent_socket();
@@ -90,7 +90,7 @@ async fn memory_stays_flat_under_a_thousand_wrong_tokens_from_many_addresses() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_listen_address_that_is_not_loopback_is_refused_with_the_reason() {
+async fn a_listen_address_that_is_not_loopback_is_refused() {
     let output = Command::new(env!("CARGO_BIN_EXE_moorage-agent"))
         .args(["serve", "--listen", "tcp:192.0.2.1:8080"])
         .output()

@@ -1,9 +1,8 @@
-//! Programs that the agent brings: first installation, updates that work, updates that are taken
-//! back with their data, and a power cut at any point of them. The worker is behind its socket.
+//! Programs that the agent brings: first installation, updates that work, and updates that are rolled
+//! back with their data. The worker is behind its socket.
 
 use std::{fs, time::Duration};
 
-use http::Method;
 use jiff::Timestamp;
 use moorage_agent::{
     Agent,
@@ -12,26 +11,24 @@ use moorage_agent::{
 use moorage_wire::{
     CredentialType, DesiredState, Failure, Program, Report, Sha256,
     failure::{FailureCode, PlainText, Stage},
-    path,
     report::{ConvergenceState, FailureReason, OpenClawState},
 };
 use rstest::rstest;
 use serde_json::{Value, json};
 
 use crate::{
-    crash::{count_crashes, in_two_lives},
     operator::Operator,
     world::{World, eventually},
 };
 
 const KEY: &str = "sk-ant-programs-hidden-0123456789abc";
 
-fn sha256(name: &str) -> Sha256 {
+pub(crate) fn sha256(name: &str) -> Sha256 {
     Sha256::of(name.as_bytes())
 }
 
 /// A server that runs version 1 of everything.
-async fn first() -> (World, Agent, Operator, DesiredState) {
+pub(crate) async fn first() -> (World, Agent, Operator, DesiredState) {
     let world = World::managed().await;
     let (agent, mut operator) = world.enrolled().await;
     let document = world.release(json!({"a": 1}), [1, 1, 1]);
@@ -40,7 +37,7 @@ async fn first() -> (World, Agent, Operator, DesiredState) {
     (world, agent, operator, document)
 }
 
-/// The same, with an agent that waits for an OpenClaw's start as long as there is hope.
+/// The same, with an agent that waits an hour for OpenClaw's health.
 async fn first_with_patience() -> (World, Agent, Operator) {
     let (mut world, agent, mut operator, _) = first().await;
     drop(agent);
@@ -51,22 +48,22 @@ async fn first_with_patience() -> (World, Agent, Operator) {
     (world, agent, operator)
 }
 
-fn data(world: &World) -> String {
+pub(crate) fn data(world: &World) -> String {
     fs::read_to_string(world.layout.openclaw_state().join("data")).unwrap_or_default()
 }
 
 /// The last failure, as fields.
 fn told(report: &Report) -> Failure {
     let failed = report.desired.failed.last().expect("something failed");
-    failed.failure.clone().expect("it is told as fields")
+    failed.failure.clone().expect("it has fields")
 }
 
-fn active(world: &World, kind: Program) -> Option<Sha256> {
+pub(crate) fn active(world: &World, kind: Program) -> Option<Sha256> {
     world.machine(|machine| machine.active(kind))
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads() {
+async fn a_new_server_gets_its_programs_and_credentials() {
     let world = World::managed().await;
     let (_agent, mut operator) = world.enrolled().await;
     operator.deliver("anthropic", CredentialType::AnthropicApiKey, KEY).await;
@@ -89,7 +86,7 @@ async fn a_new_server_gets_its_programs_and_a_worker_writes_what_openclaw_reads(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_worker_the_agent_answers_and_the_operator_sends_a_later_document_again() {
+async fn without_a_worker_a_document_is_asked_for_again() {
     let mut world = World::managed_without_worker().await;
     let (_agent, mut operator) = world.enrolled().await;
     let first = world.release(json!({"a": 1}), [1, 1, 1]);
@@ -121,7 +118,7 @@ async fn without_a_worker_the_agent_answers_and_the_operator_sends_a_later_docum
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_older_agents_server_goes_on_and_its_key_becomes_the_workers() {
+async fn the_worker_takes_over_the_key_of_an_older_agent() {
     let world = World::managed().await;
     // As an older agent left them: one key for everything, and none of the worker's.
     let path = world.layout.identity();
@@ -153,13 +150,12 @@ async fn an_older_agents_server_goes_on_and_its_key_becomes_the_workers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_artifact_server_that_is_down_is_asked_again_while_the_old_version_runs() {
+async fn a_download_is_retried_while_the_old_version_runs() {
     let (world, _agent, mut operator, _) = first().await;
     let second = world.release(json!({"a": 1}), [2, 1, 1]);
     let files = world.machine(|machine| std::mem::take(&mut machine.files));
     operator.put_desired(&second).await;
-    let report =
-        operator.report_when("in trouble", |report| !report.desired.failed.is_empty()).await;
+    let report = operator.report_when("reported", |report| !report.desired.failed.is_empty()).await;
     assert_eq!(report.desired.failed[0].reason, FailureReason::Artifact);
     let unavailable = Failure::new(Stage::Download, FailureCode::HttpStatus).of(Program::Openclaw);
     assert_eq!(told(&report), unavailable.with_detail("status 503"));
@@ -174,7 +170,7 @@ async fn an_artifact_server_that_is_down_is_asked_again_while_the_old_version_ru
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_not_the_pinned_one_fails_the_document_until_it_is_repaired() {
+async fn a_wrong_file_fails_the_document_until_it_is_repaired() {
     let (world, _agent, mut operator, _) = first().await;
     let second = world.release(json!({"a": 1}), [2, 1, 1]);
     world.machine(|machine| machine.files.insert("openclaw-2".into(), b"openclaw-X".to_vec()));
@@ -211,7 +207,7 @@ async fn an_update_backs_up_switches_and_reports() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried_again() {
+async fn a_failing_version_is_rolled_back_with_its_data() {
     let (world, agent, mut operator, _) = first().await;
     world.machine(|machine| machine.broken.insert(sha256("openclaw-2")));
     let bad = world.release(json!({"a": 2}), [2, 1, 1]);
@@ -236,7 +232,7 @@ async fn a_version_that_does_not_start_is_taken_back_with_its_data_and_not_tried
     operator.follow(&agent);
     operator.wait_until_ready().await;
     operator.wait_for(&bad, ConvergenceState::RolledBack).await;
-    assert_eq!(activations(), before, "it is not tried again");
+    assert_eq!(activations(), before, "it is not retried");
 
     world.machine(|machine| machine.broken.clear());
     let retried = DesiredState { retry: Some("once more".into()), ..bad };
@@ -254,7 +250,7 @@ pub(crate) fn failing(status: i32, given_up: bool) -> UnitFailure {
 #[case::given_up(failing(78, true), "systemd gave up on it after 0 restarts: exit status 78")]
 #[case::again_and_again(failing(1, false), "it ended 3 times: exit status 1")]
 #[tokio::test(flavor = "multi_thread")]
-async fn a_version_that_ends_by_itself_is_taken_back_without_waiting_for_it(
+async fn a_version_that_exits_is_rolled_back_at_once(
     #[case] failure: UnitFailure,
     #[case] said: &str,
 ) {
@@ -301,7 +297,7 @@ async fn runs_version_one(world: &World, operator: &mut Operator) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_configuration_that_the_new_version_rejects_names_its_path_and_takes_all_back() {
+async fn a_rejected_configuration_rolls_an_update_back() {
     let (world, _agent, mut operator, _) = first().await;
     let bad = world.release(json!({"agents": {"unknownKey": 1}}), [2, 1, 1]);
     operator.put_desired(&bad).await;
@@ -315,7 +311,7 @@ async fn a_configuration_that_the_new_version_rejects_names_its_path_and_takes_a
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_connector_that_does_not_connect_is_taken_back_and_one_that_does_stays() {
+async fn a_cloudflared_that_does_not_connect_is_rolled_back() {
     let (world, _agent, mut operator, _) = first().await;
     world.machine(|machine| machine.broken.insert(sha256("cloudflared-2")));
     let bad = world.release(json!({"a": 1}), [1, 2, 1]);
@@ -334,7 +330,7 @@ async fn a_connector_that_does_not_connect_is_taken_back_and_one_that_does_stays
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_alone() {
+async fn the_agent_is_updated_last_and_a_failed_one_reported() {
     let (world, _agent, mut operator, _) = first().await;
     let update = world.release(json!({"a": 2}), [2, 1, 2]);
     operator.put_desired(&update).await;
@@ -362,7 +358,7 @@ async fn the_agent_itself_comes_last_and_one_that_failed_is_reported_and_left_al
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn openclaw_runs_while_its_data_cannot_be_made_safe_also_after_a_reboot() {
+async fn an_update_without_a_backup_waits_while_openclaw_runs() {
     let (world, agent, mut operator, _) = first().await;
     let hindrance = world.layout.openclaw_state().join("no-backup");
     fs::write(&hindrance, "").unwrap();
@@ -385,105 +381,6 @@ async fn openclaw_runs_while_its_data_cannot_be_made_safe_also_after_a_reboot() 
     fs::remove_file(hindrance).unwrap();
     operator.wait_for(&second, ConvergenceState::Converged).await;
     assert_eq!(data(&world), sha256("openclaw-2").to_string());
-}
-
-/// An update from version 1 to 2 with a crash of the agent at step `at`; whether that was reached.
-async fn update_with_crash(at: usize, works: bool) -> bool {
-    let (world, agent, mut operator, _) = first().await;
-    drop(agent);
-    if !works {
-        world.machine(|machine| {
-            machine.broken.insert(sha256("openclaw-2"));
-            // Whenever it may run, it ruins the data.
-            machine.failure = Some(failing(1, false));
-        });
-    }
-    let document = world.release(json!({"a": 2}), [2, 1, 1]);
-    let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
-    let reach = async |operator: &mut Operator| reach(operator, &document, end).await;
-    let (_agent, report, crashed) = in_two_lives(&world, &mut operator, at, reach).await;
-    let version = if works { "openclaw-2" } else { "openclaw-1" };
-    eventually("OpenClaw runs", || async {
-        world.machine(|machine| (machine.running[&Unit::Openclaw] && machine.healthy).then_some(()))
-    })
-    .await;
-    assert_eq!(active(&world, Program::Openclaw), Some(sha256(version)), "step {at}");
-    assert_eq!(data(&world), sha256(version).to_string(), "step {at}");
-    let config = if works { json!({"a": 2}) } else { json!({"a": 1}) };
-    assert_eq!(world.machine(|machine| machine.openclaw_config.clone()), config, "step {at}");
-    assert_eq!(report.details.last_rollback.is_some(), !works, "step {at}");
-    eventually("nothing is left behind", || async {
-        (!world.layout.snapshot().exists() && !world.layout.update().exists()).then_some(())
-    })
-    .await;
-    crashed
-}
-
-/// Another cloudflared with a crash of the agent at step `at`; whether that was reached.
-async fn connector_with_crash(at: usize, works: bool) -> bool {
-    let (mut world, agent, mut operator, _) = first().await;
-    drop(agent);
-    if !works {
-        world.settings.timing.connect_deadline = Duration::from_millis(300);
-        world.machine(|machine| machine.broken.insert(sha256("cloudflared-2")));
-    }
-    let document = world.release(json!({"a": 1}), [1, 2, 1]);
-    let end = if works { ConvergenceState::Converged } else { ConvergenceState::RolledBack };
-    let reach = async |operator: &mut Operator| reach(operator, &document, end).await;
-    let (_agent, report, crashed) = in_two_lives(&world, &mut operator, at, reach).await;
-    eventually("the trial is over", || async {
-        (!world.layout.connector_update().exists()).then_some(())
-    })
-    .await;
-    let version = if works { "cloudflared-2" } else { "cloudflared-1" };
-    assert_eq!(active(&world, Program::Cloudflared), Some(sha256(version)), "step {at}");
-    assert_eq!(report.details.last_rollback.is_some(), !works, "step {at}");
-    operator.report_when("connected", |report| report.cloudflared.connected).await;
-    crashed
-}
-
-/// Puts the document and waits for its end, whatever fails on the way.
-async fn reach(operator: &mut Operator, document: &DesiredState, end: ConvergenceState) -> Report {
-    loop {
-        if let Ok(report) = step(operator, document).await
-            && report.desired.digest == Some(document.digest())
-            && report.desired.state == end
-        {
-            return report;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
-async fn step(operator: &mut Operator, document: &DesiredState) -> Result<Report, String> {
-    let reply = operator.try_call(Method::GET, path::REPORT, None, b"").await?;
-    let report: Report = reply.json();
-    if report.desired.digest != Some(document.digest()) {
-        let digest = report.desired.digest.ok_or("no document")?;
-        let (tag, body) = (format!("\"{digest}\""), document.to_bytes());
-        operator.try_call(Method::PUT, path::DESIRED, Some(&tag), &body).await?;
-    }
-    Ok(report)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_at_any_write_of_an_update_ends_on_the_new_version() {
-    let crashes = count_crashes(|at| update_with_crash(at, true), 6).await;
-    assert!(crashes > 25, "only {crashes} steps were tried");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_at_any_write_of_a_rollback_ends_on_the_old_version_with_its_data() {
-    let crashes = count_crashes(|at| update_with_crash(at, false), 6).await;
-    assert!(crashes > 35, "only {crashes} steps were tried");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_power_cut_at_any_write_of_a_trial_of_cloudflared_ends_on_the_one_that_connects() {
-    for works in [true, false] {
-        let crashes = count_crashes(|at| connector_with_crash(at, works), 6).await;
-        assert!(crashes > 15, "only {crashes} steps were tried");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -174,7 +174,7 @@ async fn stop(mut gateway: Child) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
+async fn every_operation_of_the_worker_works_with_openclaw() {
     let Some(real) = Real::start().await else { return };
     real.set_token(OLD).await;
     let version = real.program(json!({"verb": "version"})).await;
@@ -240,7 +240,7 @@ async fn every_operation_of_the_worker_does_its_work_with_the_real_openclaw() {
 
 /// Needs the file of a plugin as `moorage release build` packs it, `OPENCLAW_PLUGIN_ARTIFACT`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network() {
+async fn a_plugin_is_installed_without_any_network() {
     let Some(packed) = given("OPENCLAW_PLUGIN_ARTIFACT") else { return };
     let Some(real) = Real::start_without_network().await else { return };
     let bytes = fs::read(packed).unwrap();
@@ -306,7 +306,7 @@ async fn a_plugin_is_installed_with_all_that_it_depends_on_without_any_network()
 /// Needs a registry that has the package, `OPENCLAW_PLUGIN`, such as `@openclaw/zalo@2026.9.5`. Only a
 /// release that says so lets a server ask it.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plugin_that_need_not_be_pinned_comes_and_goes_with_the_real_openclaw() {
+async fn an_unpinned_plugin_is_installed_and_removed() {
     let Some(plugin) = given("OPENCLAW_PLUGIN") else { return };
     let Some(real) = Real::start().await else { return };
     let (name, version) = plugin.rsplit_once('@').unwrap();
@@ -322,7 +322,7 @@ async fn a_plugin_that_need_not_be_pinned_comes_and_goes_with_the_real_openclaw(
     let said = refused["message"].as_str().unwrap();
     assert!(said.contains(&wrong), "{said}");
     assert!(!real.layout().openclaw_state().join("npm").exists(), "nothing was fetched");
-    // What the registry has stands in the refusal.
+    // The refusal names what the registry has.
     let found = said.split("has the integrity ").nth(1).unwrap().split(',').next().unwrap();
     let wanted = pinned(found);
     let added = real.integrations("add-integrations", wanted.clone()).await;

@@ -39,7 +39,7 @@ async fn relay(stream: UnixStream, worker: PathBuf, room: Room) -> std::io::Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_update_without_room_is_refused_with_the_numbers_and_what_runs_goes_on() {
+async fn an_update_without_room_waits_and_says_so() {
     let mut world = World::managed().await;
     let room = Room::default();
     let socket = world.root().join("relay.sock");

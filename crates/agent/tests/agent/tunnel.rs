@@ -41,7 +41,7 @@ async fn a_rotated_tunnel_token_is_taken_up_and_the_old_one_erased() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_in_the_middle_of_a_rotation_ends_on_the_token_that_works() {
+async fn a_restart_in_a_rotation_ends_on_the_token_that_works() {
     let world = World::new().await;
     let (agent, mut operator) = world.enrolled().await;
     operator.deliver("moorage-tunnel", CredentialType::TunnelToken, SECOND).await;
@@ -66,7 +66,7 @@ async fn a_restart_in_the_middle_of_a_rotation_ends_on_the_token_that_works() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_token_that_comes_back_is_replaced_and_only_what_is_cut_off_is_restarted() {
+async fn a_first_token_that_returns_is_replaced() {
     let world = World::new().await;
     let (_agent, mut operator) = world.enrolled().await;
     operator.deliver("moorage-tunnel", CredentialType::TunnelToken, SECOND).await;

@@ -114,7 +114,7 @@ async fn bytes_that_are_not_the_pinned_ones_are_not_even_opened(
 }
 
 #[tokio::test]
-async fn an_archive_that_leaves_its_folder_is_refused_although_it_is_the_pinned_one() {
+async fn a_pinned_archive_that_leaves_its_folder_is_refused() {
     let server = running_server().await;
     let (artifact, file) = server.fetched(&hostile());
     let order = Release::default().with(OPENCLAW, artifact).order();
@@ -185,7 +185,7 @@ fn integration(index: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn an_integration_is_taken_if_an_order_pins_it_and_goes_when_it_is_not_wanted() {
+async fn only_pinned_integrations_are_installed_and_kept() {
     let server = running_server().await;
     let client = server.client();
     let (artifact, file) = server.fetched(&integration("integration.json"));

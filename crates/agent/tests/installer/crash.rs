@@ -18,9 +18,7 @@ const AGENT: Program = Program::Agent;
 #[case(Behaviour::Silent)]
 #[case(Behaviour::WithoutInstaller)]
 #[tokio::test]
-async fn a_crash_at_any_step_of_an_update_leaves_a_server_that_comes_up_and_ends_well(
-    #[case] behaviour: Behaviour,
-) {
+async fn an_update_of_the_agent_survives_a_crash_at_any_step(#[case] behaviour: Behaviour) {
     let mut crashes = 0;
     for at in 0.. {
         let mut server = Server::expecting(behaviour);
@@ -90,7 +88,7 @@ async fn a_reboot_at_any_time_of_an_update_is_survived(#[case] behaviour: Behavi
 }
 
 #[tokio::test]
-async fn a_machine_that_its_new_agent_brings_down_again_and_again_gets_the_old_one_back() {
+async fn an_agent_that_crashes_the_machine_is_rolled_back() {
     let mut server = Server::new();
     server.boot(Disk::default()).await;
     let old = server.current_agent().unwrap();

@@ -208,7 +208,7 @@ async fn an_interrupted_download_goes_on_where_it_was(#[case] manner: Manner) {
 }
 
 #[tokio::test]
-async fn a_file_that_changed_in_between_is_not_glued_together() {
+async fn parts_of_a_file_that_changed_are_never_joined() {
     let world = World::new(Manner::Breaks).await;
     world.ensure().await.unwrap_err();
     world.server.lock().unwrap().tag = "\"two\"";
@@ -252,7 +252,7 @@ async fn wrong_bytes_are_reported_as_such_and_deleted(#[case] manner: Manner) {
 }
 
 #[tokio::test]
-async fn a_finished_file_that_rotted_is_fetched_again() {
+async fn a_damaged_file_is_fetched_again() {
     let world = World::new(Manner::Honest).await;
     fs::write(world.folder.path().join(world.artifact.sha256.to_string()), b"rot").unwrap();
     world.succeeds().await;
@@ -287,7 +287,7 @@ async fn a_server_that_is_down_is_worth_another_try() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_of_the_future_to_a_clock_at_1970_is_worth_another_try() {
+async fn a_download_with_a_clock_at_1970_is_retried() {
     let mut world = World::new(Manner::Honest).await;
     // To a clock at 1970 every certificate is of the future, as this one is to the clock of this machine.
     let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();

@@ -51,7 +51,7 @@ async fn end(child: Child) -> (Output, String) {
 }
 
 #[tokio::test]
-async fn it_answers_on_its_socket_keeps_a_journal_and_ends_when_told_to() {
+async fn the_program_answers_logs_and_ends_on_a_signal() {
     let folder = TempDir::new().unwrap();
     let layout = Layout::new(folder.path().to_owned());
     let socket = format!("unix:{}", layout.installer_socket().display());
@@ -69,7 +69,7 @@ async fn it_answers_on_its_socket_keeps_a_journal_and_ends_when_told_to() {
     };
     assert_eq!(inventory.artifacts, []);
     let operator: Option<Operator> = Disk::default().read_json(&layout.operator()).unwrap();
-    assert_eq!(operator, Some(bootstrap().operator()), "the worker is told whom to believe");
+    assert_eq!(operator, Some(bootstrap().operator()), "the worker learns who its operator is");
     let no_bus = client.status(Unit::Openclaw).await.unwrap_err().to_string();
     assert!(no_bus.contains("systemd cannot be asked to tell about openclaw.service"), "{no_bus}");
     signal(child.id().unwrap(), Signal::TERM);

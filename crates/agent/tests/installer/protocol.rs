@@ -79,7 +79,7 @@ async fn a_request_of_any_length_is_cut_off_at_the_limit() {
 }
 
 #[tokio::test]
-async fn units_are_controlled_and_the_agents_own_end_is_answered_first() {
+async fn a_restart_of_the_agent_is_answered_before_it_happens() {
     let server = running_server().await;
     let client = server.client();
     assert!(!client.status(Unit::Openclaw).await.unwrap().running);
@@ -127,7 +127,7 @@ async fn the_tunnels_token_is_replaced_for_its_group_alone() {
 }
 
 #[tokio::test]
-async fn the_used_up_key_is_erased_and_the_operators_orders_are_followed_as_before() {
+async fn the_used_enrolment_key_is_erased() {
     let server = running_server().await;
     let path = server.layout.bootstrap();
     let key = "5a".repeat(32);
@@ -163,7 +163,7 @@ async fn an_order_of_somebody_else_is_not_followed() {
 }
 
 #[tokio::test]
-async fn the_socket_is_its_owners_alone_and_a_late_confirmation_does_no_harm() {
+async fn the_socket_is_private_and_confirmation_is_idempotent() {
     let server = running_server().await;
     let socket = fs::metadata(server.layout.installer_socket()).unwrap();
     assert_eq!(socket.mode() & 0o7777, 0o600);
@@ -171,7 +171,7 @@ async fn the_socket_is_its_owners_alone_and_a_late_confirmation_does_no_harm() {
 }
 
 #[tokio::test]
-async fn another_user_is_refused_even_with_a_socket_that_is_open_to_all() {
+async fn another_user_is_refused_even_if_the_socket_is_open() {
     let mut server = Server::new();
     let own = server.client_user;
     server.client_user = own + 1;

@@ -25,7 +25,7 @@ async fn running_server(expected: Behaviour) -> Server {
 }
 
 #[tokio::test]
-async fn a_good_agent_replaces_the_old_one_and_the_installer_and_the_worker_follow() {
+async fn installer_and_worker_follow_an_update_of_the_agent() {
     let mut server = running_server(Behaviour::Good).await;
     let old = server.current_agent().unwrap();
     let (new, order, file) = server.new_agent(Behaviour::Good);
@@ -57,7 +57,7 @@ async fn a_good_agent_replaces_the_old_one_and_the_installer_and_the_worker_foll
 #[case(Behaviour::Lonely, AgentFailure::NotConfirmed)]
 #[case(Behaviour::WithoutInstaller, AgentFailure::Installer)]
 #[tokio::test]
-async fn an_agent_that_does_not_prove_itself_is_rolled_back_and_not_tried_again(
+async fn an_agent_that_is_not_confirmed_is_rolled_back(
     #[case] behaviour: Behaviour,
     #[case] reason: AgentFailure,
 ) {
@@ -86,7 +86,7 @@ async fn an_agent_that_does_not_prove_itself_is_rolled_back_and_not_tried_again(
 }
 
 #[tokio::test]
-async fn while_the_machine_boots_a_new_agent_that_says_nothing_is_waited_for() {
+async fn a_silent_new_agent_is_waited_for_during_a_boot() {
     let mut server = running_server(Behaviour::Silent).await;
     let machine = server.machine.clone();
     machine.running.lock().unwrap().boots = true;
@@ -121,9 +121,7 @@ async fn a_machine_that_never_ends_its_boot_gets_the_old_agent_back() {
 #[case(Behaviour::Hanging)]
 #[case(Behaviour::OtherVersion)]
 #[tokio::test]
-async fn an_agent_that_does_not_say_its_version_never_becomes_the_current_one(
-    #[case] behaviour: Behaviour,
-) {
+async fn an_agent_that_fails_its_trial_is_never_activated(#[case] behaviour: Behaviour) {
     let mut server = running_server(behaviour).await;
     let old = server.current_agent().unwrap();
     let (new, order, file) = server.new_agent(behaviour);
@@ -139,7 +137,7 @@ async fn an_agent_that_does_not_say_its_version_never_becomes_the_current_one(
 }
 
 #[tokio::test]
-async fn a_corrupted_or_foreign_binary_is_refused_and_not_held_against_its_digest() {
+async fn a_corrupted_binary_is_refused_and_may_come_again() {
     let mut server = running_server(Behaviour::Good).await;
     let (new, order, file) = server.new_agent(Behaviour::Good);
     let right = fs::read(&file).unwrap();
@@ -204,7 +202,7 @@ async fn a_record_that_cannot_be_read_is_set_aside() {
 }
 
 #[tokio::test]
-async fn an_old_installer_that_does_not_start_either_is_left_to_who_takes_more_time() {
+async fn a_roll_back_gives_up_if_the_old_installer_fails_too() {
     let server = Server::new();
     let old = server.current_agent().unwrap();
     let new = Sha256::of(b"new");

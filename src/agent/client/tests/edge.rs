@@ -10,7 +10,7 @@ use std::{
 };
 
 use axum::Router;
-use moorage_agent::{Agent, Disk, Layout, Listen, Settings, settings::Programs};
+use moorage_agent::{Agent, Disk, Layout, Listen, Programs, Settings};
 use moorage_wire::bootstrap::Bootstrap;
 use rcgen::CertifiedKey;
 use tokio::{

@@ -54,7 +54,7 @@ fn is_tidy(layout: &Layout) {
 }
 
 #[test]
-fn a_version_is_installed_activated_and_kept_until_two_others_came() {
+fn a_version_is_kept_until_two_newer_ones_were_activated() {
     let (_folder, layout) = server();
     let store = Store::open(&Disk::default(), &layout).unwrap();
     let mut digests = Vec::new();
@@ -83,7 +83,7 @@ fn a_version_is_installed_activated_and_kept_until_two_others_came() {
 }
 
 #[test]
-fn files_elsewhere_and_files_that_are_not_the_pinned_ones_are_left_alone() {
+fn files_elsewhere_or_with_other_bytes_are_not_installed() {
     let (folder, layout) = server();
     let store = Store::open(&Disk::default(), &layout).unwrap();
     let (artifact, file) = fetched(&layout, &node("1"));
@@ -128,7 +128,7 @@ fn a_bare_program_is_installed_executable_for_all() {
 }
 
 #[test]
-fn a_disk_that_is_full_is_told_apart_and_nothing_half_made_is_left() {
+fn a_full_disk_has_its_own_error_and_leaves_nothing_behind() {
     let (_folder, layout) = server();
     let (artifact, file) = fetched(&layout, &node("1"));
     for at in 0..4 {

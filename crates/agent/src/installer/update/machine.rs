@@ -58,7 +58,7 @@ pub enum Phase {
     Restarting,
     /// The new agent runs and has to prove itself.
     Watching {
-        /// How often the watch began; a power cut begins it anew.
+        /// How often the watch began; a power cut restarts it.
         watches: u8,
     },
     /// The old one is being made the current one again, and the agent restarted.
@@ -75,10 +75,10 @@ pub enum Phase {
     },
 }
 
-/// What happened.
+/// What the installer learns while an update is under way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The installer started.
+    /// The installer was started, after a boot or a crash.
     Resumed,
     /// The links say what they should: the new one is current.
     Switched,
@@ -217,7 +217,7 @@ impl Record {
         self
     }
 
-    /// Remembers an agent that is not to be tried again.
+    /// Remembers an agent that is not to be retried.
     pub fn remember(
         &mut self,
         sha256: Sha256,

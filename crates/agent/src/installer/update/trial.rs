@@ -24,7 +24,7 @@ pub enum TrialError {
 }
 
 /// Has `program` say its version, as `user`, and compares it with the one of the release.
-pub async fn says_its_version(
+pub(crate) async fn says_its_version(
     program: &Path,
     version: &str,
     user: Option<User>,

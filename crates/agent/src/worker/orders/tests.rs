@@ -55,7 +55,7 @@ fn number_in(kept: &Kept) -> u64 {
 }
 
 #[test]
-fn a_document_is_taken_once_and_none_that_is_older_than_the_newest() {
+fn a_document_is_taken_once_and_never_after_a_newer_one() {
     let (_folder, layout, orders) = server();
     let nonces = orders.nonces(3).unwrap();
     let [first, second, third] =
@@ -96,7 +96,7 @@ fn only_the_last_nonces_of_this_worker_are_good() {
 }
 
 #[test]
-fn the_first_document_of_a_server_may_have_come_before_the_worker_made_nonces() {
+fn the_first_document_may_precede_the_workers_nonces() {
     let (_folder, layout, orders) = server();
     let old = "00112233445566778899aabbccddeeff";
     put(&orders, &document(1, old), &[]).unwrap();
@@ -121,7 +121,7 @@ fn nonces_cost_one_write_for_many() {
 }
 
 #[test]
-fn what_may_be_needed_is_kept_and_nothing_else_however_many_come() {
+fn only_documents_that_may_be_needed_are_kept() {
     let (_folder, layout, orders) = server();
     let mut keep = Vec::new();
     for number in 0..20 {
@@ -167,7 +167,7 @@ fn what_is_not_signed_for_this_is_not_taken() {
 }
 
 #[test]
-fn a_document_that_somebody_changed_on_the_disk_is_not_kept_any_more() {
+fn a_document_changed_on_disk_is_not_kept() {
     let (_folder, layout, orders) = server();
     put(&orders, &document(1, &nonce(&orders)), &[]).unwrap();
     fs::write(layout.worker_document(&digest(1)), body(2)).unwrap();
@@ -177,7 +177,7 @@ fn a_document_that_somebody_changed_on_the_disk_is_not_kept_any_more() {
 }
 
 #[test]
-fn a_credential_is_taken_once_and_none_that_is_older_and_documents_do_not_count() {
+fn a_credential_is_taken_once_and_never_after_a_newer_one() {
     let (_folder, layout, orders) = server();
     let target = "/v1/credentials/x";
     let sign = |nonce: &str| call(target, nonce, None, b"sealed");
@@ -195,7 +195,7 @@ fn a_credential_is_taken_once_and_none_that_is_older_and_documents_do_not_count(
 }
 
 #[test]
-fn a_crash_at_any_write_leaves_the_old_document_or_the_new_one_and_takes_none_twice() {
+fn a_crash_leaves_one_document_and_takes_none_twice() {
     for at in 0.. {
         let (_folder, layout, orders) = server();
         let first = document(1, &nonce(&orders));

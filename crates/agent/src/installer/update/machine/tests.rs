@@ -84,7 +84,7 @@ fn an_installer_restarts_itself_a_bounded_number_of_times() {
 }
 
 #[test]
-fn a_failed_agent_is_refused_until_retry_changes_and_forgotten_when_it_works() {
+fn a_failed_agent_is_refused_until_retry_changes() {
     let record = at(WENT).after(Event::Settled, NOW);
     assert_eq!(record.update, None);
     let refusal = Err(Refusal::FailedBefore(AgentFailure::NoSocket));

@@ -48,7 +48,7 @@ pub(crate) enum PutError {
     CannotUnseal(String),
     #[error("{0}")]
     InvalidFormat(String),
-    /// It has to be signed anew, with a nonce of the worker's.
+    /// It has to be signed again, with a nonce of the worker's.
     #[error("the worker does not take this signature any more")]
     Stale,
     #[error(transparent)]
@@ -114,7 +114,6 @@ impl Vault {
         Ok(vault)
     }
 
-    /// The tunnel's tokens.
     pub(crate) fn tunnel(&mut self) -> &mut TunnelTokens {
         &mut self.tunnel
     }
@@ -176,7 +175,7 @@ impl Vault {
         }
     }
 
-    /// The tunnel's token is this process's own business.
+    /// This process handles the tunnel's token itself.
     fn store_token(
         &mut self,
         keys: &Keys,
@@ -214,7 +213,7 @@ impl Vault {
             .map_err(StoreError::from)?;
         if let Err(error) = self.files.store(name, call) {
             if error.refusal().is_some() {
-                // Nothing has changed, so nothing is in doubt.
+                // Nothing has changed, so the records hold.
                 self.change_records(|records| records.abort(name, before))
                     .map_err(StoreError::from)?;
             }

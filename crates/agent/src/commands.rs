@@ -5,7 +5,7 @@ pub(crate) mod serve;
 pub(crate) mod worker;
 
 use clap::Args;
-use moorage_agent::{UnixSocket, conversation::Client};
+use moorage_agent::{Client, UnixSocket};
 
 /// A service that only processes of the same server talk to.
 #[derive(Args)]

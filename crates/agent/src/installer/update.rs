@@ -2,7 +2,7 @@
 //! new one. What follows from what is decided in [`machine`].
 
 pub mod machine;
-pub mod trial;
+pub(super) mod trial;
 mod watch;
 
 use std::{
@@ -45,7 +45,7 @@ const LONGEST_RETRY: Duration = Duration::from_secs(60);
 pub struct UpdateTiming {
     /// For the new binary to say its version.
     pub trial: Duration,
-    /// For the new agent to answer on its socket. While the machine boots, it begins anew when it is
+    /// For the new agent to answer on its socket. While the machine boots, it is restarted when it is
     /// over.
     pub socket: Duration,
     /// For a signed call of the operator to reach it; the socket's time ends with it.
@@ -75,7 +75,7 @@ pub enum UpdateError {
     #[error("another update of the agent is not decided yet")]
     Busy,
     /// This one failed before.
-    #[error("this agent failed before ({0:?}); `retry` lets it be tried again")]
+    #[error("this agent failed before ({0:?}); annotate moorage.dev/retry to try it again")]
     FailedBefore(AgentFailure),
     /// There is none to go back to.
     #[error("there is no current agent to go back to")]
@@ -91,7 +91,7 @@ pub enum UpdateError {
     Disk(#[from] DiskError),
 }
 
-/// What keeps a step from its end; it is tried again.
+/// What keeps a step from its end; the step is retried.
 #[derive(Debug, Error)]
 enum Trouble {
     #[error(transparent)]
@@ -108,7 +108,7 @@ enum Trouble {
 
 /// What updates need to know about their server.
 pub struct Surroundings {
-    /// Where things lie.
+    /// The paths on the server.
     pub layout: Layout,
     /// The user that tries new agents.
     pub trial_user: Option<User>,
@@ -225,7 +225,7 @@ impl<U: Units> Updates<U> {
         Err(error.into())
     }
 
-    /// Goes on with what [`Self::begin`] began; to be called when its answer is on its way.
+    /// Continues what [`Self::begin`] began; to be called when its answer has been sent.
     pub fn wake(&self) {
         self.wake.notify_one();
     }
@@ -262,7 +262,7 @@ impl<U: Units> Updates<U> {
                 Ok(true) => wait = FIRST_RETRY,
                 Ok(false) => self.wake.notified().await,
                 Err(error) => {
-                    tracing::warn!(%error, "an update of the agent cannot go on, trying again in {wait:?}");
+                    tracing::warn!(%error, "an update of the agent is interrupted, retrying in {wait:?}");
                     sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_RETRY);
                 }
@@ -341,7 +341,7 @@ impl<U: Units> Updates<U> {
         self.save(&mut record, next)
     }
 
-    /// On disk first, then in memory. The file is small: not worth another thread.
+    /// On disk first, then in memory. The file is small enough to write here.
     fn save(&self, record: &mut Record, next: Record) -> Result<(), DiskError> {
         if *record == next {
             return Ok(());

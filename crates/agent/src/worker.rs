@@ -48,8 +48,7 @@ use crate::{
     settings::OpenClawProgram,
 };
 
-/// How a worker knows whose word counts. It looks anew each time, for an operator may hand over to the
-/// next one.
+/// How a worker knows its operator. It looks each time, for an operator may hand over to the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Trust {
     /// By what the installer published.
@@ -71,7 +70,7 @@ pub(crate) struct Worker {
     orders: Orders,
     secrets: Secrets,
     program: Program,
-    /// Held by commands that write files: they would get into each other's way.
+    /// Held by commands that write files: they would disturb each other.
     busy: tokio::sync::Mutex<()>,
 }
 
@@ -108,7 +107,6 @@ impl WorkError {
         Self::Integration { name, version, stage, code, why }
     }
 
-    /// As fields.
     fn failure(&self) -> Failure {
         let (stage, code) = match self {
             Self::Integration { name, stage, code, why, .. } => {
@@ -165,7 +163,7 @@ impl Worker {
         self.disk.remove(&layout.client_config())
     }
 
-    /// Whose word counts. Read anew each time: it is small.
+    /// The operator. Read each time: it is small.
     fn operator(&self) -> Result<Operator, WorkError> {
         let operator = match self.trust {
             Trust::Published => self.disk.read_json(&self.layout.operator())?,

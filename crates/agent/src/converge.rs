@@ -63,7 +63,7 @@ pub(crate) async fn run(core: Arc<Core>) {
         };
         if let Err(trouble) = &outcome {
             note_unknown(&core, trouble);
-            tracing::warn!(error = %trouble, "cannot converge yet, trying again in {pause:?}");
+            tracing::warn!(error = %trouble, "cannot converge yet, retrying in {pause:?}");
         }
         let trouble = outcome.err().map(|trouble| trouble.of_document());
         core.desired().set_trouble(document, trouble, Timestamp::now());
@@ -114,7 +114,7 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
     // Without a connector nobody can help.
     connector::settle(core).await?;
     blocking(core, |core| core.vault().refresh()).await?;
-    // Whatever comes of it, what is under way and what worked before go on.
+    // Whatever the result, an update under way is resumed and what worked before is kept.
     let passed_on = pass_on_current(core).await;
     update::advance(core).await?;
     let repair_interval = core.settings.timing.repair_interval;
@@ -126,7 +126,7 @@ async fn pass(core: &Arc<Core>) -> Result<(), Trouble> {
         (desired.document(), desired.standing(), desired.last_good())
     };
     let Some(document) = document else {
-        // OpenClaw first starts when a desired state exists. One that ran before goes on.
+        // OpenClaw first starts when a desired state exists. One that ran before is kept running.
         if let Some(good) = last_good {
             openclaw::keep(core, &good).await?;
         }

@@ -5,7 +5,8 @@
 mod elf;
 pub mod fetch;
 mod intake;
-pub mod store;
+mod shelf;
+mod store;
 mod unpack;
 
 use std::{
@@ -19,10 +20,11 @@ use moorage_wire::{
 };
 use thiserror::Error;
 
-pub(crate) use self::store::PACKED;
+pub(crate) use self::shelf::PACKED;
 pub use self::{
     elf::Executable,
-    store::{Shelf, Store, executable},
+    shelf::{Shelf, executable},
+    store::Store,
     unpack::UnpackError,
 };
 
@@ -32,7 +34,7 @@ pub enum ArtifactError {
     /// The file is not in the folder that artifacts are fetched into, or no regular file.
     #[error("{} is no file that was fetched: {why}", file.display())]
     NotAFile {
-        /// Which file.
+        /// The file, with its folder.
         file: PathBuf,
         /// What is wrong with it.
         why: &'static str,
@@ -40,17 +42,17 @@ pub enum ArtifactError {
     /// The file is not the pinned one.
     #[error("{} is not what the release pins: {what} differs", file.display())]
     WrongBytes {
-        /// Which file.
+        /// The file, with its folder.
         file: PathBuf,
-        /// Size or SHA-256.
+        /// What differs: the size, SHA-256 or the range.
         what: &'static str,
     },
     /// The pinned size is larger than an artifact of this kind may be.
     #[error("an artifact of {size} bytes is too large: at most {limit} are taken")]
     TooLarge {
-        /// As pinned.
+        /// Bytes, as the release pins it.
         size: u64,
-        /// For this kind.
+        /// Bytes; differs by program.
         limit: u64,
     },
     /// The archive is not one that can be unpacked safely.
@@ -70,9 +72,9 @@ pub enum ArtifactError {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// What was tried.
+        /// A verb for the message, such as `write`.
         action: &'static str,
-        /// On which file.
+        /// The file or folder that it was done to.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,

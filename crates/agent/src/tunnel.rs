@@ -48,7 +48,6 @@ struct Tokens {
     switching_to: Option<Which>,
 }
 
-/// The tokens, durable.
 pub(crate) struct TunnelTokens {
     disk: Disk,
     layout: Layout,
