@@ -118,6 +118,12 @@ pub trait ClusterApi: Send + Sync {
     /// Writes the finalizer; refused if the object has changed.
     async fn claim(&self, instance: &OpenClawInstance) -> Result<(), ClusterError>;
 
+    /// The instance as it is now, whole; `None` if there is none, or one that cannot be read.
+    async fn instance(
+        &self,
+        key: InstanceKey<'_>,
+    ) -> Result<Option<OpenClawInstance>, ClusterError>;
+
     /// Whether there is such an instance.
     async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError>;
 
@@ -266,7 +272,9 @@ impl ClusterApi for KubeCluster {
         let written = status::write(&api, instance, version, said, &self.metrics).await?;
         let wrote = written.is_some();
         if let Some(Guarded(Ok(mut written))) = written {
-            written.metadata.managed_fields = None;
+            if instance.is_in_part() {
+                written.keep_in_part();
+            }
             self.written.note(written);
         }
         Ok(wrote)
@@ -276,6 +284,15 @@ impl ClusterApi for KubeCluster {
         let (api, version) = (self.instances_of(instance), self.written.version(instance));
         status::set_finalizer(&api, instance, version.as_deref(), true, &self.metrics).await?;
         Ok(())
+    }
+
+    async fn instance(
+        &self,
+        key: InstanceKey<'_>,
+    ) -> Result<Option<OpenClawInstance>, ClusterError> {
+        let api: Api<Guarded<OpenClawInstance>> =
+            Api::namespaced(self.client.clone(), key.namespace);
+        Ok(api.get_opt(key.name).await?.and_then(|instance| instance.0.ok()))
     }
 
     async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError> {

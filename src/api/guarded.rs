@@ -11,6 +11,13 @@ use serde_json::value::RawValue;
 /// The longest path of a field that is told.
 const LONGEST_PATH: usize = 200;
 
+/// In memory, on an instance of which only the essence is kept. It is read from no object.
+pub(super) const IN_PART: &str = "moorage.dev/in-part";
+/// What our annotations and labels begin with.
+const OUR_PREFIX: &str = "moorage.dev/";
+/// The longest value of one of them that is kept, in characters.
+const LONGEST_VALUE: usize = 256;
+
 /// A kind of this group that can be read part by part.
 pub trait Stored: Resource<DynamicType = ()> {
     /// What it should be.
@@ -151,25 +158,37 @@ impl<'a> Fields<'a> {
     }
 }
 
-/// The metadata without `managedFields`, which are as deep as what they speak of.
+/// The metadata as far as it is of use: of annotations and labels only our own, since whoever edits the
+/// object can write 256 KiB of others. Without `managedFields`, which are as deep as what they speak of.
 pub fn metadata(fields: &Fields<'_>) -> ObjectMeta {
     ObjectMeta {
-        annotations: fields.get("annotations"),
+        annotations: fields.get("annotations").map(ours),
         creation_timestamp: fields.get("creationTimestamp"),
         deletion_grace_period_seconds: fields.get("deletionGracePeriodSeconds"),
         deletion_timestamp: fields.get("deletionTimestamp"),
         finalizers: fields.get("finalizers"),
-        generate_name: fields.get("generateName"),
+        generate_name: None,
         generation: fields.get("generation"),
-        labels: fields.get("labels"),
+        labels: fields.get("labels").map(ours),
         managed_fields: None,
         name: fields.get("name"),
         namespace: fields.get("namespace"),
-        owner_references: fields.get("ownerReferences"),
+        owner_references: None,
         resource_version: fields.get("resourceVersion"),
         self_link: None,
         uid: fields.get("uid"),
     }
+}
+
+/// What begins with the name of our group, and of that as much as any of it can be long.
+fn ours(all: BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let ours = |key: &str| key.starts_with(OUR_PREFIX) && key != IN_PART;
+    let ours = all.into_iter().filter(|(key, _)| ours(key));
+    let short = |value: String| match value.char_indices().nth(LONGEST_VALUE) {
+        Some((end, _)) => value[..end].to_owned(),
+        None => value,
+    };
+    ours.map(|(key, value)| (key, short(value))).collect()
 }
 
 fn read_part<T: DeserializeOwned>(name: &str, text: &str) -> Result<T, String> {
@@ -273,6 +292,25 @@ mod tests {
         let told = read(json!({})).error;
         assert_eq!(told, "spec: the field `hetzner` is missing");
         assert!(Guarded::<OpenClawRelease>::read("[]").0.is_err(), "an object without anything");
+    }
+
+    #[test]
+    fn of_annotations_and_labels_only_our_own_are_kept() {
+        let long = "n".repeat(256 << 10);
+        let both = json!({
+            "kubectl.kubernetes.io/last-applied-configuration": long,
+            "moorage.dev/reconcile-at": long, "moorage.dev/rebuild": "4711", IN_PART: "",
+        });
+        let object = json!({
+            "metadata": {"name": "ada", "annotations": both, "labels": both},
+            "spec": {"pool": "eu-1", "hostname": "ada"},
+        });
+        let read = Guarded::<OpenClawInstance>::read(&object.to_string()).0.unwrap().metadata;
+        for kept in [read.annotations.unwrap(), read.labels.unwrap()] {
+            assert_eq!(kept["moorage.dev/rebuild"], "4711");
+            assert_eq!(kept["moorage.dev/reconcile-at"].len(), LONGEST_VALUE);
+            assert_eq!(kept.len(), 2);
+        }
     }
 
     #[test]

@@ -9,10 +9,10 @@ use std::fmt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{
-    guarded::{Fields, Stored},
+    guarded::{Fields, IN_PART, Stored},
     names::{
         Hostname, IntegrationName, Location, PairingId, PoolName, ReleaseName, SecretKey,
         SecretName, ServerType,
@@ -121,6 +121,38 @@ pub struct OpenClawInstanceSpec {
     pub deletion_policy: DeletionPolicy,
 }
 
+impl OpenClawInstance {
+    /// Drops what only an instance that is admitted needs.
+    pub fn keep_in_part(&mut self) {
+        self.spec = self.spec.essence();
+        let annotations = self.metadata.annotations.get_or_insert_default();
+        annotations.insert(IN_PART.to_owned(), String::new());
+    }
+
+    /// Whether only the essence of it is here. No object in the cluster can say so of itself.
+    pub fn is_in_part(&self) -> bool {
+        self.metadata.annotations.as_ref().is_some_and(|known| known.contains_key(IN_PART))
+    }
+}
+
+impl OpenClawInstanceSpec {
+    /// What a refusal and a deletion need.
+    fn essence(&self) -> Self {
+        Self {
+            pool: self.pool.clone(),
+            hostname: self.hostname.clone(),
+            release: self.release.clone(),
+            server: ServerWishes::default(),
+            config: ConfigDocument::default(),
+            integrations: Vec::new(),
+            credentials: Vec::new(),
+            access: AccessSpec::default(),
+            suspend: self.suspend,
+            deletion_policy: self.deletion_policy,
+        }
+    }
+}
+
 impl Stored for OpenClawInstance {
     type Spec = OpenClawInstanceSpec;
     type Status = OpenClawInstanceStatus;
@@ -216,12 +248,27 @@ pub struct CredentialSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_ref: Option<SecretKeyRef>,
     /// The sealed value itself: the form for Git.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 90_000))]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "bounded")]
+    #[schemars(length(min = 1, max = LONGEST_SEALED))]
     pub sealed: Option<String>,
     /// Whose certificate the value is sealed to.
     #[serde(default)]
     pub sealed_to: SealedTo,
+}
+
+/// The longest sealed value, in characters.
+const LONGEST_SEALED: usize = 90_000;
+
+/// Of a value that is too long, which an older schema took, just enough is kept to show that it is.
+fn bounded<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let mut sealed = Option::<String>::deserialize(deserializer)?;
+    if let Some(sealed) = &mut sealed
+        && let Some((end, _)) = sealed.char_indices().nth(LONGEST_SEALED)
+    {
+        sealed.truncate(end);
+        sealed.shrink_to_fit();
+    }
+    Ok(sealed)
 }
 
 /// What stands under `sealed` may be a key in the clear by mistake.

@@ -19,8 +19,9 @@ use guard::Guard;
 
 /// For one call, its answer included. A watch has it for the beginning of its answer.
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
-/// The largest answer that is read: several times that of a page of the largest objects there can be.
-const LARGEST_ANSWER: usize = 256 << 20;
+/// The largest answer that is read. The API server takes no object of more than 3 MiB, and etcd by default
+/// none of more than 1.5, so it is that of a page of the largest objects there can be.
+const LARGEST_ANSWER: usize = crate::controller::references::PAGE_SIZE as usize * (3 << 20);
 
 /// A client for the API server that `config` names.
 ///

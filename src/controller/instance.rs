@@ -2,6 +2,7 @@
 //! observe → plan → apply → status. What it decides is in [`crate::instance`]; here are the reads,
 //! the writes, and when to look again.
 
+mod allowed;
 mod apply;
 mod census;
 mod deletion;
@@ -42,8 +43,9 @@ use crate::{
         conditions::{ConditionType, reason},
         guarded::Unreadable,
     },
+    api_server::told,
     cloud::Flow,
-    cluster::{ClusterApi, ClusterError, KubeCluster},
+    cluster::{ClusterApi, ClusterError, InstanceKey, KubeCluster},
     instance::{
         Failure, Observed, Wanted,
         deletion::has_history,
@@ -56,6 +58,7 @@ use crate::{
     pool::PoolState,
 };
 
+use allowed::Allowed;
 use memory::Memories;
 use refer::{Referred, Unfit};
 use sealed_secrets::SealedSecrets;
@@ -86,7 +89,11 @@ pub async fn run(
     shutdown: CancellationToken,
 ) {
     let secrets = Arc::<SealedSecrets>::default();
-    let watches = watches::start(&ctx, &namespaces, &secrets);
+    let allowed = Arc::<Allowed>::default();
+    if shutdown.run_until_cancelled(read_pools(&ctx, &allowed)).await.is_none() {
+        return;
+    }
+    let watches = watches::start(&ctx, &namespaces, &secrets, &allowed);
     let (counted, stop) = (watches.instances.clone(), shutdown.clone());
     let cluster = Arc::new(KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics)));
     let known: Arc<dyn ClusterApi> = cluster;
@@ -127,6 +134,15 @@ pub async fn run(
         queue::run(watches.instances, triggers, queue::NO_LIMIT, shutdown, controller, reconcile);
     let census = census::keep(ctx, known, counted, stop);
     tokio::join!(queue, ready, census, secrets);
+}
+
+/// Reads which namespaces the pools allow, until that works.
+async fn read_pools(ctx: &Context, allowed: &Allowed) {
+    let backoff = Backoff::default();
+    while let Err(error) = allowed.read(&ctx.client).await {
+        tracing::warn!(error = told(&error), "the pools cannot be listed; trying again");
+        ctx.clock.sleep(backoff.next(&(), ctx.randomness.fraction())).await;
+    }
 }
 
 /// What the passes share.
@@ -266,7 +282,8 @@ impl Controller {
         // Before all releases were read none is missing. Their watch lives as long as we do.
         let _ = self.releases.wait_until_ready().await;
         let referred = self.refer(instance);
-        if !is_claimed(instance) && (referred.is_ok() || self.has_things(instance)) {
+        let fits = matches!(referred, Ok(_) | Err(Unfit::InPart));
+        if !is_claimed(instance) && (fits || self.has_things(instance)) {
             // No cloud is called before the finalizer is written; the watch brings it. What was never
             // admitted needs none: it can go without anybody's help.
             self.cluster.claim(instance).await?;
@@ -274,6 +291,11 @@ impl Controller {
         }
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
+            // Its pool has come to allow it, and the watch brought as much as was needed before.
+            Err(Unfit::InPart) => match self.cluster.instance(key_of(instance)).await? {
+                Some(whole) if !whole.is_in_part() => Box::pin(self.pass(&whole)).await,
+                Some(_) | None => Ok(Look::In(SOON)),
+            },
             // It has come just now.
             Err(Unfit::Unknown) => Ok(Look::In(SOON)),
             Err(Unfit::Surroundings(refused)) if self.is_borne(instance, &refused) => {
@@ -452,6 +474,15 @@ impl Controller {
             Retry::After(wait) => Look::In(self.jittered(wait)),
             Retry::Changed => Look::In(self.jittered(TERMINAL_LOOK)),
         }
+    }
+}
+
+/// Names an instance.
+fn key_of(instance: &OpenClawInstance) -> InstanceKey<'_> {
+    let meta = &instance.metadata;
+    InstanceKey {
+        namespace: meta.namespace.as_deref().unwrap_or_default(),
+        name: meta.name.as_deref().unwrap_or_default(),
     }
 }
 

@@ -102,6 +102,10 @@ impl Needs for NeedsOfInstances {
         let mut needs = UndeliveredNeeds::default();
         // What cannot be read is told, and nothing is delivered to it.
         for instance in instances.state().iter().filter_map(|instance| instance.0.as_ref().ok()) {
+            if instance.is_in_part() && self.is_admitted(instance) {
+                // Its pool has come to allow it, and what it needs is not here yet.
+                return UndeliveredNeeds::unknown();
+            }
             if instance.spec.credentials.is_empty() {
                 continue;
             }

@@ -86,7 +86,10 @@ pub(crate) async fn what_an_instance_cannot_have_is_refused_until_it_can(tenant:
     tenant.patch_pool(json!({"spec": {"allowedNamespaces": ["*"], "capacity": 0}})).await;
     tenant.until_reason("f", "Ready", "PoolFull").await;
     tenant.patch_pool(json!({"spec": {"capacity": 20}})).await;
-    tenant.until_ready("f").await;
+    let whole = tenant.until_ready("f").await;
+    // Of what was not allowed the operator kept little; of what is, it delivers everything.
+    let model = &tenant.openclaw_config(&whole)["agents"]["defaults"]["model"]["primary"];
+    assert_eq!(model, "anthropic/claude-sonnet-4-5");
 }
 
 pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_none(

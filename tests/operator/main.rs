@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 
+mod memory;
 mod namespaces;
 
 use std::{
@@ -48,6 +49,13 @@ async fn make_namespace(client: &Client) {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
     Api::all(client.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+}
+
+async fn make_definitions(client: &Client) {
+    let definitions = Api::<CustomResourceDefinition>::all(client.clone());
+    for definition in moorage::api::custom_resource_definitions() {
+        definitions.create(&PostParams::default(), &definition).await.unwrap();
+    }
 }
 
 async fn holder(client: &Client) -> Option<String> {
@@ -136,6 +144,17 @@ impl Operator {
     async fn get(&self, path: &str) -> Option<(u16, String)> {
         let answer = reqwest::get(format!("http://{}{path}", self.address)).await.ok()?;
         Some((answer.status().as_u16(), answer.text().await.ok()?))
+    }
+
+    /// Resident memory, now and the most there ever was.
+    fn memory(&self) -> [u64; 2] {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.process.id().unwrap()));
+        let status = status.unwrap();
+        ["VmRSS:", "VmHWM:"].map(|name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+            line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
+        })
     }
 
     async fn terminate(mut self) {

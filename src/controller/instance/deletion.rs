@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Controller, Look};
+use super::{Controller, Look, key_of};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
@@ -11,7 +11,7 @@ use crate::{
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
-    cluster::{BoundSecret, ClusterError, InstanceKey},
+    cluster::{BoundSecret, ClusterError},
     dns::DnsChange,
     hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
@@ -161,7 +161,7 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
     ) -> Result<Vec<BoundSecret>, ClusterError> {
-        let mut secrets = self.cluster.bound_secrets(key(instance)).await?;
+        let mut secrets = self.cluster.bound_secrets(key_of(instance)).await?;
         if let Some(deleted) = &instance.metadata.deletion_timestamp {
             secrets.retain(|secret| secret.created <= deleted.0);
         }
@@ -407,14 +407,6 @@ impl From<Failure> for Trouble {
 impl From<CloudError> for Trouble {
     fn from(error: CloudError) -> Self {
         Self::Failed(Failure::of_cloud(ConditionType::Ready, &error))
-    }
-}
-
-fn key(instance: &OpenClawInstance) -> InstanceKey<'_> {
-    let meta = &instance.metadata;
-    InstanceKey {
-        namespace: meta.namespace.as_deref().unwrap_or_default(),
-        name: meta.name.as_deref().unwrap_or_default(),
     }
 }
 

@@ -28,6 +28,8 @@ pub(super) enum Unfit {
     Doubt(Refused),
     /// Because of itself.
     Instance(Refused),
+    /// It is admitted, but only as much of it is here as a refusal needs.
+    InPart,
     /// Whether it is admitted is not known yet.
     Unknown,
 }
@@ -111,6 +113,10 @@ impl Controller {
                 );
                 Unfit::Surroundings(Refused::waiting(reason::RELEASE_NOT_FOUND, message))
             })?;
+        if instance.is_in_part() {
+            // An empty configuration and no credentials are not what it asks for.
+            return Err(Unfit::InPart);
+        }
         let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
         let owner = wanted.subject.owner(&instance.status.clone().unwrap_or_default());
         if let Some(refused) = routes::taken(&owner, &pool.inventory.view(&owner)) {

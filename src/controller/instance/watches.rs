@@ -23,7 +23,7 @@ use kube::{
 use moorage_wire::{InstallationId, InstanceId};
 use serde::de::DeserializeOwned;
 
-use super::{GuardedInstance, sealed_secrets::SealedSecrets};
+use super::{GuardedInstance, allowed::Allowed, sealed_secrets::SealedSecrets};
 use crate::{
     api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease, label},
     controller::{
@@ -45,7 +45,12 @@ pub(super) struct Watches {
 }
 
 /// Starts all watches. In `namespaces`, or everywhere if there are none.
-pub(super) fn start(ctx: &Context, namespaces: &[String], sealed: &Arc<SealedSecrets>) -> Watches {
+pub(super) fn start(
+    ctx: &Context,
+    namespaces: &[String],
+    sealed: &Arc<SealedSecrets>,
+    allowed: &Arc<Allowed>,
+) -> Watches {
     let (instances, writer) = reflector::store::<GuardedInstance>();
     let (releases, release_writer) = reflector::store::<Guarded<OpenClawRelease>>();
     let client = &ctx.client;
@@ -54,7 +59,9 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], sealed: &Arc<SealedSec
     let instance_events = stream::select_all(
         apis::<GuardedInstance>(client, namespaces).into_iter().enumerate().map(|(number, api)| {
             let (sealed, namespace) = (Arc::clone(sealed), namespaces.get(number).cloned());
+            let allowed = Arc::clone(allowed);
             watch(api, config())
+                .modify(move |instance| allowed.cut_down(instance))
                 .inspect(move |event| sealed.take_instance(namespace.as_deref(), event))
                 .boxed()
         }),
@@ -72,7 +79,9 @@ pub(super) fn start(ctx: &Context, namespaces: &[String], sealed: &Arc<SealedSec
             },
         ),
     );
-    let pools = watch(Api::<Guarded<HostingPool>>::all(client.clone()), config());
+    let by_pools = Arc::clone(allowed);
+    let pools = watch(Api::<Guarded<HostingPool>>::all(client.clone()), config())
+        .inspect(move |event| by_pools.take(event));
     let release_events = watch(Api::<Guarded<OpenClawRelease>>::all(client.clone()), config());
     let release_objects = release_events
         .reflect(release_writer)

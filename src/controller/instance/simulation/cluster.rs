@@ -193,6 +193,14 @@ impl ClusterApi for Link {
         .await
     }
 
+    async fn instance(
+        &self,
+        asked: InstanceKey<'_>,
+    ) -> Result<Option<OpenClawInstance>, ClusterError> {
+        let key = (asked.namespace.to_owned(), asked.name.to_owned());
+        self.cluster("read instance", |state| Ok(state.instance(&key).cloned())).await
+    }
+
     async fn instance_exists(&self, asked: InstanceKey<'_>) -> Result<bool, ClusterError> {
         let key = (asked.namespace.to_owned(), asked.name.to_owned());
         self.cluster("look for instance", |state| Ok(state.instances.contains_key(&key))).await

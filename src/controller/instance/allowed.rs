@@ -1,0 +1,122 @@
+//! Which pools allow which namespaces, known before any instance is: of instances whose pool does not
+//! allow their namespace only the essence is kept, or whoever may make them could fill the memory.
+
+use std::{
+    collections::HashMap,
+    sync::{PoisonError, RwLock},
+};
+
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::ListParams,
+    runtime::watcher::{self, Event},
+};
+
+use super::GuardedInstance;
+use crate::{
+    admission::Rules,
+    api::{Guarded, HostingPool, OpenClawInstance},
+    controller::references::PAGE_SIZE,
+};
+
+/// The rules of each pool; none of one that cannot be read, which may allow any namespace.
+#[derive(Debug, Default)]
+pub(super) struct Allowed(RwLock<HashMap<String, Option<Rules>>>);
+
+impl Allowed {
+    /// Reads all pools.
+    pub(super) async fn read(&self, client: &Client) -> Result<(), kube::Error> {
+        let pools = Api::<Guarded<HostingPool>>::all(client.clone());
+        let mut page = ListParams::default().limit(PAGE_SIZE);
+        loop {
+            let listed = pools.list(&page).await?;
+            listed.items.iter().for_each(|pool| self.set(pool));
+            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => return Ok(()),
+            }
+        }
+    }
+
+    /// Takes in one event of the watch over the pools.
+    pub(super) fn take(&self, event: &Result<Event<Guarded<HostingPool>>, watcher::Error>) {
+        match event {
+            Ok(Event::Apply(pool) | Event::InitApply(pool)) => self.set(pool),
+            Ok(Event::Delete(pool)) => {
+                let mut rules = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                rules.remove(&pool.name_any());
+            }
+            // Of a pool that went unseen the instances are kept whole: that costs memory only.
+            Ok(Event::Init | Event::InitDone) | Err(_) => {}
+        }
+    }
+
+    fn set(&self, pool: &Guarded<HostingPool>) {
+        let of = pool.0.as_ref().ok().map(|pool| Rules::of(&pool.spec, false));
+        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(pool.name_any(), of);
+    }
+
+    /// Drops what is not needed of an instance that its pool does not allow.
+    pub(super) fn cut_down(&self, instance: &mut GuardedInstance) {
+        if let Ok(instance) = &mut instance.0
+            && !self.allows(instance)
+        {
+            instance.keep_in_part();
+        }
+    }
+
+    fn allows(&self, instance: &OpenClawInstance) -> bool {
+        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let of = rules.get(instance.spec.pool.as_str());
+        let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
+        of.is_some_and(|rules| rules.as_ref().is_none_or(|rules| rules.allows(namespace)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn pool(namespaces: &Value) -> Guarded<HostingPool> {
+        let token = json!({"name": "token"});
+        let object = json!({"metadata": {"name": "eu-1"}, "spec": {
+            "hetzner": {"tokenSecretRef": token, "serverTypes": ["cx33"], "locations": ["fsn1"]},
+            "cloudflare": {"tokenSecretRef": token, "accountId": "1".repeat(32), "zoneId": "2".repeat(32), "domain": "example.com"},
+            "capacity": 3, "allowedNamespaces": namespaces,
+        }});
+        Guarded::read(&object.to_string())
+    }
+
+    fn is_whole(allowed: &Allowed) -> bool {
+        let object = json!({
+            "metadata": {"name": "ada", "namespace": "team-x"},
+            "spec": {"pool": "eu-1", "hostname": "ada", "suspend": true, "deletionPolicy": "Retain", "config": {"a": 1}},
+        });
+        let mut instance = GuardedInstance::read(&object.to_string());
+        allowed.cut_down(&mut instance);
+        let instance = instance.0.unwrap();
+        let (in_part, spec) = (instance.is_in_part(), instance.spec);
+        assert_eq!((spec.hostname.as_str(), spec.suspend), ("ada", true));
+        assert_eq!(spec.deletion_policy, crate::api::instance::DeletionPolicy::Retain);
+        assert_eq!(in_part, spec.config.as_str() == "{}");
+        !in_part
+    }
+
+    #[test]
+    fn only_what_a_pool_allows_is_kept_whole() {
+        let allowed = Allowed::default();
+        assert!(!is_whole(&allowed), "there is no such pool");
+        allowed.take(&Ok(Event::Apply(pool(&json!(["tenants"])))));
+        assert!(!is_whole(&allowed));
+        allowed.take(&Ok(Event::Apply(pool(&json!(["team-x"])))));
+        assert!(is_whole(&allowed));
+        let unreadable = pool(&json!(5));
+        assert!(unreadable.0.is_err());
+        allowed.take(&Ok(Event::Apply(unreadable)));
+        assert!(is_whole(&allowed), "it may allow any");
+        allowed.take(&Ok(Event::Delete(pool(&json!([])))));
+        assert!(!is_whole(&allowed));
+    }
+}
