@@ -81,12 +81,12 @@ fn every_reason_is_explained_with_its_remedy() {
 /// Every Rust source of the repository.
 fn sources() -> Vec<String> {
     fn collect(folder: &Path, found: &mut Vec<String>) {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
+        for entry in fs::read_dir(folder).expect("the folder can be read") {
+            let path = entry.expect("the folder can be read").path();
             if path.is_dir() {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(fs::read_to_string(path).unwrap());
+                found.push(fs::read_to_string(path).expect("a source is text"));
             }
         }
     }
@@ -124,7 +124,8 @@ fn every_claim_of_the_security_model_names_its_tests() {
     let named: Vec<_> = quoted(text).filter(|name| is_test(name)).collect();
     let missing = named.iter().filter(|name| !exists(name));
     wrong.extend(missing.map(|name| format!("there is no test {name}")));
-    let files = quoted(text).filter(|name| name.ends_with(".rs") && name.contains('/'));
+    let is_source = |name: &&str| Path::new(name).extension().is_some_and(|kind| kind == "rs");
+    let files = quoted(text).filter(|name| is_source(name) && name.contains('/'));
     let missing = files.filter(|file| !Path::new(env!("CARGO_MANIFEST_DIR")).join(file).exists());
     wrong.extend(missing.map(|file| format!("there is no file {file}")));
     assert!(wrong.is_empty(), "docs/security.md: {wrong:#?}");

@@ -314,6 +314,18 @@ mod tests {
     }
 
     #[test]
+    fn a_phase_of_another_version_leaves_an_instance_readable() {
+        let object = json!({
+            "metadata": {"name": "ada"}, "spec": {"pool": "eu-1", "hostname": "ada"},
+            "status": {"phase": "Hibernating", "tunnel": {"id": "t"}},
+        });
+        let ada = Guarded::<OpenClawInstance>::read(&object.to_string()).0.unwrap();
+        let status = ada.status.unwrap();
+        assert_eq!(status.phase, None);
+        assert!(status.tunnel.is_some());
+    }
+
+    #[test]
     fn what_a_deletion_needs_is_salvaged_from_a_malformed_instance() {
         let object = json!({
             "metadata": {"name": "ada", "finalizers": ["moorage.dev/finalizer"]},

@@ -52,7 +52,8 @@ impl Place<'_> {
         records: &[DnsRecord],
     ) -> Vec<Found> {
         let mut found: Vec<_> = servers.iter().filter_map(|server| self.server(server)).collect();
-        // Older versions left the name of a retained tunnel as it was.
+        // A person labels the server alone, and older versions left the name of its tunnel as it was: what
+        // has the id of a retained server stays with it.
         let of = |one: &Found| match one.owner {
             FoundOwner::Instance { id, .. } => Some(id),
             FoundOwner::Pool(_) => None,
@@ -61,13 +62,17 @@ impl Place<'_> {
         let live: HashSet<InstanceId> = live.into_iter().filter_map(of).collect();
         let retained: HashSet<InstanceId> = retained.into_iter().filter_map(of).collect();
         let left = |id: &InstanceId| retained.contains(id) && !live.contains(id);
-        let tunnels = tunnels.iter().filter_map(|tunnel| {
-            let found = self.tunnel(tunnel)?;
+        let with_server = |found: Found| {
             let retained = found.retained || of(&found).is_some_and(|id| left(&id));
-            Some((tunnel.id.clone(), Found { retained, ..found }))
-        });
+            Found { retained, ..found }
+        };
+        let tunnels = tunnels
+            .iter()
+            .filter_map(|tunnel| Some((tunnel.id.clone(), with_server(self.tunnel(tunnel)?))));
         let tunnels: HashMap<_, _> = tunnels.collect();
-        found.extend(records.iter().filter_map(|record| self.record(record, &tunnels)));
+        let records = records.iter().filter_map(|record| self.record(record, &tunnels));
+        let records: Vec<_> = records.map(with_server).collect();
+        found.extend(records);
         found.extend(tunnels.into_values());
         say_places(&mut found);
         found

@@ -80,10 +80,11 @@ fn a_server_on_its_way_out_is_not_found() {
 }
 
 #[test]
-fn a_tunnel_that_an_older_version_retained_is_known_by_its_server() {
+fn what_has_the_id_of_a_retained_server_stays_with_it() {
     let kept = || server(OURS, |server| server["labels"][label::RETAINED] = json!("true"));
     let tunnels = [tunnel(OURS)];
-    let all = found(&[kept()], &tunnels, &[record("")]);
+    let comment = names::record_comment(OURS, ADA, "tenants", "ada");
+    let all = found(&[kept()], &tunnels, &[record(""), record(&comment)]);
     assert!(all.iter().all(|one| one.retained), "{all:?}");
     // Not where a second life of the name has a server again.
     let second = server(OURS, |server| server["id"] = json!(8));

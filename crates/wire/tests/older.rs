@@ -18,7 +18,7 @@ const BOOTSTRAP: &str = include_str!("older/bootstrap.json");
 const ENROLMENT: &str = include_str!("older/enrolment.json");
 
 fn fields(value: &Value) -> BTreeSet<&str> {
-    value.as_object().unwrap().keys().map(String::as_str).collect()
+    value.as_object().expect("it is an object").keys().map(String::as_str).collect()
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use moorage_wire::InstanceId;
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::is_zero;
 
@@ -19,7 +19,7 @@ pub struct OpenClawInstanceStatus {
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// A summary of the conditions for people; never an input.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "known_phase")]
     pub phase: Option<Phase>,
     /// The release that the server was told to run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,6 +69,12 @@ pub enum Phase {
     Suspended,
     /// Being deleted.
     Deleting,
+}
+
+/// A phase that only another version knows says nothing, and is no reason to read nothing at all.
+fn known_phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Phase>, D::Error> {
+    let value = serde_json::Value::deserialize(deserializer)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
 /// An id from before ids were computed, and whose it is: a status that is restored into another
