@@ -72,7 +72,7 @@ pub trait InstanceCensus: Send + Sync {
 pub enum MasterKeyStoreError {
     /// It was there once: there are instances whose servers answer only to it.
     #[error(
-        "{object} is missing in namespace {namespace}, but instances exist whose servers depend on it; restore it from a backup, {}. If it is lost for good, delete the instances before a new one is made", remedy(.object)
+        "{object} is missing in namespace {namespace}, but instances exist whose servers depend on it. Restore it from a backup, {}. If it is lost for good, deleting instances hangs, because nothing runs without a key: see docs/operations.md, \"A lost cluster, or a lost master key\"", remedy(.object)
     )]
     MasterKeyMissing {
         /// Kind and name of what is missing.
@@ -333,7 +333,7 @@ const CONFIG_MAP_OBJECT: &str = "ConfigMap moorage-installation";
 
 fn remedy(object: &str) -> &'static str {
     if object == CONFIG_MAP_OBJECT {
-        "or make it with the installation-id that stands in the labels of every server"
+        "or create it with the installation-id from the label moorage.dev/installation of any server"
     } else {
         "or start the operator with --master-key-file if the key has moved to a file"
     }

@@ -108,7 +108,7 @@ async fn a_lost_master_key_is_not_replaced(namespace: &Namespace) {
     let store = namespace.master_keys();
     let error = store.load_or_create(&Instances(true)).await.unwrap_err();
     assert_eq!(error.reason(), "MasterKeyMissing");
-    assert!(error.to_string().contains("restore it from a backup"), "{error}");
+    assert!(error.to_string().contains("Restore it from a backup"), "{error}");
     assert!(store.load().await.unwrap().is_none());
 }
 

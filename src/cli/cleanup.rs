@@ -35,11 +35,13 @@ pub const SOMETHING_LEFT: u8 = 3;
 ///
 /// For a lost cluster, or a master key that was lost without a backup: asks Hetzner and Cloudflare for
 /// everything that carries the id of one installation, and touches nothing else. Without --delete it only
-/// lists. What was left behind by deletionPolicy: Retain stays unless you say --retained. One Hetzner
-/// project, Cloudflare account and zone at a time: repeat it for each that pools of the installation used.
-/// Where its operator still runs, delete its instances instead, or it makes again what is removed here.
+/// lists. Retained servers, and the pool objects that they need (such as the firewall), are kept unless you
+/// say --retained. One Hetzner project, Cloudflare account and zone at a time: repeat it for each that pools
+/// of the installation used. If its operator still runs, delete its instances instead: it would recreate
+/// what is removed here.
 ///
-/// Exit code 0: nothing (more) is there; 3: something is, also what was listed only; 1: an error.
+/// Exit code 0: nothing is left except what is listed as kept; 3: something is left, or was only listed;
+/// 1: an error.
 #[derive(Args)]
 #[allow(clippy::struct_excessive_bools, reason = "they are flags")]
 #[command(

@@ -72,13 +72,14 @@ impl Failure {
                 reason::OUT_OF_STOCK,
                 "add server types or locations; it is tried again in 5 minutes",
             ),
-            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => {
-                (reason::RATE_LIMITED, "it goes on when calls are allowed again")
-            }
+            ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
+                reason::RATE_LIMITED,
+                "The rate limit is used up; Moorage retries when calls are allowed again",
+            ),
             ErrorKind::InvalidInput { .. } => {
                 (reason::CLOUD_REJECTED, "correct the field that the message names")
             }
-            _ => (reason::CLOUD_UNAVAILABLE, "it is tried again"),
+            _ => (reason::CLOUD_UNAVAILABLE, "Moorage retries automatically"),
         };
         let retry = match (&error.kind, error.classify()) {
             (ErrorKind::OutOfStock, _) => Retry::After(STOCK_LOOK),
@@ -89,7 +90,7 @@ impl Failure {
         let message = if matches!(reason, reason::CLOUD_UNAVAILABLE | reason::RATE_LIMITED) {
             // A cloud in trouble words it differently each time, with the id of the request in it;
             // a status that changed each time would wake its own instance up. The words are logged.
-            format!("{cloud} gives no usable answer to {operation}; {remedy}")
+            format!("The call {operation} to {cloud} failed. {remedy}")
         } else {
             let said = error.message();
             let said = if said.is_empty() { String::new() } else { format!(" ({said})") };
@@ -104,7 +105,7 @@ impl Failure {
             return Self::of_cloud(part, error);
         }
         let message = format!(
-            "Server {id} is protected from deletion at Hetzner. Switch its protection off in Hetzner's console, and the deletion goes on"
+            "Server {id} is protected from deletion at Hetzner. Switch its protection off in Hetzner's console; the deletion then continues"
         );
         Self {
             retry: Retry::After(PROTECTED_LOOK),
@@ -129,12 +130,12 @@ impl Failure {
             AgentError::Unreachable { .. } | AgentError::NotReady => Self::passing(
                 part,
                 reason::AGENT_UNREACHABLE,
-                "The agent does not answer through the tunnel; see that the server runs and that the tunnel is healthy",
+                "The agent does not answer through the tunnel. Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels); over the pool's SSH fall-back, if it has one: journalctl -u moorage-agent -u cloudflared",
             ),
             AgentError::AccessDenied => Self::passing(
                 part,
                 reason::AGENT_UNREACHABLE,
-                "Cloudflare Access refuses the operator's service token; see the pool's Access application",
+                "Cloudflare Access refuses the operator's service token. Check that the pool's Access application still has its policy; annotate the HostingPool with a new value of moorage.dev/reconcile-at to have Moorage check and repair it now",
             ),
             AgentError::Challenged => Self {
                 part,
@@ -146,7 +147,7 @@ impl Failure {
                 part,
                 reason: reason::ENROLMENT_REFUSED,
                 message: format!(
-                    "The answer is not of the agent of this server ({why}); if nobody is at work on the tunnel, replace the server with the annotation moorage.dev/rebuild"
+                    "Something other than this server's agent answered ({why}). This may be an attack: do not ignore it. If nobody is changing the tunnel right now, check the tunnel and its routes in Cloudflare, then replace the server: annotate moorage.dev/rebuild=SERVER-ID (status.server.id); all its data is lost"
                 ),
                 retry: Retry::After(Duration::from_secs(60)),
             },

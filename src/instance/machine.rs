@@ -61,7 +61,7 @@ fn wrong_clock(view: &AgentView) -> Option<String> {
 fn shortages(seen: &Observed, view: &AgentView) -> Vec<String> {
     let remedies = [
         "remove data of OpenClaw that is not needed",
-        "ask less of OpenClaw, or rebuild the instance with a larger server type",
+        "ask less of OpenClaw, or rebuild the instance with a larger server type (a rebuild deletes its data)",
     ];
     let (disk, memory) = (Room::disk(view), Room::memory(view));
     let short = [disk.limit(seen), memory.limit(seen)].into_iter().zip([disk, memory]);

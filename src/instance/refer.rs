@@ -226,7 +226,7 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
         ),
         Denied::ServerRate(most) => {
             let message = format!(
-                "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each of which is billed for one; it goes on by itself"
+                "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each billed for an hour. Moorage retries automatically; find out what deletes and recreates instances"
             );
             return Refused::waiting(reason::SERVER_RATE_EXCEEDED, message);
         }

@@ -46,7 +46,7 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ServerReady,
                 reason::MASS_DISAPPEARANCE,
                 format!(
-                    "{} of the pool's {} servers are gone at once, so nothing is made anew; if that is right, annotate the HostingPool with {}={}",
+                    "{} of the pool's {} servers are gone at once, so nothing is recreated. If they were removed on purpose, annotate the HostingPool with {}={}",
                     count.missing,
                     count.total,
                     annotation::ACCEPT_LOSS,
@@ -79,10 +79,13 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
             )
         }
-        (ServerSight::Present(_), None) => Part::stuck(Verdict::no(
+        (ServerSight::Present(server), None) => Part::stuck(Verdict::no(
             ServerReady,
             reason::FOREIGN_SERVER,
-            "The server's epoch label is missing; restore it, or replace the server with the annotation moorage.dev/rebuild",
+            format!(
+                "The server's epoch label is missing. Restore it, or replace the server with the annotation moorage.dev/rebuild={}; all its data is lost",
+                server.id
+            ),
         )),
         (ServerSight::Present(_) | ServerSight::None, Some(_)) => {
             Part { passable: true, ..Part::default() }
@@ -131,7 +134,7 @@ pub fn wrong_architecture(wanted: &Wanted, seen: &Observed) -> Option<String> {
     let Release { name, architecture, .. } = &wanted.release;
     (!wanted.release.runs_on(processor)).then(|| {
         format!(
-            "Release {name} is for {architecture}, but server {id} is a {kind} ({processor}): name a release for {processor}, or have the server made anew with the annotation moorage.dev/rebuild={id}, without its data",
+            "Release {name} is for {architecture}, but server {id} is a {kind} ({processor}). Name a release for {processor}, or replace the server with the annotation moorage.dev/rebuild={id}; all its data is lost",
             id = server.id,
             kind = server.server_type.name,
         )
@@ -157,7 +160,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
         let verdict = Verdict::no(
             ServerReady,
             reason::PROGRESSING,
-            "The server stands without the pool's firewall, which is being put in front of it again",
+            "The pool's firewall is not attached to the server; it is being attached again",
         );
         return Part::todo(Step::AttachFirewall(wanted.firewall, server.id), verdict);
     }
@@ -167,7 +170,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
                 ServerReady,
                 reason::SERVER_OFF,
                 format!(
-                    "Server {} is off; switch it on in Hetzner's console, or replace it with the annotation moorage.dev/rebuild={}",
+                    "Server {} is off; switch it on in Hetzner's console. Replacing it with the annotation moorage.dev/rebuild={} deletes all its data",
                     server.id, server.id
                 ),
             ),
@@ -229,7 +232,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
     }
     if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(seen)) {
         let message = format!(
-            "Server {} replaced another one less than 10 minutes ago. It is replaced in turn at {end}, unless the annotation {} is taken away",
+            "Server {} replaced another one less than 10 minutes ago. It is replaced at {end}, unless you remove the annotation {}",
             server.id,
             annotation::REBUILD,
         );
@@ -250,7 +253,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
         UpToDate,
         reason::SERVER_MISMATCH,
         format!(
-            "The server is a {} in {location}, which spec.server does not ask for; it is never replaced by itself: annotate moorage.dev/rebuild={} to have it made anew, without its data",
+            "The server is a {} in {location}, which spec.server does not ask for. Moorage replaces it only if you annotate moorage.dev/rebuild={}; all its data is lost",
             server.server_type.name, server.id
         ),
     )

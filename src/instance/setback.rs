@@ -21,9 +21,8 @@ const REPLACE_PROGRAM: &str =
     "use a release with another version, or annotate moorage.dev/retry to try again";
 pub(super) const CORRECT_EITHER: &str =
     "correct spec.config, use another release, or annotate moorage.dev/retry to try again";
-const MAKE_ROOM: &str =
-    "remove data of OpenClaw that is not needed, or rebuild the instance with a larger server type";
-const SEE_JOURNAL: &str = "see the journal of the agent's units on the server";
+const MAKE_ROOM: &str = "remove data of OpenClaw that is not needed, or rebuild the instance with a larger server type (a rebuild deletes its data)";
+const SEE_JOURNAL: &str = "see journalctl -u moorage-agent -u moorage-worker -u moorage-installer -u openclaw over the pool's SSH fall-back";
 
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
     let Some(tunnel) = &seen.tunnel else {
         if let Some(server) = seen.server.present() {
             let message = format!(
-                "The tunnel was deleted, and the server cannot be reached to be told of another: save its data over SSH if you need it, then annotate moorage.dev/rebuild={} to have it made anew",
+                "The tunnel was deleted, and its server cannot be given a new one. Save its data over SSH if you need it, then annotate moorage.dev/rebuild={} to replace the server",
                 server.id
             );
             return Part::stuck(Verdict::no(TunnelReady, reason::TUNNEL_LOST, message));

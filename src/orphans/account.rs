@@ -8,12 +8,11 @@ use super::{Found, FoundOwner, Orphan};
 use crate::api::pool::OrphanKind;
 
 /// The note on what an instance of the same name or id has no use for.
-pub const CONTESTED: &str = "An instance of this name exists, but this is none of its objects. It is never deleted by itself.";
+pub const CONTESTED: &str = "An instance of this name exists, but this object is not its own. Moorage never deletes it automatically.";
 /// The note on what an instance of the same name or id has not taken over.
-pub const UNCLAIMED: &str = "An instance of this name exists and has not taken it over: see its conditions. It is never deleted by itself.";
+pub const UNCLAIMED: &str = "An instance of this name exists and has not taken it over: see its conditions. Moorage never deletes it automatically.";
 /// The note on what is of a namespace that this operator does not look at.
-pub const UNWATCHED: &str =
-    "Its namespace is not among those that this operator watches. It is never deleted by itself.";
+pub const UNWATCHED: &str = "Its namespace is not among those that this operator watches. Moorage never deletes it automatically.";
 
 /// An instance that exists, as far as it matters here.
 #[derive(Debug, Clone, Default)]

@@ -210,10 +210,10 @@ fn message(count: u32, given: &Circumstances<'_>) -> String {
     };
     let remedy = match (given.policy, given.doubt) {
         (OrphanPolicy::Report, _) => {
-            "Delete them at the providers, or set spec.orphanPolicy: Delete."
+            "Look at status.orphans first: what has a note may still be in use. Delete the others at the providers, or set spec.orphanPolicy: Delete."
         }
         (OrphanPolicy::Delete, None) => {
-            "Each is deleted when it has been seen for a day, a few at a time."
+            "Each without a note is deleted once it has been listed for as long as --orphan-age says (24h by default), a few at a time."
         }
         (OrphanPolicy::Delete, Some(Doubt::MassDisappearance)) => {
             "Nothing is deleted while many servers of the pool are missing: find out why."

@@ -28,7 +28,9 @@ pub enum ReleaseError {
         why: String,
     },
     /// A package that the lockfile does not pin, or pins to something else than the registry.
-    #[error("the lockfile does not pin {package}: {why}; make it anew with `moorage release lock`")]
+    #[error(
+        "the lockfile does not pin {package}: {why}; delete it and run `moorage release lock` again"
+    )]
     Unpinned {
         /// Its path in the tree.
         package: String,

@@ -87,7 +87,7 @@ impl PinnedPlugin {
         let folder = folder(release, name);
         if folder.exists() {
             return Err(ReleaseError::Invalid(format!(
-                "{} is pinned already; remove that folder to pin it anew",
+                "{} is pinned already; remove that folder to pin it again",
                 folder.display()
             )));
         }

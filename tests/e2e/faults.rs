@@ -23,13 +23,13 @@ fn refusals() -> Vec<(Value, &'static str, &'static str)> {
         (status(401, "unauthorized"), "Unauthorized", "token Secret"),
         (json!({"kind": "out-of-stock"}), "OutOfStock", "add server types or locations"),
         (status(422, "invalid_input"), "CloudRejected", "correct the field"),
-        (status(423, "locked"), "CloudUnavailable", "tried again"),
-        (status(500, "server_error"), "CloudUnavailable", "tried again"),
-        (status(503, "unavailable"), "CloudUnavailable", "tried again"),
+        (status(423, "locked"), "CloudUnavailable", "retries automatically"),
+        (status(500, "server_error"), "CloudUnavailable", "retries automatically"),
+        (status(503, "unavailable"), "CloudUnavailable", "retries automatically"),
         (
             json!({"kind": "status", "status": 429, "code": "rate_limit_exceeded", "retryAfter": 3}),
             "RateLimited",
-            "goes on when calls are allowed",
+            "retries when calls are allowed",
         ),
     ]
 }

@@ -79,7 +79,7 @@ async fn only_watched_namespaces_are_worked_in() {
     secrets.delete("moorage-master-key", &DeleteParams::default()).await.unwrap();
     let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
     let said = until_reason(&watched, "ada", "MasterKeyMissing").await;
-    assert!(said.contains("restore it from a backup"), "{said}");
+    assert!(said.contains("Restore it from a backup"), "{said}");
     assert!(secrets.get_opt("moorage-master-key").await.unwrap().is_none());
     let mut restored = Secret { data: key.data, type_: key.type_, ..Secret::default() };
     restored.metadata.name = Some("moorage-master-key".to_owned());

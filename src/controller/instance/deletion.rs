@@ -99,7 +99,7 @@ impl Controller {
         }
         let failure = if missing {
             let message = format!(
-                "HostingPool {name} is gone, but this instance may still have a server or tunnel in its clouds. Make the pool again with the same tokens, and the deletion goes on"
+                "HostingPool {name} is gone, but this instance may still have a server or tunnel in its clouds. Recreate the pool with the same tokens; the deletion then continues"
             );
             Failure::passing(ConditionType::Ready, reason::POOL_NOT_FOUND, message)
         } else {
@@ -414,7 +414,7 @@ impl From<CloudError> for Trouble {
 fn copies_left(ids: &[ServerId]) -> Failure {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     let message = format!(
-        "Server {} has the labels of this instance but is not its server, so it was not deleted. Delete it in Hetzner's console, or take its label {} off to keep it, and the deletion goes on",
+        "Server {} has the labels of this instance but is not its server, so it was not deleted. Delete it in Hetzner's console, or remove its label {} to keep it; the deletion then continues",
         ids.join(", "),
         crate::api::label::INSTANCE,
     );

@@ -160,7 +160,7 @@ impl Controller {
             return Ok(());
         }
         let message = format!(
-            "The server was made under master key {made_under}, but the key is {current} now: restore the old key from your backup, or annotate moorage.dev/rebuild={id} to have the server made anew"
+            "The server was made under master key {made_under}, but the key is {current} now. Restore the old key from your backup; if it is lost, the annotation moorage.dev/rebuild={id} replaces the server, and all its data is lost"
         );
         Err(Refused::terminal(reason::MASTER_KEY_CHANGED, message))
     }

@@ -77,7 +77,7 @@ impl Trouble {
             ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
                 reason::RATE_LIMITED,
                 format!(
-                    "The rate limit of {cloud} is used up. Moorage goes on by itself; pools that share an account or project should name the same budgetGroup."
+                    "The rate limit of {cloud} is used up. Moorage retries automatically; pools that share an account or project should name the same budgetGroup."
                 ),
             ),
             ErrorKind::InvalidInput { .. }
@@ -89,7 +89,7 @@ impl Trouble {
             ErrorKind::ResourceInUse => (
                 reason::DELETING,
                 format!(
-                    "{cloud} still counts an object as in use ({operation}). Moorage tries again."
+                    "{cloud} still counts an object as in use ({operation}). Moorage tries again. If it is a firewall, detach it in Hetzner's console from the servers that you keep."
                 ),
             ),
             ErrorKind::Locked
@@ -99,7 +99,7 @@ impl Trouble {
             | ErrorKind::Malformed { .. } => (
                 reason::CLOUD_UNAVAILABLE,
                 format!(
-                    "{cloud} gives no usable answer to {operation}. Moorage tries again; see the operator's log if it lasts."
+                    "The call {operation} to {cloud} failed. Moorage retries automatically; see the operator's log if it lasts."
                 ),
             ),
         };

@@ -218,7 +218,7 @@ impl Keeper<'_> {
             ..ObjectReference::default()
         };
         let note = format!(
-            "There is no OpenClawInstance {instance} in this namespace, so nothing of this Secret was delivered. Make the instance, or delete the Secret"
+            "There is no OpenClawInstance {instance} in this namespace, so nothing of this Secret was delivered. Create the instance, correct the label moorage.dev/instance, or delete the Secret"
         );
         events::tell(self.ctx, &about, reason::INSTANCE_MISSING, note).await;
     }
