@@ -1,7 +1,5 @@
 //! What is generated from the code and checked in: `crds/` and the chart's copy of it.
 
-#![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
-
 use std::{fs, path::Path};
 
 use moorage::cli::{
