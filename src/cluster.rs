@@ -91,14 +91,15 @@ pub trait ClusterApi: Send + Sync {
         version: &SecretVersion,
     ) -> Result<(), ClusterError>;
 
-    /// Marks a Secret as seen beside its instance, if it still is the object that was read.
+    /// Marks a Secret as seen beside its instance, if it still is the object that was read; gives what
+    /// it is then.
     async fn mark_secret(
         &self,
         namespace: &str,
         name: &str,
         version: &SecretVersion,
-        instance: &str,
-    ) -> Result<(), ClusterError>;
+        mark: &str,
+    ) -> Result<SecretVersion, ClusterError>;
 
     /// What we wrote of an instance after the version that was seen of it.
     fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>>;
@@ -246,11 +247,11 @@ impl ClusterApi for KubeCluster {
         namespace: &str,
         name: &str,
         version: &SecretVersion,
-        instance: &str,
-    ) -> Result<(), ClusterError> {
-        secrets::mark(&self.secrets(namespace), name, version, instance).await?;
+        mark: &str,
+    ) -> Result<SecretVersion, ClusterError> {
+        let marked = secrets::mark(&self.secrets(namespace), name, version, mark).await?;
         self.metrics.api_write(WriteKind::Object);
-        Ok(())
+        Ok(marked)
     }
 
     fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {

@@ -19,7 +19,7 @@ use super::{BoundSecret, ClusterError, DashboardAccess, DashboardSecret, Instanc
 use crate::{
     api::{OpenClawInstance, SEALED_SECRET_TYPE, annotation, label},
     controller::references::PAGE_SIZE,
-    credentials::secret_source::{SecretVersion, seen_mark},
+    credentials::secret_source::SecretVersion,
 };
 
 /// The keys in the dashboard's Secret.
@@ -57,15 +57,16 @@ pub(super) async fn mark(
     secrets: &Api<KubeSecret>,
     name: &str,
     version: &SecretVersion,
-    instance: &str,
-) -> Result<(), ClusterError> {
+    mark: &str,
+) -> Result<SecretVersion, ClusterError> {
     let patch = json!({"metadata": {
         "uid": version.uid,
         "resourceVersion": version.resource_version,
-        "annotations": {annotation::INSTANCE_SEEN: seen_mark(instance, &version.uid)},
+        "annotations": {annotation::INSTANCE_SEEN: mark},
     }});
-    secrets.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&patch)).await?;
-    Ok(())
+    let params = PatchParams::default();
+    let marked = secrets.patch_metadata(name, &params, &Patch::Merge(&patch)).await?;
+    version_of(&marked.metadata).ok_or(ClusterError::Changed)
 }
 
 /// Deletes exactly the object that was read; tells whether there was something to delete.

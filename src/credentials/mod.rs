@@ -18,6 +18,6 @@ pub mod undelivered;
 pub mod wrapping_key;
 
 pub(crate) use crate::api::{
-    SEALED_SECRET_TYPE, annotation::SEALED_WITH as SEALED_WITH_ANNOTATION,
-    label::INSTANCE as INSTANCE_LABEL,
+    SEALED_SECRET_TYPE, annotation::INSTANCE_SEEN as INSTANCE_SEEN_ANNOTATION,
+    annotation::SEALED_WITH as SEALED_WITH_ANNOTATION, label::INSTANCE as INSTANCE_LABEL,
 };

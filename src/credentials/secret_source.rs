@@ -14,7 +14,10 @@ use moorage_wire::{
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION, refusal::Refusal};
+use super::{
+    INSTANCE_LABEL, INSTANCE_SEEN_ANNOTATION, SEALED_SECRET_TYPE, SEALED_WITH_ANNOTATION,
+    refusal::Refusal,
+};
 
 /// Annotations by which sealed-secrets asks for a wider scope than the strict one.
 const WIDE_SCOPES: [&str; 2] =
@@ -132,10 +135,13 @@ pub struct SecretVersion {
     pub resource_version: String,
 }
 
-/// The mark of a Secret that was seen beside its instance. It holds for one object and one instance: a
-/// copy, or what is restored from a backup, has another UID.
-pub fn seen_mark(instance: &str, secret_uid: &str) -> String {
-    format!("{instance}/{secret_uid}")
+/// Whether this may be the mark of a Secret that was seen beside its instance. It names one instance and
+/// one object: a copy, or what is restored from a backup, has another UID. Whether it holds for the
+/// data, which metadata does not show, tells [`SecretView::is_marked`].
+pub fn may_be_mark(mark: &str, instance: &str, secret_uid: &str) -> bool {
+    let digest = mark.strip_prefix(instance).and_then(|rest| rest.strip_prefix('/'));
+    let digest = digest.and_then(|rest| rest.strip_prefix(secret_uid)?.strip_prefix('/'));
+    digest.is_some_and(|digest| digest.parse::<Sha256>().is_ok())
 }
 
 /// A Secret as far as it matters for delivering what is in it. Its values may be plaintext by a
@@ -150,6 +156,7 @@ pub struct SecretView {
     pub(super) instance: Option<String>,
     pub(super) sealed_with: Option<Sha256>,
     pub(super) wide_scope: Option<&'static str>,
+    pub(super) mark: Option<String>,
     pub(super) data: BTreeMap<String, Secret>,
 }
 
@@ -175,6 +182,7 @@ impl From<KubeSecret> for SecretView {
             wide_scope: WIDE_SCOPES
                 .into_iter()
                 .find(|scope| annotations.get(*scope).is_some_and(|value| value == "true")),
+            mark: annotations.get(INSTANCE_SEEN_ANNOTATION).cloned(),
             data: data
                 .map(|(key, value)| (key, Secret::new(value.0)))
                 .chain(text.map(|(key, value)| (key, Secret::from(value))))
@@ -192,6 +200,29 @@ impl SecretView {
     /// Whether it is of our type and says that it is for this instance.
     pub fn is_sealed_for(&self, instance: &str) -> bool {
         self.r#type == SEALED_SECRET_TYPE && self.instance.as_deref() == Some(instance)
+    }
+
+    /// The mark that says that this object was seen, with this data, beside its instance. None where a
+    /// value is not sealed: nothing that could be guessed is put into a digest.
+    pub fn mark(&self) -> Option<String> {
+        let (instance, version) = (self.instance.as_ref()?, self.version.as_ref()?);
+        if self.data.values().any(|value| parse_envelope(value).is_err()) {
+            return None;
+        }
+        let mut said = Vec::new();
+        let mut say = |part: &[u8]| said.extend_from_slice(Sha256::of(part).as_bytes());
+        say(self.r#type.as_bytes());
+        say(instance.as_bytes());
+        for (key, value) in &self.data {
+            say(key.as_bytes());
+            say(value.expose());
+        }
+        Some(format!("{instance}/{}/{}", version.uid, Sha256::of(&said)))
+    }
+
+    /// Whether it has the mark, and the mark was set beside the data that is there now.
+    pub fn is_marked(&self) -> bool {
+        self.mark.is_some() && self.mark == self.mark()
     }
 
     /// The exact object that was read, if it came from an API server.
@@ -312,6 +343,36 @@ mod tests {
         }
         let object = format!("kind: SealedSecret\nspec:\n  encryptedData:\n    k: {text}\n");
         assert_eq!(parse_envelope(&Secret::from(object)), Err(NotAnEnvelope::SealedSecret));
+    }
+
+    fn marked(value: &str, label: &str, mark: Option<&str>) -> SecretView {
+        let secret = serde_json::json!({
+            "type": "moorage.dev/sealed-credentials",
+            "metadata": {
+                "name": "keys", "uid": "u1", "resourceVersion": "7",
+                "labels": {"moorage.dev/instance": label},
+                "annotations": mark.map(|mark| serde_json::json!({"moorage.dev/instance-seen": mark})),
+            },
+            "stringData": {"key": value},
+        });
+        SecretView::from(serde_json::from_value::<KubeSecret>(secret).unwrap())
+    }
+
+    #[test]
+    fn a_mark_holds_only_for_the_data_beside_which_it_was_set() {
+        let certificate = test_keys::key(0).certificate().clone();
+        let seal = || certificate.seal(&"value".to_owned().into(), "l").unwrap().to_base64();
+        let (old, new) = (seal(), seal());
+        let mark = marked(&old, "ada", None).mark().unwrap();
+        assert!(may_be_mark(&mark, "ada", "u1"), "{mark}");
+        assert!(!may_be_mark(&mark, "ada", "u2") && !may_be_mark(&mark, "bob", "u1"));
+        assert!(!may_be_mark("ada/u1", "ada", "u1"), "an earlier version said nothing of the data");
+        assert!(marked(&old, "ada", Some(&mark)).is_marked());
+        assert!(!marked(&new, "ada", Some(&mark)).is_marked());
+        assert!(!marked(&old, "bob", Some(&mark)).is_marked());
+        assert!(!marked(&old, "ada", Some("ada/u1")).is_marked());
+        assert!(!marked(&old, "ada", None).is_marked());
+        assert_eq!(marked(test_keys::ANTHROPIC, "ada", None).mark(), None, "it is not sealed");
     }
 
     proptest::proptest! {

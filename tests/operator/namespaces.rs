@@ -1,8 +1,11 @@
 //! With `watchNamespaces`, and with Secrets whose instances went while no operator ran, or never came.
 
-use k8s_openapi::api::{
-    coordination::v1::Lease,
-    core::v1::{Namespace, Secret},
+use k8s_openapi::{
+    ByteString,
+    api::{
+        coordination::v1::Lease,
+        core::v1::{Namespace, Secret},
+    },
 };
 use kube::{
     Api,
@@ -17,6 +20,13 @@ use serde_json::json;
 use super::{NAMESPACE, Operator, eventually, instance, instances, until_reason};
 
 const SEALED: &str = "moorage.dev/sealed-credentials";
+
+/// Bytes in the form of a sealed value, as they stand under `data`.
+fn sealed_value(number: u8) -> ByteString {
+    let mut value = vec![number; 2 + 256 + 32];
+    value[..2].copy_from_slice(&256_u16.to_be_bytes());
+    ByteString(value)
+}
 
 /// With `watchNamespaces` the operator may touch nothing elsewhere, and works all the same.
 #[tokio::test(flavor = "multi_thread")]
@@ -62,9 +72,10 @@ async fn only_watched_namespaces_are_worked_in() {
         ("bound-but-ours", "Opaque", "eve"),
         ("early-keys", SEALED, "not-there-yet"),
         ("ada-keys", SEALED, "ada"),
+        ("ada-next", SEALED, "ada"),
     ] {
         let labels = json!({"moorage.dev/instance": of});
-        let secret = json!({"metadata": {"name": name, "labels": labels}, "type": kind});
+        let secret = json!({"metadata": {"name": name, "labels": labels}, "type": kind, "data": {"key": sealed_value(1)}});
         let secret = serde_json::from_value(secret).unwrap();
         sealed.create(&PostParams::default(), &secret).await.unwrap();
     }
@@ -91,18 +102,23 @@ async fn only_watched_namespaces_are_worked_in() {
     let is_there = async |name: &str| assert!(gone(name).await.is_none(), "{name} stays");
     is_there("bound-but-ours").await;
     is_there("early-keys").await;
-    let marked = async || {
-        let found = sealed.get("ada-keys").await.unwrap().metadata;
-        let mark = format!("ada/{}", found.uid.unwrap());
-        (found.annotations?.get("moorage.dev/instance-seen")? == &mark).then_some(())
-    };
-    eventually("ada's Secret is marked", marked).await;
+    for name in ["ada-keys", "ada-next"] {
+        let marked = async || {
+            let found = sealed.get(name).await.unwrap().metadata;
+            let mark = format!("ada/{}/", found.uid.unwrap());
+            found.annotations?.get("moorage.dev/instance-seen")?.starts_with(&mark).then_some(())
+        };
+        eventually("ada's Secret is marked", marked).await;
+    }
     operator.terminate().await;
 
     // The past cannot be asked for any more: the mark alone proves that ada was there.
     let bare = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     watched.patch("ada", &PatchParams::default(), &bare).await.unwrap();
     watched.delete("ada", &DeleteParams::default()).await.unwrap();
+    // A new value in the same object, for the next life of the name: `kubectl apply` keeps the mark.
+    let next = Patch::Merge(json!({"data": {"key": sealed_value(2)}}));
+    sealed.patch("ada-next", &PatchParams::default(), &next).await.unwrap();
     let leases = Api::<Lease>::namespaced(client.clone(), NAMESPACE);
     leases.delete(LEASE_NAME, &DeleteParams::default()).await.unwrap();
     let operator = Operator::start_in(&kubeconfig, &["--watch-namespaces=watched"]);
@@ -115,5 +131,6 @@ async fn only_watched_namespaces_are_worked_in() {
     until_reason(&watched, "not-there-yet", "PoolNotFound").await;
     watched.delete("not-there-yet", &DeleteParams::default()).await.unwrap();
     eventually("the early Secret goes with its instance", || gone("early-keys")).await;
+    is_there("ada-next").await;
     operator.terminate().await;
 }

@@ -3,7 +3,8 @@
 //!
 //! Two things prove it. The instance was seen to go after the Secret was written last, which their
 //! resource versions tell: numbers that one etcd gives out for all of its objects. Or the Secret has
-//! our mark, which is set while both are there and says for which object it is true.
+//! our mark, which is set while both are there and says of which object, with which data. The watch does
+//! not show the data: whether the mark holds is seen when the Secret is read, before anything is done.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,7 +21,7 @@ use super::mirror::Mirror;
 use crate::{
     api::{annotation, label},
     controller::{instance::GuardedInstance, turns::Name},
-    credentials::secret_source::{SecretVersion, seen_mark},
+    credentials::secret_source::{SecretVersion, may_be_mark},
 };
 
 /// How long a Secret stands beside its instance before it is marked: most are delivered first.
@@ -55,6 +56,7 @@ pub(super) struct Bound {
     instance: String,
     version: SecretVersion,
     created: Timestamp,
+    /// It has a mark, which may be that of other data.
     marked: bool,
 }
 
@@ -64,7 +66,7 @@ impl Bound {
         let uid = secret.uid().unwrap_or_default();
         let mark = secret.annotations().get(annotation::INSTANCE_SEEN);
         let bound = Self {
-            marked: mark.is_some_and(|mark| *mark == seen_mark(&instance, &uid)),
+            marked: mark.is_some_and(|mark| may_be_mark(mark, &instance, &uid)),
             version: SecretVersion {
                 uid,
                 resource_version: secret.resource_version().unwrap_or_default(),
@@ -99,12 +101,30 @@ fn number(resource_version: Option<&str>) -> Option<u64> {
 /// What to do with one Secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Act {
-    /// Mark it: its instance is there.
+    /// Mark it, unless it is: its instance is there.
     Mark,
     /// Delete it: its instance has gone.
-    Delete,
+    Delete(Proof),
     /// Tell that it has been waiting for its instance for long.
     Tell,
+}
+
+/// What proves that a Secret was there together with its instance, which has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Proof {
+    /// The instance went after the Secret was written last.
+    Departure,
+    /// The mark, if it holds for the data.
+    Mark,
+}
+
+/// What the mark of a Secret was seen to be when it was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mark {
+    /// It is as it should be beside the instance: nothing more is to be written.
+    Settled,
+    /// It does not hold for the data: it proves nothing.
+    Untrue,
 }
 
 /// What to do with the Secrets of one instance, each exactly as it was seen.
@@ -117,8 +137,10 @@ pub(super) struct Evidence {
     pub(super) secrets: Mirror<Bound>,
     /// When each went that went lately: by version, and by our clock.
     departed: HashMap<Name, (u64, Instant)>,
-    /// Since when each Secret is known, by UID.
-    seen: HashMap<String, Instant>,
+    /// Since when each Secret is known as it is now, by UID: with its resource version.
+    seen: HashMap<String, (String, Instant)>,
+    /// What was found out about marks, by UID: at which resource version.
+    marks: HashMap<String, (String, Mark)>,
     /// The Secrets of which nothing more is to be told, by UID.
     told: HashSet<String>,
     /// The Secrets that are of another type, by UID.
@@ -163,12 +185,23 @@ impl Evidence {
         self.told.insert(uid.to_owned());
     }
 
+    /// The mark of exactly this Secret was looked at.
+    pub(super) fn looked_at_mark(&mut self, version: SecretVersion, mark: Mark) {
+        self.marks.insert(version.uid, (version.resource_version, mark));
+    }
+
+    fn mark(&self, version: &SecretVersion) -> Option<Mark> {
+        let (at, mark) = self.marks.get(&version.uid)?;
+        (*at == version.resource_version).then_some(*mark)
+    }
+
     /// What is to be done now, by instance, and how many Secrets have been waiting for long.
     pub(super) fn due(&mut self, now: Instant, clock: Timestamp) -> (HashMap<Name, Acts>, u32) {
         self.departed.retain(|_, (_, at)| now.duration_since(*at) < REMEMBERED);
         let uids: HashSet<&str> =
             self.secrets.iter().map(|(_, bound)| bound.version.uid.as_str()).collect();
         self.seen.retain(|uid, _| uids.contains(uid.as_str()));
+        self.marks.retain(|uid, _| uids.contains(uid.as_str()));
         self.told.retain(|uid| uids.contains(uid.as_str()));
         self.foreign.retain(|uid| uids.contains(uid.as_str()));
         let (mut acts, mut waiting) = (HashMap::<Name, Acts>::new(), 0);
@@ -178,8 +211,12 @@ impl Evidence {
             }
             let name = (namespace.clone(), bound.instance.clone());
             let since = match self.seen.get(&bound.version.uid) {
-                Some(since) => *since,
-                None => *self.seen.entry(bound.version.uid.clone()).or_insert(now),
+                Some((version, since)) if *version == bound.version.resource_version => *since,
+                _ => {
+                    let SecretVersion { uid, resource_version } = bound.version.clone();
+                    self.seen.insert(uid, (resource_version, now));
+                    now
+                }
             };
             let age = (now.duration_since(since), clock.duration_since(bound.created));
             let act = self.act(&name, bound, age);
@@ -201,13 +238,17 @@ impl Evidence {
         (seen_for, age): (Duration, SignedDuration),
     ) -> Option<Act> {
         if let Some(living) = self.instances.get(instance) {
-            let due = !secret.marked && !living.resting && seen_for >= MARK_AFTER;
+            let settled = self.mark(&secret.version) == Some(Mark::Settled);
+            let due = !settled && !living.resting && seen_for >= MARK_AFTER;
             return due.then_some(Act::Mark);
         }
         let version = number(Some(&secret.version.resource_version));
         let gone = self.departed.get(instance).map(|(version, _)| *version);
-        if secret.marked || version.zip(gone).is_some_and(|(version, gone)| version < gone) {
-            return Some(Act::Delete);
+        if version.zip(gone).is_some_and(|(version, gone)| version < gone) {
+            return Some(Act::Delete(Proof::Departure));
+        }
+        if secret.marked && self.mark(&secret.version) != Some(Mark::Untrue) {
+            return Some(Act::Delete(Proof::Mark));
         }
         (age >= LONG).then_some(Act::Tell)
     }
@@ -237,6 +278,14 @@ mod tests {
         .unwrap()
     }
 
+    fn mark(of: &str) -> String {
+        format!("{of}/{}", "0".repeat(64))
+    }
+
+    fn version(number: u64) -> SecretVersion {
+        SecretVersion { uid: "u1".to_owned(), resource_version: number.to_string() }
+    }
+
     /// What is done with the one Secret after this long.
     fn after(evidence: &mut Evidence, wait: Duration) -> (Option<Act>, u32) {
         let clock: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
@@ -247,6 +296,8 @@ mod tests {
         (acts.into_values().flatten().map(|(_, _, act)| act).next(), waiting)
     }
 
+    const DEPARTED: Act = Act::Delete(Proof::Departure);
+    const MARKED: Act = Act::Delete(Proof::Mark);
     const MINUTE: Duration = Duration::from_mins(1);
     const DAY: Duration = Duration::from_hours(24);
 
@@ -260,7 +311,8 @@ mod tests {
         assert_eq!(after(&mut evidence, DAY), (None, 1), "told once, and counted on");
         evidence.take_instance(None, &Event::Apply(instance(6, false)), Instant::now());
         assert_eq!(after(&mut evidence, MINUTE), (Some(Act::Mark), 0));
-        evidence.take_secret(None, &Event::Apply(secret(7, Some("ada/u1"))));
+        evidence.take_secret(None, &Event::Apply(secret(7, Some(&mark("ada/u1")))));
+        evidence.looked_at_mark(version(7), Mark::Settled);
         assert_eq!(after(&mut evidence, DAY), (None, 0));
     }
 
@@ -270,7 +322,7 @@ mod tests {
         evidence.take_instance(None, &Event::Apply(instance(6, false)), Instant::now());
         evidence.take_instance(None, &Event::Delete(instance(9, false)), Instant::now());
         evidence.take_secret(None, &Event::Apply(secret(8, None)));
-        assert_eq!(after(&mut evidence, Duration::ZERO).0, Some(Act::Delete));
+        assert_eq!(after(&mut evidence, Duration::ZERO).0, Some(DEPARTED));
         evidence.take_secret(None, &Event::Apply(secret(10, None)));
         assert_eq!(after(&mut evidence, MINUTE).0, None, "it is for the next life");
         // A new list that lacks the instance says only that it went after its last version.
@@ -282,22 +334,42 @@ mod tests {
         evidence.take_secret(None, &Event::Apply(secret(8, None)));
         assert_eq!(after(&mut evidence, MINUTE).0, None);
         evidence.take_secret(None, &Event::Apply(secret(5, None)));
-        assert_eq!(after(&mut evidence, MINUTE).0, Some(Act::Delete));
+        assert_eq!(after(&mut evidence, MINUTE).0, Some(DEPARTED));
     }
 
     #[test]
     fn a_mark_is_true_of_one_secret_and_one_instance() {
         for (mark, act) in [
-            ("ada/u1", Some(Act::Delete)),
+            (mark("ada/u1"), Some(MARKED)),
             // Of the Secret that was restored from a backup as a new object, or bound to another.
-            ("ada/u0", None),
-            ("bob/u1", None),
-            ("", None),
+            (mark("ada/u0"), None),
+            (mark("bob/u1"), None),
+            // An earlier version set it beside whatever data there was.
+            ("ada/u1".to_owned(), None),
+            (String::new(), None),
         ] {
             let mut evidence = Evidence::default();
-            evidence.take_secret(None, &Event::Apply(secret(5, Some(mark))));
+            evidence.take_secret(None, &Event::Apply(secret(5, Some(&mark))));
             assert_eq!(after(&mut evidence, MINUTE).0, act, "{mark}");
         }
+    }
+
+    #[test]
+    fn a_mark_over_other_data_proves_nothing_and_is_replaced() {
+        let mut evidence = Evidence::default();
+        let marked = secret(5, Some(&mark("ada/u1")));
+        evidence.take_secret(None, &Event::Apply(marked.clone()));
+        assert_eq!(after(&mut evidence, MINUTE).0, Some(MARKED));
+        evidence.looked_at_mark(version(5), Mark::Untrue);
+        assert_eq!(after(&mut evidence, MINUTE).0, None);
+        assert_eq!(after(&mut evidence, DAY), (Some(Act::Tell), 1), "it waits like any other");
+        evidence.take_instance(None, &Event::Apply(instance(6, false)), Instant::now());
+        assert_eq!(after(&mut evidence, MINUTE).0, Some(Act::Mark), "it is set again");
+        evidence.looked_at_mark(version(5), Mark::Settled);
+        assert_eq!(after(&mut evidence, DAY).0, None);
+        // What is written to it later is looked at again.
+        evidence.take_secret(None, &Event::Apply(secret(7, Some(&mark("ada/u1")))));
+        assert_eq!(after(&mut evidence, MINUTE).0, Some(Act::Mark));
     }
 
     #[test]
@@ -307,13 +379,13 @@ mod tests {
         evidence.take_instance(None, &Event::Apply(instance(6, true)), Instant::now());
         assert_eq!(after(&mut evidence, DAY), (None, 0));
         evidence.take_instance(None, &Event::Delete(instance(7, true)), Instant::now());
-        assert_eq!(after(&mut evidence, MINUTE).0, Some(Act::Delete), "it went with both there");
+        assert_eq!(after(&mut evidence, MINUTE).0, Some(DEPARTED), "it went with both there");
     }
 
     #[test]
     fn a_secret_of_another_type_is_left_alone() {
         let mut evidence = Evidence::default();
-        evidence.take_secret(None, &Event::Apply(secret(5, Some("ada/u1"))));
+        evidence.take_secret(None, &Event::Apply(secret(5, Some(&mark("ada/u1")))));
         evidence.is_foreign("u1");
         assert_eq!(after(&mut evidence, DAY), (None, 0));
     }

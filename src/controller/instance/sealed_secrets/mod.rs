@@ -28,7 +28,7 @@ use crate::{
     },
     credentials::secret_source::SecretVersion,
 };
-use evidence::{Act, Acts, Evidence};
+use evidence::{Act, Acts, Evidence, Mark, Proof};
 
 /// How often it is looked whether something is to be done: a look at memory.
 const LOOK: Duration = Duration::from_secs(1);
@@ -166,9 +166,9 @@ impl Keeper<'_> {
     }
 
     async fn act(&self, (namespace, instance): &Name, acts: Acts) -> Result<(), ClusterError> {
+        let key = InstanceKey { namespace, name: instance };
         // After the Secrets were seen: one that is there now was there with them.
-        let exists =
-            self.cluster.instance_exists(InstanceKey { namespace, name: instance }).await?;
+        let exists = self.cluster.instance_exists(key).await?;
         for (secret, version, act) in acts {
             let Some(view) = self.cluster.secret(namespace, &secret).await? else { continue };
             if view.version() != Some(&version) {
@@ -179,17 +179,29 @@ impl Keeper<'_> {
                 self.secrets.evidence().is_foreign(&version.uid);
                 continue;
             }
-            match (act, exists) {
-                (Act::Mark, true) => {
-                    self.cluster.mark_secret(namespace, &secret, &version, instance).await?;
+            match act {
+                Act::Mark if exists => {
+                    let mark = view.mark().filter(|_| !view.is_marked());
+                    let version = match mark {
+                        Some(mark) => {
+                            self.cluster.mark_secret(namespace, &secret, &version, &mark).await?
+                        }
+                        None => version,
+                    };
+                    self.secrets.evidence().looked_at_mark(version, Mark::Settled);
                 }
-                (Act::Delete, false) => {
+                Act::Delete(Proof::Mark) if !view.is_marked() => {
+                    self.secrets.evidence().looked_at_mark(version, Mark::Untrue);
+                }
+                // The instance may have come again while those before this one were deleted.
+                Act::Delete(_) if self.cluster.instance_exists(key).await? => return Ok(()),
+                Act::Delete(_) => {
                     self.cluster.delete_secret(namespace, &secret, &version).await?;
                     tracing::info!(namespace, secret, "deleted a Secret whose instance is gone");
                 }
-                (Act::Tell, false) => self.tell(namespace, instance, &secret, version).await,
+                Act::Tell if !exists => self.tell(namespace, instance, &secret, version).await,
                 // It came or went just now.
-                (Act::Mark, false) | (Act::Delete | Act::Tell, true) => {}
+                Act::Mark | Act::Tell => {}
             }
         }
         Ok(())

@@ -152,7 +152,7 @@ impl ClusterApi for Link {
         _: &str,
         _: &SecretVersion,
         _: &str,
-    ) -> Result<(), ClusterError> {
+    ) -> Result<SecretVersion, ClusterError> {
         panic!("an instance's pass does not ask for this")
     }
 
