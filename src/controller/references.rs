@@ -19,11 +19,12 @@ use tokio::sync::watch;
 
 use crate::{
     api::{
-        OpenClawInstance,
+        OpenClawInstance, annotation,
         guarded::{self, Fields},
         instance::EarlierIdentity,
     },
     api_server::told,
+    instance::observed::Disappearance,
 };
 
 /// Shorter than the idle timeout of common load balancers.
@@ -44,7 +45,7 @@ pub(super) fn watch_config() -> watcher::Config {
 /// cannot be read as a whole still counts.
 #[derive(Resource, Clone, Debug)]
 #[resource(inherit = OpenClawInstance)]
-struct ReferringInstance {
+pub(super) struct ReferringInstance {
     metadata: ObjectMeta,
     spec: ReferringSpec,
     made: Made,
@@ -73,7 +74,10 @@ impl<'de> Deserialize<'de> for ReferringInstance {
             resource_version: all.resource_version,
             ..ObjectMeta::default()
         };
+        let deleting = all.deletion_timestamp.is_some();
+        let rebuild = all.annotations.as_ref().and_then(|known| known.get(annotation::REBUILD));
         let spec = Fields::of(parts.spec.as_deref());
+        let suspended = spec.get("suspend").unwrap_or_default();
         let spec = ReferringSpec {
             pool: named(&spec, "pool").unwrap_or_default(),
             release: named(&spec, "release"),
@@ -88,13 +92,18 @@ impl<'de> Deserialize<'de> for ReferringInstance {
             earlier.zip(place()).and_then(|(id, (namespace, name))| id.of(namespace, name));
         let in_server = Fields::of(server.as_deref());
         let tunnel: Option<Box<RawValue>> = status.get("tunnel");
+        let server_id: Option<u64> = in_server.get("id");
+        let rebuild = rebuild.map(String::as_str);
+        let expected =
+            server_id.filter(|id| Disappearance::counts(*id, deleting, suspended, rebuild));
         let made = Made {
             held,
             in_status: server.is_some(),
             untold: held && server.is_none() && told.is_none_or(|told| told.is_empty()),
             master_key: in_server.get("masterKeyId"),
             earlier_id: earlier,
-            server: in_server.get("id"),
+            server: server_id,
+            expected_server: expected,
             tunnel: Fields::of(tunnel.as_deref()).get("id"),
         };
         Ok(Self { metadata, spec, made })
@@ -121,6 +130,8 @@ pub struct Made {
     pub earlier_id: Option<InstanceId>,
     /// The server in its status.
     pub server: Option<u64>,
+    /// The same, unless its absence would say nothing of the pool's project.
+    pub expected_server: Option<u64>,
     /// The tunnel in its status.
     pub tunnel: Option<String>,
 }
@@ -251,6 +262,7 @@ pub fn watch(client: Client) -> (Arc<References>, impl Stream<Item = Reference> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
     use watcher::Event;
 
     fn instance(name: &str, pool: &str, release: Option<&str>) -> ReferringInstance {
@@ -278,6 +290,29 @@ mod tests {
         assert_eq!(references.take(Event::Apply(instance("bob", "eu", None))).len(), 2);
         assert_eq!(references.take(Event::Delete(instance("bob", "eu", None))).len(), 1);
         assert_eq!(in_pool(&references, "eu"), 1);
+    }
+
+    #[test]
+    fn what_its_tenant_took_away_is_not_expected_to_be_there() {
+        let expected = |metadata: serde_json::Value, suspend: bool| {
+            let all = json!({
+                "metadata": metadata,
+                "spec": {"pool": "eu", "suspend": suspend},
+                "status": {"server": {"id": 4711}},
+            });
+            let read: ReferringInstance = serde_json::from_value(all).unwrap();
+            assert_eq!(read.made.server, Some(4711));
+            read.made.expected_server
+        };
+        assert_eq!(expected(json!({"name": "ada"}), false), Some(4711));
+        assert_eq!(expected(json!({"name": "ada"}), true), None);
+        let rebuild = |id: &str| json!({"name": "ada", "annotations": {annotation::REBUILD: id}});
+        assert_eq!(expected(rebuild("4711"), false), None);
+        assert_eq!(expected(rebuild("4712"), false), Some(4711));
+        let going = json!({
+            "name": "ada", "deletionTimestamp": "2026-11-30T12:00:00Z", "finalizers": ["x.example/hold"],
+        });
+        assert_eq!(expected(going, false), None);
     }
 
     #[test]

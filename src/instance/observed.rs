@@ -144,6 +144,13 @@ pub struct Disappearance {
 }
 
 impl Disappearance {
+    /// Whether the absence of an instance's server says something of the project. What is being deleted
+    /// or was replaced by its own tenant does not, nor does what nobody looks after meanwhile. `rebuild` is
+    /// the server that a person asked to replace.
+    pub fn counts(server: u64, deleting: bool, suspended: bool, rebuild: Option<&str>) -> bool {
+        !deleting && !suspended && rebuild != Some(&*server.to_string())
+    }
+
     /// More than 3 and more than 10 %: rather a wrong token or an accident than single losses.
     pub fn is_mass(self) -> bool {
         self.missing > 3 && self.missing * 10 > self.total

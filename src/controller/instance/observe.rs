@@ -294,16 +294,13 @@ impl Controller {
         let ids: Vec<_> = state
             .iter()
             .filter_map(|instance| instance.0.as_ref().ok())
-            .filter(|instance| {
-                instance.spec.pool == pool.name && instance.metadata.deletion_timestamp.is_none()
-            })
+            .filter(|instance| instance.spec.pool == pool.name)
             .filter_map(|instance| {
                 let id = instance.status.as_ref()?.server.as_ref()?.id?;
-                // What its own tenant has replaced says nothing of the project, nor does what nobody
-                // looks after meanwhile.
-                let rebuild = instance.annotations().get(annotation::REBUILD);
-                let own_doing = instance.spec.suspend || rebuild == Some(&id.to_string());
-                (!own_doing).then_some(ServerId(id))
+                let deleting = instance.metadata.deletion_timestamp.is_some();
+                let rebuild = instance.annotations().get(annotation::REBUILD).map(String::as_str);
+                let counts = Disappearance::counts(id, deleting, instance.spec.suspend, rebuild);
+                counts.then_some(ServerId(id))
             })
             .collect();
         Disappearance { missing: pool.inventory.missing_servers(ids.iter()), total: ids.len() }

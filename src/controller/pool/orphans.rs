@@ -42,6 +42,7 @@ use crate::{
 };
 
 pub(super) use memory::Orphans;
+use removal::Living;
 
 /// How long a list of what belongs to pools, and of prices, is good: they seldom change.
 const SELDOM: Duration = Duration::from_hours(1);
@@ -201,7 +202,8 @@ impl Controller {
             (ready.cloned().collect::<Vec<_>>(), first)
         });
         if !due.is_empty() {
-            let living = self.living().await?;
+            let installation = self.ctx.master_keys.installation();
+            let living = Living::list(&self.ctx.client, installation).await?;
             let orphans = due.iter().filter(|one| one.kept.is_some() || !living.has(&one.found));
             let keys: Vec<_> = orphans.map(|one| one.found.key()).collect();
             self.orphans.with(look.name, |memory| memory.confirmed.extend(keys));
@@ -219,7 +221,7 @@ impl Controller {
         let mut ids = Vec::new();
         self.references.each(|_, reference| {
             if reference.pool == look.name {
-                ids.extend(reference.made.server.map(ServerId));
+                ids.extend(reference.made.expected_server.map(ServerId));
             }
         });
         let missing = look.session.inventory.missing_servers(ids.iter());

@@ -24,6 +24,7 @@ use crate::{
         conditions::reason,
         pool::{MasterKeyStatus, OrphansStatus},
     },
+    api_server::told,
     cloud::CloudError,
     controller::{
         backoff::{jittered, random},
@@ -101,7 +102,14 @@ impl Controller {
                 }
                 let outcome = self.with_sweep(name, pool, &session, &parsed, outcome);
                 let place = (&*session, &parsed);
-                orphans = self.look_at_orphans(name, pool, place, &outcome).await?;
+                match self.look_at_orphans(name, pool, place, &outcome).await {
+                    Ok(seen) => orphans = seen,
+                    // The rest of the status does not depend on it.
+                    Err(error) => {
+                        let error = told(&error);
+                        tracing::warn!(pool = name, error, "a look at orphans failed");
+                    }
+                }
                 outcome
             }
             Err(trouble) => {

@@ -1,15 +1,17 @@
 //! The deletion of orphans, after one more look at both the cloud and the cluster.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashSet;
 
-use kube::{Api, Resource as _, ResourceExt as _, api::ListParams};
-use moorage_wire::InstanceId;
+use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
+use moorage_wire::{InstallationId, InstanceId};
 use tokio::time::Instant;
 
 use super::Look;
 use crate::{
     api::{
-        OpenClawInstance,
         conditions::reason,
         pool::{OrphanKind, OrphanPolicy},
     },
@@ -17,7 +19,7 @@ use crate::{
     controller::{
         events,
         pool::{Controller, GuardedPool},
-        references::Name,
+        references::{Name, PAGE_SIZE, ReferringInstance},
     },
     hetzner::ServerId,
     inventory::Inventory,
@@ -27,30 +29,8 @@ use crate::{
 
 /// This many rounds of deletions fit into the time that an orphan is left alone for.
 const ROUNDS_PER_AGE: u32 = 24;
-/// Instances per page of a list of names.
-const PAGE: u32 = 500;
 
 impl Controller {
-    /// The instances that are there now, by the API server itself.
-    pub(super) async fn living(&self) -> Result<Living, kube::Error> {
-        let api: Api<OpenClawInstance> = Api::all(self.ctx.client.clone());
-        let installation = self.ctx.master_keys.installation();
-        let mut living = Living::default();
-        let mut parameters = ListParams::default().limit(PAGE);
-        loop {
-            let page = api.list_metadata(&parameters).await?;
-            for instance in &page.items {
-                let place = (instance.namespace().unwrap_or_default(), instance.name_any());
-                living.ids.insert(ownership::instance_id(installation, &place.0, &place.1));
-                living.places.insert(place);
-            }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(living),
-            }
-        }
-    }
-
     /// Deletes a round of orphans, if the one before it is long enough ago and nobody has come for them.
     pub(super) async fn delete(&self, look: &Look<'_>, due: &[Found]) -> Result<(), kube::Error> {
         let pace = self.ctx.intervals.orphan_age / ROUNDS_PER_AGE;
@@ -64,7 +44,8 @@ impl Controller {
         self.orphans.with(look.name, |memory| memory.deleted = Some(Instant::now()));
         for one in due {
             // As short before each deletion as can be.
-            if self.living().await?.has(one) {
+            let installation = self.ctx.master_keys.installation();
+            if has_owner(&self.ctx.client, installation, one).await? {
                 continue;
             }
             self.delete_one(look, one).await;
@@ -103,7 +84,8 @@ impl Controller {
     }
 }
 
-/// Instances that are there.
+/// Instances that are there, by the API server itself. Of each only the names are read: whatever else it
+/// holds, and however deep, does not make the list fail.
 #[derive(Default)]
 pub(super) struct Living {
     ids: HashSet<InstanceId>,
@@ -111,6 +93,28 @@ pub(super) struct Living {
 }
 
 impl Living {
+    /// Asks for all.
+    pub(super) async fn list(
+        client: &Client,
+        installation: InstallationId,
+    ) -> Result<Self, kube::Error> {
+        let api: Api<ReferringInstance> = Api::all(client.clone());
+        let mut living = Self::default();
+        let mut parameters = ListParams::default().limit(PAGE_SIZE);
+        loop {
+            let page = api.list(&parameters).await?;
+            for instance in &page.items {
+                let place = (instance.namespace().unwrap_or_default(), instance.name_any());
+                living.ids.insert(ownership::instance_id(installation, &place.0, &place.1));
+                living.places.insert(place);
+            }
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => parameters = parameters.continue_token(&token),
+                None => return Ok(living),
+            }
+        }
+    }
+
     /// Whether one of them may be its owner.
     pub(super) fn has(&self, one: &Found) -> bool {
         match &one.owner {
@@ -120,6 +124,25 @@ impl Living {
             }
             FoundOwner::Pool(_) => false,
         }
+    }
+}
+
+/// Whether there is an instance that may own an orphan. One request where the orphan says which.
+async fn has_owner(
+    client: &Client,
+    installation: InstallationId,
+    one: &Found,
+) -> Result<bool, kube::Error> {
+    match &one.owner {
+        FoundOwner::Pool(_) => Ok(false),
+        FoundOwner::Instance { id, place: Some((namespace, name)) }
+            if ownership::instance_id(installation, namespace, name) == *id =>
+        {
+            let api: Api<ReferringInstance> = Api::namespaced(client.clone(), namespace);
+            Ok(api.get_opt(name).await?.is_some())
+        }
+        // Without a name, or with one that has another id, it may be anybody's.
+        FoundOwner::Instance { .. } => Ok(Living::list(client, installation).await?.has(one)),
     }
 }
 
