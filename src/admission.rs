@@ -13,6 +13,7 @@ use crate::api::HostingPoolSpec;
 
 /// One instance, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Applicant {
     /// Its namespace.
     pub namespace: String,
@@ -32,6 +33,8 @@ pub struct Applicant {
     pub let_in: bool,
     /// Whether nothing will be made for it: it is suspended, or being deleted.
     pub resting: bool,
+    /// Whether it has ended, and somebody else's finalizer keeps the object: it counts for nothing.
+    pub ended: bool,
 }
 
 /// What a pool says about who may come.

@@ -16,6 +16,7 @@ fn applicant(namespace: &str, name: &str, hostname: &str, created: i64) -> Appli
         granted: false,
         let_in: false,
         resting: false,
+        ended: false,
     }
 }
 

@@ -160,8 +160,8 @@ impl Admissions {
         state.granted.retain(|uid| there.contains(uid.as_str()));
         state.let_in.retain(|uid| there.contains(uid.as_str()));
         for one in &mut applicants {
-            one.granted |= state.granted.contains(&one.uid);
-            one.let_in = state.let_in.contains(&one.uid);
+            one.granted |= !one.ended && state.granted.contains(&one.uid);
+            one.let_in = !one.ended && state.let_in.contains(&one.uid);
         }
         let made = state.billed(now);
         let population = Population { applicants, servers, made };
@@ -221,6 +221,7 @@ mod tests {
             granted: false,
             let_in: false,
             resting: false,
+            ended: false,
         }
     }
 
@@ -246,6 +247,23 @@ mod tests {
         let old = admissions.admit(&instance("team-b", "old"));
         assert_eq!(old, Some(Err(Denied::HostnameTaken)));
         assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
+    }
+
+    #[test]
+    fn an_ended_instance_counts_for_nothing() {
+        let all = Arc::new(Mutex::new(vec![applicant("tenants", "ada", 1)]));
+        let admissions = Admissions::new(Arc::new(SystemClock));
+        let known = Arc::clone(&all);
+        admissions.follow(Vec::new(), move || (known.lock().unwrap().clone(), Vec::new()));
+        admissions.set_pool("eu-1", &pool(&["*"]), false);
+        let ada = instance("tenants", "ada");
+        assert_eq!(admissions.admit(&ada), Some(Ok(())));
+        admissions.grant(&ada);
+        let ended = Applicant { resting: true, ended: true, ..applicant("tenants", "ada", 1) };
+        *all.lock().unwrap() = vec![ended, applicant("team-b", "bob", 2)];
+        // It has the same host name.
+        assert_eq!(admissions.admit(&instance("team-b", "bob")), Some(Ok(())));
+        assert!(!admissions.counts("eu-1", "tenants", "ada"));
     }
 
     #[test]

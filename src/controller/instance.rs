@@ -265,7 +265,11 @@ impl Controller {
         let newer = self.cluster.newer(instance);
         let instance = newer.as_deref().unwrap_or(instance);
         let deleting = instance.metadata.deletion_timestamp.is_some();
-        if deleting && !is_claimed(instance) {
+        // Somebody else's finalizer may hold what ours was taken from before the clouds were cleared.
+        if deleting
+            && !is_claimed(instance)
+            && !(self.has_things(instance) && self.cluster.is_there(instance).await?)
+        {
             self.forget(instance);
             return Ok(Look::OnChange);
         }

@@ -142,6 +142,17 @@ pub fn has_history(status: &OpenClawInstanceStatus) -> bool {
         || !status.credentials.is_empty()
 }
 
+/// The status of an instance of which nothing is left.
+pub fn without_history(status: &OpenClawInstanceStatus) -> OpenClawInstanceStatus {
+    OpenClawInstanceStatus {
+        server: None,
+        tunnel: None,
+        agent: None,
+        credentials: Vec::new(),
+        ..status.clone()
+    }
+}
+
 fn ids(records: &[&DnsRecord]) -> Option<Vec<RecordId>> {
     (!records.is_empty()).then(|| records.iter().map(|record| record.id.clone()).collect())
 }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use kube::{Resource as _, ResourceExt as _, runtime::reflector::Store};
 use tokio_util::sync::CancellationToken;
 
-use super::GuardedInstance;
+use super::{GuardedInstance, is_claimed};
 use crate::{
     admission::{Applicant, StandingServer},
     api::OpenClawInstance,
@@ -76,13 +76,14 @@ fn considered(instance: &GuardedInstance) -> Option<Applicant> {
         Err(unreadable) => {
             let salvaged = applicant(unreadable.salvage.as_deref()?);
             let granted = salvaged.granted || unreadable.in_cloud;
-            granted.then_some(Applicant { granted, ..salvaged })
+            granted.then_some(Applicant { granted, ended: false, ..salvaged })
         }
     }
 }
 
 fn applicant(instance: &OpenClawInstance) -> Applicant {
-    let status = instance.status.as_ref();
+    let granted = instance.status.as_ref().is_some_and(has_history);
+    let deleting = instance.metadata.deletion_timestamp.is_some();
     Applicant {
         namespace: instance.namespace().unwrap_or_default(),
         name: instance.name_any(),
@@ -90,9 +91,10 @@ fn applicant(instance: &OpenClawInstance) -> Applicant {
         created: instance.creation_timestamp().map_or(Timestamp::MAX, |time| time.0),
         pool: instance.spec.pool.to_string(),
         hostname: instance.spec.hostname.to_string(),
-        granted: status.is_some_and(has_history),
+        granted,
         let_in: false,
-        resting: instance.spec.suspend || instance.metadata.deletion_timestamp.is_some(),
+        resting: instance.spec.suspend || deleting,
+        ended: deleting && !granted && !is_claimed(instance),
     }
 }
 

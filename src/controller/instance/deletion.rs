@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Controller, Look, key_of};
+use super::{Controller, Look, is_claimed, key_of};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
@@ -130,7 +130,7 @@ impl Controller {
                 match self.delete_one(&mut ending, step).await {
                     Ok(Gone::Yes) => {}
                     Ok(Gone::Soon) => accepted = true,
-                    Ok(Gone::All) => return self.let_go(ending.instance).await,
+                    Ok(Gone::All) => return self.let_go(ending.instance, &ending.status).await,
                     Err(Trouble::Cluster(error)) => return Err(error),
                     Err(Trouble::Failed(failure)) => {
                         tracing::warn!(reason = failure.reason, "{}", failure.message);
@@ -151,7 +151,7 @@ impl Controller {
         for secret in self.secrets_that_go(instance).await? {
             self.cluster.delete_secret(namespace, &secret.name, &secret.version).await?;
         }
-        self.let_go(instance).await
+        self.let_go(instance, &OpenClawInstanceStatus::default()).await
     }
 
     /// The Secrets that go with an instance: those that are bound to it by its name, but for what was
@@ -171,10 +171,22 @@ impl Controller {
         Ok(secrets)
     }
 
-    async fn let_go(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
-        self.cluster.release(instance).await?;
+    /// Where somebody else's finalizer keeps the object, its status must not name what is gone: it would
+    /// count for the pool, the release, the master key, the host name and the quota.
+    async fn let_go(
+        &self,
+        instance: &OpenClawInstance,
+        status: &OpenClawInstanceStatus,
+    ) -> Result<Look, ClusterError> {
+        let others = instance.metadata.finalizers.iter().flatten().any(|held| held != FINALIZER);
+        if others && deletion::has_history(status) {
+            let cleared = deletion::without_history(status);
+            self.write(instance, Some(status), &cleared).await?;
+        }
+        if is_claimed(instance) {
+            self.cluster.release(instance).await?;
+        }
         self.forget(instance);
-        debug_assert!(instance.metadata.finalizers.iter().flatten().any(|held| held == FINALIZER));
         Ok(Look::OnChange)
     }
 

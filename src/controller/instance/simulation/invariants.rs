@@ -10,6 +10,7 @@ use crate::{
     api::{OpenClawInstance, SEALED_SECRET_TYPE, instance::DeletionPolicy, label},
     credentials::secret_source::parse_envelope,
     hetzner::{Server, ServerStatus},
+    instance::deletion::has_history,
     names,
 };
 
@@ -104,6 +105,10 @@ pub(super) fn released(state: &mut State, key: &Key) {
     let Some(instance) = state.instance(key) else { return };
     let deleted = instance.metadata.deletion_timestamp.is_some();
     let retained = instance.spec.deletion_policy == DeletionPolicy::Retain;
+    let names_something = instance.status.as_ref().is_some_and(has_history);
+    if !instance.finalizers().is_empty() && names_something {
+        state.violated(format!("{key:?} was let go, is held, and its status names what is gone"));
+    }
     if !deleted {
         state.violated(format!("{key:?} was let go though it is not being deleted"));
     }

@@ -15,7 +15,9 @@ use super::{
     world::{INSTALLATION, Key, Machine, State},
 };
 use crate::{
-    api::{OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, annotation, label},
+    api::{
+        FINALIZER, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, annotation, label,
+    },
     cloudflare::RecordType,
     hetzner::{Labels, Server, ServerId, ServerStatus},
     names::{self, ServerIdentity},
@@ -23,6 +25,7 @@ use crate::{
 };
 
 const RENAMED: &str = "renamed";
+const HOLD: &str = "x.example/hold";
 
 /// The instances that there may be: two tenants, of whom one has two.
 pub(super) fn keys() -> [Key; 3] {
@@ -41,7 +44,7 @@ fn secret_name(key: &Key) -> Key {
 /// One of the things that may happen to one instance, or nothing if it does not fit.
 pub(super) fn meddle(state: &mut State, key: &Key) {
     let exists = state.instances.contains_key(key);
-    match state.dice.within(0..18) {
+    match state.dice.within(0..19) {
         _ if !exists => create(state, key),
         0..=2 => hand_in(state, key),
         3 => {
@@ -68,6 +71,7 @@ pub(super) fn meddle(state: &mut State, key: &Key) {
         14 => copy_server(state, key),
         15 => squat_server_name(state, key),
         16 => lose_status(state, key),
+        17 => hold(state, key),
         _ => replace(state, key),
     }
 }
@@ -157,10 +161,41 @@ fn force(state: &mut State, key: &Key) {
     if !state.is_held(key) || !state.dice.per_mille(300) {
         return;
     }
+    take_finalizer(state, key);
+}
+
+/// Ours is taken off by hand.
+pub(super) fn take_finalizer(state: &mut State, key: &Key) {
     state.forced.insert(key.clone());
-    edit(state, key, |instance, _| instance.metadata.finalizers = None);
-    let going = |instance: &OpenClawInstance| instance.metadata.deletion_timestamp.is_some();
-    if state.instance(key).is_some_and(going) {
+    edit(state, key, |instance, _| instance.finalizers_mut().retain(|held| held != FINALIZER));
+    remove_if_free(state, key);
+}
+
+/// Somebody else's finalizer, which is not taken off by itself.
+pub(super) fn hold(state: &mut State, key: &Key) {
+    edit(state, key, |instance, _| {
+        if instance.metadata.deletion_timestamp.is_none()
+            && !instance.finalizers().iter().any(|held| held == HOLD)
+        {
+            instance.finalizers_mut().push(HOLD.to_owned());
+        }
+    });
+}
+
+/// Whoever held an object lets it go.
+fn stop_holding(state: &mut State, key: &Key) {
+    if !state.instance(key).is_some_and(|one| one.finalizers().iter().any(|held| held == HOLD)) {
+        return;
+    }
+    edit(state, key, |instance, _| instance.finalizers_mut().retain(|held| held != HOLD));
+    remove_if_free(state, key);
+}
+
+fn remove_if_free(state: &mut State, key: &Key) {
+    let free = |instance: &OpenClawInstance| {
+        instance.metadata.deletion_timestamp.is_some() && instance.finalizers().is_empty()
+    };
+    if state.instance(key).is_some_and(free) {
         state.remove_instance(key);
     }
 }
@@ -307,6 +342,7 @@ pub(super) fn tidy(state: &mut State) {
         machine.silent = false;
     }
     for key in keys() {
+        stop_holding(state, &key);
         if state.instance(&key).is_some_and(|instance| instance.spec.suspend) {
             edit(state, &key, |instance, _| {
                 instance.spec.suspend = false;

@@ -17,6 +17,7 @@ use super::{
     tenants,
     world::{Key, World},
 };
+use crate::instance::deletion::has_history;
 
 /// Seeds that broke something once.
 const KEPT: &[u64] = &[];
@@ -116,6 +117,57 @@ async fn ready(world: &Arc<World>, key: &Key) -> Process {
         }
     }
     panic!("it does not become Ready");
+}
+
+/// Lets a process do what there is to do about an instance.
+async fn go_on(process: &mut Process, world: &Arc<World>, key: &Key) {
+    for _ in 0..6 {
+        process.sweep().await;
+        process.watch(|_| true);
+        process.pass(key).await;
+        world.state().pass_time(Duration::from_secs(60));
+    }
+}
+
+/// That nothing of an instance is left but the object itself.
+fn assert_ended(world: &World, key: &Key) {
+    let state = world.state();
+    assert_eq!(state.violation, None);
+    assert_eq!(invariants::left_in_clouds(&state, key), None);
+    let status = state.instance(key).expect("it is held").status.as_ref();
+    assert!(status.is_some_and(|status| !has_history(status)), "{status:?}");
+}
+
+#[test]
+fn a_held_object_names_nothing_after_its_deletion() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        tenants::hold(&mut world.state(), &ada);
+        world.state().delete_instance(&ada);
+        go_on(&mut process, &world, &ada).await;
+        assert!(!world.state().is_held(&ada));
+        assert_ended(&world, &ada);
+    });
+}
+
+#[test]
+fn a_deletion_goes_on_without_our_finalizer() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        tenants::hold(&mut world.state(), &ada);
+        world.state().delete_instance(&ada);
+        tenants::take_finalizer(&mut world.state(), &ada);
+        go_on(&mut process, &world, &ada).await;
+        assert_ended(&world, &ada);
+        // And then there is nothing more to do.
+        let writes = world.state().writes;
+        go_on(&mut process, &world, &ada).await;
+        assert_eq!(world.state().writes, writes);
+    });
 }
 
 /// A deletion that a process still has to see, and the next instance of the name.
