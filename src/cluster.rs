@@ -17,6 +17,7 @@ use crate::{
     api_server::told,
     controller::{latest::Latest, status},
     credentials::secret_source::{SecretVersion, SecretView},
+    instance::deletion::has_history,
     metrics::{Metrics, WriteKind},
 };
 
@@ -273,7 +274,8 @@ impl ClusterApi for KubeCluster {
         let written = status::write(&api, instance, version, said, &self.metrics).await?;
         let wrote = written.is_some();
         if let Some(Guarded(Ok(mut written))) = written {
-            if instance.is_in_part() {
+            // As the watch brings it: all who are refused are written to at about the same time.
+            if instance.is_in_part() || !written.status.as_ref().is_some_and(has_history) {
                 written.keep_in_part();
             }
             self.written.note(written);

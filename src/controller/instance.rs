@@ -286,8 +286,7 @@ impl Controller {
         // Before all releases were read none is missing. Their watch lives as long as we do.
         let _ = self.releases.wait_until_ready().await;
         let referred = self.refer(instance);
-        let fits = matches!(referred, Ok(_) | Err(Unfit::InPart));
-        if !is_claimed(instance) && (fits || self.has_things(instance)) {
+        if !is_claimed(instance) && (referred.is_ok() || self.has_things(instance)) {
             // No cloud is called before the finalizer is written; the watch brings it. What was never
             // admitted needs none: it can go without anybody's help.
             self.cluster.claim(instance).await?;
@@ -295,7 +294,7 @@ impl Controller {
         }
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
-            // Its pool has come to allow it, and the watch brought as much as was needed before.
+            // It is admitted, and of what has nothing yet the watch brings the essence only.
             Err(Unfit::InPart) => match self.cluster.instance(key_of(instance)).await? {
                 Some(whole) if !whole.is_in_part() => Box::pin(self.pass(&whole)).await,
                 Some(_) | None => Ok(Look::In(SOON)),

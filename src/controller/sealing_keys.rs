@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::OpenClawInstance,
-    cluster::{ClusterApi as _, ClusterError, KubeCluster},
+    cluster::{ClusterApi as _, ClusterError, InstanceKey, KubeCluster},
     credentials::{
         bundle::InstanceRef,
         key_ring::KeyRing,
@@ -63,7 +63,7 @@ impl NeedsOfInstances {
         instance: &OpenClawInstance,
         ring: &KeyRing,
     ) -> Result<BTreeSet<Sha256>, ClusterError> {
-        if !self.is_admitted(instance) {
+        if instance.spec.credentials.is_empty() || !self.is_admitted(instance) {
             return Ok(BTreeSet::new());
         }
         let entries: Vec<_> = instance.spec.credentials.iter().map(refer::entry).collect();
@@ -78,6 +78,23 @@ impl NeedsOfInstances {
         let created = instance.creation_timestamp().map_or(Timestamp::MAX, |time| time.0);
         let of = InstanceRef { namespace: &namespace, name: &name, created };
         Ok(undelivered::keys_needed(of, instance.status.as_ref(), &requests, &read, ring))
+    }
+
+    /// The same for one of which only a part is known, and that is admitted by now.
+    async fn of_part(
+        &self,
+        instance: &OpenClawInstance,
+        ring: &KeyRing,
+    ) -> Result<BTreeSet<Sha256>, ClusterError> {
+        if !self.is_admitted(instance) {
+            return Ok(BTreeSet::new());
+        }
+        let (namespace, name) = (instance.namespace().unwrap_or_default(), instance.name_any());
+        let key = InstanceKey { namespace: &namespace, name: &name };
+        match self.cluster.instance(key).await? {
+            Some(whole) => self.of_instance(&whole, ring).await,
+            None => Ok(BTreeSet::new()),
+        }
     }
 
     /// Whether the instance is admitted: nothing is ever delivered to one that is not.
@@ -102,14 +119,17 @@ impl Needs for NeedsOfInstances {
         let mut needs = UndeliveredNeeds::default();
         // What cannot be read is told, and nothing is delivered to it.
         for instance in instances.state().iter().filter_map(|instance| instance.0.as_ref().ok()) {
-            if instance.is_in_part() && self.is_admitted(instance) {
-                // Its pool has come to allow it, and what it needs is not here yet.
+            let pool = self.ctx.pools.get(&instance.spec.pool);
+            if instance.is_in_part() && matches!(pool, PoolState::Starting) {
                 return UndeliveredNeeds::unknown();
             }
-            if instance.spec.credentials.is_empty() {
-                continue;
-            }
-            match self.of_instance(instance, ring).await {
+            // Of one that has nothing yet, what it needs is not here.
+            let needed = if instance.is_in_part() {
+                self.of_part(instance, ring).await
+            } else {
+                self.of_instance(instance, ring).await
+            };
+            match needed {
                 Ok(keys) => needs.keys.extend(keys),
                 Err(error) => {
                     tracing::warn!(%error, "what is undelivered cannot be read: no key is destroyed");

@@ -1,5 +1,6 @@
-//! Which pools allow which namespaces, known before any instance is: of instances whose pool does not
-//! allow their namespace only the essence is kept, or whoever may make them could fill the memory.
+//! Which instances are kept whole: those that have something in a cloud, in a namespace that their pool
+//! allows. Of the others only the essence is kept, or whoever may make them could fill the memory; one
+//! that is admitted is read once more. Which pools allow which namespaces is known before any instance is.
 
 use std::{
     collections::HashMap,
@@ -17,6 +18,7 @@ use crate::{
     admission::Rules,
     api::{Guarded, HostingPool, OpenClawInstance},
     controller::references::PAGE_SIZE,
+    instance::deletion::has_history,
 };
 
 /// The rules of each pool; none of one that cannot be read, which may allow any namespace.
@@ -56,10 +58,11 @@ impl Allowed {
         self.0.write().unwrap_or_else(PoisonError::into_inner).insert(pool.name_any(), of);
     }
 
-    /// Drops what is not needed of an instance that its pool does not allow.
+    /// Drops what is not needed of an instance that has nothing, or that its pool does not allow. How many
+    /// are allowed, and have nothing, is bounded by no quota.
     pub(super) fn cut_down(&self, instance: &mut GuardedInstance) {
         if let Ok(instance) = &mut instance.0
-            && !self.allows(instance)
+            && !(has_something(instance) && self.allows(instance))
         {
             instance.keep_in_part();
         }
@@ -71,6 +74,11 @@ impl Allowed {
         let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
         of.is_some_and(|rules| rules.as_ref().is_none_or(|rules| rules.allows(namespace)))
     }
+}
+
+/// Whether its status names something. The operator alone writes it, for those that are admitted.
+fn has_something(instance: &OpenClawInstance) -> bool {
+    instance.status.as_ref().is_some_and(has_history)
 }
 
 #[cfg(test)]
@@ -90,9 +98,14 @@ mod tests {
     }
 
     fn is_whole(allowed: &Allowed) -> bool {
+        is_whole_with(allowed, &json!({"server": {"id": 4711, "epoch": "0011223344556677"}}))
+    }
+
+    fn is_whole_with(allowed: &Allowed, status: &Value) -> bool {
         let object = json!({
             "metadata": {"name": "ada", "namespace": "team-x"},
             "spec": {"pool": "eu-1", "hostname": "ada", "suspend": true, "deletionPolicy": "Retain", "config": {"a": 1}},
+            "status": status,
         });
         let mut instance = GuardedInstance::read(&object.to_string());
         allowed.cut_down(&mut instance);
@@ -102,6 +115,20 @@ mod tests {
         assert_eq!(spec.deletion_policy, crate::api::instance::DeletionPolicy::Retain);
         assert_eq!(in_part, spec.config.as_str() == "{}");
         !in_part
+    }
+
+    #[test]
+    fn what_has_nothing_is_kept_in_part_though_it_is_allowed() {
+        let allowed = Allowed::default();
+        allowed.take(&Ok(Event::Apply(pool(&json!(["team-x"])))));
+        assert!(is_whole(&allowed));
+        let over_quota = json!({"conditions": [{
+            "type": "Ready", "status": "False", "reason": "NamespaceQuotaExceeded", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }]});
+        for status in [json!({}), over_quota, Value::Null] {
+            assert!(!is_whole_with(&allowed, &status), "{status}");
+        }
     }
 
     #[test]

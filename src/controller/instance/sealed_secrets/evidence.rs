@@ -30,6 +30,9 @@ const MARK_AFTER: Duration = Duration::from_secs(10);
 const LONG: SignedDuration = SignedDuration::from_mins(15);
 /// How long it is remembered who went: the watch over Secrets may lag behind.
 const REMEMBERED: Duration = Duration::from_mins(10);
+/// Secrets of one namespace that are looked after here, of whatever type: all cost memory. Those of an
+/// instance with our finalizer go with it in any case.
+const MOST_SECRETS: usize = 2_000;
 /// Secrets of one instance in one turn.
 pub(super) const AT_ONCE: usize = 50;
 
@@ -134,7 +137,7 @@ pub(super) type Acts = Vec<(String, SecretVersion, Act)>;
 #[derive(Debug, Default)]
 pub(super) struct Evidence {
     pub(super) instances: Mirror<Living>,
-    pub(super) secrets: Mirror<Bound>,
+    pub(super) secrets: Mirror<Bound, MOST_SECRETS>,
     /// When each went that went lately: by version, and by our clock.
     departed: HashMap<Name, (u64, Instant)>,
     /// Since when each Secret is known as it is now, by UID: with its resource version.
@@ -209,7 +212,7 @@ impl Evidence {
             if self.foreign.contains(&bound.version.uid) {
                 continue;
             }
-            let name = (namespace.clone(), bound.instance.clone());
+            let name: Name = (namespace.clone(), bound.instance.clone());
             let since = match self.seen.get(&bound.version.uid) {
                 Some((version, since)) if *version == bound.version.resource_version => *since,
                 _ => {

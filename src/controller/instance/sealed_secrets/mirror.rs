@@ -6,23 +6,34 @@ use kube::runtime::watcher::Event;
 
 use crate::controller::turns::Name;
 
-/// All objects of the watches over one kind, cut down to a `V` each.
+/// Objects by namespace and name.
+type Table<V> = HashMap<String, HashMap<String, V>>;
+
+/// All objects of the watches over one kind, cut down to a `V` each: at most `MOST` of a namespace. Those
+/// that come when it is full are left out until a new list.
 #[derive(Debug)]
-pub(super) struct Mirror<V> {
-    known: HashMap<Name, V>,
+pub(super) struct Mirror<V, const MOST: usize = { usize::MAX }> {
+    known: Table<V>,
     /// What the lists that are still being read have brought.
-    listed: HashMap<Name, V>,
+    listed: Table<V>,
     /// The watched namespaces of which one list is complete.
     complete: HashSet<Option<String>>,
+    /// The namespaces of which something was left out.
+    full: HashSet<String>,
 }
 
-impl<V> Default for Mirror<V> {
+impl<V, const MOST: usize> Default for Mirror<V, MOST> {
     fn default() -> Self {
-        Self { known: HashMap::new(), listed: HashMap::new(), complete: HashSet::new() }
+        Self {
+            known: Table::new(),
+            listed: Table::new(),
+            complete: HashSet::new(),
+            full: HashSet::new(),
+        }
     }
 }
 
-impl<V> Mirror<V> {
+impl<V, const MOST: usize> Mirror<V, MOST> {
     /// Takes in one event of the watch over `namespace`, or over all if there is none. Gives what is
     /// gone: as the event has it, or as it was known last where a new list lacks it.
     pub(super) fn take(
@@ -30,21 +41,35 @@ impl<V> Mirror<V> {
         namespace: Option<&str>,
         event: Event<(Name, V)>,
     ) -> Vec<(Name, V)> {
-        let watched = |key: &Name| namespace.is_none_or(|namespace| key.0 == namespace);
         match event {
-            Event::Init => self.listed.retain(|key, _| !watched(key)),
-            Event::InitApply((key, value)) => drop(self.listed.insert(key, value)),
+            Event::Init => drop(part(&mut self.listed, namespace)),
+            Event::InitApply((key, value)) => {
+                put::<V, MOST>(&mut self.listed, &mut self.full, key, value);
+            }
             Event::InitDone => {
-                let listed: HashMap<_, _> = self.listed.extract_if(|key, _| watched(key)).collect();
-                let old = self.known.extract_if(|key, _| watched(key));
-                let gone = old.filter(|(key, _)| !listed.contains_key(key)).collect();
+                let listed = part(&mut self.listed, namespace);
+                let old = part(&mut self.known, namespace).into_iter();
+                let old = old.flat_map(|(namespace, objects)| {
+                    objects.into_iter().map(move |(name, value)| ((namespace.clone(), name), value))
+                });
+                let gone = old.filter(|((namespace, name), _)| {
+                    !listed.get(namespace).is_some_and(|objects| objects.contains_key(name))
+                });
+                let gone = gone.collect();
                 self.known.extend(listed);
                 self.complete.insert(namespace.map(str::to_owned));
                 return gone;
             }
-            Event::Apply((key, value)) => drop(self.known.insert(key, value)),
+            Event::Apply((key, value)) => {
+                put::<V, MOST>(&mut self.known, &mut self.full, key, value);
+            }
             Event::Delete((key, value)) => {
-                self.known.remove(&key);
+                if let Some(objects) = self.known.get_mut(&key.0) {
+                    objects.remove(&key.1);
+                    if objects.is_empty() {
+                        self.known.remove(&key.0);
+                    }
+                }
                 return vec![(key, value)];
             }
         }
@@ -57,11 +82,42 @@ impl<V> Mirror<V> {
     }
 
     pub(super) fn get(&self, key: &Name) -> Option<&V> {
-        self.known.get(key)
+        self.known.get(&key.0)?.get(&key.1)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Name, &V)> {
-        self.known.iter()
+    pub(super) fn iter(&self) -> impl Iterator<Item = ((&String, &String), &V)> {
+        self.known.iter().flat_map(|(namespace, objects)| {
+            objects.iter().map(move |(name, value)| ((namespace, name), value))
+        })
+    }
+}
+
+/// Takes out what one watch is about.
+fn part<V>(table: &mut Table<V>, namespace: Option<&str>) -> Table<V> {
+    match namespace {
+        Some(namespace) => table.remove_entry(namespace).into_iter().collect(),
+        None => std::mem::take(table),
+    }
+}
+
+fn put<V, const MOST: usize>(
+    table: &mut Table<V>,
+    full: &mut HashSet<String>,
+    (namespace, name): Name,
+    value: V,
+) {
+    if !table.contains_key(&namespace) {
+        table.insert(namespace.clone(), HashMap::new());
+    }
+    let Some(objects) = table.get_mut(&namespace) else { return };
+    if objects.len() < MOST || objects.contains_key(&name) {
+        objects.insert(name, value);
+    } else if full.insert(namespace.clone()) {
+        tracing::warn!(
+            namespace,
+            most = MOST,
+            "there are more objects in a namespace than are looked after"
+        );
     }
 }
 
@@ -79,7 +135,7 @@ mod tests {
 
     #[test]
     fn who_is_deleted_is_gone_and_who_is_missing_from_a_new_list_too() {
-        let mut mirror = Mirror::default();
+        let mut mirror = Mirror::<u64>::default();
         mirror.take(None, Event::Init);
         mirror.take(None, Event::InitApply((key("tenants", "ada"), 1)));
         mirror.take(None, Event::InitApply((key("tenants", "bob"), 2)));
@@ -98,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_new_list_of_one_namespace_says_nothing_of_another() {
-        let mut mirror = Mirror::default();
+        let mut mirror = Mirror::<u64>::default();
         for (namespace, name) in [("a", "ada"), ("b", "bob")] {
             mirror.take(Some(namespace), Event::Init);
             mirror.take(Some(namespace), Event::InitApply((key(namespace, name), 1)));
@@ -109,5 +165,20 @@ mod tests {
         mirror.take(Some("a"), Event::Init);
         let gone = mirror.take(Some("a"), Event::InitDone);
         assert_eq!(names(gone), [("ada".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_full_namespace_leaves_out_more_and_takes_nothing_from_another() {
+        let mut mirror = Mirror::<u64, 2>::default();
+        for (namespace, name) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")] {
+            mirror.take(None, Event::Apply((key(namespace, name), 1)));
+        }
+        assert!(mirror.get(&key("a", "3")).is_none() && mirror.get(&key("b", "4")).is_some());
+        mirror.take(None, Event::Apply((key("a", "2"), 2)));
+        assert_eq!(mirror.get(&key("a", "2")), Some(&2), "what is known is kept up to date");
+        mirror.take(None, Event::Delete((key("a", "1"), 3)));
+        mirror.take(None, Event::Apply((key("a", "3"), 4)));
+        assert_eq!(mirror.get(&key("a", "3")), Some(&4));
+        assert_eq!(mirror.iter().count(), 3);
     }
 }

@@ -34,8 +34,8 @@ use evidence::{Act, Acts, Evidence, Mark, Proof};
 const LOOK: Duration = Duration::from_secs(1);
 /// Pieces of work at the same time.
 const AT_THE_SAME_TIME: usize = 4;
-/// Events about one namespace, for as long as the operator runs.
-const EVENTS_PER_NAMESPACE: u32 = 10;
+/// Events and lines of the log about one namespace, for as long as the operator runs.
+const TOLD_PER_NAMESPACE: u32 = 10;
 
 /// What the watches over instances and Secrets have shown.
 #[derive(Default)]
@@ -210,16 +210,16 @@ impl Keeper<'_> {
     /// Says once that a Secret has been waiting for its instance for long.
     async fn tell(&self, namespace: &str, instance: &str, secret: &str, version: SecretVersion) {
         self.secrets.evidence().was_told(&version.uid);
-        tracing::warn!(namespace, secret, instance, "a sealed Secret is waiting for its instance");
         let so_far = {
             let mut events = locked(&self.events);
             let so_far = events.entry(namespace.to_owned()).or_default();
             *so_far += 1;
             *so_far
         };
-        if so_far > EVENTS_PER_NAMESPACE {
+        if so_far > TOLD_PER_NAMESPACE {
             return;
         }
+        tracing::warn!(namespace, secret, instance, "a sealed Secret is waiting for its instance");
         let about = ObjectReference {
             api_version: Some("v1".to_owned()),
             kind: Some("Secret".to_owned()),
