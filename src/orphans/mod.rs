@@ -10,7 +10,7 @@ mod find_tests;
 #[cfg(test)]
 mod tests;
 
-use std::time::Duration;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use moorage_wire::InstanceId;
@@ -119,12 +119,16 @@ pub struct OrphanPlan {
     pub status: Option<OrphansStatus>,
     /// What to delete now, in this order. Each is checked once more before that.
     pub delete: Vec<Found>,
+    /// Since when each is an orphan, also what the status has no room for.
+    pub seen: HashMap<Key, Timestamp>,
 }
 
 /// What is known besides the orphans.
 pub struct Circumstances<'a> {
     /// What the status said before, with the times.
     pub before: Option<&'a OrphansStatus>,
+    /// The times that this process remembers, also of what the status had no room for.
+    pub seen: &'a HashMap<Key, Timestamp>,
     /// How much there is in all, with what is accounted for.
     pub total: usize,
     /// What the pool says.
@@ -149,13 +153,17 @@ pub fn plan(orphans: &[Orphan], given: &Circumstances<'_>) -> OrphanPlan {
     let mut delete: Vec<_> = due.take(most).map(|(orphan, _)| orphan.found.clone()).collect();
     // A server before its tunnel, an application before its policy.
     delete.sort_by_key(|one| one.kind);
-    OrphanPlan { status: status(&orphans, given), delete }
+    let seen = orphans.iter().map(|(orphan, since)| (orphan.found.key(), *since)).collect();
+    // What stays anyway takes no place from what is to be deleted, and what costs comes first.
+    orphans.sort_by_key(|(orphan, _)| (orphan.kept.is_some(), orphan.found.kind));
+    OrphanPlan { status: status(&orphans, given), delete, seen }
 }
 
 /// Since when it is an orphan: remembered in the status, so that a restart does not begin anew. What the
-/// bounded list does not hold begins when it comes into it.
+/// bounded list does not hold is remembered by the process only.
 fn first_seen(one: &Found, given: &Circumstances<'_>) -> Timestamp {
-    let seen = known(one, given.before).and_then(|known| known.first_seen.parse().ok());
+    let told = known(one, given.before).and_then(|known| known.first_seen.parse().ok());
+    let seen = told.or_else(|| given.seen.get(&one.key()).copied());
     // A clock that was wrong must not make anything older than it can be. Kubernetes shows whole seconds,
     // and a status must not change for less.
     let now = Timestamp::from_second(given.now.as_second()).unwrap_or(given.now);

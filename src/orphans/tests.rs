@@ -1,4 +1,4 @@
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::LazyLock};
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -147,9 +147,12 @@ fn orphan(number: u8) -> Orphan {
     Orphan { found: server(number), kept: None }
 }
 
+static NONE: LazyLock<HashMap<Key, Timestamp>> = LazyLock::new(HashMap::new);
+
 fn given(before: Option<&OrphansStatus>, now: i64) -> Circumstances<'_> {
     let (policy, age) = (OrphanPolicy::Delete, DEFAULT_AGE);
-    Circumstances { before, total: 1, policy, age, doubt: None, now: at(now) }
+    let seen = &*NONE;
+    Circumstances { before, seen, total: 1, policy, age, doubt: None, now: at(now) }
 }
 
 fn ids(delete: &[Found]) -> Vec<&str> {
@@ -191,6 +194,30 @@ fn in_doubt_an_orphan_is_listed_and_stays(
     let plan = plan(&orphans, &given);
     assert_eq!(plan.delete, []);
     assert_eq!(plan.status.unwrap().count, 1);
+}
+
+#[test]
+fn what_stays_anyway_takes_no_place_in_the_list() {
+    let contested = (2..60).map(|number| Orphan { kept: Some(UNCLAIMED), ..orphan(number) });
+    let before = plan(&contested.clone().collect::<Vec<_>>(), &given(None, 0)).status;
+    let all: Vec<_> = contested.chain([orphan(200)]).collect();
+    let told = plan(&all, &given(before.as_ref(), 60)).status.unwrap();
+    assert_eq!((told.count, told.first[0].id.as_str()), (59, "200"));
+    assert_eq!(ids(&plan(&all, &given(Some(&told), 60 + DAY)).delete), ["200"]);
+}
+
+#[test]
+fn what_the_list_has_no_room_for_grows_old_too() {
+    let all: Vec<_> = (1..60).map(orphan).collect();
+    let first = plan(&all, &given(None, 0));
+    let listed = first.status.as_ref().map(|told| told.first.clone()).unwrap();
+    let rest: Vec<_> = all
+        .into_iter()
+        .filter(|one| !listed.iter().any(|listed| listed.id == one.found.id))
+        .collect();
+    assert!(!rest.is_empty());
+    let later = Circumstances { seen: &first.seen, ..given(first.status.as_ref(), DAY) };
+    assert_eq!(plan(&rest, &later).delete.len(), 1);
 }
 
 #[test]

@@ -94,8 +94,10 @@ impl Controller {
             return Ok(before.cloned());
         };
         self.price(&look, &mut orphans).await;
+        let remembered = self.orphans.with(name, |memory| std::mem::take(&mut memory.seen));
         let given = Circumstances {
             before,
+            seen: &remembered,
             total: found.len(),
             policy: pool.spec.orphan_policy,
             age: self.ctx.intervals.orphan_age,
@@ -103,6 +105,7 @@ impl Controller {
             now: self.ctx.clock.now(),
         };
         let plan = orphans::plan(&orphans, &given);
+        self.orphans.with(name, |memory| memory.seen = plan.seen);
         self.delete(&look, &plan.delete).await?;
         self.tell(&look, plan.status.as_ref()).await;
         Ok(plan.status)

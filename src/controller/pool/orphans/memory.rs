@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use crate::{
@@ -30,6 +31,8 @@ pub(super) struct Memory {
     pub(super) of_pools: Option<(Instant, Vec<Found>)>,
     /// Prices.
     pub(super) catalogue: Option<(Instant, Arc<Vec<ServerType>>)>,
+    /// Since when each is an orphan, also what the status has no room for.
+    pub(super) seen: HashMap<Key, Timestamp>,
     /// When the last round of deletions was.
     pub(super) deleted: Option<Instant>,
 }
