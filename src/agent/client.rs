@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use aws_lc_rs::rand;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use moorage_wire::{
-    AgentPublicKey, CredentialName, Receipt, Report, Sha256,
+    AgentPublicKey, CredentialName, PlainText, Receipt, Report, Sha256,
     credential::SealedCredential,
     enrolment::{AgentIdentity, EnrolmentAnswer},
     handover::HandOver,
@@ -43,6 +43,8 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A report names hundreds of consumed ciphertexts, about 150 bytes each, and older agents all of them.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
+/// Twice as long as those that agents give.
+const LONGEST_NONCE: usize = 128;
 const ACCESS_CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
 const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
 
@@ -208,7 +210,7 @@ impl EdgeAgentClient {
             body.extend_from_slice(&chunk);
         }
         let answer = Answer { status, headers, body };
-        if let Some(nonce) = answer.next_nonce() {
+        if let Some(nonce) = answer.next_nonce().filter(|nonce| nonce.len() <= LONGEST_NONCE) {
             self.nonces.keep(target.keys, nonce.to_owned());
         }
         Ok(answer)
@@ -413,7 +415,7 @@ fn unreachable(error: &reqwest::Error) -> AgentError {
         causes.insert(0, "no answer in time".to_owned());
     }
     let reached = if error.is_connect() { Reached::Nothing } else { Reached::Somewhere };
-    AgentError::Unreachable { reached, detail: causes.join(": ") }
+    AgentError::Unreachable { reached, detail: <PlainText>::new(&causes.join(": ")).to_string() }
 }
 
 /// 128 random bits: a challenge, or a nonce that the agent will refuse and replace.

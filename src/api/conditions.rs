@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use moorage_wire::plain_text::printable;
 
 /// The most characters of a message.
 const LONGEST_MESSAGE: usize = 4096;
@@ -130,12 +131,13 @@ pub fn merge(
     merged
 }
 
-/// A message of a length that all conditions have room for, beside a large spec too.
+/// A message of a length that all conditions have room for, beside a large spec too. Parts of it are a
+/// server's or a cloud's words, so it is one line, without anything that a terminal obeys.
 fn shortened(message: &str) -> String {
     let Some((end, _)) = message.char_indices().nth(LONGEST_MESSAGE) else {
-        return message.to_owned();
+        return printable(message);
     };
-    format!("{}… (there is more)", &message[..end])
+    format!("{}… (there is more)", printable(&message[..end]))
 }
 
 /// Reasons of conditions and Events.
@@ -307,5 +309,13 @@ mod tests {
         let stalled = Verdict::yes(ConditionType::Stalled, reason::INVALID_SPEC, "");
         let start = merge(&[], &[stalled], None, Timestamp::UNIX_EPOCH);
         assert_eq!(merge(&start, &[], None, Timestamp::UNIX_EPOCH), vec![]);
+    }
+
+    #[test]
+    fn a_message_is_one_line_that_no_terminal_obeys() {
+        let message = "refused:\u{1b}[2J\n\u{202e}Ready True";
+        let verdict = Verdict::no(ConditionType::Ready, reason::AGENT_REFUSED, message);
+        let conditions = merge(&[], &[verdict], None, Timestamp::UNIX_EPOCH);
+        assert_eq!(conditions[0].message, "refused: [2J  Ready True");
     }
 }

@@ -4,6 +4,7 @@
 use async_trait::async_trait;
 use k8s_openapi::{api::core::v1::ObjectReference, apimachinery::pkg::apis::meta::v1::Condition};
 use kube::runtime::events::{Event, EventType, Recorder};
+use moorage_wire::plain_text::printable;
 
 use super::context::Context;
 use crate::{
@@ -108,10 +109,7 @@ fn is_news(old: &[Condition], condition: &Condition) -> bool {
 }
 
 fn shortened(message: &str) -> String {
+    let message = printable(message);
     let end = message.char_indices().map(|(at, _)| at).take_while(|at| *at <= MAX_NOTE).last();
-    if message.len() <= MAX_NOTE {
-        message.to_owned()
-    } else {
-        message[..end.unwrap_or(0)].to_owned()
-    }
+    if message.len() <= MAX_NOTE { message } else { message[..end.unwrap_or(0)].to_owned() }
 }

@@ -336,12 +336,12 @@ impl Observed {
             view.report.desired.failed.push(FailedDigest {
                 digest,
                 reason,
-                message: "in whatever words".to_owned(),
+                message: "in whatever words".into(),
                 failure: Some(
                     Failure::new(Stage::Configuration, FailureCode::ConfigRejected)
                         .of(Program::Openclaw),
                 ),
-                path: path.map(str::to_owned),
+                path: path.map(Into::into),
                 at: now(),
             });
         })

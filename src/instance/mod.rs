@@ -33,6 +33,7 @@ pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod tunnel;
+mod versions;
 pub mod wanted;
 
 pub use failure::Failure;

@@ -180,6 +180,8 @@ pub struct AgentView {
     pub at: Timestamp,
     /// Whether the agent was silent since, for a moment so short that it is not worth a word.
     pub stale: bool,
+    /// Whether the report before it, of the same server, named the same versions.
+    pub same_versions_before: bool,
 }
 
 /// The keys of an enrolled agent.
@@ -202,6 +204,13 @@ impl AgentSight {
 }
 
 impl AgentView {
+    /// Whether both reports name the same versions of the agent and of OpenClaw.
+    pub fn has_versions_of(&self, other: &Report) -> bool {
+        let versions =
+            |report: &Report| (report.agent_version.clone(), report.openclaw.version.clone());
+        versions(&self.report) == versions(other)
+    }
+
     /// The receipt for what is stored under `name` now.
     pub fn receipt(&self, name: &CredentialName) -> Option<&Receipt> {
         self.report.receipts.iter().find(|receipt| receipt.credential == *name)

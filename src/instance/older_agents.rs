@@ -2,7 +2,7 @@
 //! decide nothing.
 
 use moorage_wire::{
-    failure::PlainText,
+    PlainText,
     report::{FailedDigest, FailureReason},
 };
 
@@ -42,7 +42,7 @@ pub(super) fn setback(failed: &FailedDigest) -> Setback {
 /// change with every report, are rounded down to powers of two, so that the status is not written for
 /// each of them.
 pub(super) fn words(text: &str) -> String {
-    let plain = PlainText::new(text);
+    let plain = <PlainText>::new(text);
     let words: Vec<&str> = plain.as_str().split(' ').collect();
     let is_unit = |word: &&str| {
         ["bytes", "MB", "MiB", "GB", "GiB"].contains(&word.trim_end_matches([',', '.', ':', ';']))

@@ -8,7 +8,9 @@ use moorage_wire::{
     report::{ConvergenceState, Details, FailedDigest},
 };
 
-use super::{Observed, Wanted, desired_state, machine, observed::AgentView, older_agents, setback};
+use super::{
+    Observed, Wanted, desired_state, machine, observed::AgentView, older_agents, setback, versions,
+};
 use crate::api::{
     conditions::{ConditionType::UpToDate, Verdict, reason},
     instance::{ProgramStatus, RollbackStatus},
@@ -109,7 +111,7 @@ pub fn status(artifacts: &Artifacts, details: &Details) -> Vec<ProgramStatus> {
         let version = (pinned.sha256 == one.sha256).then(|| pinned.version.clone());
         Some(ProgramStatus {
             name: program.name().to_owned(),
-            version: version.or_else(|| one.version.clone()),
+            version: version.or_else(|| one.version.as_deref().and_then(versions::plausible)),
             sha256: one.sha256.to_string(),
         })
     };

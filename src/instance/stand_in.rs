@@ -76,7 +76,7 @@ pub fn enrolled(
     let first = Sha256::of(b"the token of user-data");
     let report = Report {
         identity,
-        agent_version: wanted.release.artifacts.agent.version.clone(),
+        agent_version: wanted.release.artifacts.agent.version.as_str().into(),
         desired: DesiredProgress {
             digest: None,
             state: ConvergenceState::Waiting,
@@ -107,14 +107,16 @@ pub fn enrolled(
             ..Details::default()
         },
     };
-    AgentSight::Reported(Box::new(AgentView { keys: keys.clone(), report, at, stale: false }))
+    let keys = keys.clone();
+    let view = AgentView { keys, report, at, stale: false, same_versions_before: false };
+    AgentSight::Reported(Box::new(view))
 }
 
 /// These programs of a release, in use.
 pub fn installed(artifacts: &Artifacts, programs: &[Program]) -> Vec<InstalledProgram> {
     let one = |program: &Program| {
         let artifact = program.pinned(artifacts);
-        let (kind, version) = ((*program).into(), Some(artifact.version.clone()));
+        let (kind, version) = ((*program).into(), Some(artifact.version.as_str().into()));
         InstalledProgram { kind, sha256: artifact.sha256, version, active: true }
     };
     programs.iter().map(one).collect()

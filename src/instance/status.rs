@@ -1,16 +1,23 @@
 //! The status: a pure function of the subject, what was seen and what the planner says.
 
 use jiff::Timestamp;
+use moorage_wire::PlainText;
 
 use super::{
     Failure, Observed, Wanted, credentials, failure::Retry, machine, programs, rotation, setback,
-    wanted::Refused,
+    versions, wanted::Refused,
 };
 use crate::api::{
     OpenClawInstanceStatus,
     conditions::{ConditionStatus, ConditionType, Verdict, merge, reason},
-    instance::{AgentStatus, EarlierIdentity, Phase, ServerStatus, TunnelStatus, Urls},
+    instance::{
+        AgentStatus, EarlierIdentity, Phase, ProgramStatus, RollbackStatus, ServerStatus,
+        TunnelStatus, Urls,
+    },
 };
+
+/// The longest reason of a rollback: a clause, and what the agent says of it.
+const LONGEST_REASON: usize = 1024;
 
 /// The outcome of a pass.
 #[derive(Debug, Default)]
@@ -246,17 +253,35 @@ fn server(seen: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> 
 fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
     let current =
         |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
+    let known = seen.status.agent.clone().filter(current);
     let Some(view) = seen.agent.view() else {
-        return seen.status.agent.clone().filter(current);
+        return known.map(fit);
     };
+    let pinned = &wanted.release.artifacts;
+    let known = known.as_ref();
+    let [version, openclaw_version] = [
+        (
+            known.and_then(|known| known.version.as_deref()),
+            Some(&view.report.agent_version),
+            &pinned.agent,
+        ),
+        (
+            known.and_then(|known| known.openclaw_version.as_deref()),
+            view.report.openclaw.version.as_ref(),
+            &pinned.openclaw,
+        ),
+    ]
+    .map(|(known, told, pinned)| {
+        versions::settled(known, told.map(PlainText::as_str), &pinned.version, view)
+    });
     let details = &view.report.details;
     let [disk_shortage, memory_shortage] = machine::levels(seen, view);
     Some(AgentStatus {
         epoch: view.report.identity.epoch.to_string(),
         public_key: view.keys.public_key.to_string(),
         sealing_certificate: view.keys.certificate.pem().to_owned(),
-        version: Some(view.report.agent_version.clone()),
-        openclaw_version: view.report.openclaw.version.clone(),
+        version,
+        openclaw_version,
         programs: programs::status(&wanted.release.artifacts, details),
         last_rollback: programs::last_rollback(details),
         last_backup: details.backup.map(|backup| programs::to_the_second(backup.at)),
@@ -264,4 +289,22 @@ fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
         disk_shortage,
         memory_shortage,
     })
+}
+
+/// What an earlier operator took from a report as it was, within the bounds of today.
+fn fit(known: AgentStatus) -> AgentStatus {
+    let version = |text: Option<String>| text.as_deref().and_then(versions::plausible);
+    let programs = known.programs.into_iter();
+    AgentStatus {
+        version: version(known.version),
+        openclaw_version: version(known.openclaw_version),
+        programs: programs
+            .map(|one| ProgramStatus { version: version(one.version), ..one })
+            .collect(),
+        last_rollback: known.last_rollback.map(|one| RollbackStatus {
+            reason: <PlainText<LONGEST_REASON>>::new(&one.reason).to_string(),
+            ..one
+        }),
+        ..known
+    }
 }

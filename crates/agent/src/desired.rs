@@ -25,8 +25,6 @@ use crate::{
 
 /// So many failed documents are remembered. The current one is always among them: it failed last.
 const FAILED_CAPACITY: usize = 32;
-/// So much of what is said about a failure is kept, in bytes.
-const LONGEST_MESSAGE: usize = 1024;
 
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Document {
@@ -120,18 +118,6 @@ fn readable(bytes: &[u8]) -> Option<Document> {
         tracing::error!(%error, "the stored desired state cannot be read; waiting for another");
     };
     parse(bytes).inspect_err(unreadable).ok()
-}
-
-fn shorten(message: &mut String) {
-    if message.len() > LONGEST_MESSAGE {
-        let ellipsis = '\u{2026}';
-        let mut end = LONGEST_MESSAGE - ellipsis.len_utf8();
-        while !message.is_char_boundary(end) {
-            end -= 1;
-        }
-        message.truncate(end);
-        message.push(ellipsis);
-    }
 }
 
 impl Desired {
@@ -262,8 +248,7 @@ impl Desired {
     }
 
     /// Records that a document does not work.
-    pub(crate) fn did_not_work(&mut self, mut failed: FailedDigest) -> Result<(), DiskError> {
-        shorten(&mut failed.message);
+    pub(crate) fn did_not_work(&mut self, failed: FailedDigest) -> Result<(), DiskError> {
         let mut all = self.failed.clone();
         all.retain(|known| known.digest != failed.digest);
         all.push(failed);
@@ -311,10 +296,7 @@ impl Desired {
         now: Timestamp,
     ) {
         let digest = self.digest().filter(|current| Some(*current) == of);
-        self.trouble = trouble.zip(digest).map(|(mut trouble, digest)| {
-            shorten(&mut trouble.message);
-            trouble.of(digest, now)
-        });
+        self.trouble = trouble.zip(digest).map(|(trouble, digest)| trouble.of(digest, now));
     }
 
     pub(crate) fn progress(&self) -> DesiredProgress {

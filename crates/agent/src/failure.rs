@@ -42,6 +42,7 @@ impl DocumentFailure {
 
     pub(crate) fn of(self, digest: Sha256, at: Timestamp) -> FailedDigest {
         let Self { reason, message, path, failure } = self;
+        let (message, path) = (message.into(), path.map(Into::into));
         FailedDigest { digest, reason, message, failure, path, at }
     }
 }

@@ -7,6 +7,7 @@ use moorage_wire::{
     Failure, Program, Report, Sha256,
     desired::Artifacts,
     failure::{FailureCode, Stage},
+    plain_text::VersionText,
     report::{
         CloudflaredHealth, Details, FailedProgram, InstalledProgram, Machine, OpenClawHealth,
         OpenClawState, UnitReport,
@@ -74,7 +75,7 @@ fn assemble(
     let notes = core.notes().clone();
     Report {
         identity,
-        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        agent_version: env!("CARGO_PKG_VERSION").into(),
         desired: core.desired().progress(),
         receipts,
         consumed,
@@ -122,7 +123,7 @@ fn programs(core: &Core, inventory: &Inventory) -> Details {
     let failed = inventory.failed_agents.iter().map(|failed| FailedProgram {
         kind: Program::Agent.into(),
         sha256: failed.sha256,
-        reason: agent_failure(failed.reason).to_owned(),
+        reason: agent_failure(failed.reason).into(),
         failure: Some(failure_of_agent(failed.reason)),
         at: failed.at,
     });
@@ -133,9 +134,9 @@ fn programs(core: &Core, inventory: &Inventory) -> Details {
     }
 }
 
-fn version_of(artifacts: &Artifacts, program: Program, sha256: Sha256) -> Option<String> {
+fn version_of(artifacts: &Artifacts, program: Program, sha256: Sha256) -> Option<VersionText> {
     let artifact = program.pinned(artifacts);
-    (artifact.sha256 == sha256).then(|| artifact.version.clone())
+    (artifact.sha256 == sha256).then(|| artifact.version.as_str().into())
 }
 
 pub(crate) fn failure_of_agent(failure: AgentFailure) -> Failure {
@@ -173,7 +174,7 @@ fn unit_report(unit: Unit, status: UnitStatus) -> UnitReport {
         Unit::Cloudflared => "cloudflared",
         Unit::Agent => "agent",
     };
-    UnitReport { unit: name.to_owned(), running: status.running, starts: status.starts }
+    UnitReport { unit: name.into(), running: status.running, starts: status.starts }
 }
 
 fn openclaw_health(
@@ -185,17 +186,17 @@ fn openclaw_health(
         (true, _, _) => (OpenClawState::Ready, None),
         (_, true, _) => {
             let message = "OpenClaw runs, but /readyz is not 200: look at its channels";
-            (OpenClawState::Degraded, Some(message.to_owned()))
+            (OpenClawState::Degraded, Some(message.into()))
         }
         (_, _, Ok(status)) if status.running => (OpenClawState::Starting, None),
         (_, _, Ok(_)) => (OpenClawState::Stopped, None),
-        (_, _, Err(error)) => (OpenClawState::Stopped, Some(error.to_string())),
+        (_, _, Err(error)) => (OpenClawState::Stopped, Some(error.to_string().into())),
     };
     let notes = core.notes().clone();
     let trouble = notes.reload_trouble.or(notes.tunnel_trouble);
     let failure = trouble.as_ref().map(|trouble| trouble.failure.clone());
-    message = message.or(trouble.map(|trouble| trouble.message));
-    OpenClawHealth { state, version: notes.openclaw_version, message, failure }
+    message = message.or(trouble.map(|trouble| trouble.message.into()));
+    OpenClawHealth { state, version: notes.openclaw_version.map(Into::into), message, failure }
 }
 
 fn machine(core: &Core) -> Machine {

@@ -8,10 +8,12 @@ use thiserror::Error;
 
 use crate::{
     bootstrap::EnrolmentKeyText,
+    bounded,
     digest::Sha256,
     framing::frame,
     identity::{AgentPublicKey, Epoch, InstanceId},
     lower_hex::{self, IdError},
+    sealing::LONGEST_PEM,
     secret::Secret,
     signature::AgentKey,
 };
@@ -68,6 +70,7 @@ pub struct AgentIdentity {
     pub public_key: AgentPublicKey,
     /// PEM of the self-signed RSA certificate that values for this server are sealed to. Its key is the
     /// worker's; of older agents, their own.
+    #[serde(deserialize_with = "bounded::text::<_, LONGEST_PEM>")]
     pub sealing_certificate: String,
     /// HMAC over all of the above.
     pub proof: Sha256,
@@ -83,8 +86,10 @@ pub struct AgentIdentity {
 #[serde(rename_all = "camelCase")]
 pub struct TunnelCertificate {
     /// PEM of the self-signed RSA certificate.
+    #[serde(deserialize_with = "bounded::text::<_, LONGEST_PEM>")]
     pub certificate: String,
     /// Ed25519 by the agent's key over instance, epoch and certificate, standard base64.
+    #[serde(deserialize_with = "bounded::text::<_, 128>")]
     pub signature: String,
 }
 

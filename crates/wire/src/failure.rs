@@ -1,14 +1,9 @@
 //! What failed on a server, as fields: the operator decides and words its messages by them. No text in
 //! them decides anything.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
-use crate::program::Component;
-
-/// Longest [`PlainText`], in bytes.
-pub const LONGEST_TEXT: usize = 512;
+use crate::{plain_text::PlainText, program::Component};
 
 /// What failed, where and how.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +14,7 @@ pub struct Failure {
     pub program: Option<Component>,
     /// Of an integration, its name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub integration: Option<PlainText>,
+    pub integration: Option<PlainText<128>>,
     /// Whether another version of the program was on trial, rather than another configuration.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub update: bool,
@@ -29,7 +24,7 @@ pub struct Failure {
     pub code: FailureCode,
     /// For people: what the code leaves open, such as an exit status. No figure in it changes from one
     /// attempt to the next, and no value of a credential is in it.
-    #[serde(default, skip_serializing_if = "PlainText::is_empty")]
+    #[serde(default, skip_serializing_if = "str::is_empty")]
     pub detail: PlainText,
 }
 
@@ -144,79 +139,8 @@ pub enum FailureCode {
     Unknown,
 }
 
-/// One line of text, at most [`LONGEST_TEXT`] bytes long: control and formatting characters become
-/// spaces, and the rest is cut. Both when it is made and when it is read.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(from = "String")]
-pub struct PlainText(String);
-
-impl PlainText {
-    /// As much of `text` as it may hold.
-    pub fn new(text: &str) -> Self {
-        let mut plain = String::new();
-        let mut is_cut = false;
-        for letter in text.chars() {
-            let letter = if is_printable(letter) { letter } else { ' ' };
-            if plain.len() + letter.len_utf8() > LONGEST_TEXT {
-                is_cut = true;
-                break;
-            }
-            plain.push(letter);
-        }
-        if is_cut {
-            while plain.len() + ELLIPSIS.len_utf8() > LONGEST_TEXT {
-                plain.pop();
-            }
-            plain.push(ELLIPSIS);
-        }
-        Self(plain)
-    }
-
-    /// The line.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether there is nothing in it.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-const ELLIPSIS: char = '\u{2026}';
-
-/// Not what moves the cursor, reverses the direction of text or cannot be seen.
-fn is_printable(letter: char) -> bool {
-    let is_format = matches!(
-        letter,
-        '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}'
-    );
-    !letter.is_control() && !is_format
-}
-
-impl From<String> for PlainText {
-    fn from(text: String) -> Self {
-        Self::new(&text)
-    }
-}
-
-impl fmt::Display for PlainText {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        to.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for PlainText {
-    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, to)
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
     use crate::program::Program;
 
@@ -241,19 +165,5 @@ mod tests {
         let failure: Failure = serde_json::from_str(text).unwrap();
         let unknown = Failure::new(Stage::Unknown, FailureCode::Unknown).of(Component::Unknown);
         assert_eq!(failure, unknown);
-    }
-
-    proptest! {
-        #[test]
-        fn plain_text_is_one_bounded_line(text in "\\PC{0,300}|[\\s\\S]{0,300}") {
-            let long = text.repeat(3);
-            let plain: PlainText = serde_json::from_value(long.clone().into()).unwrap();
-            prop_assert!(plain.as_str().len() <= LONGEST_TEXT);
-            prop_assert!(plain.as_str().chars().all(is_printable));
-            prop_assert_eq!(PlainText::new(plain.as_str()), plain.clone());
-            if long.len() <= LONGEST_TEXT && long.chars().all(is_printable) {
-                prop_assert_eq!(plain.as_str(), long);
-            }
-        }
     }
 }

@@ -3,6 +3,7 @@
 //! only one of the two sides needs.
 
 pub mod bootstrap;
+mod bounded;
 pub mod credential;
 pub mod desired;
 pub mod digest;
@@ -13,6 +14,7 @@ mod framing;
 pub mod handover;
 pub mod identity;
 pub mod lower_hex;
+pub mod plain_text;
 pub mod problem;
 pub mod program;
 pub mod receipt;
@@ -27,6 +29,7 @@ pub use desired::DesiredState;
 pub use digest::Sha256;
 pub use failure::Failure;
 pub use identity::{AgentPublicKey, Epoch, InstallationId, InstanceId, OperatorPublicKey};
+pub use plain_text::PlainText;
 pub use program::Program;
 pub use receipt::Receipt;
 pub use report::Report;

@@ -3,6 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::plain_text::PlainText;
+
 /// Why the agent refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,7 +47,7 @@ pub struct Problem {
     /// What the operator acts on.
     pub code: ProblemCode,
     /// For people: what happened and what to do next.
-    pub message: String,
+    pub message: PlainText,
     /// For [`ProblemCode::AlreadyConsumed`]: the receipt that was given for this ciphertext.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<crate::receipt::Receipt>,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::{
+    bounded,
     credential::{CredentialName, CredentialType},
     digest::Sha256,
     framing::frame,
@@ -33,6 +34,7 @@ pub struct Receipt {
     /// When the file was on disk, by the server's clock.
     pub stored_at: Timestamp,
     /// Ed25519 over all of the above, standard base64.
+    #[serde(deserialize_with = "bounded::text::<_, 128>")]
     pub signature: String,
 }
 

@@ -1,16 +1,34 @@
 //! The agent's report: what is on the server and how it is. Versions, digests and health; never a
 //! value.
 //!
-//! Fields are only ever added, with a default for agents that do not send them. Where a `failure` stands
+//! What is read is bounded, since whoever has the server writes it: texts are one line of some length, and
+//! of lists only the beginning counts. Fields are only ever added, with a default for agents that do not send them. Where a `failure` stands
 //! beside a `message` or `reason`, the text is for operators that do not read the fields.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    credential::CredentialName, digest::Sha256, enrolment::AgentIdentity, failure::Failure,
-    identity::OperatorPublicKey, program::Component, receipt::Receipt,
+    bounded,
+    credential::CredentialName,
+    digest::Sha256,
+    enrolment::AgentIdentity,
+    failure::Failure,
+    identity::OperatorPublicKey,
+    plain_text::{PlainText, VersionText},
+    program::Component,
+    receipt::Receipt,
 };
+
+// What is read of each list. No honest agent has more, but older ones name all that was ever consumed: of a
+// ciphertext that is not among these they say so when it is handed in again.
+const MOST_CREDENTIALS: usize = 128;
+const MOST_CONSUMED: usize = 512;
+const MOST_PROGRAMS: usize = 64;
+const MOST_FAILED: usize = 32;
+const MOST_UNITS: usize = 8;
+const MOST_PAIRINGS: usize = 100;
+const MOST_KEYS: usize = 8;
 
 /// Answer of `GET /v1/report`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,13 +37,15 @@ pub struct Report {
     /// The agent's keys, with the proof that survives enrolment.
     pub identity: AgentIdentity,
     /// The agent's own version.
-    pub agent_version: String,
+    pub agent_version: VersionText,
     /// How far the agent is with the desired state.
     pub desired: DesiredProgress,
     /// One receipt per credential that is stored now.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_CREDENTIALS>")]
     pub receipts: Vec<Receipt>,
     /// The ciphertexts that were consumed, so that a replay is recognised: the newest of each credential,
     /// and of all that ever were.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_CONSUMED>")]
     pub consumed: Vec<Consumed>,
     /// By OpenClaw's own health endpoints, and what the agent could not have it do.
     pub openclaw: OpenClawHealth,
@@ -48,7 +68,7 @@ pub struct DesiredProgress {
     pub state: ConvergenceState,
     /// Documents that were tried and did not work. They are not retried, except one whose reason
     /// is [`FailureReason::System`]: that is what holds up the present document, and it is retried.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "bounded::list::<_, _, MOST_FAILED>")]
     pub failed: Vec<FailedDigest>,
 }
 
@@ -80,13 +100,13 @@ pub struct FailedDigest {
     /// Coarse; older operators have no more to go by.
     pub reason: FailureReason,
     /// For people: what happened, without values.
-    pub message: String,
+    pub message: PlainText,
     /// What happened, as fields; absent from older agents, and for failures that they recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
     /// The offending path in the configuration, if one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub path: Option<String>,
+    pub path: Option<PlainText<256>>,
     /// When it was given up, or last tried; by the server's clock.
     pub at: Timestamp,
 }
@@ -128,10 +148,10 @@ pub struct OpenClawHealth {
     pub state: OpenClawState,
     /// Its version, as it says itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    pub version: Option<VersionText>,
     /// For people, when something is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub message: Option<String>,
+    pub message: Option<PlainText>,
     /// What is wrong, as fields; absent from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -164,6 +184,7 @@ pub struct CloudflaredHealth {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub active_token_sha256: Option<Sha256>,
     /// SHA-256 of every token that is on the server: two while a rotation is under way.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_KEYS>")]
     pub token_sha256: Vec<Sha256>,
 }
 
@@ -192,13 +213,16 @@ fn yes() -> bool {
 #[serde(rename_all = "camelCase", default)]
 pub struct Details {
     /// Every installed version of every program; empty where the agent does not install.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_PROGRAMS>")]
     pub programs: Vec<InstalledProgram>,
     /// Programs that were tried and rolled back.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_FAILED>")]
     pub failed_programs: Vec<FailedProgram>,
     /// The last update that was rolled back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_rollback: Option<Rollback>,
     /// The units that run programs.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_UNITS>")]
     pub units: Vec<UnitReport>,
     /// OpenClaw's own security audit of the configuration that it runs with.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -208,6 +232,7 @@ pub struct Details {
     pub backup: Option<Backup>,
     /// Approved pairing requests of the present document that were looked for and did not come to a
     /// pairing.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_PAIRINGS>")]
     pub failed_pairings: Vec<FailedPairing>,
     /// Size of the file system of OpenClaw's state; zero if unknown.
     pub disk_total_bytes: u64,
@@ -221,6 +246,7 @@ pub struct Details {
     pub clock: Option<Timestamp>,
     /// The operator's keys that the agent obeys: the one in force first, then the next one while it is
     /// handed over. Empty of agents that cannot be handed over.
+    #[serde(deserialize_with = "bounded::list::<_, _, MOST_KEYS>")]
     pub operator_keys: Vec<OperatorPublicKey>,
 }
 
@@ -234,7 +260,7 @@ pub struct InstalledProgram {
     pub sha256: Sha256,
     /// The version that the release gives it, if the agent has that release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub version: Option<String>,
+    pub version: Option<VersionText>,
     /// Whether it is the current one.
     pub active: bool,
 }
@@ -248,7 +274,7 @@ pub struct FailedProgram {
     /// SHA-256 of the artifact that it was installed from.
     pub sha256: Sha256,
     /// In words, for operators that do not read `failure`.
-    pub reason: String,
+    pub reason: PlainText,
     /// Why, as fields; absent from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -268,7 +294,7 @@ pub struct Rollback {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub to: Option<Sha256>,
     /// For people: why, without values.
-    pub reason: String,
+    pub reason: PlainText,
     /// Why, as fields; absent from older agents.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
@@ -281,7 +307,7 @@ pub struct Rollback {
 #[serde(rename_all = "camelCase")]
 pub struct UnitReport {
     /// Its name: `openclaw`, `cloudflared` or `agent`.
-    pub unit: String,
+    pub unit: PlainText<64>,
     /// Whether its process runs.
     pub running: bool,
     /// How often it was started since boot.
@@ -304,7 +330,7 @@ pub struct Audit {
 #[serde(rename_all = "camelCase")]
 pub struct FailedPairing {
     /// Its id, as the document has it.
-    pub request: String,
+    pub request: PlainText<128>,
     /// What came of the request.
     pub reason: PairingFailure,
 }
@@ -334,12 +360,98 @@ pub struct Backup {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::{
+        identity::{Epoch, InstanceId},
+        plain_text::LONGEST_TEXT,
+        secret::Secret,
+        signature::AgentKey,
+    };
 
     #[test]
     fn a_report_without_setup_done_means_done() {
         let older = r#"{"diskFreeBytes": 1, "memoryAvailableBytes": 2, "rebootPending": false}"#;
         let machine: Machine = serde_json::from_str(older).expect("it can be read");
         assert!(machine.setup_done);
+    }
+
+    /// What whoever took a server over would send to fill the operator's memory and its statuses.
+    fn hostile() -> serde_json::Value {
+        let key = AgentKey::from_seed(&Secret::from([1; 32]));
+        let long = "\u{1b}[2J\n\u{202e}".repeat(100_000);
+        let many = |item: serde_json::Value| vec![item; 5_000];
+        let (digest, at) = (Sha256::of(b"x"), Timestamp::UNIX_EPOCH);
+        let server = (InstanceId::from_bytes([1; 16]), Epoch::from_bytes([2; 8]));
+        let failure = json!({
+            "program": "integration", "integration": long, "stage": "start", "code": "system",
+            "detail": long,
+        });
+        let receipt = json!({
+            "instanceId": server.0, "epoch": server.1, "credential": "key", "type": "AnthropicApiKey",
+            "sourceSha256": digest, "storedAt": at, "signature": "s".repeat(1_000),
+        });
+        json!({
+            "identity": {
+                "instanceId": server.0, "epoch": server.1, "publicKey": key.public_key(),
+                "sealingCertificate": long, "proof": digest,
+                "tunnelCertificate": {"certificate": long, "signature": long},
+            },
+            "agentVersion": long,
+            "desired": {"digest": digest, "state": long, "failed": many(json!({
+                "digest": digest, "reason": "system", "message": "m", "path": "p", "failure": null,
+                "at": at,
+            })).into_iter().chain([json!({
+                "digest": digest, "reason": "system", "message": long, "path": long, "at": at,
+                "failure": failure,
+            })]).rev().collect::<Vec<_>>()},
+            "receipts": many(receipt),
+            "consumed": many(json!({"credential": "a".repeat(40), "sourceSha256": digest})),
+            "openclaw": {"state": "ready", "version": long, "message": long, "failure": failure},
+            "cloudflared": {"connected": true, "tokenSha256": many(json!(digest))},
+            "machine": {"diskFreeBytes": 1, "memoryAvailableBytes": 2, "rebootPending": false},
+            "details": {
+                "programs": many(json!({
+                    "kind": "agent", "sha256": digest, "version": "1", "active": true,
+                })),
+                "failedPrograms": many(json!({
+                    "kind": "agent", "sha256": digest, "reason": "r", "at": at,
+                })),
+                "lastRollback": {"what": "agent", "from": digest, "reason": long, "at": at},
+                "units": many(json!({"unit": "u", "running": true, "starts": 1})),
+                "failedPairings": many(json!({"request": "r", "reason": "refused"})),
+                "operatorKeys": many(json!(key.public_key())),
+            },
+        })
+    }
+
+    #[test]
+    fn a_report_of_any_size_is_read_within_bounds() {
+        let report = hostile();
+        assert!(report.to_string().len() > 4_000_000);
+        let report: Report = serde_json::from_str(&report.to_string()).expect("it can be read");
+        assert_eq!(report.agent_version.len(), 64);
+        assert_eq!(report.receipts.len(), MOST_CREDENTIALS);
+        assert_eq!(report.consumed.len(), MOST_CONSUMED);
+        assert_eq!(report.desired.failed.len(), MOST_FAILED);
+        assert_eq!(report.details.failed_pairings.len(), MOST_PAIRINGS);
+        let shown = [
+            report.agent_version.as_str(),
+            report.openclaw.version.as_ref().unwrap(),
+            report.openclaw.message.as_ref().unwrap(),
+            &report.desired.failed[0].message,
+            report.desired.failed[0].path.as_ref().unwrap(),
+            &report.details.last_rollback.as_ref().unwrap().reason,
+        ];
+        for text in shown {
+            assert!(text.len() <= LONGEST_TEXT, "{text}");
+            assert!(!text.contains(['\u{1b}', '\n', '\u{202e}']), "{text:?}");
+        }
+        assert!(report.identity.sealing_certificate.len() <= 8 * 1024);
+        assert!(report.receipts.iter().all(|receipt| receipt.signature.len() <= 128));
+        let kept = serde_json::to_string(&report).unwrap();
+        assert!(kept.len() <= 256 * 1024, "{} bytes", kept.len());
+        assert_eq!(serde_json::from_str::<Report>(&kept).unwrap(), report);
     }
 }

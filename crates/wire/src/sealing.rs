@@ -25,6 +25,9 @@ use crate::{
     secret::Secret,
 };
 
+/// The longest PEM that is taken for a certificate: four times that of the largest key here.
+pub(crate) const LONGEST_PEM: usize = 8 * 1024;
+
 /// How large a new key is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyStrength {
@@ -148,6 +151,12 @@ impl SealingCertificate {
     /// Parses one PEM certificate.
     pub fn parse(pem: &str) -> Result<Self, SealingKeyError> {
         let invalid = || SealingKeyError::InvalidCertificate;
+        // It is shown as it was given: no words before it, and nothing that a terminal obeys.
+        let is_plain = |byte: u8| byte.is_ascii_graphic() || byte.is_ascii_whitespace();
+        let is_alone = pem.trim_start().starts_with("-----BEGIN");
+        if pem.len() > LONGEST_PEM || !is_alone || !pem.bytes().all(is_plain) {
+            return Err(invalid());
+        }
         let certificate = Certificate::from_pem(pem.trim()).map_err(|_| invalid())?;
         let body = certificate.tbs_certificate();
         let spki = body.subject_public_key_info().to_der().map_err(|_| invalid())?;
@@ -239,6 +248,12 @@ mod tests {
             SealingKey::generate(KeyStrength::Agent, "test", Timestamp::UNIX_EPOCH, lifetime)
                 .unwrap();
         let loaded = SealingKey::from_parts(&pkcs8, key.certificate().pem()).unwrap();
+        let pem = key.certificate().pem();
+        for around in
+            [format!("\u{1b}[2J{pem}"), format!("{pem}\u{1b}[2J"), "x".repeat(9_000) + pem]
+        {
+            assert!(SealingCertificate::parse(&around).is_err(), "it is shown as it was given");
+        }
         let sealed = key.certificate().seal(&"value".to_owned().into(), "l").unwrap();
         assert_eq!(loaded.unseal(&sealed, "l").unwrap().expose(), b"value");
         assert_eq!(loaded.certificate().not_after().as_second(), 24 * 3600);

@@ -3,11 +3,12 @@
 
 use http::{HeaderMap, StatusCode, header};
 use moorage_wire::{
-    AgentPublicKey,
+    AgentPublicKey, PlainText,
     problem::{Problem, ProblemCode},
     signature::{AnswerParts, NEXT_NONCE, Peers, SIGNATURE, verify_answer},
 };
 use serde::de::DeserializeOwned;
+use serde_json::error::Category;
 
 use crate::agent::{AgentError, Reached};
 
@@ -77,7 +78,17 @@ impl Answer {
 
     /// The document in the body.
     pub(super) fn json<T: DeserializeOwned>(&self) -> Result<T, AgentError> {
-        serde_json::from_slice(&self.body).map_err(|error| AgentError::Malformed(error.to_string()))
+        serde_json::from_slice(&self.body).map_err(|error| {
+            // The library's words quote the answer, and differ from one answer to the next.
+            let words = <PlainText>::new(&error.to_string());
+            tracing::debug!(error = %words, "an answer of an agent cannot be read");
+            let what = match error.classify() {
+                Category::Data => "it is not the document that this operator reads",
+                Category::Eof => "it ends too early",
+                Category::Syntax | Category::Io => "it is not JSON",
+            };
+            AgentError::Malformed(what.to_owned())
+        })
     }
 
     fn is_challenge(&self) -> bool {
@@ -107,16 +118,30 @@ fn may_be_unsigned(code: ProblemCode) -> bool {
     )
 }
 
+/// Said in place of what stands in such a refusal: anybody on the way can have written that.
+fn words_of(code: ProblemCode) -> &'static str {
+    match code {
+        ProblemCode::Unauthorized => "it does not know the bearer token",
+        ProblemCode::BadSignature => "it does not take the signature for the operator's",
+        ProblemCode::BadNonce => "it does not take the nonce",
+        ProblemCode::TooManyRequests => "it had too many requests or failures from this address",
+        _ => "the request is larger than it takes",
+    }
+}
+
 /// What an answer means that nobody signed.
 pub(super) fn unsigned_refusal(answer: &Answer) -> AgentError {
     let status = answer.status;
     if let Some(problem) = answer.problem() {
         return match problem.code {
             _ if status == StatusCode::SERVICE_UNAVAILABLE => AgentError::NotReady,
-            code if may_be_unsigned(code) => AgentError::Refused(Box::new(problem)),
+            code if may_be_unsigned(code) => {
+                let message = words_of(code).into();
+                AgentError::Refused(Box::new(Problem { code, message, receipt: None }))
+            }
             // A request that came too slowly, ended early, or met a full disk: look again.
             ProblemCode::Timeout | ProblemCode::InvalidBody | ProblemCode::Internal => {
-                AgentError::unreachable(format!("{status}: {}", problem.message))
+                AgentError::unreachable(status.to_string())
             }
             code => AgentError::NotAuthentic(format!("it refuses ({code:?}) without a signature")),
         };
@@ -223,5 +248,26 @@ mod tests {
         let login = "https://team.cloudflareaccess.com/cdn-cgi/access/login/ada-mgmt.example.com";
         redirect.headers.insert(header::LOCATION, login.parse().unwrap());
         assert_eq!(unsigned_refusal(&redirect), AgentError::AccessDenied);
+    }
+
+    #[rstest]
+    #[case(401, "unauthorized")]
+    #[case(429, "too-many-requests")]
+    #[case(408, "timeout")]
+    fn an_unsigned_refusal_has_none_of_its_own_words(#[case] status: u16, #[case] code: &str) {
+        let body = serde_json::json!({"code": code, "message": "forged\u{1b}[2J".repeat(10_000)});
+        let error = unsigned_refusal(&answer(status, PROBLEM, &body.to_string())).to_string();
+        assert!(error.len() < 200 && !error.contains("forged"), "{error:?}");
+    }
+
+    #[rstest]
+    #[case(r#""\u001b[2Jforged""#)]
+    #[case(r#"{"code": "internal", "message": ["forged"]}"#)]
+    #[case(r#"{"forged": "#)]
+    fn an_unreadable_answer_is_not_quoted(#[case] body: &str) {
+        let error = answer(200, "application/json", body).json::<Problem>().unwrap_err();
+        assert!(!error.to_string().contains("forged"), "{error}");
+        let other = body.replace("forged", "else");
+        assert_eq!(answer(200, "application/json", &other).json::<Problem>(), Err(error));
     }
 }

@@ -218,8 +218,11 @@ async fn a_receipt_for_something_else_is_not_authentic() {
 
 #[tokio::test]
 async fn a_nonce_that_is_never_good_is_tried_twice_and_no_more() {
-    let problem =
-        Problem { code: ProblemCode::BadNonce, message: "the nonce is used".into(), receipt: None };
+    let problem = Problem {
+        code: ProblemCode::BadNonce,
+        message: "it does not take the nonce".into(),
+        receipt: None,
+    };
     let body = serde_json::to_vec(&problem).unwrap();
     let app = Router::new().fallback(move || async move {
         let headers = HeaderMap::from_iter([(NEXT_NONCE, NONCE.parse().unwrap())]);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use kube::ResourceExt as _;
+use moorage_wire::plain_text::printable;
 
 use crate::{
     api::{OpenClawInstance, conditions::ConditionStatus},
@@ -117,11 +118,11 @@ impl fmt::Display for Report {
         let release =
             self.release.as_ref().map(|name| format!(", release {name}")).unwrap_or_default();
         writeln!(formatter, "{}{release}", self.what)?;
-        self.notes.iter().try_for_each(|note| writeln!(formatter, "{note}"))?;
+        self.notes.iter().try_for_each(|note| writeln!(formatter, "{}", printable(note)))?;
         section(formatter, "Now:", &self.now, 1)?;
         section(formatter, "Then, if all of that works:", &self.then, self.now.len() + 1)?;
         writeln!(formatter)?;
-        self.end.iter().try_for_each(|line| writeln!(formatter, "{line}"))
+        self.end.iter().try_for_each(|line| writeln!(formatter, "{}", printable(line)))
     }
 }
 
@@ -138,5 +139,5 @@ fn section(
     lines
         .iter()
         .zip(first..)
-        .try_for_each(|(line, number)| writeln!(formatter, "{number:>4}. {line}"))
+        .try_for_each(|(line, number)| writeln!(formatter, "{number:>4}. {}", printable(line)))
 }

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use moorage_wire::plain_text::printable;
 use serde::Serialize;
 
 use crate::api::{
@@ -86,22 +87,24 @@ impl Summary {
         let agent = status.agent.as_ref();
         let server = status.server.as_ref().map(|server| Server {
             id: server.id,
-            r#type: server.r#type.clone(),
-            location: server.location.clone(),
-            agent_version: agent.and_then(|agent| agent.version.clone()),
-            openclaw_version: agent.and_then(|agent| agent.openclaw_version.clone()),
-            programs: agent.map(|agent| agent.programs.clone()).unwrap_or_default(),
-            last_rollback: agent.and_then(|agent| agent.last_rollback.clone()),
-            last_backup: agent.and_then(|agent| agent.last_backup.clone()),
+            r#type: shown(server.r#type.as_ref()),
+            location: shown(server.location.as_ref()),
+            agent_version: shown(agent.and_then(|agent| agent.version.as_ref())),
+            openclaw_version: shown(agent.and_then(|agent| agent.openclaw_version.as_ref())),
+            programs: agent
+                .map(|agent| agent.programs.iter().map(program).collect())
+                .unwrap_or_default(),
+            last_rollback: agent.and_then(|agent| agent.last_rollback.as_ref()).map(rollback),
+            last_backup: shown(agent.and_then(|agent| agent.last_backup.as_ref())),
             reboot_pending: agent.is_some_and(|agent| agent.reboot_pending),
         });
         let delivered = |name: &str| -> Option<&CredentialStatus> {
             status.credentials.iter().find(|known| known.name == name && known.epoch == epoch)
         };
         let credentials = instance.spec.credentials.iter().map(|credential| Credential {
-            name: credential.name.clone(),
-            r#type: credential.r#type.clone(),
-            delivered_at: delivered(&credential.name).map(|known| known.delivered_at.clone()),
+            name: printable(&credential.name),
+            r#type: printable(&credential.r#type),
+            delivered_at: shown(delivered(&credential.name).map(|known| &known.delivered_at)),
         });
         let mut conditions: Vec<_> = status.conditions.iter().map(condition).collect();
         let place =
@@ -111,13 +114,13 @@ impl Summary {
             namespace: instance.namespace().unwrap_or_default(),
             name: instance.name_any(),
             pool: instance.spec.pool.to_string(),
-            release: status.release.clone(),
+            release: shown(status.release.as_ref()),
             phase: status.phase,
             outdated: status.observed_generation != instance.metadata.generation,
             server,
-            tunnel: status.tunnel.as_ref().map(|tunnel| tunnel.id.clone()),
-            dashboard: status.urls.as_ref().map(|urls| urls.dashboard.clone()),
-            management: status.urls.as_ref().map(|urls| urls.management.clone()),
+            tunnel: shown(status.tunnel.as_ref().map(|tunnel| &tunnel.id)),
+            dashboard: shown(status.urls.as_ref().map(|urls| &urls.dashboard)),
+            management: shown(status.urls.as_ref().map(|urls| &urls.management)),
             credentials: credentials.collect(),
             conditions,
             next: String::new(),
@@ -263,12 +266,34 @@ fn ago(at: &str, now: Timestamp) -> String {
     at.parse().map_or_else(|_| at.to_owned(), |at| format!("{} ago", age(at, now)))
 }
 
+/// A text of the status. An older operator wrote what a server said as it was.
+fn shown(text: Option<&String>) -> Option<String> {
+    text.map(|text| printable(text))
+}
+
+fn program(known: &ProgramStatus) -> ProgramStatus {
+    ProgramStatus {
+        name: printable(&known.name),
+        version: shown(known.version.as_ref()),
+        sha256: printable(&known.sha256),
+    }
+}
+
+fn rollback(known: &RollbackStatus) -> RollbackStatus {
+    RollbackStatus {
+        program: printable(&known.program),
+        sha256: printable(&known.sha256),
+        reason: printable(&known.reason),
+        at: printable(&known.at),
+    }
+}
+
 fn condition(known: &k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition) -> Condition {
     Condition {
-        r#type: known.type_.clone(),
-        status: known.status.clone(),
-        reason: known.reason.clone(),
-        message: known.message.clone(),
+        r#type: printable(&known.type_),
+        status: printable(&known.status),
+        reason: printable(&known.reason),
+        message: printable(&known.message),
         since: known.last_transition_time.0,
     }
 }

@@ -109,3 +109,21 @@ fn a_status_of_an_older_spec_says_so() {
     let text = Summary::of(&outdated).to_text(now());
     assert!(text.contains("Ready (of an older spec"), "{text}");
 }
+
+#[test]
+fn nothing_in_a_status_moves_the_cursor_or_forges_a_line() {
+    let forged = "1.0\u{1b}[2J\n  phase       Ready\u{202e}";
+    let mut ada = lacking();
+    let status = ada.status.as_mut().unwrap();
+    for condition in &mut status.conditions {
+        condition.message = forged.to_owned();
+    }
+    let agent = status.agent.as_mut().unwrap();
+    agent.version = Some(forged.to_owned());
+    agent.openclaw_version = Some(forged.to_owned());
+    agent.programs[0].version = Some(forged.to_owned());
+    agent.last_rollback.as_mut().unwrap().reason = forged.to_owned();
+    let text = Summary::of(&ada).to_text(now());
+    assert!(!text.contains(['\u{1b}', '\u{202e}']), "{text:?}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("  phase ")).count(), 1, "{text}");
+}

@@ -218,7 +218,11 @@ impl Controller {
         let Some(route) = Self::route(&wanted.subject, pool) else { return AgentSight::NotAsked };
         let keys = ServerKeys::derive(&self.master_key(seen), wanted.subject.instance, epoch);
         match self.ask(&route, &keys, seen, epoch).await {
-            Ok(view) => AgentSight::Reported(Box::new(view)),
+            Ok(view) => {
+                let same_versions_before =
+                    remembered.is_some_and(|before| before.has_versions_of(&view.report));
+                AgentSight::Reported(Box::new(AgentView { same_versions_before, ..view }))
+            }
             Err(error @ AgentError::Unreachable { .. }) => {
                 tracing::debug!(%error, "no answer of an agent");
                 let recent =
@@ -280,7 +284,13 @@ impl Controller {
                 "a receipt in its report is not signed by it".into(),
             ));
         }
-        Ok(AgentView { keys: agent, report, at: self.now(), stale: false })
+        Ok(AgentView {
+            keys: agent,
+            report,
+            at: self.now(),
+            stale: false,
+            same_versions_before: false,
+        })
     }
 
     fn fresh_epoch(&self) -> Option<Epoch> {

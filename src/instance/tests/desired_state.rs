@@ -176,7 +176,7 @@ fn a_gateway_that_keeps_an_old_token_is_told() {
     let said = "the gateway still takes its old token, even after a restart";
     let seen = |failure: Option<Failure>| {
         ready(&wanted).with_view(|view| {
-            view.report.openclaw.message = Some(said.to_owned());
+            view.report.openclaw.message = Some(said.into());
             view.report.openclaw.failure = failure;
         })
     };
@@ -212,7 +212,7 @@ fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
 #[test]
 fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
     let wanted = wanted();
-    let failed = |request: &str, reason| FailedPairing { request: request.to_owned(), reason };
+    let failed = |request: &str, reason| FailedPairing { request: request.into(), reason };
     let seen = ready(&wanted).with_view(|view| {
         view.report.details.failed_pairings = vec![
             failed("gone", PairingFailure::NotWaiting),

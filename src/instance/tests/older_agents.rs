@@ -102,7 +102,7 @@ fn figures_of_an_older_agent_that_move_are_not_in_the_status() {
             view.report.desired.state = ConvergenceState::Converging;
             let failed = &mut view.report.desired.failed[0];
             failed.message =
-                format!("an update needs 3000 MB on the disk,\nand {free} MB are free");
+                format!("an update needs 3000 MB on the disk,\nand {free} MB are free").into();
         })
     };
     let status = status_of(&wanted(), &held_up(1100));

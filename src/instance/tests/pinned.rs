@@ -104,7 +104,7 @@ fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
         view.report.desired.failed = vec![FailedDigest {
             digest,
             reason: FailureReason::Integration,
-            message: "in whatever words".to_owned(),
+            message: "in whatever words".into(),
             failure: Some(failure.of_integration("@openclaw/zalo")),
             path: None,
             at: now(),

@@ -129,7 +129,7 @@ fn a_rollback_of_another_release_is_kept_in_mind_and_blamed_for_nothing() {
             what: Program::Openclaw.into(),
             from: Sha256::of(b"older"),
             to: None,
-            reason: "why".to_owned(),
+            reason: "why".into(),
             failure: None,
             at: now(),
         });
@@ -171,7 +171,7 @@ impl Noise {
             details.disk_total_bytes = 40 * GIB;
             details.memory_total_bytes = 4 * GIB;
             details.backup = Some(Backup { at: now(), bytes: self.bytes });
-            let (unit, starts) = ("agent".to_owned(), self.starts);
+            let (unit, starts) = ("agent".into(), self.starts);
             details.units = vec![UnitReport { unit, running: true, starts }];
             details.audit = Some(Audit { critical: 0, warn: self.findings });
             details.programs.rotate_left(self.turn);

@@ -33,7 +33,7 @@ fn fail(
     progress.failed = vec![FailedDigest {
         digest: progress.digest.expect("the agent has a document"),
         reason,
-        message: words.to_owned(),
+        message: words.into(),
         failure: Some(failure.clone()),
         path: None,
         at: now(),
@@ -132,7 +132,7 @@ fn rolled_back(wanted: &Wanted, program: Program, [first, second]: [&str; 2]) ->
         let reason = FailureReason::Unhealthy;
         fail(view, ConvergenceState::RolledBack, reason, &failure, first);
         let (kind, from, at) = (program.into(), other(program), now());
-        let (reason, failure) = (second.to_owned(), Some(failure));
+        let (reason, failure) = (second.into(), Some(failure));
         let details = &mut view.report.details;
         if program == Program::Agent {
             details.failed_programs.push(FailedProgram { kind, sha256: from, reason, failure, at });

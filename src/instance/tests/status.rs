@@ -175,3 +175,59 @@ fn an_instance_that_is_being_deleted_says_nothing_of_parts_that_go() {
 fn later() -> jiff::Timestamp {
     "2026-09-01T14:00:00Z".parse().unwrap()
 }
+
+#[rstest]
+#[case::of_any_length(&"9".repeat(1_000_000))]
+#[case::that_a_terminal_obeys("1.0\u{1b}[2J")]
+#[case::with_a_forged_line("1.0\nReady True")]
+fn what_is_no_version_is_not_in_the_status(#[case] said: &str) {
+    let wanted = wanted();
+    let mut seen = ready(&wanted).with_view(|view| {
+        view.report.agent_version = said.into();
+        view.report.openclaw.version = Some(said.into());
+        for one in &mut view.report.details.programs {
+            (one.version, one.sha256) = (Some(said.into()), moorage_wire::Sha256::of(b"another"));
+        }
+    });
+    // Nothing is known from before that could stay.
+    seen.status.agent = None;
+    let agent = status_of(&wanted, &seen).agent.unwrap();
+    assert!(!agent.programs.is_empty());
+    assert_eq!((agent.version, agent.openclaw_version), (None, None));
+    assert!(agent.programs.iter().all(|one| one.version.is_none()), "{:?}", agent.programs);
+}
+
+#[test]
+fn a_version_that_is_another_each_time_does_not_change_the_status() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    let says = |seen: &mut Observed, version: &str, again: bool| {
+        let view = seen.view_mut();
+        view.report.agent_version = version.into();
+        view.report.openclaw.version = Some(version.into());
+        view.same_versions_before = again;
+        seen.status = status_of(&wanted, seen);
+    };
+    says(&mut seen, "5.0", false);
+    let first = seen.status.clone();
+    for version in ["5.1", "5.2", "junk \u{1b}", "5.3"] {
+        says(&mut seen, version, false);
+        assert_eq!(seen.status, first, "{version}");
+    }
+    says(&mut seen, "5.3", true);
+    assert_eq!(seen.status.agent.as_ref().unwrap().version.as_deref(), Some("5.3"));
+    let release = wanted.release.artifacts.agent.version.clone();
+    says(&mut seen, &release, false);
+    assert_eq!(seen.status.agent.as_ref().unwrap().version.as_ref(), Some(&release));
+}
+
+#[test]
+fn what_an_older_operator_took_over_unbounded_is_cut() {
+    let wanted = wanted();
+    let mut seen = ready(&wanted);
+    seen.status = status_of(&wanted, &seen);
+    let agent = seen.status.agent.as_mut().unwrap();
+    agent.version = Some("9".repeat(1_000_000));
+    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
+    assert_eq!(status_of(&wanted, &seen).agent.unwrap().version, None);
+}

@@ -90,7 +90,7 @@ pub(super) fn already_consumed(message: &str, receipt: Receipt) -> Answer {
 }
 
 fn refusal(code: ProblemCode, message: &str, receipt: Option<Receipt>) -> Answer {
-    let problem = Problem { code, message: message.to_owned(), receipt };
+    let problem = Problem { code, message: message.into(), receipt };
     let answer = Answer::json(status_of(code), &problem);
     Answer { content_type: "application/problem+json", ..answer }
 }

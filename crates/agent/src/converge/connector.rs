@@ -83,7 +83,7 @@ pub(super) async fn settle(core: &Arc<Core>) -> Result<(), Trouble> {
             what: PROGRAM.into(),
             from: trial.to,
             to: trial.from,
-            reason: message.clone(),
+            reason: message.as_str().into(),
             failure: Some(failure.clone()),
             at: Timestamp::now(),
         };

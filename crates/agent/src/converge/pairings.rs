@@ -47,7 +47,7 @@ pub(super) async fn approve(core: &Arc<Core>, document: &Document) -> Result<(),
     let failed = wanted.difference(&paired).map(|id| {
         let is_refused = refused.iter().any(|refused| refused.as_str() == id);
         let reason = if is_refused { PairingFailure::Refused } else { PairingFailure::NotWaiting };
-        FailedPairing { request: id.clone(), reason }
+        FailedPairing { request: id.as_str().into(), reason }
     });
     let failed = failed.take(MOST_REPORTED).collect();
     if paired != known {

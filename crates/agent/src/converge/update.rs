@@ -240,7 +240,7 @@ async fn roll_back(
             Program::Node => programs.node,
             _ => programs.openclaw,
         }),
-        reason: failure.message.clone(),
+        reason: failure.message.as_str().into(),
         failure: failure.failure.clone(),
         at: Timestamp::now(),
     };
@@ -250,7 +250,7 @@ async fn roll_back(
 
 /// Remembers a rollback for the report.
 pub(super) async fn note_rollback(core: &Arc<Core>, rollback: Rollback) -> Result<(), DiskError> {
-    tracing::warn!(target: "audit", what = ?rollback.what, reason = rollback.reason, "rolled back");
+    tracing::warn!(target: "audit", what = ?rollback.what, reason = %rollback.reason, "rolled back");
     blocking(core, move |core| {
         core.disk.write_json(&core.settings.layout.last_rollback(), &rollback)
     })

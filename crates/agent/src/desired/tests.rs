@@ -3,6 +3,7 @@
 use moorage_wire::{
     Failure,
     failure::{FailureCode, Stage},
+    plain_text::LONGEST_TEXT,
 };
 
 use super::*;
@@ -18,7 +19,7 @@ fn failed_documents_are_remembered_within_bounds() {
         let failed = FailedDigest {
             digest: digest(number),
             reason: FailureReason::Unhealthy,
-            message: "\u{e9}".repeat(10_000 + number),
+            message: "\u{e9}".repeat(10_000 + number).into(),
             failure: None,
             path: None,
             at: Timestamp::UNIX_EPOCH,
@@ -30,7 +31,7 @@ fn failed_documents_are_remembered_within_bounds() {
         assert_eq!(failed.len(), FAILED_CAPACITY);
         assert_eq!(failed[0].digest, digest(200 - FAILED_CAPACITY));
         assert_eq!(failed[FAILED_CAPACITY - 1].digest, digest(199));
-        assert!(failed.iter().all(|failed| failed.message.len() <= LONGEST_MESSAGE));
+        assert!(failed.iter().all(|failed| failed.message.len() <= LONGEST_TEXT));
     }
 }
 

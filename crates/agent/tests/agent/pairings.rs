@@ -28,7 +28,7 @@ fn approving(ids: &[&str], retry: Option<&str>) -> DesiredState {
 }
 
 fn failed(request: &str, reason: PairingFailure) -> FailedPairing {
-    FailedPairing { request: request.to_owned(), reason }
+    FailedPairing { request: request.into(), reason }
 }
 
 #[tokio::test(flavor = "multi_thread")]

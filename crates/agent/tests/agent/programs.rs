@@ -9,8 +9,8 @@ use moorage_agent::{
     installer::protocol::{AgentFailure, Ending, FailedAgent, Unit, UnitFailure},
 };
 use moorage_wire::{
-    CredentialType, DesiredState, Failure, Program, Report, Sha256,
-    failure::{FailureCode, PlainText, Stage},
+    CredentialType, DesiredState, Failure, PlainText, Program, Report, Sha256,
+    failure::{FailureCode, Stage},
     report::{ConvergenceState, FailureReason, OpenClawState},
 };
 use rstest::rstest;

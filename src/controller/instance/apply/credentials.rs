@@ -115,7 +115,7 @@ impl Hands<'_> {
                 ) =>
             {
                 ctx.metrics.delivery(DeliveryOutcome::Refused);
-                seen.agent_refused.insert(parcel.name, problem.message);
+                seen.agent_refused.insert(parcel.name, problem.message.to_string());
                 Ok(())
             }
             Err(error) => {

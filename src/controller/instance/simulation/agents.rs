@@ -29,7 +29,7 @@ use crate::{
 const GIBIBYTE: u64 = 1 << 30;
 
 fn refused(code: ProblemCode) -> AgentError {
-    let message = "refused by the model".to_owned();
+    let message = "refused by the model".into();
     AgentError::Refused(Box::new(Problem { code, message, receipt: None }))
 }
 
@@ -53,13 +53,13 @@ impl Machine {
         let installed = |program: &Program| InstalledProgram {
             kind: (*program).into(),
             sha256: super::process::artifact_sha256(*program),
-            version: Some("1".to_owned()),
+            version: Some("1".into()),
             active: true,
         };
         let state = if self.converged_once { OpenClawState::Ready } else { OpenClawState::Stopped };
         Report {
             identity: self.identity(keys),
-            agent_version: "1".to_owned(),
+            agent_version: "1".into(),
             desired: DesiredProgress {
                 digest: self.desired,
                 state: self.progress,
