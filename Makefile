@@ -45,7 +45,7 @@ lab: build agent ## The same on a real Debian with real programs (root, Linux). 
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
 	@$(tools); $(lab); $(openclaw); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
 	cargo test --workspace --doc
-	@$(tools); cargo test -p moorage --test e2e
+	@$(tools); cargo test --workspace --test e2e
 	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); $(older); fi; \
 	cargo test --workspace --test lab
 	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
