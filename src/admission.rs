@@ -86,6 +86,11 @@ impl Rules {
     }
 }
 
+/// Whether a namespace is among those that are watched, which are all if there are none.
+pub fn is_watched(watched: &[String], namespace: &str) -> bool {
+    watched.is_empty() || watched.iter().any(|known| known == namespace)
+}
+
 /// Why an instance is not admitted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Denied {

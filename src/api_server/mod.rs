@@ -3,6 +3,7 @@
 //! answer gets into an error. Which objects are read is said by those who read them.
 
 mod guard;
+mod pages;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use kube::{Client, Config, client::ClientBuilder};
 
 pub use guard::{NotInTime, NotMeant, TooLarge};
+pub use pages::{PAGE_SIZE, Pages};
 pub use told::told;
 
 use guard::Guard;
@@ -21,7 +23,7 @@ use guard::Guard;
 pub const CALL_DEADLINE: Duration = Duration::from_secs(15);
 /// The largest answer that is read. The API server takes no object of more than 3 MiB, and etcd by default
 /// none of more than 1.5, so it is that of a page of the largest objects there can be.
-const LARGEST_ANSWER: usize = crate::controller::references::PAGE_SIZE as usize * (3 << 20);
+const LARGEST_ANSWER: usize = PAGE_SIZE as usize * (3 << 20);
 
 /// A client for the API server that `config` names.
 ///

@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{BoundSecret, ClusterError, DashboardAccess, DashboardSecret, InstanceKey};
 use crate::{
     api::{OpenClawInstance, SEALED_SECRET_TYPE, annotation, label},
-    controller::references::PAGE_SIZE,
+    api_server::Pages,
     credentials::secret_source::SecretVersion,
 };
 
@@ -34,22 +34,20 @@ pub(super) async fn bound(
 ) -> Result<Vec<BoundSecret>, ClusterError> {
     let selector = format!("{}={}", label::INSTANCE, key.name);
     let sealed = format!("type={SEALED_SECRET_TYPE}");
-    let mut params = ListParams::default().labels(&selector).fields(&sealed).limit(PAGE_SIZE);
+    let mut pages = Pages::of(ListParams::default().labels(&selector).fields(&sealed));
     let mut bound = Vec::new();
-    loop {
+    while let Some(request) = pages.request() {
         // Type and label are those of exactly these objects: the API server has compared them.
-        let page = secrets.list_metadata(&params).await?;
+        let page = secrets.list_metadata(request).await?;
+        pages.turn(&page.metadata);
         bound.extend(page.items.into_iter().filter_map(|secret| {
             let version = version_of(&secret.metadata)?;
             // One without a time was there before everything else.
             let created = secret.metadata.creation_timestamp.map_or(Timestamp::MIN, |at| at.0);
             Some(BoundSecret { name: secret.metadata.name?, version, created })
         }));
-        match page.metadata.continue_.filter(|next| !next.is_empty()) {
-            Some(next) => params = params.continue_token(&next),
-            None => return Ok(bound),
-        }
     }
+    Ok(bound)
 }
 
 /// Notes on exactly the object that was read that its instance is there.

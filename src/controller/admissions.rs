@@ -12,7 +12,9 @@ use kube::ResourceExt as _;
 use tokio::sync::watch;
 
 use crate::{
-    admission::{Applicant, ByNamespace, Denied, Population, Register, Rules, StandingServer},
+    admission::{
+        Applicant, ByNamespace, Denied, Population, Register, Rules, StandingServer, is_watched,
+    },
     api::{HostingPoolSpec, OpenClawInstance},
     clock::Clock,
 };
@@ -174,11 +176,6 @@ impl Admissions {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a namespace is among those that are watched, which are all if there are none.
-pub(crate) fn is_watched(watched: &[String], namespace: &str) -> bool {
-    watched.is_empty() || watched.iter().any(|known| known == namespace)
 }
 
 impl State {

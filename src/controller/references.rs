@@ -23,16 +23,12 @@ use crate::{
         guarded::{self, Fields},
         instance::EarlierIdentity,
     },
-    api_server::told,
+    api_server::{PAGE_SIZE, told},
     instance::observed::Disappearance,
 };
 
 /// Shorter than the idle timeout of common load balancers.
 const WATCH_TIMEOUT_SECONDS: u32 = 200;
-/// Objects per list. Objects can have 1.5 MiB, and a page is in memory as a whole, with two lists at a time
-/// and what is parsed from them: 20 leave most of the 256 MiB that the chart allows.
-pub(crate) const PAGE_SIZE: u32 = 20;
-
 /// The longest name that an object can have.
 const LONGEST_NAME: usize = 253;
 

@@ -1,11 +1,11 @@
 //! Who accounts for what is found: the instances that exist, whatever state they are in, and the pools.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use moorage_wire::InstanceId;
 
 use super::{Found, FoundOwner, Orphan};
-use crate::api::pool::OrphanKind;
+use crate::{admission::is_watched, api::pool::OrphanKind};
 
 /// The note on what an instance of the same name or id has no use for.
 pub const CONTESTED: &str = "An instance of this name exists, but this object is not its own. Moorage never deletes it automatically.";
@@ -42,12 +42,12 @@ pub struct Accounts {
     /// Names of pools.
     pools: HashSet<String>,
     /// The namespaces that are looked at; all if empty.
-    watched: BTreeSet<String>,
+    watched: Vec<String>,
 }
 
 impl Accounts {
     /// Nobody but these pools.
-    pub fn new(pools: HashSet<String>, watched: BTreeSet<String>) -> Self {
+    pub fn new(pools: HashSet<String>, watched: Vec<String>) -> Self {
         Self { pools, watched, ..Self::default() }
     }
 
@@ -70,9 +70,7 @@ impl Accounts {
         sees: impl Fn(&str, &Found) -> Option<bool>,
     ) -> Vec<Orphan> {
         let ids = self.ids_of_named(found);
-        let unwatched = |(namespace, _): &(String, String)| {
-            !self.watched.is_empty() && !self.watched.contains(namespace)
-        };
+        let unwatched = |(namespace, _): &(String, String)| !is_watched(&self.watched, namespace);
         let judged = found.iter().filter(|one| !one.retained).filter_map(|one| {
             let kept = match &one.owner {
                 FoundOwner::Pool(pool) if self.pools.contains(pool) => return None,

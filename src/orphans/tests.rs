@@ -1,4 +1,4 @@
-use std::{collections::BTreeSet, sync::LazyLock};
+use std::sync::LazyLock;
 
 use proptest::prelude::*;
 use rstest::rstest;
@@ -56,7 +56,7 @@ fn claim() -> Claim {
 }
 
 fn with(claims: impl IntoIterator<Item = Claim>) -> Accounts {
-    let mut accounts = Accounts::new(["eu-1".to_owned()].into(), BTreeSet::new());
+    let mut accounts = Accounts::new(["eu-1".to_owned()].into(), Vec::new());
     claims.into_iter().for_each(|claim| accounts.add(claim));
     accounts
 }

@@ -7,9 +7,11 @@ use async_trait::async_trait;
 use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 
 use crate::{
+    admission::is_watched,
     api::{FINALIZER, Guarded, HostingPool, OpenClawInstance, conditions::reason},
+    api_server::Pages,
     clock::{Clock as _, SystemClock},
-    controller::{admissions::is_watched, guard, pool::may_have_admitted, references::PAGE_SIZE},
+    controller::{guard, pool::may_have_admitted},
     master_key_store::InstanceCensus,
 };
 
@@ -34,8 +36,8 @@ impl ClusterCensus {
         &self,
         message: &str,
     ) -> Result<(), kube::Error> {
-        let (pools, mut page) = (self.pools().await?, Page::First);
-        while let Some(claimed) = self.next_claimed(&pools, &mut page).await? {
+        let (pools, mut pages) = (self.pools().await?, Pages::of(ListParams::default()));
+        while let Some(claimed) = self.next_claimed(&pools, &mut pages).await? {
             let watched = |instance: &&Guarded<OpenClawInstance>| {
                 is_watched(&self.watched, &instance.namespace().unwrap_or_default())
             };
@@ -57,17 +59,11 @@ impl ClusterCensus {
     async fn next_claimed(
         &self,
         pools: &PoolsByName,
-        page: &mut Page,
+        pages: &mut Pages,
     ) -> Result<Option<Vec<Guarded<OpenClawInstance>>>, kube::Error> {
-        let parameters = ListParams::default().limit(PAGE_SIZE);
-        let parameters = match std::mem::replace(page, Page::End) {
-            Page::First => parameters,
-            Page::After(token) => parameters.continue_token(&token),
-            Page::End => return Ok(None),
-        };
-        let mut list = self.instances.list(&parameters).await?;
-        let token = list.metadata.continue_.filter(|token| !token.is_empty());
-        *page = token.map_or(Page::End, Page::After);
+        let Some(request) = pages.request() else { return Ok(None) };
+        let mut list = self.instances.list(request).await?;
+        pages.turn(&list.metadata);
         list.items.retain(|instance| {
             is_claimed(instance, |namespace, pool| {
                 is_watched(&self.watched, namespace)
@@ -83,29 +79,20 @@ type PoolsByName = BTreeMap<String, Guarded<HostingPool>>;
 
 impl ClusterCensus {
     async fn pools(&self) -> Result<PoolsByName, kube::Error> {
-        let mut parameters = ListParams::default().limit(PAGE_SIZE);
+        let mut pages = Pages::of(ListParams::default());
         let mut pools = PoolsByName::new();
-        loop {
-            let page = self.pools.list(&parameters).await?;
+        while let Some(request) = pages.request() {
+            let page = self.pools.list(request).await?;
+            pages.turn(&page.metadata);
             let kept = page.items.into_iter().filter(has_finalizer);
             pools.extend(kept.map(|pool| (pool.name_any(), pool)));
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(pools),
-            }
         }
+        Ok(pools)
     }
 }
 
 fn has_finalizer(object: &impl kube::ResourceExt) -> bool {
     object.finalizers().iter().any(|held| held == FINALIZER)
-}
-
-/// Where in the list.
-enum Page {
-    First,
-    After(String),
-    End,
 }
 
 /// Whether something may have been made for an instance: its status says so, or it has our finalizer
@@ -128,8 +115,8 @@ fn is_claimed(instance: &Guarded<OpenClawInstance>, believed: impl Fn(&str, &str
 #[async_trait]
 impl InstanceCensus for ClusterCensus {
     async fn any_instance_is_claimed(&self) -> Result<bool, kube::Error> {
-        let (pools, mut page) = (self.pools().await?, Page::First);
-        while let Some(claimed) = self.next_claimed(&pools, &mut page).await? {
+        let (pools, mut pages) = (self.pools().await?, Pages::of(ListParams::default()));
+        while let Some(claimed) = self.next_claimed(&pools, &mut pages).await? {
             if !claimed.is_empty() {
                 return Ok(true);
             }

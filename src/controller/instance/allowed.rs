@@ -17,7 +17,7 @@ use super::GuardedInstance;
 use crate::{
     admission::Rules,
     api::{Guarded, HostingPool, OpenClawInstance},
-    controller::references::PAGE_SIZE,
+    api_server::Pages,
     instance::deletion::has_history,
 };
 
@@ -29,15 +29,13 @@ impl Allowed {
     /// Reads all pools.
     pub(super) async fn read(&self, client: &Client) -> Result<(), kube::Error> {
         let pools = Api::<Guarded<HostingPool>>::all(client.clone());
-        let mut page = ListParams::default().limit(PAGE_SIZE);
-        loop {
-            let listed = pools.list(&page).await?;
-            listed.items.iter().for_each(|pool| self.set(pool));
-            match listed.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => page = page.continue_token(&token),
-                None => return Ok(()),
-            }
+        let mut pages = Pages::of(ListParams::default());
+        while let Some(request) = pages.request() {
+            let page = pools.list(request).await?;
+            pages.turn(&page.metadata);
+            page.items.iter().for_each(|pool| self.set(pool));
         }
+        Ok(())
     }
 
     /// Takes in one event of the watch over the pools.

@@ -48,6 +48,7 @@ use removal::Living;
 const SELDOM: Duration = Duration::from_hours(1);
 /// An instance whose status says nothing yet has this many sweeps to take over what carries its id.
 const SWEEPS_TO_CLAIM: u64 = 10;
+
 /// One look.
 struct Look<'a> {
     name: &'a str,
@@ -169,7 +170,7 @@ impl Controller {
     fn accounts(&self) -> Accounts {
         let installation = self.ctx.master_keys.installation();
         let pools = self.pools.state().iter().map(|pool| pool.name_any()).collect();
-        let watched = self.settings.watch_namespaces.iter().cloned().collect();
+        let watched = self.settings.watch_namespaces.clone();
         let mut accounts = Accounts::new(pools, watched);
         self.references.each(|place, reference| {
             let made = &reference.made;

@@ -15,11 +15,12 @@ use crate::{
         conditions::reason,
         pool::{OrphanKind, OrphanPolicy},
     },
+    api_server::Pages,
     cloudflare::{RecordId, TunnelId},
     controller::{
         events,
         pool::{Controller, GuardedPool},
-        references::{Name, PAGE_SIZE, ReferringInstance},
+        references::{Name, ReferringInstance},
     },
     hetzner::ServerId,
     inventory::Inventory,
@@ -100,19 +101,17 @@ impl Living {
     ) -> Result<Self, kube::Error> {
         let api: Api<ReferringInstance> = Api::all(client.clone());
         let mut living = Self::default();
-        let mut parameters = ListParams::default().limit(PAGE_SIZE);
-        loop {
-            let page = api.list(&parameters).await?;
+        let mut pages = Pages::of(ListParams::default());
+        while let Some(request) = pages.request() {
+            let page = api.list(request).await?;
+            pages.turn(&page.metadata);
             for instance in &page.items {
                 let place = (instance.namespace().unwrap_or_default(), instance.name_any());
                 living.ids.insert(ownership::instance_id(installation, &place.0, &place.1));
                 living.places.insert(place);
             }
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => parameters = parameters.continue_token(&token),
-                None => return Ok(living),
-            }
         }
+        Ok(living)
     }
 
     /// Whether one of them may be its owner.
