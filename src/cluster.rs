@@ -30,6 +30,17 @@ pub struct InstanceKey<'a> {
     pub name: &'a str,
 }
 
+impl<'a> InstanceKey<'a> {
+    /// Names this one.
+    pub fn of(instance: &'a OpenClawInstance) -> Self {
+        let meta = &instance.metadata;
+        Self {
+            namespace: meta.namespace.as_deref().unwrap_or_default(),
+            name: meta.name.as_deref().unwrap_or_default(),
+        }
+    }
+}
+
 /// What stands in the dashboard's Secret.
 pub struct DashboardAccess<'a> {
     /// Where the dashboard is.
@@ -211,6 +222,17 @@ impl KubeCluster {
         self.secrets(instance.meta().namespace.as_deref().unwrap_or_default())
     }
 
+    /// The instance of this name. By a selector: the name may be a label's value, which can be empty.
+    async fn find_instance(
+        &self,
+        key: InstanceKey<'_>,
+    ) -> Result<Option<Guarded<OpenClawInstance>>, kube::Error> {
+        let api: Api<Guarded<OpenClawInstance>> =
+            Api::namespaced(self.client.clone(), key.namespace);
+        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
+        Ok(api.list(&named).await?.items.into_iter().next())
+    }
+
     fn instances_of(&self, instance: &OpenClawInstance) -> Api<Guarded<OpenClawInstance>> {
         let namespace = instance.meta().namespace.as_deref().unwrap_or_default();
         Api::namespaced(self.client.clone(), namespace)
@@ -299,18 +321,12 @@ impl ClusterApi for KubeCluster {
     }
 
     async fn instance_exists(&self, key: InstanceKey<'_>) -> Result<bool, ClusterError> {
-        let api: Api<Guarded<OpenClawInstance>> =
-            Api::namespaced(self.client.clone(), key.namespace);
-        let named = ListParams::default().fields(&format!("metadata.name={}", key.name));
-        Ok(!api.list(&named).await?.items.is_empty())
+        Ok(self.find_instance(key).await?.is_some())
     }
 
     async fn is_there(&self, instance: &OpenClawInstance) -> Result<bool, ClusterError> {
-        let name = instance.metadata.name.as_deref().unwrap_or_default();
-        let named = format!("metadata.name={name}");
-        let named = ListParams::default().fields(&named);
-        let found = self.instances_of(instance).list(&named).await?;
-        Ok(found.items.iter().any(|found| found.meta().uid == instance.metadata.uid))
+        let found = self.find_instance(InstanceKey::of(instance)).await?;
+        Ok(found.is_some_and(|found| found.meta().uid == instance.metadata.uid))
     }
 
     async fn pool_exists(&self, name: &str) -> Result<bool, ClusterError> {

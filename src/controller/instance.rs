@@ -295,7 +295,7 @@ impl Controller {
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
             // It is admitted, and of what has nothing yet the watch brings the essence only.
-            Err(Unfit::InPart) => match self.cluster.instance(key_of(instance)).await? {
+            Err(Unfit::InPart) => match self.cluster.instance(InstanceKey::of(instance)).await? {
                 Some(whole) if !whole.is_in_part() => Box::pin(self.pass(&whole)).await,
                 Some(_) | None => Ok(Look::In(SOON)),
             },
@@ -477,15 +477,6 @@ impl Controller {
             Retry::After(wait) => Look::In(self.jittered(wait)),
             Retry::Changed => Look::In(self.jittered(TERMINAL_LOOK)),
         }
-    }
-}
-
-/// Names an instance.
-fn key_of(instance: &OpenClawInstance) -> InstanceKey<'_> {
-    let meta = &instance.metadata;
-    InstanceKey {
-        namespace: meta.namespace.as_deref().unwrap_or_default(),
-        name: meta.name.as_deref().unwrap_or_default(),
     }
 }
 

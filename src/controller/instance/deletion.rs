@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Controller, Look, is_claimed, key_of};
+use super::{Controller, Look, is_claimed};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
@@ -11,7 +11,7 @@ use crate::{
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
-    cluster::{BoundSecret, ClusterError},
+    cluster::{BoundSecret, ClusterError, InstanceKey},
     dns::DnsChange,
     hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
@@ -161,7 +161,7 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
     ) -> Result<Vec<BoundSecret>, ClusterError> {
-        let mut secrets = self.cluster.bound_secrets(key_of(instance)).await?;
+        let mut secrets = self.cluster.bound_secrets(InstanceKey::of(instance)).await?;
         if let Some(deleted) = &instance.metadata.deletion_timestamp {
             secrets.retain(|secret| secret.created <= deleted.0);
         }

@@ -134,7 +134,7 @@ fn what_matters_of_a_pool(pool: &Guarded<HostingPool>) -> u64 {
     hasher.finish()
 }
 
-fn apis<K>(client: &kube::Client, namespaces: &[String]) -> Vec<Api<K>>
+pub(super) fn apis<K>(client: &kube::Client, namespaces: &[String]) -> Vec<Api<K>>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
 {

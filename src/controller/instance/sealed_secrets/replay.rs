@@ -5,11 +5,11 @@
 
 use futures::{StreamExt as _, stream};
 use kube::{
-    Api, Client, Resource as _,
+    Client, Resource as _,
     api::{WatchEvent, WatchParams},
 };
 
-use super::super::GuardedInstance;
+use super::super::{GuardedInstance, watches::apis};
 use crate::{api_server::told, controller::turns::Name};
 
 /// What is known of the past comes at once; the watches tell the rest.
@@ -23,14 +23,8 @@ pub(super) async fn departures(
     tell: impl Fn(Name, u64),
 ) {
     let Some(since) = since else { return };
-    let apis: Vec<Api<GuardedInstance>> = if namespaces.is_empty() {
-        vec![Api::all(client.clone())]
-    } else {
-        let of = |namespace: &String| Api::namespaced(client.clone(), namespace);
-        namespaces.iter().map(of).collect()
-    };
     let parameters = WatchParams::default().timeout(SECONDS);
-    for api in apis {
+    for api in apis::<GuardedInstance>(client, namespaces) {
         let events = match api.watch(&parameters, &since).await {
             Ok(events) => events,
             Err(error) => {
