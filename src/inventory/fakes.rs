@@ -70,8 +70,8 @@ impl Fakes {
     }
 }
 
-fn unasked() -> ! {
-    panic!("only lists and batches are asked for here")
+pub(crate) fn unasked() -> ! {
+    panic!("nothing here asks for this")
 }
 
 #[async_trait]
@@ -232,58 +232,81 @@ impl DnsApi for Fakes {
     }
 }
 
-#[async_trait]
-impl AccessApi for Fakes {
-    async fn list_access_apps(&self, _: Priority) -> Result<Vec<AccessApp>, CloudError> {
-        unasked()
-    }
-    async fn create_access_app(&self, _: &AccessAppSpec) -> Result<AccessApp, CloudError> {
-        unasked()
-    }
-    async fn update_access_app(
-        &self,
-        _: &AccessAppId,
-        _: &AccessAppSpec,
-    ) -> Result<AccessApp, CloudError> {
-        unasked()
-    }
-    async fn delete_access_app(&self, _: &AccessAppId) -> Result<Deletion, CloudError> {
-        unasked()
-    }
-    async fn list_access_policies(&self, _: Priority) -> Result<Vec<AccessPolicy>, CloudError> {
-        unasked()
-    }
-    async fn create_access_policy(&self, _: &AccessPolicySpec) -> Result<AccessPolicy, CloudError> {
-        unasked()
-    }
-    async fn update_access_policy(
-        &self,
-        _: &AccessPolicyId,
-        _: &AccessPolicySpec,
-    ) -> Result<AccessPolicy, CloudError> {
-        unasked()
-    }
-    async fn delete_access_policy(&self, _: &AccessPolicyId) -> Result<Deletion, CloudError> {
-        unasked()
-    }
-    async fn list_service_tokens(&self, _: Priority) -> Result<Vec<ServiceToken>, CloudError> {
-        unasked()
-    }
-    async fn create_service_token(
-        &self,
-        _: &str,
-        _: &str,
-    ) -> Result<IssuedServiceToken, CloudError> {
-        unasked()
-    }
-    async fn rotate_service_token(
-        &self,
-        _: &ServiceTokenId,
-        _: Option<Timestamp>,
-    ) -> Result<IssuedServiceToken, CloudError> {
-        unasked()
-    }
-    async fn delete_service_token(&self, _: &ServiceTokenId) -> Result<Deletion, CloudError> {
-        unasked()
-    }
+/// Access, for clouds that are not asked for it: it belongs to pools.
+macro_rules! access_is_not_asked_for {
+    ($clouds:ty) => {
+        #[async_trait]
+        impl AccessApi for $clouds {
+            async fn list_access_apps(&self, _: Priority) -> Result<Vec<AccessApp>, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn create_access_app(&self, _: &AccessAppSpec) -> Result<AccessApp, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn update_access_app(
+                &self,
+                _: &AccessAppId,
+                _: &AccessAppSpec,
+            ) -> Result<AccessApp, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn delete_access_app(&self, _: &AccessAppId) -> Result<Deletion, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn list_access_policies(
+                &self,
+                _: Priority,
+            ) -> Result<Vec<AccessPolicy>, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn create_access_policy(
+                &self,
+                _: &AccessPolicySpec,
+            ) -> Result<AccessPolicy, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn update_access_policy(
+                &self,
+                _: &AccessPolicyId,
+                _: &AccessPolicySpec,
+            ) -> Result<AccessPolicy, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn delete_access_policy(
+                &self,
+                _: &AccessPolicyId,
+            ) -> Result<Deletion, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn list_service_tokens(
+                &self,
+                _: Priority,
+            ) -> Result<Vec<ServiceToken>, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn create_service_token(
+                &self,
+                _: &str,
+                _: &str,
+            ) -> Result<IssuedServiceToken, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn rotate_service_token(
+                &self,
+                _: &ServiceTokenId,
+                _: Option<Timestamp>,
+            ) -> Result<IssuedServiceToken, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+            async fn delete_service_token(
+                &self,
+                _: &ServiceTokenId,
+            ) -> Result<Deletion, CloudError> {
+                $crate::inventory::fakes::unasked()
+            }
+        }
+    };
 }
+pub(crate) use access_is_not_asked_for;
+
+access_is_not_asked_for!(Fakes);

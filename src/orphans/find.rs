@@ -248,7 +248,7 @@ impl Place<'_> {
         });
         let owner = FoundOwner::Instance { id: tag.instance, place };
         let ours = tag.installation == self.installation;
-        ours.then(|| Found { retained, ..bare(kind, id, owner) })
+        ours.then(|| Found { retained, ..Found::bare(kind, id, owner) })
     }
 
     fn labelled(&self, labels: &Labels) -> Option<String> {
@@ -280,22 +280,7 @@ fn say_places(found: &mut [Found]) {
 }
 
 fn of_pool(kind: OrphanKind, id: String, name: String, pool: Option<String>) -> Option<Found> {
-    Some(Found { name, ..bare(kind, id, FoundOwner::Pool(pool?)) })
-}
-
-fn bare(kind: OrphanKind, id: String, owner: FoundOwner) -> Found {
-    Found {
-        kind,
-        id,
-        name: String::new(),
-        owner,
-        retained: false,
-        pool: None,
-        created: None,
-        server_type: None,
-        location: None,
-        monthly_cost: None,
-    }
+    Some(Found { name, ..Found::bare(kind, id, FoundOwner::Pool(pool?)) })
 }
 
 fn number(id: &str) -> Option<u64> {

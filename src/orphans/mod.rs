@@ -55,6 +55,22 @@ pub struct Found {
 pub type Key = (OrphanKind, String);
 
 impl Found {
+    /// Something of which nothing else is known.
+    pub fn bare(kind: OrphanKind, id: String, owner: FoundOwner) -> Self {
+        Self {
+            kind,
+            id,
+            name: String::new(),
+            owner,
+            retained: false,
+            pool: None,
+            created: None,
+            server_type: None,
+            location: None,
+            monthly_cost: None,
+        }
+    }
+
     /// What tells it from all others.
     pub fn key(&self) -> Key {
         (self.kind, self.id.clone())

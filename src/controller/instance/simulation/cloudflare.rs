@@ -13,15 +13,12 @@ use crate::{
     cloud::{Cloud, CloudError, Conflict, Deletion, ErrorKind, Priority},
     cloudflare::*,
     credentials::courier::OwnCredential,
+    inventory::fakes::{access_is_not_asked_for, unasked},
     master_key::TunnelSecret,
 };
 
 fn failed(call: &'static str, kind: ErrorKind) -> CloudError {
     CloudError::new(Cloud::Cloudflare, call, kind, "refused by the model")
-}
-
-fn asked_of_a_pool() -> ! {
-    panic!("an instance's pass does not ask for this")
 }
 
 /// The digest of the token that a connector needs.
@@ -266,7 +263,7 @@ impl DnsApi for Link {
         _: &ZoneId,
         _: &str,
     ) -> Result<Vec<DnsRecord>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn dns_batch(&self, _: &ZoneId, batch: &DnsBatch) -> Result<DnsBatchResult, CloudError> {
@@ -274,73 +271,8 @@ impl DnsApi for Link {
     }
 
     async fn get_zone(&self, _: Priority, _: &ZoneId) -> Result<Option<Zone>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 }
 
-#[async_trait]
-impl AccessApi for Link {
-    async fn list_access_apps(&self, _: Priority) -> Result<Vec<AccessApp>, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn create_access_app(&self, _: &AccessAppSpec) -> Result<AccessApp, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn update_access_app(
-        &self,
-        _: &AccessAppId,
-        _: &AccessAppSpec,
-    ) -> Result<AccessApp, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn delete_access_app(&self, _: &AccessAppId) -> Result<Deletion, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn list_access_policies(&self, _: Priority) -> Result<Vec<AccessPolicy>, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn create_access_policy(&self, _: &AccessPolicySpec) -> Result<AccessPolicy, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn update_access_policy(
-        &self,
-        _: &AccessPolicyId,
-        _: &AccessPolicySpec,
-    ) -> Result<AccessPolicy, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn delete_access_policy(&self, _: &AccessPolicyId) -> Result<Deletion, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn list_service_tokens(&self, _: Priority) -> Result<Vec<ServiceToken>, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn create_service_token(
-        &self,
-        _: &str,
-        _: &str,
-    ) -> Result<IssuedServiceToken, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn rotate_service_token(
-        &self,
-        _: &ServiceTokenId,
-        _: Option<Timestamp>,
-    ) -> Result<IssuedServiceToken, CloudError> {
-        asked_of_a_pool()
-    }
-
-    async fn delete_service_token(&self, _: &ServiceTokenId) -> Result<Deletion, CloudError> {
-        asked_of_a_pool()
-    }
-}
+access_is_not_asked_for!(Link);

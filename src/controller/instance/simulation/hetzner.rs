@@ -13,16 +13,13 @@ use crate::{
     api::label,
     cloud::{Cloud, CloudError, Conflict, Deletion, ErrorKind, Priority},
     hetzner::*,
+    inventory::fakes::unasked,
     names,
     ownership::Marked as _,
 };
 
 fn not_found(call: &'static str) -> CloudError {
     CloudError::new(Cloud::Hetzner, call, ErrorKind::NotFound, "there is no such server")
-}
-
-fn asked_of_a_pool() -> ! {
-    panic!("an instance's pass does not ask for this")
 }
 
 /// What a selector of the inventory asks for, by the ids in it.
@@ -203,11 +200,11 @@ impl HetznerApi for Link {
         _: Priority,
         _: &LabelSelector,
     ) -> Result<Vec<Firewall>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn create_firewall(&self, _: &CreateFirewall) -> Result<Firewall, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn set_firewall_rules(
@@ -215,15 +212,15 @@ impl HetznerApi for Link {
         _: FirewallId,
         _: &[FirewallRule],
     ) -> Result<Vec<Action>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn delete_firewall(&self, _: FirewallId) -> Result<Deletion, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn server_types(&self, _: Priority) -> Result<Vec<ServerType>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn list_ssh_keys(
@@ -231,18 +228,18 @@ impl HetznerApi for Link {
         _: Priority,
         _: &LabelSelector,
     ) -> Result<Vec<SshKey>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn create_ssh_key(&self, _: &CreateSshKey) -> Result<SshKey, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn delete_ssh_key(&self, _: SshKeyId) -> Result<Deletion, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 
     async fn get_action(&self, _: Priority, _: ActionId) -> Result<Option<Action>, CloudError> {
-        asked_of_a_pool()
+        unasked()
     }
 }

@@ -108,10 +108,7 @@ async fn ready(world: &Arc<World>, key: &Key) -> Process {
     tenants::create(&mut world.state(), key);
     let mut process = Process::start(world, None);
     for _ in 0..20 {
-        process.sweep().await;
-        process.watch(|_| true);
-        process.pass(key).await;
-        world.state().pass_time(Duration::from_secs(60));
+        round(&mut process, world, key).await;
         if world.state().instance(key).is_some_and(invariants::is_ready) {
             return process;
         }
@@ -119,13 +116,18 @@ async fn ready(world: &Arc<World>, key: &Key) -> Process {
     panic!("it does not become Ready");
 }
 
+/// A process sees all that there is, does what can be done about an instance, and waits.
+async fn round(process: &mut Process, world: &Arc<World>, key: &Key) {
+    process.sweep().await;
+    process.watch(|_| true);
+    process.pass(key).await;
+    world.state().pass_time(Duration::from_secs(60));
+}
+
 /// Lets a process do what there is to do about an instance.
 async fn go_on(process: &mut Process, world: &Arc<World>, key: &Key) {
     for _ in 0..6 {
-        process.sweep().await;
-        process.watch(|_| true);
-        process.pass(key).await;
-        world.state().pass_time(Duration::from_secs(60));
+        round(process, world, key).await;
     }
 }
 
@@ -180,11 +182,7 @@ fn a_stale_deletion_spares_the_next_instances_secret() {
         world.state().delete_instance(&ada);
         let former = Process::start(&world, None);
         former.sweep().await;
-        for _ in 0..5 {
-            leader.watch(|_| true);
-            leader.pass(&ada).await;
-            world.state().pass_time(Duration::from_secs(60));
-        }
+        go_on(&mut leader, &world, &ada).await;
         assert!(world.state().instance(&ada).is_none(), "the first instance is gone");
         tenants::create(&mut world.state(), &ada);
         tenants::hand_in(&mut world.state(), &ada);

@@ -46,21 +46,8 @@ fn answer_of(status: u16, body: &Value) -> http::Response<Body> {
 
 fn server_of(name: &str, place: bool) -> Found {
     let id = ownership::instance_id(INSTALLATION, "tenants", name);
-    Found {
-        kind: OrphanKind::Server,
-        id: "1".to_owned(),
-        name: name.to_owned(),
-        owner: FoundOwner::Instance {
-            id,
-            place: place.then(|| ("tenants".to_owned(), name.to_owned())),
-        },
-        retained: false,
-        pool: None,
-        created: None,
-        server_type: None,
-        location: None,
-        monthly_cost: None,
-    }
+    let place = place.then(|| ("tenants".to_owned(), name.to_owned()));
+    Found::bare(OrphanKind::Server, "1".to_owned(), FoundOwner::Instance { id, place })
 }
 
 #[tokio::test]
