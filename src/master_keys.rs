@@ -94,7 +94,7 @@ impl CurrentKeys {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Takes over what was read anew.
+    /// Takes over what was read last.
     pub fn set(&self, keys: Arc<MasterKeys>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }

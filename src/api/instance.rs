@@ -88,8 +88,8 @@ pub struct OpenClawInstanceSpec {
     pub release: Option<ReleaseName>,
 
     /// Wishes for the server, read when it is made. Later changes are reported, never applied.
-    #[serde(default, skip_serializing_if = "ServerWishes::is_empty")]
-    pub server: ServerWishes,
+    #[serde(default, skip_serializing_if = "ServerPreferences::is_empty")]
+    pub server: ServerPreferences,
 
     /// `openclaw.json` as data. `gateway` and the secrets providers are Moorage's; keys are given
     /// under `credentials`, never here.
@@ -142,7 +142,7 @@ impl OpenClawInstanceSpec {
             pool: self.pool.clone(),
             hostname: self.hostname.clone(),
             release: self.release.clone(),
-            server: ServerWishes::default(),
+            server: ServerPreferences::default(),
             config: ConfigDocument::default(),
             integrations: Vec::new(),
             credentials: Vec::new(),
@@ -182,7 +182,7 @@ impl Stored for OpenClawInstance {
             pool: spec.get("pool")?,
             hostname: spec.get("hostname")?,
             release: None,
-            server: ServerWishes::default(),
+            server: ServerPreferences::default(),
             config: ConfigDocument::default(),
             integrations: Vec::new(),
             credentials: Vec::new(),
@@ -201,7 +201,7 @@ impl Stored for OpenClawInstance {
 /// Narrows the pool's lists; each list in order of preference.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
-pub struct ServerWishes {
+pub struct ServerPreferences {
     /// Server types such as `cx33`; empty for all of the pool.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
@@ -215,7 +215,7 @@ pub struct ServerWishes {
     pub ipv4: Option<bool>,
 }
 
-impl ServerWishes {
+impl ServerPreferences {
     fn is_empty(&self) -> bool {
         *self == Self::default()
     }

@@ -36,7 +36,7 @@ pub mod annotation {
     pub const REBUILD: &str = "moorage.dev/rebuild";
     /// Any change makes failed digests and held-back deliveries be tried again.
     pub const RETRY: &str = "moorage.dev/retry";
-    /// On a pool: how many missing servers a person accepts to have made anew.
+    /// On a pool: how many missing servers a person accepts to have recreated.
     pub const ACCEPT_LOSS: &str = "moorage.dev/accept-missing-servers";
     /// The fingerprint of the certificate that the values of a Secret were sealed to.
     pub const SEALED_WITH: &str = "moorage.dev/sealed-with";

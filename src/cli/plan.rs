@@ -22,11 +22,11 @@ use crate::{
         Observed, Wanted,
         deletion::{self, Remains},
         forecast::forecast,
+        from_status,
         observed::AgentKeys,
+        placeholders,
         plan::Timing,
-        recorded,
         refer::{self, Pool},
-        stand_in,
         wanted::Refused,
     },
     ownership,
@@ -216,17 +216,17 @@ async fn report(
         return Ok(report);
     };
     let status = asked.status.clone().unwrap_or_default();
-    let mut seen = recorded::observed(&wanted, applied.as_ref(), &status, &keys, now);
+    let mut observed = from_status::observed(&wanted, applied.as_ref(), &status, &keys, now);
     report.release(&wanted.release.name);
-    read_credentials(&wanted, cluster, &mut seen, &mut report).await;
+    read_credentials(&wanted, cluster, &mut observed, &mut report).await;
     if asked.metadata.deletion_timestamp.is_some() {
-        report.deletion(deletion_steps(&wanted, &seen));
+        report.deletion(deletion_steps(&wanted, &observed));
         return Ok(report);
     }
     if !asked.finalizers().iter().any(|held| held == FINALIZER) {
         report.claim();
     }
-    report.forecast(&forecast(&wanted, seen, TIMING, &keys));
+    report.forecast(&forecast(&wanted, observed, TIMING, &keys));
     Ok(report)
 }
 
@@ -270,19 +270,19 @@ fn keys(instance: &OpenClawInstance, pool: &HostingPool) -> Option<AgentKeys> {
         let certificate = SealingCertificate::parse(&agent.sealing_certificate).ok()?;
         Some(AgentKeys { public_key: agent.public_key.parse().ok()?, certificate })
     });
-    let stand_in = || {
+    let placeholders = || {
         let certificate = pool.status.as_ref()?.sealing_certificate.as_ref()?;
         let public_key = AgentKey::from_seed(&Secret::from([0; 32])).public_key();
         Some(AgentKeys { public_key, certificate: SealingCertificate::parse(certificate).ok()? })
     };
-    known.or_else(stand_in)
+    known.or_else(placeholders)
 }
 
 /// The Secrets that the instance refers to. One that may not be read is told, and taken for absent.
 async fn read_credentials(
     wanted: &Wanted,
     cluster: &dyn ClusterReader,
-    seen: &mut Observed,
+    observed: &mut Observed,
     report: &mut Report,
 ) {
     for name in secrets_of(&wanted.credentials) {
@@ -295,12 +295,12 @@ async fn read_credentials(
                 None
             }
         };
-        seen.take_secret(wanted, name, view.as_ref());
+        observed.take_secret(wanted, name, view.as_ref());
     }
-    seen.take_inline(wanted);
+    observed.take_inline(wanted);
 }
 
-fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
+fn deletion_steps(wanted: &Wanted, observed: &Observed) -> Vec<String> {
     let is_there = |bundle: &&crate::credentials::bundle::Bundle| {
         !bundle.values.values().all(|value| {
             matches!(
@@ -313,17 +313,17 @@ fn deletion_steps(wanted: &Wanted, seen: &Observed) -> Vec<String> {
     };
     let bound = |bundle: &crate::credentials::bundle::Bundle| BoundSecret {
         name: bundle.secret.clone(),
-        version: bundle.version.clone().unwrap_or_else(stand_in::version),
+        version: bundle.version.clone().unwrap_or_else(placeholders::version),
         created: Timestamp::MIN,
     };
     let mut remains = Remains {
-        servers: seen.server.present().cloned().into_iter().collect(),
-        tunnels: seen.tunnel.clone().into_iter().collect(),
-        records: seen.records.clone(),
-        secrets: seen.bundles.iter().filter(is_there).map(bound).collect(),
+        servers: observed.server.present().cloned().into_iter().collect(),
+        tunnels: observed.tunnel.clone().into_iter().collect(),
+        records: observed.records.clone(),
+        secrets: observed.bundles.iter().filter(is_there).map(bound).collect(),
         confirmed: false,
     };
-    let next = |remains: &Remains| deletion::plan(&wanted.subject, &seen.status, remains);
+    let next = |remains: &Remains| deletion::plan(&wanted.subject, &observed.status, remains);
     let first = next(&remains);
     let mut steps: Vec<_> = first.iter().map(ToString::to_string).collect();
     remains = Remains::default();

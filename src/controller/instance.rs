@@ -49,7 +49,7 @@ use crate::{
     instance::{
         Failure, Observed, Wanted,
         deletion::has_history,
-        failure::{Retry, TERMINAL_LOOK},
+        failure::{Retry, TERMINAL_RETRY},
         plan::{self, Plan, SOON, Timing},
         status::{self, Outcome},
         wanted::Refused,
@@ -71,10 +71,10 @@ const TOO_LARGE: &str = "The object is so large that etcd takes no status with i
 const CONCURRENCY: u32 = 64;
 
 /// How long what an instance names may be gone before one that is well says so: as long as it takes to
-/// make a pool anew that was deleted by mistake.
+/// recreate a pool that was deleted by mistake.
 const GRACE: SignedDuration = SignedDuration::from_mins(2);
 /// How often an instance looks whether its surroundings are back, besides being told.
-const SURROUNDINGS_LOOK: Duration = Duration::from_secs(30);
+const SURROUNDINGS_RETRY: Duration = Duration::from_secs(30);
 
 /// An instance as the watch brings it: perhaps one that this version cannot read.
 pub(super) type GuardedInstance = Guarded<OpenClawInstance>;
@@ -215,15 +215,15 @@ async fn begun(
     let pause = || controller.backoff.next(reference, controller.random());
     match ended {
         Ok(Ok(look)) => {
-            if let Look::BackOff(reason) = look {
+            if let Requeue::BackOff(reason) = look {
                 timer.failed(reason);
                 return Action::requeue(pause());
             }
             controller.backoff.reset(reference);
             timer.succeeded();
             match look {
-                Look::OnChange | Look::BackOff(_) => Action::await_change(),
-                Look::In(wait) => Action::requeue(wait),
+                Requeue::OnChange | Requeue::BackOff(_) => Action::await_change(),
+                Requeue::After(wait) => Action::requeue(wait),
             }
         }
         Ok(Err(ClusterError::Changed)) => {
@@ -250,17 +250,17 @@ async fn begun(
 
 /// When a pass wants the next one.
 #[derive(Debug)]
-enum Look {
+enum Requeue {
     /// When something changes.
     OnChange,
     /// After this long.
-    In(Duration),
+    After(Duration),
     /// After the object's own growing delay, because of a failure with this reason.
     BackOff(&'static str),
 }
 
 impl Controller {
-    async fn pass(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+    async fn pass(&self, instance: &OpenClawInstance) -> Result<Requeue, ClusterError> {
         // The watch lags behind our own writes.
         let newer = self.cluster.newer(instance);
         let instance = newer.as_deref().unwrap_or(instance);
@@ -271,14 +271,14 @@ impl Controller {
             && !(self.has_things(instance) && self.cluster.is_there(instance).await?)
         {
             self.forget(instance);
-            return Ok(Look::OnChange);
+            return Ok(Requeue::OnChange);
         }
         if instance.spec.suspend && !deleting {
             return self.suspend(instance).await;
         }
         if matches!(self.ctx.pools.get(&instance.spec.pool), PoolState::Starting) {
             // Told when it has been looked at.
-            return Ok(Look::In(self.jittered(SURROUNDINGS_LOOK)));
+            return Ok(Requeue::After(self.jittered(SURROUNDINGS_RETRY)));
         }
         if deleting {
             return self.deletion_pass(instance).await;
@@ -290,19 +290,19 @@ impl Controller {
             // No cloud is called before the finalizer is written; the watch brings it. What was never
             // admitted needs none: it can go without anybody's help.
             self.cluster.claim(instance).await?;
-            return Ok(Look::OnChange);
+            return Ok(Requeue::OnChange);
         }
         match referred {
             Ok(Referred { wanted, pool }) => self.work(instance, &wanted, &pool).await,
             // It is admitted, and of what has nothing yet the watch brings the essence only.
             Err(Unfit::InPart) => match self.cluster.instance(InstanceKey::of(instance)).await? {
                 Some(whole) if !whole.is_in_part() => Box::pin(self.pass(&whole)).await,
-                Some(_) | None => Ok(Look::In(SOON)),
+                Some(_) | None => Ok(Requeue::After(SOON)),
             },
             // It has come just now.
-            Err(Unfit::Unknown) => Ok(Look::In(SOON)),
+            Err(Unfit::Unknown) => Ok(Requeue::After(SOON)),
             Err(Unfit::Surroundings(refused)) if self.is_borne(instance, &refused) => {
-                Ok(Look::In(self.jittered(SURROUNDINGS_LOOK)))
+                Ok(Requeue::After(self.jittered(SURROUNDINGS_RETRY)))
             }
             Err(
                 Unfit::Surroundings(refused) | Unfit::Doubt(refused) | Unfit::Instance(refused),
@@ -314,7 +314,7 @@ impl Controller {
     async fn malformed(
         &self,
         unreadable: &Unreadable<OpenClawInstance>,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         if unreadable.metadata.deletion_timestamp.is_some() {
             // Where the status names things that cannot be read, only a sweep can tell of them.
             let told = |salvaged: &OpenClawInstance| {
@@ -327,30 +327,30 @@ impl Controller {
             }
             if !unreadable.in_cloud {
                 guard::let_go::<OpenClawInstance>(&self.ctx, &unreadable.metadata).await?;
-                return Ok(Look::OnChange);
+                return Ok(Requeue::OnChange);
             }
         }
         guard::report_malformed(&self.ctx, unreadable).await?;
-        Ok(Look::OnChange)
+        Ok(Requeue::OnChange)
     }
 
-    async fn suspend(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+    async fn suspend(&self, instance: &OpenClawInstance) -> Result<Requeue, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
         let status =
             status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
-        self.settle(instance, &status).await.map(|()| Look::OnChange)
+        self.settle(instance, &status).await.map(|()| Requeue::OnChange)
     }
 
     /// Whether something of an instance is in a cloud, though its finalizer may have been taken away.
     fn has_things(&self, instance: &OpenClawInstance) -> bool {
         let status = instance.status.clone().unwrap_or_default();
-        let seen = || {
+        let observed = || {
             let pool = self.pool(&instance.spec.pool).ok()?;
             let owner = self.subject(instance, &pool).owner(&status);
             let view = pool.inventory.view(&owner);
             Some(!view.servers.is_empty() || !view.tunnels.is_empty())
         };
-        has_history(&status) || seen().unwrap_or_default()
+        has_history(&status) || observed().unwrap_or_default()
     }
 
     /// Whether an instance that is well goes on without a word although something around it is not: its
@@ -373,12 +373,16 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         refused: &Refused,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
         let status =
             status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
         self.settle(instance, &status).await?;
-        Ok(if refused.terminal { Look::In(TERMINAL_LOOK) } else { Look::BackOff(refused.reason) })
+        Ok(if refused.terminal {
+            Requeue::After(TERMINAL_RETRY)
+        } else {
+            Requeue::BackOff(refused.reason)
+        })
     }
 
     /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
@@ -386,9 +390,9 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         failure: &Failure,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         if failure.is_of_the_way() && is_well(instance) {
-            return Ok(self.look_after(failure));
+            return Ok(self.requeue_after(failure));
         }
         let old = instance.status.clone().unwrap_or_default();
         let refused = Refused {
@@ -398,24 +402,25 @@ impl Controller {
         };
         let status = status::of_refusal(&old, &refused, instance.metadata.generation, self.now());
         self.settle(instance, &status).await?;
-        Ok(self.look_after(failure))
+        Ok(self.requeue_after(failure))
     }
 
     /// When to look at an instance again at which there is nothing to do.
-    fn settled(&self, seen: &Observed) -> Duration {
+    fn settled(&self, observed: &Observed) -> Duration {
         let report = self.ctx.intervals.report;
-        let age = seen.agent.view().map(|view| seen.now.duration_since(view.at).unsigned_abs());
+        let age =
+            observed.agent.view().map(|view| observed.now.duration_since(view.at).unsigned_abs());
         self.jittered(report.saturating_sub(age.unwrap_or_default()).max(SOON))
     }
 
     fn status(
         instance: &OpenClawInstance,
         wanted: &Wanted,
-        seen: &Observed,
+        observed: &Observed,
         outcome: &Outcome,
     ) -> OpenClawInstanceStatus {
-        let master_key = seen.master_key_id.as_deref();
-        status::of_pass(wanted, seen, outcome, master_key, instance.metadata.generation)
+        let master_key = observed.master_key_id.as_deref();
+        status::of_pass(wanted, observed, outcome, master_key, instance.metadata.generation)
     }
 
     /// Writes the status if it changed, with an Event for what changed in it.
@@ -471,11 +476,11 @@ impl Controller {
         jittered(interval, self.random())
     }
 
-    fn look_after(&self, failure: &Failure) -> Look {
+    fn requeue_after(&self, failure: &Failure) -> Requeue {
         match failure.retry {
-            Retry::BackOff => Look::BackOff(failure.reason),
-            Retry::After(wait) => Look::In(self.jittered(wait)),
-            Retry::Changed => Look::In(self.jittered(TERMINAL_LOOK)),
+            Retry::BackOff => Requeue::BackOff(failure.reason),
+            Retry::After(wait) => Requeue::After(self.jittered(wait)),
+            Retry::Changed => Requeue::After(self.jittered(TERMINAL_RETRY)),
         }
     }
 }

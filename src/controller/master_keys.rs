@@ -47,7 +47,7 @@ pub async fn run(
     let _ = shutdown.run_until_cancelled(keep).await;
 }
 
-/// Reads the keys anew, and protects those that are needed.
+/// Reads the keys again, and protects those that are needed.
 async fn keep_once(
     ctx: &Context,
     store: &MasterKeyStore,

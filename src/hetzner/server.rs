@@ -39,7 +39,7 @@ open_enum!(
         Deleting = "deleting",
         /// Moving to another host.
         Migrating = "migrating",
-        /// Being written anew from an image.
+        /// Being rebuilt from an image.
         Rebuilding = "rebuilding",
     }
 );

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{
     Observed, Part, Wanted,
     failure::{Failure, Retry},
-    observed::AgentSight,
+    observed::AgentState,
     plan::{SOON, Timing},
 };
 use crate::{
@@ -16,35 +16,38 @@ use crate::{
 
 /// How soon an agent is asked again that should answer and does not: sooner than one that is well, and
 /// not so often that thousands at once would be a burden.
-pub const SILENT_LOOK: Duration = Duration::from_secs(30);
+pub const SILENT_RETRY: Duration = Duration::from_secs(30);
 
 /// For how long silence is what is expected of a new server: a first boot takes one to three minutes,
 /// with slow mirrors longer.
 pub const FIRST_BOOT: Duration = Duration::from_mins(5);
 
 /// The agent answers and is the one that was enrolled. Asking it is a read, so there is no step.
-pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
-    match &seen.agent {
-        AgentSight::Reported(_) => {
+pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
+    match &observed.agent {
+        AgentState::Reported(_) => {
             Part::done(Verdict::yes(AgentReady, reason::READY, "The agent is enrolled and answers"))
         }
-        AgentSight::NotAsked => {
+        AgentState::NotAsked => {
             Part::wait(Verdict::unknown(AgentReady, reason::WAITING, "Waits for the server"), SOON)
         }
-        AgentSight::Silent(error) => {
-            let known = seen.status.agent.is_some();
+        AgentState::Silent(error) => {
+            let known = observed.status.agent.is_some();
             match error {
                 AgentError::Unreachable { reached, .. } if !known => {
-                    first_answer(wanted, seen, *reached, timing)
+                    first_answer(wanted, observed, *reached, timing)
                 }
                 AgentError::NotReady if !known => boots(),
                 error => {
                     let failure = Failure::of_agent(AgentReady, error);
-                    let look = match failure.retry {
+                    let requeue_after = match failure.retry {
                         Retry::After(wait) => wait,
-                        Retry::BackOff | Retry::Changed => SILENT_LOOK,
+                        Retry::BackOff | Retry::Changed => SILENT_RETRY,
                     };
-                    Part::wait(Verdict::no(AgentReady, failure.reason, failure.message), look)
+                    Part::wait(
+                        Verdict::no(AgentReady, failure.reason, failure.message),
+                        requeue_after,
+                    )
                 }
             }
         }
@@ -58,15 +61,15 @@ fn boots() -> Part {
 
 /// An agent that has never answered: expected at first, then told with what is likely, and asked ever
 /// more seldom, so that a server that never comes costs next to nothing.
-fn first_answer(wanted: &Wanted, seen: &Observed, reached: Reached, timing: Timing) -> Part {
-    let Some(server) = seen.server.present() else { return boots() };
-    let age = seen.now.duration_since(server.created).unsigned_abs();
-    if seen.now < server.created || age < FIRST_BOOT {
+fn first_answer(wanted: &Wanted, observed: &Observed, reached: Reached, timing: Timing) -> Part {
+    let Some(server) = observed.server.present() else { return boots() };
+    let age = observed.now.duration_since(server.created).unsigned_abs();
+    if observed.now < server.created || age < FIRST_BOOT {
         return boots();
     }
     let message = likely(server, &wanted.subject.management_host(), reached);
-    let look = (age / 10).clamp(SILENT_LOOK, timing.report.max(SILENT_LOOK));
-    Part::wait(Verdict::no(AgentReady, reason::AGENT_NEVER_ANSWERED, message), look)
+    let requeue_after = (age / 10).clamp(SILENT_RETRY, timing.report.max(SILENT_RETRY));
+    Part::wait(Verdict::no(AgentReady, reason::AGENT_NEVER_ANSWERED, message), requeue_after)
 }
 
 /// What can be told from outside of a first boot that does not end.

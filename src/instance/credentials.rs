@@ -31,13 +31,13 @@ pub enum Delivery {
 }
 
 /// How one credential is.
-pub fn delivery(request: &CredentialRequest, seen: &Observed, view: &AgentView) -> Delivery {
+pub fn delivery(request: &CredentialRequest, observed: &Observed, view: &AgentView) -> Delivery {
     let name = &request.name;
     let stored = view.receipt(name);
-    if let Some(words) = seen.agent_refused.get(name) {
+    if let Some(words) = observed.agent_refused.get(name) {
         return Delivery::RefusedByAgent(words.clone());
     }
-    match seen.handed_in.get(name) {
+    match observed.handed_in.get(name) {
         Some(Ok(value)) => {
             let source = value.envelope.sha256();
             match stored {
@@ -53,19 +53,19 @@ pub fn delivery(request: &CredentialRequest, seen: &Observed, view: &AgentView) 
         {
             Delivery::Delivered
         }
-        Some(Err(Refusal::NotFound { .. })) if was_delivered(seen, name) => Delivery::Again,
+        Some(Err(Refusal::NotFound { .. })) if was_delivered(observed, name) => Delivery::Again,
         Some(Err(refusal)) => Delivery::Refused(refusal.clone()),
         None => Delivery::Again,
     }
 }
 
-fn was_delivered(seen: &Observed, name: &CredentialName) -> bool {
-    seen.status.credentials.iter().any(|known| known.name == name.as_str())
+fn was_delivered(observed: &Observed, name: &CredentialName) -> bool {
+    observed.status.credentials.iter().any(|known| known.name == name.as_str())
 }
 
 /// Hands over what is due, then deletes the Secrets that have nothing undelivered in them.
-pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let (Some(view), Some(own)) = (seen.agent.view(), seen.own_tokens) else {
+pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
+    let (Some(view), Some(own)) = (observed.agent.view(), observed.own_tokens) else {
         return Part::default();
     };
     let gateway = GATEWAY_TOKEN.parse().ok().and_then(|name| view.receipt(&name));
@@ -74,7 +74,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         steps.push(Step::DeliverGatewayToken);
     }
     let deliveries =
-        wanted.credentials.iter().map(|request| (request, delivery(request, seen, view)));
+        wanted.credentials.iter().map(|request| (request, delivery(request, observed, view)));
     let deliveries: Vec<_> = deliveries.collect();
     let due = deliveries.iter().filter(|(_, delivery)| *delivery == Delivery::Due);
     steps.extend(due.map(|(request, _)| Step::DeliverCredential(request.name.clone())));
@@ -86,9 +86,9 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         );
         return Part { steps, verdicts: vec![verdict], ..Part::default() };
     }
-    let mut verdict = verdict(wanted, seen, &deliveries);
-    for bundle in &seen.bundles {
-        match secret_step(bundle, seen, view) {
+    let mut verdict = verdict(wanted, observed, &deliveries);
+    for bundle in &observed.bundles {
+        match secret_step(bundle, observed, view) {
             Some(SecretFate::Delete(step)) => steps.push(step),
             Some(SecretFate::LeaveAlone) if verdict.reason == reason::DELIVERED => {
                 verdict = Verdict::yes(
@@ -103,12 +103,12 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             Some(SecretFate::LeaveAlone) | None => {}
         }
     }
-    Part { steps, verdicts: vec![verdict], passable: true, look: None }
+    Part { steps, verdicts: vec![verdict], passable: true, requeue_after: None }
 }
 
 fn verdict(
     wanted: &Wanted,
-    seen: &Observed,
+    observed: &Observed,
     deliveries: &[(&CredentialRequest, Delivery)],
 ) -> Verdict {
     let mut problems: Vec<(&'static str, String)> = wanted
@@ -134,7 +134,7 @@ fn verdict(
         );
         problems.push((reason::REDELIVERY_REQUIRED, message));
     }
-    let unused = seen.bundles.iter().filter_map(|bundle| bundle.unused.as_ref());
+    let unused = observed.bundles.iter().filter_map(|bundle| bundle.unused.as_ref());
     problems.extend(unused.map(|refusal| (refusal.reason(), refusal.to_string())));
     problems.dedup();
     match problems.first() {
@@ -157,10 +157,11 @@ enum SecretFate {
 
 /// A Secret goes when every value in it is receipted in the status and the agent still knows it, be it
 /// that it was replaced since. One that keeps coming back is left alone.
-fn secret_step(bundle: &Bundle, seen: &Observed, view: &AgentView) -> Option<SecretFate> {
-    let epoch = seen.epoch?.to_string();
+fn secret_step(bundle: &Bundle, observed: &Observed, view: &AgentView) -> Option<SecretFate> {
+    let epoch = observed.epoch?.to_string();
     let recorded = |name: &CredentialName| {
-        seen.status
+        observed
+            .status
             .credentials
             .iter()
             .find(|known| known.name == name.as_str() && known.epoch == epoch)
@@ -195,19 +196,19 @@ fn delivered_at(known: &CredentialStatus) -> Timestamp {
 
 /// The records of deliveries as they should stand in the status: what the agent has receipted, dated
 /// by the operator's clock, because a server's may be wrong.
-pub fn records(wanted: &Wanted, seen: &Observed) -> Vec<CredentialStatus> {
+pub fn records(wanted: &Wanted, observed: &Observed) -> Vec<CredentialStatus> {
     let known = |name: &CredentialName| {
-        seen.status.credentials.iter().find(|known| known.name == name.as_str()).cloned()
+        observed.status.credentials.iter().find(|known| known.name == name.as_str()).cloned()
     };
     let record = |name: &CredentialName| {
-        let Some(view) = seen.agent.view() else { return known(name) };
+        let Some(view) = observed.agent.view() else { return known(name) };
         let Some(receipt) = view.receipt(name) else { return known(name) };
         let (source, epoch) = (receipt.source_sha256.to_string(), receipt.epoch.to_string());
         let same =
             known(name).filter(|known| known.ciphertext_sha256 == source && known.epoch == epoch);
         Some(same.unwrap_or_else(|| CredentialStatus {
             name: name.to_string(),
-            delivered_at: seen.now.to_string(),
+            delivered_at: observed.now.to_string(),
             ciphertext_sha256: source,
             epoch,
             recreated: 0,

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use super::{Step, deletion::DeletionStep, stand_in::NEW_TUNNEL};
+use super::{Step, deletion::DeletionStep, placeholders::NEW_TUNNEL};
 use crate::cloudflare::{DnsPatch, NewDnsRecord, TunnelConfiguration, TunnelId};
 
 impl fmt::Display for Step {

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How soon an agent is asked again that waits for somebody else's server.
-const HELD_UP_LOOK: Duration = Duration::from_secs(10);
+const HELD_UP_RETRY: Duration = Duration::from_secs(10);
 
 /// The document for what is stored on the server now: references stand only for values that are
 /// there.
@@ -63,14 +63,14 @@ fn integrations(wanted: &Wanted, view: &AgentView) -> Vec<Integration> {
 }
 
 /// The agent has the document, and OpenClaw runs with it.
-pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let Some(view) = seen.agent.view() else { return Part::default() };
+pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
+    let Some(view) = observed.agent.view() else { return Part::default() };
     let document = document(wanted, view);
     let digest = document.digest();
     let progress = &view.report.desired;
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
-    if let Some(message) = server::wrong_architecture(wanted, seen) {
+    if let Some(message) = server::wrong_architecture(wanted, observed) {
         let reason = reason::ARCHITECTURE_MISMATCH;
         return go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)));
     }
@@ -78,7 +78,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         let verdict =
             Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
         let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };
-        return go_on(Part { look: Some(SOON), ..Part::todo(step, verdict) });
+        return go_on(Part { requeue_after: Some(SOON), ..Part::todo(step, verdict) });
     }
     let failed = progress.failed.iter().find(|failed| failed.digest == digest);
     match (progress.state, failed) {
@@ -88,8 +88,8 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         }
         (_, Some(trouble)) => {
             let remote = [FailureReason::Artifact, FailureReason::Integration];
-            let look = if remote.contains(&trouble.reason) { HELD_UP_LOOK } else { SOON };
-            go_on(Part::wait(setback::held_up(wanted, trouble), look))
+            let requeue_after = if remote.contains(&trouble.reason) { HELD_UP_RETRY } else { SOON };
+            go_on(Part::wait(setback::held_up(wanted, trouble), requeue_after))
         }
         (_, None) => {
             let of_programs = programs::progress(&wanted.release.artifacts, &view.report.details);

@@ -30,16 +30,16 @@ pub enum Retry {
     BackOff,
     /// Not before this long.
     After(Duration),
-    /// When a person has changed something; looked at again every [`TERMINAL_LOOK`] all the same.
+    /// When a person has changed something; looked at again every [`TERMINAL_RETRY`] all the same.
     Changed,
 }
 
 /// How often a terminal failure is looked at again: a quota may have been raised without a trace here.
-pub const TERMINAL_LOOK: Duration = Duration::from_secs(10 * 60);
+pub const TERMINAL_RETRY: Duration = Duration::from_secs(10 * 60);
 /// How long to wait for somebody to lift a protection; the sweep mostly tells sooner.
-pub const PROTECTED_LOOK: Duration = Duration::from_secs(60);
+pub const PROTECTED_RETRY: Duration = Duration::from_secs(60);
 /// How long to wait when nothing is in stock.
-pub const STOCK_LOOK: Duration = Duration::from_secs(5 * 60);
+pub const STOCK_RETRY: Duration = Duration::from_secs(5 * 60);
 
 impl Failure {
     /// A failure that only a person can mend.
@@ -82,7 +82,7 @@ impl Failure {
             _ => (reason::CLOUD_UNAVAILABLE, "Moorage retries automatically"),
         };
         let retry = match (&error.kind, error.classify()) {
-            (ErrorKind::OutOfStock, _) => Retry::After(STOCK_LOOK),
+            (ErrorKind::OutOfStock, _) => Retry::After(STOCK_RETRY),
             (_, Classification::RetryAfter(wait)) => Retry::After(wait),
             (_, Classification::Terminal) => Retry::Changed,
             (_, Classification::Retry | Classification::Confirm) => Retry::BackOff,
@@ -108,7 +108,7 @@ impl Failure {
             "Server {id} is protected from deletion at Hetzner. Switch its protection off in Hetzner's console; the deletion then continues"
         );
         Self {
-            retry: Retry::After(PROTECTED_LOOK),
+            retry: Retry::After(PROTECTED_RETRY),
             ..Self::terminal(part, reason::DELETE_PROTECTED, message)
         }
     }

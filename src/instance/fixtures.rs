@@ -16,7 +16,7 @@ use moorage_wire::{
 use super::{
     Observed, Plan, Step, Wanted,
     forecast::Model,
-    observed::{AgentKeys, AgentSight, AgentView, ServerSight},
+    observed::{AgentKeys, AgentState, AgentView, ServerState},
     plan::{self, Timing},
     status,
     wanted::{Placement, Release, Subject},
@@ -173,14 +173,14 @@ pub(super) fn before(wanted: &Wanted, stop: impl Fn(&Step) -> bool) -> Observed 
 
 /// Carries out what is planned, step by step, until `stop` or until nothing more happens. Then a new
 /// epoch is at hand for whoever needs one.
-pub(super) fn walk(wanted: &Wanted, seen: Observed, stop: impl Fn(&Step) -> bool) -> Observed {
+pub(super) fn walk(wanted: &Wanted, observed: Observed, stop: impl Fn(&Step) -> bool) -> Observed {
     let keys = agent_keys();
-    let mut model = Model { wanted, stand_in: &keys, seen };
+    let mut model = Model { wanted, placeholders: &keys, observed };
     for _ in 0..40 {
-        let plan = plan_of(wanted, &model.seen);
+        let plan = plan_of(wanted, &model.observed);
         for step in &plan.steps {
             if stop(step) {
-                return Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen };
+                return Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.observed };
             }
             model.carry_out(step);
         }
@@ -188,26 +188,26 @@ pub(super) fn walk(wanted: &Wanted, seen: Observed, stop: impl Fn(&Step) -> bool
             break;
         }
     }
-    Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen }
+    Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.observed }
 }
 
-pub(super) fn plan_of(wanted: &Wanted, seen: &Observed) -> Plan {
-    plan::plan(wanted, seen, TIMING)
+pub(super) fn plan_of(wanted: &Wanted, observed: &Observed) -> Plan {
+    plan::plan(wanted, observed, TIMING)
 }
 
 /// The status that a pass would write without carrying anything out.
-pub(super) fn status_of(wanted: &Wanted, seen: &Observed) -> OpenClawInstanceStatus {
-    status_after(wanted, seen, None)
+pub(super) fn status_of(wanted: &Wanted, observed: &Observed) -> OpenClawInstanceStatus {
+    status_after(wanted, observed, None)
 }
 
 /// The status after a step that could not be done.
 pub(super) fn status_after(
     wanted: &Wanted,
-    seen: &Observed,
+    observed: &Observed,
     failure: Option<super::Failure>,
 ) -> OpenClawInstanceStatus {
-    let outcome = status::Outcome { verdicts: plan_of(wanted, seen).verdicts, failure };
-    status::of_pass(wanted, seen, &outcome, Some("key-1"), Some(1))
+    let outcome = status::Outcome { verdicts: plan_of(wanted, observed).verdicts, failure };
+    status::of_pass(wanted, observed, &outcome, Some("key-1"), Some(1))
 }
 
 /// The kinds of steps, without what is in them.
@@ -296,7 +296,7 @@ impl Observed {
     }
 
     pub(super) fn with_lost_server(self) -> Self {
-        Self { server: ServerSight::Gone, agent: AgentSight::NotAsked, ..self }
+        Self { server: ServerState::Gone, agent: AgentState::NotAsked, ..self }
     }
 
     pub(super) fn without_tunnel(self) -> Self {
@@ -313,7 +313,7 @@ impl Observed {
 
     pub(super) fn view_mut(&mut self) -> &mut AgentView {
         match &mut self.agent {
-            AgentSight::Reported(view) => view,
+            AgentState::Reported(view) => view,
             other => panic!("the agent has not reported: {other:?}"),
         }
     }

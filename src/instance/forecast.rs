@@ -10,13 +10,12 @@ use moorage_wire::{
 
 use super::{
     Observed, Plan, Step, Wanted,
-    observed::{AgentKeys, AgentSight, DashboardSight, OwnTokens, ServerSight},
-    plan::{self, Timing},
-    programs, routes,
-    stand_in::{
+    observed::{AgentKeys, AgentState, DashboardState, OwnTokens, ServerState},
+    placeholders::{
         applied, enrolled, installed, new_record, new_server, new_tunnel, receipt, tokens, version,
     },
-    status,
+    plan::{self, Timing},
+    programs, routes, status,
 };
 use crate::{
     api::{OpenClawInstanceStatus, instance::ServerStatus},
@@ -52,18 +51,23 @@ pub struct Forecast {
     /// The plan at the end of the way: its verdicts say what stands in the way of `Ready`, if anything.
     pub last: Plan,
     /// What is seen at the end of the way.
-    pub seen: Observed,
+    pub observed: Observed,
 }
 
-/// Walks the way. `stand_in` are the keys that a server which is not made yet is given here, to stand
+/// Walks the way. `placeholders` are the keys that a server which is not made yet is given here, to stand
 /// in for those that it is going to make; nothing is encrypted or verified with them.
-pub fn forecast(wanted: &Wanted, seen: Observed, timing: Timing, stand_in: &AgentKeys) -> Forecast {
-    let mut model = Model { wanted, stand_in, seen };
+pub fn forecast(
+    wanted: &Wanted,
+    observed: Observed,
+    timing: Timing,
+    placeholders: &AgentKeys,
+) -> Forecast {
+    let mut model = Model { wanted, placeholders, observed };
     let mut now = None;
     let mut then = Vec::new();
     let mut last = Plan::default();
     for _ in 0..MAX_ROUNDS {
-        last = plan::plan(wanted, &model.seen, timing);
+        last = plan::plan(wanted, &model.observed, timing);
         let steps = std::mem::take(&mut last.steps);
         for step in &steps {
             model.carry_out(step);
@@ -80,64 +84,64 @@ pub fn forecast(wanted: &Wanted, seen: Observed, timing: Timing, stand_in: &Agen
             }
         }
     }
-    Forecast { now: now.unwrap_or_default(), then, last, seen: model.seen }
+    Forecast { now: now.unwrap_or_default(), then, last, observed: model.observed }
 }
 
 /// What the planner looks at, and the rules by which it changes.
 pub(super) struct Model<'a> {
     pub(super) wanted: &'a Wanted,
-    pub(super) stand_in: &'a AgentKeys,
-    pub(super) seen: Observed,
+    pub(super) placeholders: &'a AgentKeys,
+    pub(super) observed: Observed,
 }
 
 impl Model<'_> {
     /// The effect of one step that works.
     pub(super) fn carry_out(&mut self, step: &Step) {
-        let seen = &mut self.seen;
+        let observed = &mut self.observed;
         match step {
             Step::RecordEpoch(epoch) => self.record_epoch(*epoch),
             Step::CreateTunnel => {
-                seen.tunnel = Some(new_tunnel(self.wanted));
-                seen.tunnel_memory.bootstrapped = seen.epoch;
-                seen.tunnel_memory.rules = None;
+                observed.tunnel = Some(new_tunnel(self.wanted));
+                observed.tunnel_memory.bootstrapped = observed.epoch;
+                observed.tunnel_memory.rules = None;
             }
-            Step::BootstrapTunnel(_) => seen.tunnel_memory.bootstrapped = seen.epoch,
+            Step::BootstrapTunnel(_) => observed.tunnel_memory.bootstrapped = observed.epoch,
             Step::PutRoutes(_, rules) | Step::CheckRoutes(_, rules) => {
-                seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+                observed.tunnel_memory.rules = Some((routes::digest(rules), observed.now));
             }
             Step::EnsureRecords { posts, patches } => {
-                seen.records.extend(posts.iter().map(new_record));
+                observed.records.extend(posts.iter().map(new_record));
                 for patch in patches {
-                    correct(&mut seen.records, patch);
+                    correct(&mut observed.records, patch);
                 }
             }
             Step::CreateServer => {
-                let server = new_server(self.wanted, seen.epoch);
-                seen.server = ServerSight::Present(Box::new(server));
-                seen.agent = AgentSight::NotAsked;
+                let server = new_server(self.wanted, observed.epoch);
+                observed.server = ServerState::Present(Box::new(server));
+                observed.agent = AgentState::NotAsked;
             }
             Step::LabelServer(_, labels) => {
-                if let ServerSight::Present(server) = &mut seen.server {
+                if let ServerState::Present(server) = &mut observed.server {
                     server.labels.clone_from(labels);
                 }
             }
             Step::NameTunnel(_) => {
-                if let Some(tunnel) = &mut seen.tunnel {
+                if let Some(tunnel) = &mut observed.tunnel {
                     tunnel.name = new_tunnel(self.wanted).name;
                 }
             }
             Step::AttachFirewall(firewall, _) => {
-                if let ServerSight::Present(server) = &mut seen.server {
+                if let ServerState::Present(server) = &mut observed.server {
                     server.public_net.firewalls.push(applied(*firewall));
                 }
             }
             Step::DeleteServer(_) => {
-                seen.server = ServerSight::Gone;
-                seen.agent = AgentSight::NotAsked;
+                observed.server = ServerState::Gone;
+                observed.agent = AgentState::NotAsked;
             }
             Step::HandOver | Step::TakeOver | Step::EndHandOver => self.hand_over(step),
             Step::DeliverCredential(name) => {
-                if let Some(Ok(value)) = seen.handed_in.get(name) {
+                if let Some(Ok(value)) = observed.handed_in.get(name) {
                     let (kind, source) = (value.kind, value.envelope.sha256());
                     self.store(name.clone(), kind, source);
                 }
@@ -150,34 +154,36 @@ impl Model<'_> {
             }
             Step::RotateTunnel(_) => self.rotate(),
             Step::PutDesired { document, .. } => {
-                if let AgentSight::Reported(view) = &mut seen.agent {
+                if let AgentState::Reported(view) = &mut observed.agent {
                     view.report.desired.digest = Some(document.digest());
                     view.report.desired.state = ConvergenceState::Converging;
                 }
             }
             Step::DeleteSecret { name, recreated, .. } => self.delete_secret(name, recreated),
             Step::RecordDashboardSecret(name) => {
-                seen.status.dashboard_secret_name.clone_from(name);
+                observed.status.dashboard_secret_name.clone_from(name);
             }
             Step::WriteDashboardSecret { .. } => {
-                seen.dashboard_secret = DashboardSight::Current(version());
+                observed.dashboard_secret = DashboardState::Current(version());
             }
-            Step::DeleteDashboardSecret { .. } => seen.former_dashboard = None,
+            Step::DeleteDashboardSecret { .. } => observed.former_dashboard = None,
         }
     }
 
     /// What the server does by itself, if it is its turn.
     pub(super) fn happen(&mut self) -> Option<Happening> {
-        let seen = &mut self.seen;
-        let epoch = seen.epoch?;
-        let running = seen.server.present().is_some_and(|server| server.status == Power::Running);
-        if !running || seen.tunnel.is_none() {
+        let observed = &mut self.observed;
+        let epoch = observed.epoch?;
+        let running =
+            observed.server.present().is_some_and(|server| server.status == Power::Running);
+        if !running || observed.tunnel.is_none() {
             return None;
         }
-        let AgentSight::Reported(view) = &mut seen.agent else {
+        let AgentState::Reported(view) = &mut observed.agent else {
             // An agent that was known and is silent may stay so: that is for a person to look at.
-            let awaited = seen.status.agent.is_none();
-            seen.agent = awaited.then(|| enrolled(self.wanted, epoch, self.stand_in, seen.now))?;
+            let awaited = observed.status.agent.is_none();
+            observed.agent =
+                awaited.then(|| enrolled(self.wanted, epoch, self.placeholders, observed.now))?;
             return Some(Happening::AgentEnrols);
         };
         let progress = &mut view.report.desired;
@@ -196,18 +202,25 @@ impl Model<'_> {
     /// Writes the status that the pass would write; tells whether it says anything new.
     pub(super) fn write_status(&mut self, plan: &Plan) -> bool {
         let outcome = status::Outcome { verdicts: plan.verdicts.clone(), failure: None };
-        let seen = &self.seen;
-        let key = seen.status.server.as_ref().and_then(|server| server.master_key_id.as_deref());
-        let written =
-            status::of_pass(self.wanted, seen, &outcome, key, seen.status.observed_generation);
-        let changed = written != seen.status;
-        self.seen.status = written;
+        let observed = &self.observed;
+        let key =
+            observed.status.server.as_ref().and_then(|server| server.master_key_id.as_deref());
+        let written = status::of_pass(
+            self.wanted,
+            observed,
+            &outcome,
+            key,
+            observed.status.observed_generation,
+        );
+        let changed = written != observed.status;
+        self.observed.status = written;
         changed
     }
 
     fn hand_over(&mut self, step: &Step) {
-        let seen = &mut self.seen;
-        let (AgentSight::Reported(view), Some(keys)) = (&mut seen.agent, &mut seen.operator_keys)
+        let observed = &mut self.observed;
+        let (AgentState::Reported(view), Some(keys)) =
+            (&mut observed.agent, &mut observed.operator_keys)
         else {
             return;
         };
@@ -220,29 +233,29 @@ impl Model<'_> {
     }
 
     fn record_epoch(&mut self, epoch: Epoch) {
-        let seen = &mut self.seen;
+        let observed = &mut self.observed;
         let server = ServerStatus { epoch: epoch.to_string(), ..ServerStatus::default() };
-        let mut status = std::mem::take(&mut seen.status);
+        let mut status = std::mem::take(&mut observed.status);
         if let Some(tunnel) = &mut status.tunnel {
             tunnel.rotating = false;
         }
-        seen.status = OpenClawInstanceStatus { server: Some(server), agent: None, ..status };
-        seen.epoch = Some(epoch);
-        seen.server = ServerSight::None;
-        seen.agent = AgentSight::NotAsked;
-        seen.tunnel_memory.rotated = None;
-        seen.own_tokens = Some(tokens(epoch));
+        observed.status = OpenClawInstanceStatus { server: Some(server), agent: None, ..status };
+        observed.epoch = Some(epoch);
+        observed.server = ServerState::None;
+        observed.agent = AgentState::NotAsked;
+        observed.tunnel_memory.rotated = None;
+        observed.own_tokens = Some(tokens(epoch));
     }
 
     fn store(&mut self, credential: CredentialName, kind: CredentialType, source: Sha256) {
-        let AgentSight::Reported(view) = &mut self.seen.agent else { return };
+        let AgentState::Reported(view) = &mut self.observed.agent else { return };
         let identity = &view.report.identity;
         let receipt = receipt(
             (identity.instance_id, identity.epoch),
             credential.clone(),
             kind,
             source,
-            self.seen.now,
+            self.observed.now,
         );
         view.report.receipts.retain(|known| known.credential != credential);
         view.report.receipts.push(receipt);
@@ -250,18 +263,18 @@ impl Model<'_> {
     }
 
     fn store_own(&mut self, name: &str, kind: CredentialType, which: fn(OwnTokens) -> Sha256) {
-        if let (Some(own), Ok(name)) = (self.seen.own_tokens, name.parse()) {
+        if let (Some(own), Ok(name)) = (self.observed.own_tokens, name.parse()) {
             self.store(name, kind, which(own));
         }
     }
 
     fn rotate(&mut self) {
-        self.seen.tunnel_memory.rotated = Some(self.seen.now);
-        if let Some(tunnel) = &mut self.seen.status.tunnel {
+        self.observed.tunnel_memory.rotated = Some(self.observed.now);
+        if let Some(tunnel) = &mut self.observed.status.tunnel {
             tunnel.rotating = false;
         }
-        if let (Some(own), AgentSight::Reported(view)) =
-            (self.seen.own_tokens, &mut self.seen.agent)
+        if let (Some(own), AgentState::Reported(view)) =
+            (self.observed.own_tokens, &mut self.observed.agent)
         {
             view.report.cloudflared = CloudflaredHealth {
                 connected: true,
@@ -278,10 +291,10 @@ impl Model<'_> {
                     && matches!(&request.source, CredentialSource::SecretKey { secret, .. } if secret == name)
             })
         };
-        let seen = &mut self.seen;
-        seen.bundles.retain(|bundle| bundle.secret != name);
-        seen.handed_in.retain(|credential, _| !from_it(credential));
-        for known in &mut seen.status.credentials {
+        let observed = &mut self.observed;
+        observed.bundles.retain(|bundle| bundle.secret != name);
+        observed.handed_in.retain(|credential, _| !from_it(credential));
+        for known in &mut observed.status.credentials {
             known.recreated +=
                 u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
         }

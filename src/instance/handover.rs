@@ -25,16 +25,18 @@ pub struct OperatorKeys {
 
 /// What is to be done about the key that the agent obeys. Nothing else waits for it, except that an
 /// agent which obeys two is brought to the one in use before anything is signed for its installer.
-pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
+pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
     let go_on = Part { passable: true, ..Part::default() };
-    let (Some(view), Some(keys)) = (seen.agent.view(), seen.operator_keys) else { return go_on };
-    let then = |step| Part { steps: vec![step], look: Some(SOON), ..Part::default() };
+    let (Some(view), Some(keys)) = (observed.agent.view(), observed.operator_keys) else {
+        return go_on;
+    };
+    let then = |step| Part { steps: vec![step], requeue_after: Some(SOON), ..Part::default() };
     match view.report.details.operator_keys.as_slice() {
         // An agent that is older than hand-overs: it is updated with the release, then handed over.
         [] => go_on,
         [in_force, others @ ..] if *in_force == keys.own => match keys.newest {
             Some(newest) if others.contains(&newest) => then(Step::TakeOver),
-            Some(_) if keys.may_begin && rotation::is_done(seen, view) => then(Step::HandOver),
+            Some(_) if keys.may_begin && rotation::is_done(observed, view) => then(Step::HandOver),
             // Begun towards a key that was taken away again.
             None if !others.is_empty() => then(Step::EndHandOver),
             Some(_) | None => go_on,
@@ -50,21 +52,21 @@ mod tests {
     use super::*;
     use crate::instance::{
         fixtures::{self, TIMING},
-        observed::AgentSight,
+        observed::AgentState,
     };
 
     const OLD: OperatorPublicKey = OperatorPublicKey::from_bytes([1; 32]);
     const NEW: OperatorPublicKey = OperatorPublicKey::from_bytes([2; 32]);
     const OTHER: OperatorPublicKey = OperatorPublicKey::from_bytes([3; 32]);
 
-    fn seen(own: OperatorPublicKey, newest: Option<OperatorPublicKey>) -> Observed {
-        let mut seen = fixtures::ready(&fixtures::wanted());
-        seen.operator_keys = Some(OperatorKeys { own, newest, may_begin: true });
-        seen
+    fn observed(own: OperatorPublicKey, newest: Option<OperatorPublicKey>) -> Observed {
+        let mut observed = fixtures::ready(&fixtures::wanted());
+        observed.operator_keys = Some(OperatorKeys { own, newest, may_begin: true });
+        observed
     }
 
-    fn obeyed(seen: &mut Observed, keys: &[OperatorPublicKey]) {
-        if let AgentSight::Reported(view) = &mut seen.agent {
+    fn obeyed(observed: &mut Observed, keys: &[OperatorPublicKey]) {
+        if let AgentState::Reported(view) = &mut observed.agent {
             view.report.details.operator_keys = keys.to_vec();
         }
     }
@@ -85,9 +87,9 @@ mod tests {
         #[case] keys: &[OperatorPublicKey],
         #[case] expected: Option<&str>,
     ) {
-        let mut seen = seen(own, newest);
-        obeyed(&mut seen, keys);
-        let part = plan(&fixtures::wanted(), &seen, TIMING);
+        let mut observed = observed(own, newest);
+        obeyed(&mut observed, keys);
+        let part = plan(&fixtures::wanted(), &observed, TIMING);
         let steps: Vec<_> = part.steps.iter().map(|step| format!("{step:?}")).collect();
         assert_eq!(steps.first().map(String::as_str), expected);
         assert_eq!(part.passable, expected.is_none());
@@ -95,14 +97,14 @@ mod tests {
 
     #[test]
     fn a_hand_over_begins_only_when_it_is_this_servers_turn_and_its_tunnel_is_settled() {
-        let mut waiting = seen(OLD, Some(NEW));
+        let mut waiting = observed(OLD, Some(NEW));
         obeyed(&mut waiting, &[OLD]);
         waiting.operator_keys =
             waiting.operator_keys.map(|keys| OperatorKeys { may_begin: false, ..keys });
         assert!(plan(&fixtures::wanted(), &waiting, TIMING).steps.is_empty());
-        let mut rotating = seen(OLD, Some(NEW));
+        let mut rotating = observed(OLD, Some(NEW));
         obeyed(&mut rotating, &[OLD]);
-        if let AgentSight::Reported(view) = &mut rotating.agent {
+        if let AgentState::Reported(view) = &mut rotating.agent {
             view.report.cloudflared.connected = false;
         }
         assert!(plan(&fixtures::wanted(), &rotating, TIMING).steps.is_empty());

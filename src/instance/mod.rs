@@ -15,20 +15,20 @@ pub mod failure;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
+pub mod from_status;
 pub mod handover;
-mod machine;
+mod host_health;
 pub mod observed;
 mod older_agents;
+pub mod placeholders;
 pub mod places;
 pub mod plan;
 pub mod programs;
-pub mod recorded;
 pub mod refer;
 pub mod rotation;
 pub mod routes;
 pub mod server;
 pub mod setback;
-pub mod stand_in;
 pub mod status;
 #[cfg(test)]
 mod tests;

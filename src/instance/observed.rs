@@ -31,7 +31,7 @@ pub struct Observed {
     /// DNS records at the instance's host names, all of them ours: foreign ones were refused before.
     pub records: Vec<DnsRecord>,
     /// The server.
-    pub server: ServerSight,
+    pub server: ServerState,
     /// Servers that have the instance's labels and are not its server.
     pub copies: Vec<ServerId>,
     /// The life of the server: from the status, or from the server's labels if the status was lost.
@@ -41,7 +41,7 @@ pub struct Observed {
     /// What this process knows of the tunnel.
     pub tunnel_memory: TunnelMemory,
     /// The agent.
-    pub agent: AgentSight,
+    pub agent: AgentState,
     /// The Secrets that hold values for this instance.
     pub bundles: Vec<Bundle>,
     /// Values handed in, in Secrets and inline, by credential.
@@ -56,10 +56,10 @@ pub struct Observed {
     /// The operator's keys that belong to the master keys; known as soon as there is an epoch.
     pub operator_keys: Option<OperatorKeys>,
     /// The Secret for the dashboard.
-    pub dashboard_secret: DashboardSight,
+    pub dashboard_secret: DashboardState,
     /// The Secret that the status names and the spec does not, if it is there and ours.
     pub former_dashboard: Option<SecretVersion>,
-    /// Whether a person accepts that this many missing servers are made anew.
+    /// Whether a person accepts that this many missing servers are recreated.
     pub accepted_loss: bool,
     /// How many servers of the pool are missing, and how many it should have.
     pub disappearance: Disappearance,
@@ -75,7 +75,7 @@ impl Observed {
         self.bundles.push(bundle);
     }
 
-    /// Whether so much is missing at once that nothing may be replaced or made anew: no person has accepted
+    /// Whether so much is missing at once that nothing may be replaced or recreated: no person has accepted
     /// the loss.
     pub fn is_mass_loss(&self) -> bool {
         self.disappearance.is_mass() && !self.accepted_loss
@@ -93,7 +93,7 @@ impl Observed {
 
 /// Where the server is.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub enum ServerSight {
+pub enum ServerState {
     /// None was ever made in this epoch.
     #[default]
     None,
@@ -103,7 +103,7 @@ pub enum ServerSight {
     Gone,
 }
 
-impl ServerSight {
+impl ServerState {
     /// The server, if it is there.
     pub fn present(&self) -> Option<&Server> {
         match self {
@@ -159,7 +159,7 @@ impl Disappearance {
 
 /// What is known of the agent.
 #[derive(Debug, Default)]
-pub enum AgentSight {
+pub enum AgentState {
     /// It was not asked.
     #[default]
     NotAsked,
@@ -193,7 +193,7 @@ pub struct AgentKeys {
     pub certificate: SealingCertificate,
 }
 
-impl AgentSight {
+impl AgentState {
     /// The agent, if it reported.
     pub fn view(&self) -> Option<&AgentView> {
         match self {
@@ -240,7 +240,7 @@ impl AgentView {
 
 /// The Secret that a customer asked the dashboard's token to be put into.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum DashboardSight {
+pub enum DashboardState {
     /// None was asked for.
     #[default]
     NotWanted,
@@ -263,14 +263,14 @@ mod tests {
         credentials::test_keys,
         instance::{
             fixtures::{FIRST_EPOCH, agent_keys, now, wanted},
-            stand_in::enrolled,
+            placeholders::enrolled,
         },
     };
 
     #[test]
     fn the_tunnels_token_goes_to_the_agents_own_certificate_in_its_own_word_and_to_no_other() {
-        let sight = enrolled(&wanted(), FIRST_EPOCH, &agent_keys(), now());
-        let view = sight.view().unwrap().clone();
+        let state = enrolled(&wanted(), FIRST_EPOCH, &agent_keys(), now());
+        let view = state.view().unwrap().clone();
         let sealing = view.keys.certificate.fingerprint();
         let older = view.tunnel_certificate().unwrap();
         assert_eq!(older.fingerprint(), sealing, "an older agent has one key for everything");

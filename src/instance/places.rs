@@ -2,7 +2,7 @@
 
 use super::{
     Failure,
-    failure::{Retry, STOCK_LOOK},
+    failure::{Retry, STOCK_RETRY},
     wanted::Placement,
 };
 use crate::{
@@ -45,7 +45,7 @@ impl RefusedPlaces {
             let message = format!(
                 "Hetzner refused create_server everywhere: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
             );
-            let retry = Retry::After(STOCK_LOOK);
+            let retry = Retry::After(STOCK_RETRY);
             return Failure { part, reason: reason::OUT_OF_STOCK, message, retry };
         }
         let message = format!(
@@ -118,6 +118,6 @@ mod tests {
         refused.note(&place("cx33", "ash"), not_offered("location"));
         let failure = refused.failure("us-1");
         assert_eq!(failure.reason, reason::OUT_OF_STOCK);
-        assert_eq!(failure.retry, Retry::After(STOCK_LOOK));
+        assert_eq!(failure.retry, Retry::After(STOCK_RETRY));
     }
 }

@@ -7,7 +7,7 @@ use moorage_wire::{CredentialName, Epoch, Sha256};
 
 use super::{
     Observed, Wanted, agent, credentials, dashboard, desired_state, handover,
-    observed::ServerSight, rotation, routes, server, tunnel,
+    observed::ServerState, rotation, routes, server, tunnel,
 };
 use crate::{
     api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
@@ -111,18 +111,18 @@ impl Step {
     }
 
     /// Whether everything that it writes to is the instance's own, or is not there yet.
-    pub fn touches_only_own(&self, owner: &Owner, seen: &Observed) -> bool {
+    pub fn touches_only_own(&self, owner: &Owner, observed: &Observed) -> bool {
         let tunnel = |id: &TunnelId| {
-            let found = seen.tunnel.as_ref().filter(|tunnel| tunnel.id == *id);
+            let found = observed.tunnel.as_ref().filter(|tunnel| tunnel.id == *id);
             found.is_some_and(|tunnel| owner.tunnel(tunnel).is_ours())
         };
         let server = |id: &ServerId| {
-            let found = seen.server.present().filter(|server| server.id == *id);
+            let found = observed.server.present().filter(|server| server.id == *id);
             found.is_some_and(|server| owner.server(server).is_ours())
         };
-        let tunnels: Vec<_> = seen.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let tunnels: Vec<_> = observed.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
         let record = |id: &RecordId| {
-            let found = seen.records.iter().find(|record| record.id == *id);
+            let found = observed.records.iter().find(|record| record.id == *id);
             found.is_some_and(|record| owner.record(record, &tunnels).is_ours())
         };
         match self {
@@ -153,15 +153,15 @@ impl Step {
     }
 
     /// Whether it ends a life of the server: it takes one away, or lets the next one begin.
-    pub fn ends_a_life(&self, seen: &Observed) -> bool {
+    pub fn ends_a_life(&self, observed: &Observed) -> bool {
         match self {
             Self::DeleteServer(_) => true,
-            Self::RecordEpoch(_) => seen.server == ServerSight::Gone,
+            Self::RecordEpoch(_) => observed.server == ServerState::Gone,
             _ => false,
         }
     }
 
-    /// Whether its effect can be seen only by looking anew.
+    /// Whether its effect can be seen only by observing again.
     pub fn ends_pass(&self) -> bool {
         matches!(self, Self::PutDesired { .. } | Self::RotateTunnel(_) | Self::DeleteServer(_))
     }
@@ -177,7 +177,7 @@ pub struct Part {
     /// Whether what comes after it may go on.
     pub passable: bool,
     /// When to look again, if sooner than usual.
-    pub look: Option<Duration>,
+    pub requeue_after: Option<Duration>,
 }
 
 impl Part {
@@ -197,8 +197,8 @@ impl Part {
     }
 
     /// Something else has to happen first; look again soon.
-    pub fn wait(verdict: Verdict, look: Duration) -> Self {
-        Self { verdicts: vec![verdict], look: Some(look), ..Self::default() }
+    pub fn wait(verdict: Verdict, requeue_after: Duration) -> Self {
+        Self { verdicts: vec![verdict], requeue_after: Some(requeue_after), ..Self::default() }
     }
 }
 
@@ -210,14 +210,14 @@ pub struct Plan {
     /// One per part, without `Ready`, `Reconciling` and `Stalled`.
     pub verdicts: Vec<Verdict>,
     /// When to look again.
-    pub look: Option<Duration>,
+    pub requeue_after: Option<Duration>,
 }
 
 /// The rhythm of bring-up.
 pub const SOON: Duration = Duration::from_secs(1);
 
 /// Plans for an instance that should exist.
-pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
+pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Plan {
     type Planner = fn(&Wanted, &Observed, Timing) -> Part;
     let parts: [(ConditionType, Planner); 10] = [
         (ConditionType::ServerReady, server::epoch),
@@ -232,8 +232,10 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
         (ConditionType::Ready, dashboard::plan),
     ];
     // A token that nobody should have any more does not wait for the parts to be well.
-    let mut plan =
-        Plan { steps: dashboard::former(wanted, seen).into_iter().collect(), ..Plan::default() };
+    let mut plan = Plan {
+        steps: dashboard::former(wanted, observed).into_iter().collect(),
+        ..Plan::default()
+    };
     let mut passable = true;
     for (kind, part) in parts {
         if !passable {
@@ -243,20 +245,21 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
             );
             continue;
         }
-        let part = part(wanted, seen, timing);
+        let part = part(wanted, observed, timing);
         passable = part.passable;
         plan.steps.extend(part.steps);
         part.verdicts.into_iter().for_each(|verdict| state(&mut plan.verdicts, verdict));
-        plan.look = [plan.look, part.look].into_iter().flatten().min();
+        plan.requeue_after = [plan.requeue_after, part.requeue_after].into_iter().flatten().min();
     }
-    let owner = wanted.subject.owner(&seen.status);
+    let owner = wanted.subject.owner(&observed.status);
     plan.steps.retain(|step| {
-        step.touches_only_own(&owner, seen) && !(seen.is_mass_loss() && step.ends_a_life(seen))
+        step.touches_only_own(&owner, observed)
+            && !(observed.is_mass_loss() && step.ends_a_life(observed))
     });
     plan.verdicts.retain(|verdict| {
         verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False
     });
-    plan.verdicts.push(server::up_to_date(wanted, seen));
+    plan.verdicts.push(server::up_to_date(wanted, observed));
     plan
 }
 

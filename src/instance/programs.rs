@@ -9,7 +9,8 @@ use moorage_wire::{
 };
 
 use super::{
-    Observed, Wanted, desired_state, machine, observed::AgentView, older_agents, setback, versions,
+    Observed, Wanted, desired_state, host_health, observed::AgentView, older_agents, setback,
+    versions,
 };
 use crate::api::{
     conditions::{ConditionType::UpToDate, Verdict, reason},
@@ -71,13 +72,13 @@ pub fn listed(items: &[String]) -> Option<String> {
 }
 
 /// Whether the programs of a server that is otherwise what the spec asks for are those of the release.
-pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
-    let Some(view) = seen.agent.view() else {
+pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
+    let Some(view) = observed.agent.view() else {
         let message = "The server is of the right type; its agent has to say which programs it has";
         return Verdict::unknown(UpToDate, reason::WAITING, message);
     };
     let (release, details) = (&wanted.release, &view.report.details);
-    let reboot = machine::reboot(view);
+    let reboot = host_health::reboot(view);
     let behind = behind(&release.artifacts, details);
     let kinds: Vec<_> = behind.iter().map(|(kind, _)| titled(&release.artifacts, *kind)).collect();
     let Some(kinds) = listed(&kinds) else {

@@ -21,8 +21,9 @@ use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// cloudflared runs with the rotated token and with nothing else.
-pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let (Some(view), Some(tunnel), Some(own)) = (seen.agent.view(), &seen.tunnel, seen.own_tokens)
+pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
+    let (Some(view), Some(tunnel), Some(own)) =
+        (observed.agent.view(), &observed.tunnel, observed.own_tokens)
     else {
         return Part::default();
     };
@@ -31,21 +32,25 @@ pub fn plan(_: &Wanted, seen: &Observed, _: Timing) -> Part {
     let cloudflared = &view.report.cloudflared;
     if held.is_none_or(|receipt| receipt.source_sha256 != own.tunnel) {
         return Part {
-            look: Some(SOON),
+            requeue_after: Some(SOON),
             passable: true,
             ..Part::todo(Step::DeliverTunnelToken, progressing())
         };
     }
     if cloudflared.active_token_sha256 != Some(own.tunnel) {
-        let patient = |at| seen.now.duration_since(at).unsigned_abs() < PATIENCE;
-        if view.stale || seen.tunnel_memory.rotated.is_some_and(patient) {
+        let patient = |at| observed.now.duration_since(at).unsigned_abs() < PATIENCE;
+        if view.stale || observed.tunnel_memory.rotated.is_some_and(patient) {
             return waiting();
         }
         let step = Step::RotateTunnel(tunnel.id.clone());
-        return Part { look: Some(SOON), passable: true, ..Part::todo(step, progressing()) };
+        return Part {
+            requeue_after: Some(SOON),
+            passable: true,
+            ..Part::todo(step, progressing())
+        };
     }
     // Running with the new token; the agent drops the old as soon as it is connected.
-    if !is_done(seen, view) {
+    if !is_done(observed, view) {
         return waiting();
     }
     Part { passable: true, ..Part::default() }
@@ -58,18 +63,18 @@ pub(super) fn progressing() -> Verdict {
 /// Whether a rotation was begun and the connections of the old token may be up. The status may be
 /// older than what this process did since: the watch brings first that the rotation began and later
 /// that it ended, and a pass may come in between.
-pub(super) fn is_unfinished(seen: &Observed) -> bool {
-    seen.tunnel_memory.rotated.is_none()
-        && seen.status.tunnel.as_ref().is_some_and(|tunnel| tunnel.rotating)
+pub(super) fn is_unfinished(observed: &Observed) -> bool {
+    observed.tunnel_memory.rotated.is_none()
+        && observed.status.tunnel.as_ref().is_some_and(|tunnel| tunnel.rotating)
 }
 
 /// Whether the server holds the rotated token alone and is connected with it.
-pub(super) fn is_done(seen: &Observed, view: &AgentView) -> bool {
+pub(super) fn is_done(observed: &Observed, view: &AgentView) -> bool {
     let cloudflared = &view.report.cloudflared;
     let active = cloudflared.active_token_sha256;
-    !is_unfinished(seen)
+    !is_unfinished(observed)
         && active.is_some()
-        && active == seen.own_tokens.map(|own| own.tunnel)
+        && active == observed.own_tokens.map(|own| own.tunnel)
         && cloudflared.token_sha256.len() <= 1
         && cloudflared.connected
 }

@@ -7,7 +7,7 @@ use moorage_wire::{
 
 use super::{
     Observed, Part, Step, Wanted,
-    observed::AgentSight,
+    observed::AgentState,
     plan::{SOON, Timing},
     wanted::{Refused, Subject},
 };
@@ -43,8 +43,8 @@ pub fn digest(configuration: &TunnelConfiguration) -> Sha256 {
 }
 
 /// Rules first, records second: a name must never lead to a tunnel that has no rules.
-pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
-    let Some(tunnel) = &seen.tunnel else {
+pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
+    let Some(tunnel) = &observed.tunnel else {
         return Part::wait(
             Verdict::unknown(RoutesReady, reason::WAITING, "Waits for the tunnel"),
             SOON,
@@ -60,7 +60,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
         ..Part::default()
     };
     let rules = configuration(&wanted.subject);
-    match rules_step(seen, tunnel.id.clone(), rules, timing) {
+    match rules_step(observed, tunnel.id.clone(), rules, timing) {
         Some(step @ Step::PutRoutes(..)) => {
             part.verdicts =
                 vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The routes are being set")];
@@ -68,7 +68,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
         }
         step => part.steps.extend(step),
     }
-    let records = records_step(&wanted.subject, &tunnel.id, &seen.records);
+    let records = records_step(&wanted.subject, &tunnel.id, &observed.records);
     if records.is_some() {
         part.verdicts =
             vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The DNS records are being set")];
@@ -78,20 +78,20 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
 }
 
 fn rules_step(
-    seen: &Observed,
+    observed: &Observed,
     tunnel: TunnelId,
     rules: TunnelConfiguration,
     timing: Timing,
 ) -> Option<Step> {
     let wanted = digest(&rules);
-    match seen.tunnel_memory.rules {
+    match observed.tunnel_memory.rules {
         Some((known, _)) if known != wanted => Some(Step::PutRoutes(tunnel, rules)),
         Some((_, at)) => {
-            let due = seen.now.duration_since(at).unsigned_abs() >= timing.routes;
+            let due = observed.now.duration_since(at).unsigned_abs() >= timing.routes;
             due.then_some(Step::CheckRoutes(tunnel, rules))
         }
         // An agent that answers through the tunnel shows that there are rules; a comparison is enough.
-        None if matches!(seen.agent, AgentSight::Reported(_)) => {
+        None if matches!(observed.agent, AgentState::Reported(_)) => {
             Some(Step::CheckRoutes(tunnel, rules))
         }
         None => Some(Step::PutRoutes(tunnel, rules)),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Observed, Part, Step, Wanted, machine,
-    observed::ServerSight,
+    Observed, Part, Step, Wanted, host_health,
+    observed::ServerState,
     plan::{SOON, Timing},
     programs,
     wanted::Release,
@@ -28,20 +28,20 @@ use crate::{
 const BETWEEN_REBUILDS: SignedDuration = SignedDuration::from_mins(10);
 
 /// Before anything is made for a server its epoch stands in the status.
-pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
+pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let fresh = || {
         let verdict =
             Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
-        match seen.fresh_epoch {
+        match observed.fresh_epoch {
             Some(epoch) => Part::todo(Step::RecordEpoch(epoch), verdict),
             None => Part::wait(verdict, SOON),
         }
     };
     let obstacle = obstacle(wanted);
     let replaced = |server: &Server| wanted.rebuild == Some(server.id);
-    match (&seen.server, seen.epoch) {
-        (ServerSight::Gone, _) if seen.is_mass_loss() => {
-            let count = seen.disappearance;
+    match (&observed.server, observed.epoch) {
+        (ServerState::Gone, _) if observed.is_mass_loss() => {
+            let count = observed.disappearance;
             Part::stuck(Verdict::no(
                 ServerReady,
                 reason::MASS_DISAPPEARANCE,
@@ -54,22 +54,28 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
             ))
         }
-        (ServerSight::Gone | ServerSight::None, _) if obstacle.is_some() => {
+        (ServerState::Gone | ServerState::None, _) if obstacle.is_some() => {
             obstacle.map(Part::stuck).unwrap_or_default()
         }
-        // What could not be made anew is not taken away.
-        (ServerSight::Present(server), _) if replaced(server) && obstacle.is_some() => {
+        // What could not be recreated is not deleted.
+        (ServerState::Present(server), _) if replaced(server) && obstacle.is_some() => {
             obstacle.map(Part::stuck).unwrap_or_default()
         }
-        (ServerSight::Gone, _) | (ServerSight::None, None) => fresh(),
+        (ServerState::Gone, _) | (ServerState::None, None) => fresh(),
         // Told by `up_to_date`; until then the server is looked after.
-        (ServerSight::Present(server), Some(_)) if replaced(server) && seen.is_mass_loss() => {
+        (ServerState::Present(server), Some(_)) if replaced(server) && observed.is_mass_loss() => {
             Part { passable: true, ..Part::default() }
         }
-        (ServerSight::Present(server), Some(_)) if replaced(server) && pause(seen).is_some() => {
-            Part { passable: true, look: pause(seen).map(|(_, wait)| wait), ..Part::default() }
+        (ServerState::Present(server), Some(_))
+            if replaced(server) && pause(observed).is_some() =>
+        {
+            Part {
+                passable: true,
+                requeue_after: pause(observed).map(|(_, wait)| wait),
+                ..Part::default()
+            }
         }
-        (ServerSight::Present(server), _) if replaced(server) && !seen.is_mass_loss() => {
+        (ServerState::Present(server), _) if replaced(server) && !observed.is_mass_loss() => {
             Part::todo(
                 Step::DeleteServer(server.id),
                 Verdict::no(
@@ -79,7 +85,7 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 ),
             )
         }
-        (ServerSight::Present(server), None) => Part::stuck(Verdict::no(
+        (ServerState::Present(server), None) => Part::stuck(Verdict::no(
             ServerReady,
             reason::FOREIGN_SERVER,
             format!(
@@ -87,7 +93,7 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
                 server.id
             ),
         )),
-        (ServerSight::Present(_) | ServerSight::None, Some(_)) => {
+        (ServerState::Present(_) | ServerState::None, Some(_)) => {
             Part { passable: true, ..Part::default() }
         }
     }
@@ -95,10 +101,10 @@ pub fn epoch(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
 
 /// Until when a server that replaced another is not replaced on purpose again, and how long that is. An
 /// instance's first server can be at once.
-fn pause(seen: &Observed) -> Option<(Timestamp, Duration)> {
-    let replaced_at = seen.status.server.as_ref()?.replaced_at.as_ref()?;
+fn pause(observed: &Observed) -> Option<(Timestamp, Duration)> {
+    let replaced_at = observed.status.server.as_ref()?.replaced_at.as_ref()?;
     let end = replaced_at.parse::<Timestamp>().ok()?.checked_add(BETWEEN_REBUILDS).ok()?;
-    let wait = Duration::try_from(end.duration_since(seen.now)).ok()?;
+    let wait = Duration::try_from(end.duration_since(observed.now)).ok()?;
     (!wait.is_zero()).then_some((end, wait))
 }
 
@@ -128,8 +134,8 @@ fn no_placement(wanted: &Wanted) -> Verdict {
 }
 
 /// Why the server does not run the release's programs, if it is of another architecture.
-pub fn wrong_architecture(wanted: &Wanted, seen: &Observed) -> Option<String> {
-    let server = seen.server.present()?;
+pub fn wrong_architecture(wanted: &Wanted, observed: &Observed) -> Option<String> {
+    let server = observed.server.present()?;
     let processor = server.server_type.architecture.as_ref()?;
     let Release { name, architecture, .. } = &wanted.release;
     (!wanted.release.runs_on(processor)).then(|| {
@@ -142,12 +148,12 @@ pub fn wrong_architecture(wanted: &Wanted, seen: &Observed) -> Option<String> {
 }
 
 /// The server exists and runs.
-pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
-    let Some(server) = seen.server.present() else {
+pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
+    let Some(server) = observed.server.present() else {
         let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "The server is being made");
-        return Part { look: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
+        return Part { requeue_after: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
     };
-    if let Some(step) = relabel(wanted, seen, server) {
+    if let Some(step) = relabel(wanted, observed, server) {
         // Or the next list does not show it, and it would be looked for by itself for ever.
         let verdict =
             Verdict::no(ServerReady, reason::PROGRESSING, "The server is being labelled again");
@@ -156,7 +162,7 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
     if server.status != ServerStatus::Deleting
         && !server.public_net.firewalls.iter().any(|applied| applied.id == wanted.firewall)
     {
-        // Taken off by somebody, or deleted and made anew with the pool's consent.
+        // Taken off by somebody, or deleted and recreated with the pool's consent.
         let verdict = Verdict::no(
             ServerReady,
             reason::PROGRESSING,
@@ -177,12 +183,12 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
             timing.report,
         ),
         // A sweep may be a minute old: the agent tells sooner that the server runs.
-        _ if !seen.copies.is_empty() => Part::done(Verdict::yes(
+        _ if !observed.copies.is_empty() => Part::done(Verdict::yes(
             ServerReady,
             reason::DUPLICATE_SERVER,
-            duplicates(server, &seen.copies),
+            duplicates(server, &observed.copies),
         )),
-        _ => Part::done(match machine::trouble(seen) {
+        _ => Part::done(match host_health::trouble(observed) {
             None => {
                 Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))
             }
@@ -196,8 +202,8 @@ pub fn plan(wanted: &Wanted, seen: &Observed, timing: Timing) -> Part {
 }
 
 /// Gives back labels that somebody took off or changed.
-fn relabel(wanted: &Wanted, seen: &Observed, server: &Server) -> Option<Step> {
-    let due = wanted.subject.server_identity(seen.epoch?).labels();
+fn relabel(wanted: &Wanted, observed: &Observed, server: &Server) -> Option<Step> {
+    let due = wanted.subject.server_identity(observed.epoch?).labels();
     let right = due.iter().all(|(label, value)| server.labels.get(label) == Some(value));
     let stays = server.status != ServerStatus::Deleting;
     let labels = || server.labels.clone().into_iter().chain(due).collect();
@@ -215,22 +221,22 @@ fn duplicates(server: &Server, copies: &[ServerId]) -> String {
 }
 
 /// Whether the server is what the spec would make today.
-pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
-    let Some(server) = seen.server.present() else {
+pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
+    let Some(server) = observed.server.present() else {
         return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
     };
-    if wanted.rebuild == Some(server.id) && seen.is_mass_loss() {
+    if wanted.rebuild == Some(server.id) && observed.is_mass_loss() {
         let message = format!(
             "Server {} is not replaced while {} of the pool's {} servers are missing: a new one might be lost as well. Find out why they are, or annotate the HostingPool with {}={}",
             server.id,
-            seen.disappearance.missing,
-            seen.disappearance.total,
+            observed.disappearance.missing,
+            observed.disappearance.total,
             annotation::ACCEPT_LOSS,
-            seen.disappearance.missing,
+            observed.disappearance.missing,
         );
         return Verdict::no(UpToDate, reason::MASS_DISAPPEARANCE, message);
     }
-    if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(seen)) {
+    if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(observed)) {
         let message = format!(
             "Server {} replaced another one less than 10 minutes ago. It is replaced at {end}, unless you remove the annotation {}",
             server.id,
@@ -238,7 +244,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
         );
         return Verdict::no(UpToDate, reason::REBUILD_TOO_SOON, message);
     }
-    if let Some(message) = wrong_architecture(wanted, seen) {
+    if let Some(message) = wrong_architecture(wanted, observed) {
         return Verdict::no(UpToDate, reason::ARCHITECTURE_MISMATCH, message);
     }
     let location = server.location.as_ref().map_or("", |place| place.name.as_str());
@@ -247,7 +253,7 @@ pub fn up_to_date(wanted: &Wanted, seen: &Observed) -> Verdict {
             && (location.is_empty() || place.location == location)
     });
     if fits {
-        return programs::up_to_date(wanted, seen);
+        return programs::up_to_date(wanted, observed);
     }
     Verdict::no(
         UpToDate,

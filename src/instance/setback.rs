@@ -92,8 +92,8 @@ pub fn unpaired(view: &AgentView) -> Option<Verdict> {
 }
 
 /// Whether the agent does not retry.
-pub fn is_final(seen: &Observed) -> bool {
-    seen.agent.view().is_some_and(|view| {
+pub fn is_final(observed: &Observed) -> bool {
+    observed.agent.view().is_some_and(|view| {
         matches!(view.report.desired.state, ConvergenceState::RolledBack | ConvergenceState::Failed)
     })
 }

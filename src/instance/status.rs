@@ -4,8 +4,8 @@ use jiff::Timestamp;
 use moorage_wire::PlainText;
 
 use super::{
-    Failure, Observed, Wanted, credentials, failure::Retry, machine, programs, rotation, setback,
-    versions, wanted::Refused,
+    Failure, Observed, Wanted, credentials, failure::Retry, host_health, programs, rotation,
+    setback, versions, wanted::Refused,
 };
 use crate::api::{
     OpenClawInstanceStatus,
@@ -31,7 +31,7 @@ pub struct Outcome {
 /// The status after a pass over an instance that should exist.
 pub fn of_pass(
     wanted: &Wanted,
-    seen: &Observed,
+    observed: &Observed,
     outcome: &Outcome,
     master_key_id: Option<&str>,
     generation: Option<i64>,
@@ -42,19 +42,19 @@ pub fn of_pass(
         verdicts.retain(|known| known.kind != failure.part);
         verdicts.push(verdict);
     }
-    let summary = summarize(&mut verdicts, outcome.failure.as_ref(), setback::is_final(seen));
+    let summary = summarize(&mut verdicts, outcome.failure.as_ref(), setback::is_final(observed));
     let degraded = verdicts.iter().any(|verdict| verdict.reason == reason::DEGRADED);
     let phase = match summary {
         Summary::Ready if degraded => Phase::Degraded,
         Summary::Ready => Phase::Ready,
         Summary::Stalled => Phase::Stalled,
-        Summary::Progressing if seen.status.agent.is_some() => Phase::Updating,
+        Summary::Progressing if observed.status.agent.is_some() => Phase::Updating,
         Summary::Progressing => Phase::Provisioning,
     };
     let subject = &wanted.subject;
     OpenClawInstanceStatus {
         observed_generation: generation,
-        conditions: merge(&seen.status.conditions, &verdicts, generation, seen.now),
+        conditions: merge(&observed.status.conditions, &verdicts, generation, observed.now),
         phase: Some(phase),
         release: Some(wanted.release.name.clone()),
         earlier_identity: subject.has_earlier_id().then(|| EarlierIdentity {
@@ -62,18 +62,18 @@ pub fn of_pass(
             namespace: subject.namespace.clone(),
             name: subject.name.clone(),
         }),
-        server: server(seen, master_key_id),
-        tunnel: seen.tunnel.as_ref().map(|tunnel| TunnelStatus {
+        server: server(observed, master_key_id),
+        tunnel: observed.tunnel.as_ref().map(|tunnel| TunnelStatus {
             id: tunnel.id.to_string(),
-            rotating: rotation::is_unfinished(seen),
+            rotating: rotation::is_unfinished(observed),
         }),
         urls: Some(Urls {
             dashboard: format!("https://{}", subject.dashboard_host()),
             management: format!("https://{}", subject.management_host()),
         }),
-        agent: agent(wanted, seen),
-        credentials: credentials::records(wanted, seen),
-        dashboard_secret_name: seen.status.dashboard_secret_name.clone(),
+        agent: agent(wanted, observed),
+        credentials: credentials::records(wanted, observed),
+        dashboard_secret_name: observed.status.dashboard_secret_name.clone(),
     }
 }
 
@@ -233,10 +233,10 @@ fn needs_a_person(verdict: &Verdict) -> bool {
     }
 }
 
-fn server(seen: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> {
-    let epoch = seen.epoch?.to_string();
-    let old = seen.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
-    let present = seen.server.present();
+fn server(observed: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> {
+    let epoch = observed.epoch?.to_string();
+    let old = observed.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
+    let present = observed.server.present();
     Some(ServerStatus {
         epoch,
         master_key_id: old.master_key_id.or_else(|| master_key_id.map(str::to_owned)),
@@ -250,11 +250,11 @@ fn server(seen: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> 
     })
 }
 
-fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
+fn agent(wanted: &Wanted, observed: &Observed) -> Option<AgentStatus> {
     let current =
-        |known: &AgentStatus| seen.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
-    let known = seen.status.agent.clone().filter(current);
-    let Some(view) = seen.agent.view() else {
+        |known: &AgentStatus| observed.epoch.is_some_and(|epoch| epoch.to_string() == known.epoch);
+    let known = observed.status.agent.clone().filter(current);
+    let Some(view) = observed.agent.view() else {
         return known.map(fit);
     };
     let pinned = &wanted.release.artifacts;
@@ -275,7 +275,7 @@ fn agent(wanted: &Wanted, seen: &Observed) -> Option<AgentStatus> {
         versions::settled(known, told.map(PlainText::as_str), &pinned.version, view)
     });
     let details = &view.report.details;
-    let [disk_shortage, memory_shortage] = machine::levels(seen, view);
+    let [disk_shortage, memory_shortage] = host_health::levels(observed, view);
     Some(AgentStatus {
         epoch: view.report.identity.epoch.to_string(),
         public_key: view.keys.public_key.to_string(),

@@ -7,9 +7,9 @@ use crate::{
 };
 
 /// A tunnel must exist, and a server that is about to boot must hold its secret.
-pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
-    let Some(tunnel) = &seen.tunnel else {
-        if let Some(server) = seen.server.present() {
+pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
+    let Some(tunnel) = &observed.tunnel else {
+        if let Some(server) = observed.server.present() {
             let message = format!(
                 "The tunnel was deleted, and its server cannot be given a new one. Save its data over SSH if you need it, then annotate moorage.dev/rebuild={} to replace the server",
                 server.id
@@ -25,8 +25,8 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
             Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being named again");
         return Part::todo(Step::NameTunnel(tunnel.id.clone()), verdict);
     }
-    let server_to_come = seen.server.present().is_none();
-    if server_to_come && seen.tunnel_memory.bootstrapped != seen.epoch {
+    let server_to_come = observed.server.present().is_none();
+    if server_to_come && observed.tunnel_memory.bootstrapped != observed.epoch {
         // The tunnel is older than the server that is to be made: the server's user-data will hold
         // the bootstrap token of its own epoch, so the tunnel has to expect that one.
         let verdict = Verdict::no(
@@ -36,14 +36,14 @@ pub fn plan(wanted: &Wanted, seen: &Observed, _: Timing) -> Part {
         );
         return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
     }
-    if rotation::is_unfinished(seen) {
+    if rotation::is_unfinished(observed) {
         // Also of a server that does not answer: who holds the old token may be why it does not.
         return Part::todo(Step::RotateTunnel(tunnel.id.clone()), rotation::progressing());
     }
     // Of an agent that was enrolled and is silent the last word stands.
-    let rotated = match seen.agent.view() {
-        Some(view) => rotation::is_done(seen, view),
-        None => seen.status.agent.is_some(),
+    let rotated = match observed.agent.view() {
+        Some(view) => rotation::is_done(observed, view),
+        None => observed.status.agent.is_some(),
     };
     if !rotated {
         let verdict = Verdict::unknown(

@@ -224,7 +224,7 @@ impl DnsApi for Fakes {
         if let Some(kind) = state.refuses.and_then(|refuses| refuses(batch)) {
             return Err(CloudError::new(Cloud::Cloudflare, "dns_batch", kind, "refused"));
         }
-        let posts = batch.posts.iter().map(crate::instance::stand_in::new_record).collect();
+        let posts = batch.posts.iter().map(crate::instance::placeholders::new_record).collect();
         Ok(DnsBatchResult { posts, ..DnsBatchResult::default() })
     }
     async fn get_zone(&self, _: Priority, _: &ZoneId) -> Result<Option<Zone>, CloudError> {

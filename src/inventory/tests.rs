@@ -5,7 +5,7 @@ use crate::{
     clock::SystemClock,
     cloudflare::{NewDnsRecord, TunnelId},
     hetzner::Labels,
-    instance::stand_in::new_record,
+    instance::placeholders::new_record,
     ownership::Recorded,
 };
 

@@ -10,7 +10,7 @@ use crate::{
     api::label,
     cloudflare::{DnsRecord, NewDnsRecord, Tunnel, TunnelId, ZoneId},
     hetzner::Server,
-    instance::stand_in::new_record,
+    instance::placeholders::new_record,
     inventory::fakes::Fakes,
     names,
 };

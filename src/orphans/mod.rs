@@ -175,7 +175,7 @@ pub fn plan(orphans: &[Orphan], given: &Circumstances<'_>) -> OrphanPlan {
     OrphanPlan { status: status(&orphans, given), delete, seen }
 }
 
-/// Since when it is an orphan: remembered in the status, so that a restart does not begin anew. What the
+/// Since when it is an orphan: remembered in the status, so that a restart does not start the count again. What the
 /// bounded list does not hold is remembered by the process only.
 fn first_seen(one: &Found, given: &Circumstances<'_>) -> Timestamp {
     let told = known(one, given.before).and_then(|known| known.first_seen.parse().ok());

@@ -37,7 +37,7 @@ pub struct PoolRuntime {
     pub inventory: Arc<Inventory>,
     /// Where DNS changes queue for the next batch.
     pub dns: Arc<DnsQueue>,
-    /// How many missing servers a person accepts to have made anew (annotation
+    /// How many missing servers a person accepts to have recreated (annotation
     /// `moorage.dev/accept-missing-servers`).
     pub accepted_loss: Option<usize>,
     /// What instances need besides the clients; without it they can only be deleted. What was found

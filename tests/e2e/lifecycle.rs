@@ -59,7 +59,7 @@ pub(crate) async fn a_quiet_instance_causes_no_writes(tenant: Tenant) {
     };
     let requests = writes().await;
     let mut before = settled;
-    // A busy machine may keep the agent from answering in time once, which is told and taken back.
+    // A busy machine may keep the agent from answering in time once, which is reported and withdrawn.
     for window in 1.. {
         // Several sweeps, two reports and some comparisons of the routes.
         tokio::time::sleep(Duration::from_secs(22)).await;

@@ -102,7 +102,7 @@ pub(crate) async fn what_is_removed_in_the_wrong_order_has_a_way_back(_: Tenant)
     let posts = own.posts().await;
     the_operator_goes_first(&own, &ada).await;
     the_namespace_goes_first(&own, &ada).await;
-    assert_eq!(own.posts().await, posts, "no server was made anew");
+    assert_eq!(own.posts().await, posts, "no server was recreated");
     the_definitions_go_first(&own).await;
     helm_takes_over_what_kustomize_made(&own);
 }

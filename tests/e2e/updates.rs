@@ -109,7 +109,7 @@ pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_
     let ada = tenant.until_ready("ada").await;
     tenant.patch_instance("ada", json!({"spec": {"release": name}})).await;
     tenant.until_reason("ada", "ConfigApplied", "ArchitectureMismatch").await;
-    // With a type that runs it, the server can be made anew.
+    // With a type that runs it, the server can be recreated.
     let types = json!({"spec": {"hetzner": {"serverTypes": ["cax91", "cx33", "cax21"]}}});
     tenant.patch_pool(types).await;
     let message = tenant.pool_until_reason("Ready", "Degraded").await;

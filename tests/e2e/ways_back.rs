@@ -25,7 +25,7 @@ pub(crate) async fn servers_are_found_again_by_their_master_key_alone(_: Tenant)
     let posts = own.posts().await;
     let ada = a_lost_cluster_is_taken_over(&own, &ada).await;
     a_lost_status_is_found_by_the_older_of_two_keys(&own, &ada).await;
-    assert_eq!(own.posts().await, posts, "no server was made anew");
+    assert_eq!(own.posts().await, posts, "no server was recreated");
 }
 
 /// All that Moorage had in the cluster is gone, but for the master key with its installation id and what

@@ -83,7 +83,7 @@ pub(crate) async fn an_update_of_openclaw_survives_a_power_cut_in_each_step(tena
     // Whoever puts the data back.
     let stop = ["systemctl", "kill", "--signal=SIGSTOP", "moorage-worker.service"];
     server.exec(&stop).await.unwrap();
-    until(&tenant, "it is taken back", async || is_at(&server, "rolling-back").await).await;
+    until(&tenant, "it is rolled back", async || is_at(&server, "rolling-back").await).await;
     let stays = drop_in(&server, "/etc", "openclaw.service", NEVER_STARTS).await;
     cut(&tenant, &server, "before the data is put back").await;
 
@@ -165,7 +165,7 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     cut(tenant, server, "before a new agent is on its socket").await;
     catch(tenant, "the silent agent is watched again", watched, is_rolled_back).await;
     hold(server, "moorage-agent.service", "ExecStartPre").await;
-    until(tenant, "it is taken back", async || {
+    until(tenant, "it is rolled back", async || {
         is_agent_at(server, "rolling-back").await
             && state(server, "moorage-agent.service").await == "activating/start-pre"
     })
@@ -225,7 +225,7 @@ async fn a_good_agent(tenant: &Tenant, server: &LabServer, good: &Value) {
     is_settled(tenant, server, good).await;
 }
 
-/// Cuts the power in the last step, which a boot in between takes by itself: the installer starts anew,
+/// Cuts the power in the last step, which a boot in between takes by itself: the installer starts again,
 /// from the new agent's file.
 async fn a_good_agent_whose_installer_is_cut_off(
     tenant: &Tenant,

@@ -117,7 +117,7 @@ async fn the_agent_comes_to_rest_in_ten_megabytes(server: &LabServer) {
     eprintln!("the agent takes {memory} KiB");
 }
 
-/// As after a power cut, when all processes get their numbers anew.
+/// As after a power cut, when all processes get new numbers.
 async fn the_number_of_a_killed_openclaw_is_taken_by_another_process(
     tenant: &Tenant,
     server: &LabServer,

@@ -1,4 +1,4 @@
-//! New programs on a running server: those that work stay, the others are taken back.
+//! New programs on a running server: those that work stay, the others are rolled back.
 
 use std::{
     io::Write as _,
@@ -110,10 +110,10 @@ pub(crate) async fn built_agent(folder: &Path, name: &str, asked: &str, body: &s
 }
 
 pub(crate) async fn told_as_rolled_back(tenant: &Tenant, what: &str) -> Value {
-    tenant.until("ada", &format!("{what} is taken back"), is_rolled_back).await
+    tenant.until("ada", &format!("{what} is rolled back"), is_rolled_back).await
 }
 
-/// Whether an instance says that what was asked of it last was taken back.
+/// Whether an instance says that what was asked of it last was rolled back.
 pub(crate) fn is_rolled_back(ada: &Value) -> bool {
     let rolled_back = |kind: &str| condition(ada, kind)["reason"].as_str() == Some("RolledBack");
     (rolled_back("ConfigApplied") || rolled_back("UpToDate"))

@@ -37,7 +37,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), "+moorage-sim-stand
 const MAX_EXPONENT: u32 = 5;
 /// As cloudflared's grace period.
 const GRACE_MS: u64 = 30_000;
-/// A connection that lasted this long starts the back-off anew.
+/// A connection that lasted this long resets the back-off.
 const LASTING: Duration = Duration::from_secs(10);
 
 /// What a connector needs.

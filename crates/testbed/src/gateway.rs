@@ -38,7 +38,7 @@ const ROLE: &str = "operator";
 const SCOPES: [&str; 4] =
     ["operator.admin", "operator.read", "operator.write", "operator.approvals"];
 
-/// The identity of a browser, which the gateway pairs with. Made anew, it is unknown there.
+/// The identity of a browser, which the gateway pairs with. Recreated, it is unknown there.
 #[derive(Debug)]
 pub struct Device(Ed25519KeyPair);
 

@@ -67,7 +67,7 @@ impl Report {
 
     pub(super) fn forecast(&mut self, forecast: &Forecast) {
         let steps = forecast.now.iter().map(ToString::to_string);
-        // After the claim the operator looks anew, so the rest is for later.
+        // After the claim the operator observes again, so the rest is for later.
         if self.now.is_empty() {
             self.now.extend(steps);
         } else {

@@ -94,7 +94,7 @@ pub(super) async fn operate(
 
 async fn find_lease(settings: &Settings, config: &Config, readiness: &Readiness) -> Candidate {
     let identity = identity();
-    let candidate = persist("Lease", readiness, || {
+    let candidate = retry_until_ok("Lease", readiness, || {
         let timing = LeaseTiming::default();
         Candidate::new(config.clone(), &settings.namespace, identity.clone(), timing)
     })
@@ -149,7 +149,7 @@ async fn prepare(
     let store =
         MasterKeyStore::new(client.clone(), &settings.namespace, settings.master_key.clone());
     let census = ClusterCensus::new(client.clone(), settings.controllers.watch_namespaces.clone());
-    let master_keys = persist("master key", &shown.readiness, || async {
+    let master_keys = retry_until_ok("master key", &shown.readiness, || async {
         let error = match store.load_or_create(&census).await {
             Ok(key) => return Ok(key),
             Err(error) => error,
@@ -166,7 +166,8 @@ async fn prepare(
     })
     .await;
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
-    let key_ring = persist("key ring", &shown.readiness, || read_ring(&rings, &master_keys)).await;
+    let key_ring =
+        retry_until_ok("key ring", &shown.readiness, || read_ring(&rings, &master_keys)).await;
     Context {
         events: Box::new(Recorder::new(client.clone(), reporter())),
         client,
@@ -217,15 +218,15 @@ async fn read_ring(store: &KeyRingStore, keys: &MasterKeys) -> Result<KeyRing, K
 }
 
 /// Tries until it works, ever more rarely, and says each time what is in the way.
-async fn persist<T, E, F>(what: &str, readiness: &Readiness, attempt: impl FnMut() -> F) -> T
+async fn retry_until_ok<T, E, F>(what: &str, readiness: &Readiness, attempt: impl FnMut() -> F) -> T
 where
     E: Display,
     F: Future<Output = Result<T, E>>,
 {
-    persist_from(SHORTEST_RETRY, what, readiness, attempt).await
+    retry_until_ok_from(SHORTEST_RETRY, what, readiness, attempt).await
 }
 
-async fn persist_from<T, E, F>(
+async fn retry_until_ok_from<T, E, F>(
     mut pause: Duration,
     what: &str,
     readiness: &Readiness,
@@ -256,7 +257,7 @@ mod tests {
     async fn what_fails_is_tried_again_and_shown_until_it_works() {
         let readiness = Readiness::default();
         let mut left = 3;
-        let value = persist_from(Duration::from_millis(1), "master key", &readiness, || {
+        let value = retry_until_ok_from(Duration::from_millis(1), "master key", &readiness, || {
             left -= 1;
             let (shown, missing) = (readiness.get(), left > 0);
             async move { if missing { Err("restore it from a backup") } else { Ok(shown) } }

@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Controller, Look, is_claimed};
+use super::{Controller, Requeue, is_claimed};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
@@ -40,7 +40,7 @@ impl Controller {
     pub(super) async fn deletion_pass(
         &self,
         instance: &OpenClawInstance,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let status = instance.status.clone().unwrap_or_default();
         let pool = match self.pool(&instance.spec.pool) {
             Ok(pool) => pool,
@@ -58,7 +58,7 @@ impl Controller {
             return self.deletion_failed(instance, &status, &failure).await;
         }
         if pool.inventory.swept().is_none() {
-            return Ok(Look::In(SOON));
+            return Ok(Requeue::After(SOON));
         }
         let subject = self.subject(instance, &pool);
         let secrets = self.secrets_that_go(instance).await?;
@@ -88,7 +88,7 @@ impl Controller {
         instance: &OpenClawInstance,
         status: &OpenClawInstanceStatus,
         refused: Refused,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let name = &instance.spec.pool;
         let missing = !self.cluster.pool_exists(name).await?;
         if missing && !deletion::has_history(status) {
@@ -123,7 +123,7 @@ impl Controller {
         Ok(())
     }
 
-    async fn end(&self, mut ending: Ending<'_>) -> Result<Look, ClusterError> {
+    async fn end(&self, mut ending: Ending<'_>) -> Result<Requeue, ClusterError> {
         loop {
             let mut accepted = false;
             for step in deletion::plan(ending.subject, &ending.status, &ending.remains) {
@@ -140,13 +140,13 @@ impl Controller {
                 }
             }
             if accepted {
-                return Ok(Look::In(SOON));
+                return Ok(Requeue::After(SOON));
             }
         }
     }
 
     /// Of an instance that never had anything in a cloud the sealed Secrets are all there is.
-    async fn let_go_unmade(&self, instance: &OpenClawInstance) -> Result<Look, ClusterError> {
+    async fn let_go_unmade(&self, instance: &OpenClawInstance) -> Result<Requeue, ClusterError> {
         let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
         for secret in self.secrets_that_go(instance).await? {
             self.cluster.delete_secret(namespace, &secret.name, &secret.version).await?;
@@ -177,7 +177,7 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         status: &OpenClawInstanceStatus,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let others = instance.metadata.finalizers.iter().flatten().any(|held| held != FINALIZER);
         if others && deletion::has_history(status) {
             let cleared = deletion::without_history(status);
@@ -187,7 +187,7 @@ impl Controller {
             self.cluster.release(instance).await?;
         }
         self.forget(instance);
-        Ok(Look::OnChange)
+        Ok(Requeue::OnChange)
     }
 
     async fn deletion_failed(
@@ -195,11 +195,11 @@ impl Controller {
         instance: &OpenClawInstance,
         old: &OpenClawInstanceStatus,
         failure: &Failure,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let generation = instance.metadata.generation;
         let status = status::of_deletion(old, Some(failure), generation, self.now());
         self.write(instance, Some(old), &status).await?;
-        Ok(self.look_after(failure))
+        Ok(self.requeue_after(failure))
     }
 
     async fn delete_one(
@@ -345,19 +345,19 @@ impl Ending<'_> {
     async fn confirm(&mut self) -> Result<(), CloudError> {
         let (pool, subject) = (self.pool, self.subject);
         let owner = subject.owner(&self.status);
-        let seen = pool.inventory.confirm(subject.instance).await?;
+        let observed = pool.inventory.confirm(subject.instance).await?;
         let instance = subject.instance.to_string();
         let labelled = |server: &&Server| {
             server.labels.get(crate::api::label::INSTANCE).is_some_and(|label| *label == instance)
         };
-        let servers: Vec<_> = seen.servers.iter().filter(labelled).cloned().collect();
+        let servers: Vec<_> = observed.servers.iter().filter(labelled).cloned().collect();
         let name = names::tunnel(subject.installation, subject.instance);
         let comment = owner.comment_prefix();
         let commented = |record: &&DnsRecord| {
             record.comment.as_ref().is_some_and(|known| known.starts_with(&comment))
         };
-        let mut records: Vec<_> = seen.records.iter().filter(commented).cloned().collect();
-        let named = seen.tunnels.iter().filter(|tunnel| tunnel.name == name);
+        let mut records: Vec<_> = observed.records.iter().filter(commented).cloned().collect();
+        let named = observed.tunnels.iter().filter(|tunnel| tunnel.name == name);
         let mut tunnels: Vec<_> = named.cloned().collect();
         let view = pool.inventory.view(&owner);
         // A sweep that began in between may hold what has gone since: a next life of the name must not
@@ -431,7 +431,7 @@ fn copies_left(ids: &[ServerId]) -> Failure {
         crate::api::label::INSTANCE,
     );
     Failure {
-        retry: Retry::After(crate::instance::failure::PROTECTED_LOOK),
+        retry: Retry::After(crate::instance::failure::PROTECTED_RETRY),
         ..Failure::terminal(ConditionType::Ready, reason::DUPLICATE_SERVER, message)
     }
 }

@@ -44,9 +44,9 @@ impl Pace {
 impl Controller {
     /// The master key of the server that was seen. One whose key nobody has is refused before; until
     /// its epoch is replaced nothing is signed for it.
-    pub(super) fn master_key(&self, seen: &Observed) -> Arc<MasterKey> {
+    pub(super) fn master_key(&self, observed: &Observed) -> Arc<MasterKey> {
         let keys = &self.ctx.master_keys;
-        keys.of_server(seen.master_key_id.as_deref()).unwrap_or_else(|| keys.newest())
+        keys.of_server(observed.master_key_id.as_deref()).unwrap_or_else(|| keys.newest())
     }
 
     /// The id of the server's master key. It stands in the status; where that was lost, the agent is
@@ -80,18 +80,18 @@ impl Controller {
     pub(super) fn operator_keys(
         &self,
         wanted: &Wanted,
-        seen: &Observed,
+        observed: &Observed,
         epoch: Epoch,
     ) -> OperatorKeys {
         let public =
             |key: &MasterKey| key.operator_key(wanted.subject.instance, epoch).public_key();
-        let (own, newest) = (self.master_key(seen), self.ctx.master_keys.newest());
+        let (own, newest) = (self.master_key(observed), self.ctx.master_keys.newest());
         let newest = (own.id() != newest.id()).then(|| public(&newest));
         let own = public(&own);
-        let obeyed = seen.agent.view().map(|view| view.report.details.operator_keys.as_slice());
+        let obeyed = observed.agent.view().map(|view| view.report.details.operator_keys.as_slice());
         // Nobody's turn is used up by a server that cannot begin.
         let could_begin = newest.is_some() && obeyed == Some(&[own]);
-        let may_begin = could_begin && self.pace.take(&wanted.subject.pool, seen.now);
+        let may_begin = could_begin && self.pace.take(&wanted.subject.pool, observed.now);
         OperatorKeys { own, newest, may_begin }
     }
 }

@@ -13,7 +13,7 @@ use crate::{
     api::{OpenClawInstance, OpenClawInstanceStatus, annotation, instance::Phase},
     instance::{
         Observed,
-        observed::{AgentSight, AgentView, TunnelMemory},
+        observed::{AgentState, AgentView, TunnelMemory},
     },
 };
 
@@ -48,13 +48,13 @@ impl Memory {
     /// Takes over what a pass saw and did, and the status that it ended with.
     pub(super) fn remember(
         &mut self,
-        seen: &Observed,
+        observed: &Observed,
         instance: &OpenClawInstance,
         status: &OpenClawInstanceStatus,
     ) {
-        self.tunnel = seen.tunnel_memory;
+        self.tunnel = observed.tunnel_memory;
         self.waiting_since = None;
-        if let AgentSight::Reported(view) = &seen.agent {
+        if let AgentState::Reported(view) = &observed.agent {
             self.agent = Some(view.as_ref().clone());
         }
         self.asked_for = Some(Self::request(instance));

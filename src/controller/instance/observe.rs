@@ -24,7 +24,7 @@ use crate::{
         Failure, Observed, Wanted,
         copies::{self, Known},
         observed::{
-            AgentKeys, AgentSight, AgentView, DashboardSight, Disappearance, OwnTokens, ServerSight,
+            AgentKeys, AgentState, AgentView, DashboardState, Disappearance, OwnTokens, ServerState,
         },
         wanted::Subject,
     },
@@ -71,51 +71,51 @@ impl Controller {
         let status = instance.status.clone().unwrap_or_default();
         let owner = subject.owner(&status);
         let view = pool.inventory.view(&owner);
-        let mut seen =
+        let mut observed =
             Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
-        seen.fresh_epoch = self.fresh_epoch();
-        seen.disappearance = self.disappearance(pool);
-        seen.accepted_loss =
-            pool.accepted_loss.is_some_and(|accepted| seen.disappearance.missing <= accepted);
-        let mass = seen.disappearance.is_mass() && !seen.accepted_loss;
-        (seen.server, seen.copies) =
+        observed.fresh_epoch = self.fresh_epoch();
+        observed.disappearance = self.disappearance(pool);
+        observed.accepted_loss =
+            pool.accepted_loss.is_some_and(|accepted| observed.disappearance.missing <= accepted);
+        let mass = observed.disappearance.is_mass() && !observed.accepted_loss;
+        (observed.server, observed.copies) =
             look_at_servers(pool, &owner, view.servers, status.server.as_ref(), mass).await?;
-        seen.epoch = epoch(&seen.server, status.server.as_ref());
-        seen.tunnel = match (view.tunnels.into_iter().next(), &owner.recorded.tunnel) {
+        observed.epoch = epoch(&observed.server, status.server.as_ref());
+        observed.tunnel = match (view.tunnels.into_iter().next(), &owner.recorded.tunnel) {
             (None, Some(id)) => confirm_tunnel(pool, &owner, id)
                 .await
                 .map_err(|error| Failure::of_cloud(ConditionType::TunnelReady, &error))?,
             (tunnel, _) => tunnel,
         };
-        let tunnels: Vec<_> = seen.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let tunnels: Vec<_> = observed.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
         let hosts = subject.hosts();
         let own = |record: &DnsRecord| {
             hosts.contains(&record.name) && owner.record(record, &tunnels).is_ours()
         };
-        seen.records = view.records.into_iter().filter(own).collect();
-        let there = seen.server.present().is_some() && seen.tunnel.is_some();
-        let life = (seen.epoch, there);
-        seen.master_key_id = self.key_of_server(wanted, pool, &status, life).await;
-        seen.status = status;
-        self.read_credentials(instance, wanted, &mut seen).await?;
-        seen.dashboard_secret = self.look_at_dashboard(instance, wanted, &seen).await?;
-        seen.former_dashboard = self.look_at_former_dashboard(instance, wanted).await?;
-        seen.agent = self.ask_agent(instance, wanted, pool, memory, &seen).await;
-        self.derive(wanted, &mut seen);
-        Ok(seen)
+        observed.records = view.records.into_iter().filter(own).collect();
+        let there = observed.server.present().is_some() && observed.tunnel.is_some();
+        let life = (observed.epoch, there);
+        observed.master_key_id = self.key_of_server(wanted, pool, &status, life).await;
+        observed.status = status;
+        self.read_credentials(instance, wanted, &mut observed).await?;
+        observed.dashboard_secret = self.look_at_dashboard(instance, wanted, &observed).await?;
+        observed.former_dashboard = self.look_at_former_dashboard(instance, wanted).await?;
+        observed.agent = self.ask_agent(instance, wanted, pool, memory, &observed).await;
+        self.derive(wanted, &mut observed);
+        Ok(observed)
     }
 
     async fn read_credentials(
         &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), ClusterError> {
         for name in secrets_of(&wanted.credentials) {
             let view = self.cluster.secret(&instance.namespace().unwrap_or_default(), name).await?;
-            seen.take_secret(wanted, name, view.as_ref());
+            observed.take_secret(wanted, name, view.as_ref());
         }
-        seen.take_inline(wanted);
+        observed.take_inline(wanted);
         Ok(())
     }
 
@@ -123,21 +123,21 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
-        seen: &Observed,
-    ) -> Result<DashboardSight, ClusterError> {
-        let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardSight::NotWanted) };
+        observed: &Observed,
+    ) -> Result<DashboardState, ClusterError> {
+        let Some(name) = &wanted.dashboard_secret else { return Ok(DashboardState::NotWanted) };
         let url = format!("https://{}", wanted.subject.dashboard_host());
         // Before there is a server no token is the current one: what holds any is stale.
-        let epoch = seen.epoch.unwrap_or(Epoch::from_bytes([0; 8]));
-        let token = self.gateway_token(wanted, seen, epoch);
+        let epoch = observed.epoch.unwrap_or(Epoch::from_bytes([0; 8]));
+        let token = self.gateway_token(wanted, observed, epoch);
         let access = DashboardAccess { url: &url, token: token.secret() };
         Ok(match self.cluster.dashboard_secret(instance, name).await? {
-            DashboardSecret::Absent => DashboardSight::Absent,
-            DashboardSecret::Foreign => DashboardSight::Foreign,
+            DashboardSecret::Absent => DashboardState::Absent,
+            DashboardSecret::Foreign => DashboardState::Foreign,
             DashboardSecret::Ours { version, url, token } if access.is_in(&url, &token) => {
-                DashboardSight::Current(version)
+                DashboardState::Current(version)
             }
-            DashboardSecret::Ours { version, .. } => DashboardSight::Stale(version),
+            DashboardSecret::Ours { version, .. } => DashboardState::Stale(version),
         })
     }
 
@@ -160,26 +160,26 @@ impl Controller {
     pub(super) fn gateway_token(
         &self,
         wanted: &Wanted,
-        seen: &Observed,
+        observed: &Observed,
         epoch: Epoch,
     ) -> GatewayToken {
         let (subject, generation) = (&wanted.subject, wanted.gateway_generation);
         let life = subject.gateway_life(epoch);
-        self.master_key(seen).gateway_token(subject.instance, life, generation)
+        self.master_key(observed).gateway_token(subject.instance, life, generation)
     }
 
-    /// Derives anew what belongs to the server's master key, as far as it is of use for planning.
-    pub(super) fn derive(&self, wanted: &Wanted, seen: &mut Observed) {
-        let Some(epoch) = seen.epoch else { return };
-        seen.own_tokens = Some(self.own_tokens(wanted, seen, epoch));
-        seen.operator_keys = Some(self.operator_keys(wanted, seen, epoch));
+    /// Derives again what belongs to the server's master key, as far as it is of use for planning.
+    pub(super) fn derive(&self, wanted: &Wanted, observed: &mut Observed) {
+        let Some(epoch) = observed.epoch else { return };
+        observed.own_tokens = Some(self.own_tokens(wanted, observed, epoch));
+        observed.operator_keys = Some(self.operator_keys(wanted, observed, epoch));
     }
 
-    fn own_tokens(&self, wanted: &Wanted, seen: &Observed, epoch: Epoch) -> OwnTokens {
-        let (master, instance) = (self.master_key(seen), wanted.subject.instance);
-        let gateway = self.gateway_token(wanted, seen, epoch);
+    fn own_tokens(&self, wanted: &Wanted, observed: &Observed, epoch: Epoch) -> OwnTokens {
+        let (master, instance) = (self.master_key(observed), wanted.subject.instance);
+        let gateway = self.gateway_token(wanted, observed, epoch);
         let secret = master.tunnel_secret(instance, epoch, TunnelGeneration::FIRST_ROTATED);
-        let id = seen.tunnel.as_ref().map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
+        let id = observed.tunnel.as_ref().map(|tunnel| tunnel.id.to_string()).unwrap_or_default();
         let token = secret.run_token(wanted.account.as_str(), &id);
         OwnTokens {
             gateway: OwnCredential::Gateway(&gateway).source_sha256(),
@@ -203,52 +203,54 @@ impl Controller {
         wanted: &Wanted,
         pool: &PoolRuntime,
         memory: &Memory,
-        seen: &Observed,
-    ) -> AgentSight {
-        let (Some(epoch), Some(_), Some(_)) = (seen.epoch, seen.server.present(), &seen.tunnel)
+        observed: &Observed,
+    ) -> AgentState {
+        let (Some(epoch), Some(_), Some(_)) =
+            (observed.epoch, observed.server.present(), &observed.tunnel)
         else {
-            return AgentSight::NotAsked;
+            return AgentState::NotAsked;
         };
         let remembered = memory.agent.as_ref().filter(|view| view.report.identity.epoch == epoch);
         if let Some(view) = remembered
-            && !self.is_due(instance, view, memory, seen)
+            && !self.is_due(instance, view, memory, observed)
         {
-            return AgentSight::Reported(Box::new(view.clone()));
+            return AgentState::Reported(Box::new(view.clone()));
         }
-        let Some(route) = Self::route(&wanted.subject, pool) else { return AgentSight::NotAsked };
-        let keys = ServerKeys::derive(&self.master_key(seen), wanted.subject.instance, epoch);
-        match self.ask(&route, &keys, seen, epoch).await {
+        let Some(route) = Self::route(&wanted.subject, pool) else { return AgentState::NotAsked };
+        let keys = ServerKeys::derive(&self.master_key(observed), wanted.subject.instance, epoch);
+        match self.ask(&route, &keys, observed, epoch).await {
             Ok(view) => {
                 let same_versions_before =
                     remembered.is_some_and(|before| before.has_versions_of(&view.report));
-                AgentSight::Reported(Box::new(AgentView { same_versions_before, ..view }))
+                AgentState::Reported(Box::new(AgentView { same_versions_before, ..view }))
             }
             Err(error @ AgentError::Unreachable { .. }) => {
                 tracing::debug!(%error, "no answer of an agent");
-                let recent =
-                    |view: &&AgentView| seen.now.duration_since(view.at).unsigned_abs() < SILENCE;
+                let recent = |view: &&AgentView| {
+                    observed.now.duration_since(view.at).unsigned_abs() < SILENCE
+                };
                 match remembered.filter(recent) {
                     Some(view) => {
-                        AgentSight::Reported(Box::new(AgentView { stale: true, ..view.clone() }))
+                        AgentState::Reported(Box::new(AgentView { stale: true, ..view.clone() }))
                     }
-                    None => AgentSight::Silent(error),
+                    None => AgentState::Silent(error),
                 }
             }
-            Err(error) => AgentSight::Silent(error),
+            Err(error) => AgentState::Silent(error),
         }
     }
 
-    /// Whether the agent should be asked anew rather than believed by its last report.
+    /// Whether the agent should be asked again rather than believed by its last report.
     fn is_due(
         &self,
         instance: &OpenClawInstance,
         view: &AgentView,
         memory: &Memory,
-        seen: &Observed,
+        observed: &Observed,
     ) -> bool {
-        let age = seen.now.duration_since(view.at).unsigned_abs();
+        let age = observed.now.duration_since(view.at).unsigned_abs();
         let changed = memory.asked_for.as_ref() != Some(&Memory::request(instance));
-        let undelivered = seen.handed_in.values().flatten().any(|value| {
+        let undelivered = observed.handed_in.values().flatten().any(|value| {
             view.receipt(&value.name)
                 .is_none_or(|receipt| receipt.source_sha256 != value.envelope.sha256())
                 && !view.consumed(&value.name, &value.envelope.sha256())
@@ -260,10 +262,10 @@ impl Controller {
         &self,
         route: &AgentRoute,
         keys: &ServerKeys,
-        seen: &Observed,
+        observed: &Observed,
         epoch: Epoch,
     ) -> Result<AgentView, AgentError> {
-        let known = seen.status.agent.as_ref().filter(|agent| agent.epoch == epoch.to_string());
+        let known = observed.status.agent.as_ref().filter(|agent| agent.epoch == epoch.to_string());
         let known = known.and_then(|agent| {
             let public_key = agent.public_key.parse().ok()?;
             let certificate = SealingCertificate::parse(&agent.sealing_certificate).ok()?;
@@ -325,22 +327,22 @@ async fn look_at_servers(
     servers: Vec<Server>,
     recorded: Option<&ServerStatus>,
     mass: bool,
-) -> Result<(ServerSight, Vec<ServerId>), Failure> {
+) -> Result<(ServerState, Vec<ServerId>), Failure> {
     let name = names::server(&owner.hostname, owner.instance);
     let known = Known { recorded, gone: false, name: &name };
     let told = copies::tell_apart(&servers, known);
     if let Some(own) = told.own {
-        return Ok((ServerSight::Present(Box::new(own)), told.copies));
+        return Ok((ServerState::Present(Box::new(own)), told.copies));
     }
-    let Some(id) = owner.recorded.server else { return Ok((ServerSight::None, told.copies)) };
+    let Some(id) = owner.recorded.server else { return Ok((ServerState::None, told.copies)) };
     if mass && servers.is_empty() {
-        return Ok((ServerSight::Gone, Vec::new()));
+        return Ok((ServerState::Gone, Vec::new()));
     }
     let found = pool.hetzner.get_server(Priority::Normal, id).await;
     match found.map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))? {
         Some(server) if owner.server(&server).is_ours() => {
             pool.inventory.note_server(server.clone());
-            return Ok((ServerSight::Present(Box::new(server)), told.copies));
+            return Ok((ServerState::Present(Box::new(server)), told.copies));
         }
         // Nobody else's has this name.
         Some(server) if server.name == name => return Err(relabelled(owner, &server)),
@@ -348,7 +350,7 @@ async fn look_at_servers(
     }
     pool.inventory.forget_server(id);
     let told = copies::tell_apart(&servers, Known { gone: true, ..known });
-    let sight = told.own.map_or(ServerSight::Gone, |own| ServerSight::Present(Box::new(own)));
+    let sight = told.own.map_or(ServerState::Gone, |own| ServerState::Present(Box::new(own)));
     Ok((sight, told.copies))
 }
 
@@ -373,7 +375,7 @@ fn relabelled(owner: &Owner, server: &Server) -> Failure {
 }
 
 /// The life that is under way: that of the server that is there, else the one that was written down.
-fn epoch(sight: &ServerSight, recorded: Option<&ServerStatus>) -> Option<Epoch> {
+fn epoch(sight: &ServerState, recorded: Option<&ServerStatus>) -> Option<Epoch> {
     let written = recorded.and_then(|recorded| recorded.epoch.parse().ok());
     match sight.present() {
         Some(server) if recorded.and_then(|recorded| recorded.id) == Some(server.id.0) => {

@@ -3,8 +3,8 @@
 use kube::runtime::reflector::ObjectRef;
 
 use super::{
-    Controller, Look,
-    apply::{Applied, Hands},
+    Controller, Requeue,
+    apply::{Applied, Executor},
     is_well,
     memory::Memory,
     observe::{Blind, SILENCE},
@@ -15,7 +15,7 @@ use crate::{
     cluster::ClusterError,
     instance::{
         Observed, Step, Wanted,
-        observed::AgentSight,
+        observed::AgentState,
         plan::{SOON, Timing},
         status::Outcome,
     },
@@ -33,11 +33,11 @@ impl Controller {
         instance: &OpenClawInstance,
         wanted: &Wanted,
         pool: &PoolRuntime,
-    ) -> Result<Look, ClusterError> {
+    ) -> Result<Requeue, ClusterError> {
         let key = ObjectRef::from_obj(instance);
         let mut memory = self.memories.take(&key);
-        let mut seen = match self.observe(instance, wanted, pool, &memory).await {
-            Ok(seen) => seen,
+        let mut observed = match self.observe(instance, wanted, pool, &memory).await {
+            Ok(observed) => observed,
             Err(blind) => {
                 self.memories.put(&key, Memory::of_tunnel(memory.tunnel));
                 return match blind {
@@ -46,19 +46,19 @@ impl Controller {
                 };
             }
         };
-        if Self::is_silent_for_now(instance, &mut memory, &seen) {
-            memory.tunnel = seen.tunnel_memory;
+        if Self::is_silent_for_now(instance, &mut memory, &observed) {
+            memory.tunnel = observed.tunnel_memory;
             self.memories.put(&key, memory);
-            return Ok(Look::In(SOON));
+            return Ok(Requeue::After(SOON));
         }
-        let ended = self.rounds(instance, wanted, pool, &mut seen).await;
+        let ended = self.rounds(instance, wanted, pool, &mut observed).await;
         match &ended {
-            Ok((_, status)) => memory.remember(&seen, instance, status),
+            Ok((_, status)) => memory.remember(&observed, instance, status),
             // Others write the object as well; what was done at the clouds stays done.
-            Err(_) => memory = Memory::of_tunnel(seen.tunnel_memory),
+            Err(_) => memory = Memory::of_tunnel(observed.tunnel_memory),
         }
         self.memories.put(&key, memory);
-        ended.map(|(look, _)| look)
+        ended.map(|(requeue_after, _)| requeue_after)
     }
 
     /// An operator that starts does not know when the agent answered last: one of an instance that is
@@ -66,15 +66,16 @@ impl Controller {
     fn is_silent_for_now(
         instance: &OpenClawInstance,
         memory: &mut Memory,
-        seen: &Observed,
+        observed: &Observed,
     ) -> bool {
-        let unreachable = matches!(seen.agent, AgentSight::Silent(AgentError::Unreachable { .. }))
-            && !memory.settled;
+        let unreachable =
+            matches!(observed.agent, AgentState::Silent(AgentError::Unreachable { .. }))
+                && !memory.settled;
         if !unreachable || memory.agent.is_some() || !is_well(instance) {
             return false;
         }
-        let since = *memory.waiting_since.get_or_insert(seen.now);
-        seen.now.duration_since(since).unsigned_abs() < SILENCE
+        let since = *memory.waiting_since.get_or_insert(observed.now);
+        observed.now.duration_since(since).unsigned_abs() < SILENCE
     }
 
     /// The rounds of a pass; gives when it wants the next one, and the status that it wrote.
@@ -83,32 +84,33 @@ impl Controller {
         instance: &OpenClawInstance,
         wanted: &Wanted,
         pool: &PoolRuntime,
-        seen: &mut Observed,
-    ) -> Result<(Look, OpenClawInstanceStatus), ClusterError> {
+        observed: &mut Observed,
+    ) -> Result<(Requeue, OpenClawInstanceStatus), ClusterError> {
         let timing =
             Timing { report: self.ctx.intervals.report, routes: self.ctx.intervals.routes };
         let ring = self.ctx.key_ring.read().await.clone();
         let mut persisted = instance.status.clone();
-        let (mut outcome, mut look_in) = (Outcome::default(), None);
+        let (mut outcome, mut requeue_after) = (Outcome::default(), None);
         let mut barred = None;
         for _ in 0..MAX_ROUNDS {
-            let plan = (self.decisions.plan)(wanted, seen, timing);
-            (outcome, look_in) = (Outcome { verdicts: plan.verdicts, failure: None }, plan.look);
-            let stale = seen.agent.view().is_some_and(|view| view.stale);
+            let plan = (self.decisions.plan)(wanted, observed, timing);
+            (outcome, requeue_after) =
+                (Outcome { verdicts: plan.verdicts, failure: None }, plan.requeue_after);
+            let stale = observed.agent.view().is_some_and(|view| view.stale);
             let steps: Vec<_> =
                 plan.steps.into_iter().filter(|step| !(stale && step.needs_agent())).collect();
             if stale {
-                look_in = Some(SOON);
+                requeue_after = Some(SOON);
             }
             if steps.is_empty() {
-                let status = Self::status(instance, wanted, seen, &outcome);
+                let status = Self::status(instance, wanted, observed, &outcome);
                 if !self.write(instance, persisted.as_ref(), &status).await? {
                     break;
                 }
-                (persisted, seen.status) = (Some(status.clone()), status);
+                (persisted, observed.status) = (Some(status.clone()), status);
                 continue;
             }
-            let hands = Hands {
+            let executor = Executor {
                 controller: self,
                 instance,
                 wanted,
@@ -117,15 +119,15 @@ impl Controller {
                 persisted: &mut persisted,
             };
             let looks_only = steps.iter().all(|step| matches!(step, Step::CheckRoutes(..)));
-            match hands.apply(steps, seen).await? {
+            match executor.apply(steps, observed).await? {
                 // What could not be compared is not known to differ.
                 Applied::Failed(failure) if looks_only && failure.is_of_the_way() => {
-                    barred = Some(self.look_after(&failure));
+                    barred = Some(self.requeue_after(&failure));
                     break;
                 }
                 Applied::All => {}
                 Applied::LookAgain => {
-                    look_in = Some(SOON);
+                    requeue_after = Some(SOON);
                     break;
                 }
                 Applied::Failed(failure) => {
@@ -135,11 +137,10 @@ impl Controller {
                 }
             }
         }
-        let status = Self::status(instance, wanted, seen, &outcome);
+        let status = Self::status(instance, wanted, observed, &outcome);
         self.write(instance, persisted.as_ref(), &status).await?;
-        let look =
-            barred.or_else(|| outcome.failure.as_ref().map(|failure| self.look_after(failure)));
-        let look = look.unwrap_or_else(|| Look::In(look_in.unwrap_or_else(|| self.settled(seen))));
-        Ok((look, status))
+        let failed = || outcome.failure.as_ref().map(|failure| self.requeue_after(failure));
+        let planned = || Requeue::After(requeue_after.unwrap_or_else(|| self.settled(observed)));
+        Ok((barred.or_else(failed).unwrap_or_else(planned), status))
     }
 }

@@ -68,7 +68,7 @@ pub fn plan_token(
     if let Some(known) = lasting.iter().find(|token| stored == Some(token.client_id.as_str())) {
         return Step::Keep(known.id.clone());
     }
-    // Its secret was shown once and not stored, or the Secret is lost: it can be shown anew only by
+    // Its secret was shown once and not stored, or the Secret is lost: it can be shown again only by
     // rotating. The smallest id, so that every pass picks the same one.
     match lasting.iter().min_by_key(|token| token.id.as_str()) {
         Some(token) => Step::Change(token.id.clone()),

@@ -115,13 +115,13 @@ impl Pass<'_> {
             plan::check_zone(zone.as_ref(), &self.parsed.account, &self.spec.cloudflare.domain)?;
         }
         outcome.offers = Some(self.offers().await?);
-        let seen = observe::glance(self.clouds, self.identity).await;
-        let seen = seen.map_err(|error| self.cloud(&error))?;
+        let observed = observe::glance(self.clouds, self.identity).await;
+        let observed = observed.map_err(|error| self.cloud(&error))?;
         let rules = self.parsed.rules.clone();
-        let step = firewall::plan(self.identity, rules, &seen.firewalls, self.marker)?;
+        let step = firewall::plan(self.identity, rules, &observed.firewalls, self.marker)?;
         outcome.firewall = Some(self.firewall(step).await?);
-        outcome.ssh_keys = self.ssh_keys(&seen).await?;
-        let (ids, headers) = self.access(&seen).await?;
+        outcome.ssh_keys = self.ssh_keys(&observed).await?;
+        let (ids, headers) = self.access(&observed).await?;
         outcome.access = Some(ids);
         outcome.headers = Some(headers);
         Ok(())
@@ -180,9 +180,9 @@ impl Pass<'_> {
         })
     }
 
-    async fn ssh_keys(&self, seen: &Glance) -> Result<Vec<SshKeyId>, Trouble> {
+    async fn ssh_keys(&self, observed: &Glance) -> Result<Vec<SshKeyId>, Trouble> {
         let keys = self.spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.keys);
-        let steps = ssh_keys::plan(self.identity, keys, &seen.ssh_keys)?;
+        let steps = ssh_keys::plan(self.identity, keys, &observed.ssh_keys)?;
         let mut ids = steps.keep;
         for key in &steps.create {
             ids.push(self.ssh_key(key).await?);
@@ -210,9 +210,12 @@ impl Pass<'_> {
         same.map(|known| known.id).ok_or_else(|| self.cloud(&error))
     }
 
-    async fn access(&self, seen: &Glance) -> Result<(AccessStatus, Arc<AccessHeaders>), Trouble> {
+    async fn access(
+        &self,
+        observed: &Glance,
+    ) -> Result<(AccessStatus, Arc<AccessHeaders>), Trouble> {
         if let (false, Some(known), Some(headers)) =
-            (self.thorough, self.unchanged_access(seen), self.stored.headers())
+            (self.thorough, self.unchanged_access(observed), self.stored.headers())
         {
             return Ok((known.clone(), Arc::clone(headers)));
         }
@@ -220,7 +223,7 @@ impl Pass<'_> {
         let objects = objects.map_err(|error| self.cloud(&error))?;
         let (token, headers) = self.token(&objects).await?;
         let policy = self.policy(&token, &objects).await?;
-        let app = self.app(&policy, seen).await?;
+        let app = self.app(&policy, observed).await?;
         self.delete_surplus_tokens(&token, &objects).await?;
         let ids = AccessStatus {
             application_id: app.to_string(),
@@ -231,9 +234,9 @@ impl Pass<'_> {
     }
 
     /// The recorded Access objects, if the application is still as it was made.
-    fn unchanged_access(&self, seen: &Glance) -> Option<&AccessStatus> {
+    fn unchanged_access(&self, observed: &Glance) -> Option<&AccessStatus> {
         let recorded = self.recorded_access?;
-        let app = seen.apps.iter().find(|app| app.id.as_str() == recorded.application_id)?;
+        let app = observed.apps.iter().find(|app| app.id.as_str() == recorded.application_id)?;
         let policy = AccessPolicyId::parse(&*recorded.policy_id).ok()?;
         access::guards(app, &self.spec.cloudflare.domain, &policy).then_some(recorded)
     }
@@ -285,11 +288,15 @@ impl Pass<'_> {
         policy.map(|policy| policy.id).map_err(|error| self.cloud(&error))
     }
 
-    async fn app(&self, policy: &AccessPolicyId, seen: &Glance) -> Result<AccessAppId, Trouble> {
+    async fn app(
+        &self,
+        policy: &AccessPolicyId,
+        observed: &Glance,
+    ) -> Result<AccessAppId, Trouble> {
         let (name, domain) = (self.identity.object_name(), &self.spec.cloudflare.domain);
         let spec = access::app_spec(&name, domain, policy);
         let cloudflare = self.clouds.cloudflare;
-        let app = match access::plan_app(&name, domain, policy, &seen.apps) {
+        let app = match access::plan_app(&name, domain, policy, &observed.apps) {
             Step::Keep(id) => return Ok(id),
             Step::Change(id) => cloudflare.update_access_app(&id, &spec).await,
             Step::Create => cloudflare.create_access_app(&spec).await,

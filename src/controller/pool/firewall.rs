@@ -37,7 +37,7 @@ pub struct Marker<'a> {
 }
 
 /// Decides. A recorded firewall that is not there means that the token is of another project, where
-/// every server would look gone; so nothing is made anew while there is something to lose, unless a
+/// every server would look gone; so nothing is recreated while there is something to lose, unless a
 /// person names the lost firewall in `moorage.dev/retry`.
 pub fn plan(
     identity: &PoolIdentity,

@@ -50,7 +50,7 @@ const SELDOM: Duration = Duration::from_hours(1);
 const SWEEPS_TO_CLAIM: u64 = 10;
 
 /// One look.
-struct Look<'a> {
+struct Inspection<'a> {
     name: &'a str,
     pool: &'a HostingPool,
     session: &'a Session,
@@ -74,7 +74,7 @@ impl Controller {
             zone: &parsed.zone,
             installation: self.ctx.master_keys.installation(),
         };
-        let look = Look { name, pool, session, place, before };
+        let look = Inspection { name, pool, session, place, before };
         let elsewhere = outcome
             .trouble
             .as_ref()
@@ -113,7 +113,7 @@ impl Controller {
     }
 
     /// Everything in the pool's clouds that is this pool's to tell; `None` if it cannot be listed.
-    async fn found(&self, look: &Look<'_>) -> Option<Vec<Found>> {
+    async fn found(&self, look: &Inspection<'_>) -> Option<Vec<Found>> {
         let (servers, tunnels, records) = look.session.inventory.everything()?;
         let mut found = look.place.instances(&servers, &tunnels, &records);
         found.retain(|one| self.is_teller(look.name, one));
@@ -190,7 +190,7 @@ impl Controller {
     /// Of the candidates those that are orphans beyond doubt; `None` if nothing can be said yet.
     async fn confirmed(
         &self,
-        look: &Look<'_>,
+        look: &Inspection<'_>,
         candidates: Vec<Orphan>,
     ) -> Result<Option<Vec<Orphan>>, kube::Error> {
         let (begun, ended) = look.session.inventory.sweeps();
@@ -221,7 +221,7 @@ impl Controller {
         Ok(Some(candidates.into_iter().filter(is_confirmed).collect()))
     }
 
-    fn doubt(&self, look: &Look<'_>, outcome: &Outcome) -> Option<Doubt> {
+    fn doubt(&self, look: &Inspection<'_>, outcome: &Outcome) -> Option<Doubt> {
         let mut ids = Vec::new();
         self.references.each(|_, reference| {
             if reference.pool == look.name {
@@ -236,7 +236,7 @@ impl Controller {
     }
 
     /// Adds prices: those that were told before, so that they stay as they are, else the catalogue's.
-    async fn price(&self, look: &Look<'_>, orphans: &mut [Orphan]) {
+    async fn price(&self, look: &Inspection<'_>, orphans: &mut [Orphan]) {
         for orphan in orphans.iter_mut() {
             let known = orphans::known(&orphan.found, look.before);
             orphan.found.monthly_cost = known.and_then(|known| known.monthly_cost.clone());
@@ -266,7 +266,7 @@ impl Controller {
     }
 
     /// Metrics, and an Event when the first orphan appears.
-    async fn tell(&self, look: &Look<'_>, status: Option<&OrphansStatus>) {
+    async fn tell(&self, look: &Inspection<'_>, status: Option<&OrphansStatus>) {
         let oldest = |status: &OrphansStatus| {
             status.first.iter().filter_map(|one| one.first_seen.parse().ok()).min()
         };

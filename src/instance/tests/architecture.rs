@@ -8,7 +8,7 @@ use crate::{
     instance::{
         Observed, Wanted,
         fixtures::{self, FIRST_EPOCH, kinds, nothing, plan_of, ready, status_of, walk, wanted},
-        observed::ServerSight,
+        observed::ServerState,
     },
 };
 
@@ -20,30 +20,30 @@ fn without_placement(mut wanted: Wanted) -> Wanted {
 #[test]
 fn a_server_gets_no_programs_that_its_processor_does_not_run_and_everything_else() {
     let mut wanted = wanted().with_two_credentials();
-    let mut seen = walk(&wanted, nothing().with_both_values(), |_| false);
-    let ServerSight::Present(server) = &mut seen.server else { panic!("there is a server") };
+    let mut observed = walk(&wanted, nothing().with_both_values(), |_| false);
+    let ServerState::Present(server) = &mut observed.server else { panic!("there is a server") };
     server.server_type.architecture = Some(hetzner::Architecture::X86);
     wanted.release.artifacts.openclaw.sha256 = Sha256::of(b"another");
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["PutDesired"]);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["PutDesired"]);
     wanted.release.architecture = Architecture::Arm;
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), [""; 0]);
-    let status = status_of(&wanted, &seen);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), [""; 0]);
+    let status = status_of(&wanted, &observed);
     for part in ["ConfigApplied", "UpToDate"] {
         let condition = status.conditions.iter().find(|known| known.type_ == part).unwrap();
         assert_eq!(condition.reason, reason::ARCHITECTURE_MISMATCH, "{part}");
         assert_eq!(condition.status, "False", "{part}");
     }
-    let seen = seen.with_secret("2026-09-02T00:00:00Z", &[("anthropic", 9)]);
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["DeliverCredential"]);
+    let observed = observed.with_secret("2026-09-02T00:00:00Z", &[("anthropic", 9)]);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["DeliverCredential"]);
 }
 
 #[test]
 fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
     let wanted = without_placement(wanted());
     for epoch in [None, Some(FIRST_EPOCH)] {
-        let seen = Observed { epoch, ..nothing() };
-        assert_eq!(plan_of(&wanted, &seen).steps, [], "{epoch:?}");
-        let status = status_of(&wanted, &seen);
+        let observed = Observed { epoch, ..nothing() };
+        assert_eq!(plan_of(&wanted, &observed).steps, [], "{epoch:?}");
+        let status = status_of(&wanted, &observed);
         let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
         assert_eq!(ready.reason, reason::ARCHITECTURE_MISMATCH);
         assert_eq!(status.phase, Some(Phase::Stalled));
@@ -53,7 +53,7 @@ fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
 #[test]
 fn a_server_that_could_not_be_made_anew_is_not_taken_away() {
     let mut wanted = without_placement(wanted());
-    let seen = ready(&fixtures::wanted());
-    wanted.rebuild = seen.server.present().map(|server| server.id);
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
+    let observed = ready(&fixtures::wanted());
+    wanted.rebuild = observed.server.present().map(|server| server.id);
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
 }

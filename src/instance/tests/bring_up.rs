@@ -13,13 +13,13 @@ use crate::{
             status_of, wanted,
         },
         forecast::{Happening, forecast},
-        observed::{AgentSight, DashboardSight, ServerSight},
-        stand_in,
+        observed::{AgentState, DashboardState, ServerState},
+        placeholders,
     },
 };
 
-fn way(wanted: &Wanted, seen: Observed) -> Vec<&'static str> {
-    let forecast = forecast(wanted, seen, TIMING, &agent_keys());
+fn way(wanted: &Wanted, observed: Observed) -> Vec<&'static str> {
+    let forecast = forecast(wanted, observed, TIMING, &agent_keys());
     let then = forecast.then.iter().map(|happening| match happening {
         Happening::Step(step) => kind(step),
         Happening::AgentEnrols => "(agent enrols)",
@@ -31,9 +31,9 @@ fn way(wanted: &Wanted, seen: Observed) -> Vec<&'static str> {
 #[test]
 fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected() {
     let wanted = wanted().with_two_credentials().with_dashboard_secret();
-    let seen =
-        Observed { dashboard_secret: DashboardSight::Absent, ..nothing().with_both_values() };
-    insta::assert_snapshot!(way(&wanted, seen).join("\n"), @r"
+    let observed =
+        Observed { dashboard_secret: DashboardState::Absent, ..nothing().with_both_values() };
+    insta::assert_snapshot!(way(&wanted, observed).join("\n"), @r"
     RecordEpoch
     CreateTunnel
     PutRoutes
@@ -64,12 +64,13 @@ fn nothing_is_made_before_the_epoch_stands_in_the_status() {
 #[case::with_credentials(wanted().with_two_credentials())]
 #[case::with_a_dashboard_secret(wanted().with_dashboard_secret())]
 fn where_nothing_is_to_do_there_are_no_steps_and_the_instance_is_ready(#[case] wanted: Wanted) {
-    let seen = fixtures::walk(&wanted, nothing().with_both_values(), |_| false);
-    let seen = Observed { dashboard_secret: DashboardSight::Current(stand_in::version()), ..seen };
-    let plan = plan_of(&wanted, &seen);
+    let observed = fixtures::walk(&wanted, nothing().with_both_values(), |_| false);
+    let observed =
+        Observed { dashboard_secret: DashboardState::Current(placeholders::version()), ..observed };
+    let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
-    assert_eq!(plan.look, None);
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+    assert_eq!(plan.requeue_after, None);
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Ready));
 }
 
 #[test]
@@ -83,11 +84,11 @@ fn a_crash_between_any_two_steps_leads_to_the_same_end() {
         "DeliverTunnelToken",
         "RotateTunnel",
     ] {
-        let mut seen =
+        let mut observed =
             fixtures::walk(&wanted, nothing().with_both_values(), |step| kind(step) == stop);
         // A new process remembers nothing.
-        seen.tunnel_memory = crate::instance::observed::TunnelMemory::default();
-        let end = fixtures::walk(&wanted, seen, |_| false);
+        observed.tunnel_memory = crate::instance::observed::TunnelMemory::default();
+        let end = fixtures::walk(&wanted, observed, |_| false);
         assert_eq!(
             status_of(&wanted, &end).phase,
             Some(Phase::Ready),
@@ -100,10 +101,10 @@ fn a_crash_between_any_two_steps_leads_to_the_same_end() {
 #[test]
 fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
     let wanted = wanted();
-    let mut seen = before(&wanted, |step| *step == Step::CreateServer);
-    seen.tunnel_memory = crate::instance::observed::TunnelMemory::default();
+    let mut observed = before(&wanted, |step| *step == Step::CreateServer);
+    observed.tunnel_memory = crate::instance::observed::TunnelMemory::default();
     // The rest waits: user-data with a token that the tunnel does not take would never come up.
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["BootstrapTunnel"]);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["BootstrapTunnel"]);
 }
 
 #[rstest]
@@ -117,17 +118,17 @@ fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     #[case] expected: &str,
 ) {
     let wanted = wanted();
-    let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
-    seen.status.agent = None;
-    seen.agent = AgentSight::Silent(error);
-    let ServerSight::Present(server) = &mut seen.server else { panic!("it was made") };
-    server.created = seen.now;
-    let plan = plan_of(&wanted, &seen);
+    let mut observed = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    observed.status.agent = None;
+    observed.agent = AgentState::Silent(error);
+    let ServerState::Present(server) = &mut observed.server else { panic!("it was made") };
+    server.created = observed.now;
+    let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
-    let status = status_of(&wanted, &seen);
+    let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "AgentReady").unwrap();
     assert_eq!(condition.reason, expected);
-    assert!(plan.look.unwrap() < TIMING.report, "{:?}", plan.look);
+    assert!(plan.requeue_after.unwrap() < TIMING.report, "{:?}", plan.requeue_after);
 }
 
 #[rstest]
@@ -140,16 +141,16 @@ fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
     #[case] likely: &str,
 ) {
     let wanted = wanted();
-    let mut seen = before(&wanted, |step| *step == Step::DeliverGatewayToken);
-    seen.status.agent = None;
+    let mut observed = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    observed.status.agent = None;
     let detail = "HTTP 530".to_owned();
-    seen.agent = AgentSight::Silent(AgentError::Unreachable { reached, detail });
-    let created = seen.server.present().expect("it was made").created;
+    observed.agent = AgentState::Silent(AgentError::Unreachable { reached, detail });
+    let created = observed.server.present().expect("it was made").created;
     let mut at = |minutes: i64| {
-        seen.now = created + jiff::SignedDuration::from_mins(minutes);
-        let status = status_of(&wanted, &seen);
+        observed.now = created + jiff::SignedDuration::from_mins(minutes);
+        let status = status_of(&wanted, &observed);
         let condition = status.conditions.into_iter().find(|known| known.type_ == "AgentReady");
-        (plan_of(&wanted, &seen).look.expect("it is asked again"), condition.unwrap())
+        (plan_of(&wanted, &observed).requeue_after.expect("it is asked again"), condition.unwrap())
     };
     let (soon, booting) = at(1);
     assert_eq!(booting.reason, reason::PROGRESSING);
@@ -164,30 +165,34 @@ fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
 #[test]
 fn an_agent_that_falls_silent_is_asked_again_long_before_the_next_report_is_due() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
-    let plan = plan_of(&wanted, &seen);
+    let mut observed = ready(&wanted);
+    observed.agent = AgentState::Silent(AgentError::unreachable("timed out"));
+    let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
-    assert!(plan.look.is_some_and(|look| look < TIMING.report), "{:?}", plan.look);
+    assert!(
+        plan.requeue_after.is_some_and(|requeue_after| requeue_after < TIMING.report),
+        "{:?}",
+        plan.requeue_after
+    );
 }
 
 #[test]
 fn a_server_that_is_off_is_left_off_and_says_so() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    let ServerSight::Present(server) = &mut seen.server else { panic!("there is a server") };
+    let mut observed = ready(&wanted);
+    let ServerState::Present(server) = &mut observed.server else { panic!("there is a server") };
     server.status = ServerStatus::Off;
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
 }
 
 #[test]
 fn a_server_that_the_spec_would_not_make_today_is_reported_and_kept() {
     let mut wanted = wanted();
-    let seen = ready(&wanted);
+    let observed = ready(&wanted);
     wanted.placements[0].server_type = "cx43".to_owned();
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let status = status_of(&wanted, &seen);
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "UpToDate").unwrap();
     assert_eq!(condition.reason, reason::SERVER_MISMATCH);
     assert_eq!(status.phase, Some(Phase::Ready));

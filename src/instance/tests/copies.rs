@@ -8,7 +8,7 @@ use crate::{
     instance::{
         copies::{Known, ToldApart, tell_apart},
         fixtures::{FIRST_EPOCH, SECOND_EPOCH, plan_of, ready, wanted},
-        stand_in::new_server,
+        placeholders::new_server,
     },
 };
 
@@ -58,9 +58,9 @@ fn without_a_status_the_name_tells_and_one_that_is_being_deleted_is_no_copy() {
 #[test]
 fn a_copy_is_told_and_nothing_is_done_about_it() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.copies = vec![ServerId(5)];
-    let plan = plan_of(&wanted, &seen);
+    let mut observed = ready(&wanted);
+    observed.copies = vec![ServerId(5)];
+    let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
     let told = plan.verdicts.iter().find(|verdict| verdict.reason == "DuplicateServer").unwrap();
     assert!(told.message.contains("server 5"), "{}", told.message);

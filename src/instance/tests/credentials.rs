@@ -28,17 +28,17 @@ fn delivered() -> Observed {
         .without_secret(&["anthropic", "telegram"])
 }
 
-fn of_first(seen: &Observed) -> Delivery {
-    delivery(&asking().credentials[0], seen, seen.view())
+fn of_first(observed: &Observed) -> Delivery {
+    delivery(&asking().credentials[0], observed, observed.view())
 }
 
-fn condition(wanted: &Wanted, seen: &Observed) -> Condition {
-    let status = status_of(wanted, seen);
+fn condition(wanted: &Wanted, observed: &Observed) -> Condition {
+    let status = status_of(wanted, observed);
     status.conditions.into_iter().find(|known| known.type_ == "CredentialsDelivered").unwrap()
 }
 
-fn record<'a>(seen: &'a mut Observed, credential: &str) -> &'a mut CredentialStatus {
-    seen.status.credentials.iter_mut().find(|known| known.name == credential).unwrap()
+fn record<'a>(observed: &'a mut Observed, credential: &str) -> &'a mut CredentialStatus {
+    observed.status.credentials.iter_mut().find(|known| known.name == credential).unwrap()
 }
 
 fn not_found() -> Refusal {
@@ -71,19 +71,19 @@ fn plaintext() -> Refusal {
     Delivery::Refused(not_found())
 )]
 fn a_credential_is_as_the_agent_and_the_cluster_say(
-    #[case] seen: Observed,
+    #[case] observed: Observed,
     #[case] expected: Delivery,
 ) {
-    assert_eq!(of_first(&seen), expected);
+    assert_eq!(of_first(&observed), expected);
 }
 
 #[test]
 fn a_value_that_the_agent_refuses_is_not_sent_twice_in_one_pass() {
-    let mut seen = delivered().with_secret(LATER, &[("anthropic", 9)]);
-    seen.agent_refused.insert(name("anthropic"), "not a key of Anthropic".to_owned());
-    assert_eq!(of_first(&seen), Delivery::RefusedByAgent("not a key of Anthropic".to_owned()));
-    assert_eq!(plan_of(&asking(), &seen).steps, []);
-    let condition = condition(&asking(), &seen);
+    let mut observed = delivered().with_secret(LATER, &[("anthropic", 9)]);
+    observed.agent_refused.insert(name("anthropic"), "not a key of Anthropic".to_owned());
+    assert_eq!(of_first(&observed), Delivery::RefusedByAgent("not a key of Anthropic".to_owned()));
+    assert_eq!(plan_of(&asking(), &observed).steps, []);
+    let condition = condition(&asking(), &observed);
     assert_eq!(condition.reason, reason::AGENT_REFUSED);
     assert!(
         condition.message.contains("anthropic: not a key of Anthropic"),
@@ -94,9 +94,9 @@ fn a_value_that_the_agent_refuses_is_not_sent_twice_in_one_pass() {
 
 #[test]
 fn a_value_that_is_due_is_not_called_delivered() {
-    let seen = delivered().with_secret(LATER, &[("anthropic", 9), ("telegram", 2)]);
-    assert_eq!(kinds(&plan_of(&asking(), &seen)), ["DeliverCredential"]);
-    let condition = condition(&asking(), &seen);
+    let observed = delivered().with_secret(LATER, &[("anthropic", 9), ("telegram", 2)]);
+    assert_eq!(kinds(&plan_of(&asking(), &observed)), ["DeliverCredential"]);
+    let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
         ("False", reason::PROGRESSING)
@@ -110,12 +110,12 @@ fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
     });
     assert_eq!(at_deletion.status.credentials.len(), 2);
     for missing in 0..2 {
-        let mut seen = walk(&asking(), nothing().with_both_values(), |step| {
+        let mut observed = walk(&asking(), nothing().with_both_values(), |step| {
             matches!(step, Step::DeleteSecret { .. })
         });
-        seen.status.credentials.remove(missing);
+        observed.status.credentials.remove(missing);
         assert!(
-            !kinds(&plan_of(&asking(), &seen)).contains(&"DeleteSecret"),
+            !kinds(&plan_of(&asking(), &observed)).contains(&"DeleteSecret"),
             "the agent's word alone is not enough"
         );
     }
@@ -123,34 +123,34 @@ fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
 
 #[test]
 fn a_secret_stays_when_the_agent_lost_its_value_and_refuses_it_now() {
-    let mut seen = delivered().with_both_values().with_view(|view| {
+    let mut observed = delivered().with_both_values().with_view(|view| {
         view.report.receipts.retain(|known| known.credential != name("anthropic"));
         view.report.consumed.retain(|known| known.credential != name("anthropic"));
     });
-    assert_eq!(kinds(&plan_of(&asking(), &seen)), ["DeliverCredential"]);
-    seen.agent_refused.insert(name("anthropic"), "not a key of Anthropic".to_owned());
-    assert!(!kinds(&plan_of(&asking(), &seen)).contains(&"DeleteSecret"));
+    assert_eq!(kinds(&plan_of(&asking(), &observed)), ["DeliverCredential"]);
+    observed.agent_refused.insert(name("anthropic"), "not a key of Anthropic".to_owned());
+    assert!(!kinds(&plan_of(&asking(), &observed)).contains(&"DeleteSecret"));
 }
 
 #[test]
 fn a_record_of_an_earlier_server_is_no_receipt() {
-    let mut seen = delivered().with_both_values();
-    record(&mut seen, "telegram").epoch = fixtures::SECOND_EPOCH.to_string();
-    assert!(!kinds(&plan_of(&asking(), &seen)).contains(&"DeleteSecret"));
+    let mut observed = delivered().with_both_values();
+    record(&mut observed, "telegram").epoch = fixtures::SECOND_EPOCH.to_string();
+    assert!(!kinds(&plan_of(&asking(), &observed)).contains(&"DeleteSecret"));
 }
 
 #[test]
 fn a_record_of_another_ciphertext_is_no_receipt() {
-    let mut seen = delivered().with_both_values();
-    record(&mut seen, "telegram").ciphertext_sha256 = envelope(77).sha256().to_string();
-    seen.view_mut().report.consumed.retain(|known| known.credential != name("telegram"));
-    assert!(!kinds(&plan_of(&asking(), &seen)).contains(&"DeleteSecret"));
+    let mut observed = delivered().with_both_values();
+    record(&mut observed, "telegram").ciphertext_sha256 = envelope(77).sha256().to_string();
+    observed.view_mut().report.consumed.retain(|known| known.credential != name("telegram"));
+    assert!(!kinds(&plan_of(&asking(), &observed)).contains(&"DeleteSecret"));
 }
 
 #[test]
 fn the_deletion_names_the_exact_object_that_was_read() {
-    let seen = delivered().with_both_values();
-    let plan = plan_of(&asking(), &seen);
+    let observed = delivered().with_both_values();
+    let plan = plan_of(&asking(), &observed);
     let [Step::DeleteSecret { name, version, recreated }] = &plan.steps[..] else {
         panic!("{:?}", plan.steps)
     };
@@ -163,11 +163,11 @@ fn the_deletion_names_the_exact_object_that_was_read() {
 
 #[test]
 fn a_key_that_no_credential_names_keeps_the_secret() {
-    let mut seen = delivered().with_both_values();
-    seen.bundles[0].unused =
+    let mut observed = delivered().with_both_values();
+    observed.bundles[0].unused =
         Some(Refusal::UnusedKey { secret: SECRET.to_owned(), keys: vec!["spare".to_owned()] });
-    assert_eq!(plan_of(&asking(), &seen).steps, []);
-    let condition = condition(&asking(), &seen);
+    assert_eq!(plan_of(&asking(), &observed).steps, []);
+    let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
         ("False", reason::UNUSED_KEY)
@@ -177,8 +177,8 @@ fn a_key_that_no_credential_names_keeps_the_secret() {
 
 #[test]
 fn one_wrong_value_keeps_the_secret_and_does_not_stop_the_other() {
-    let seen = nothing().with_both_values().with_refusal("anthropic", &plaintext());
-    let end = walk(&asking(), seen, |_| false);
+    let observed = nothing().with_both_values().with_refusal("anthropic", &plaintext());
+    let end = walk(&asking(), observed, |_| false);
     assert_eq!(
         end.status.credentials.iter().map(|known| known.name.as_str()).collect::<Vec<_>>(),
         ["telegram"]
@@ -189,18 +189,19 @@ fn one_wrong_value_keeps_the_secret_and_does_not_stop_the_other() {
 
 #[test]
 fn a_secret_that_comes_back_is_deleted_twice_and_then_left_alone() {
-    let mut seen = delivered();
+    let mut observed = delivered();
     for times in 1..=2 {
-        seen =
-            walk(&asking(), seen.with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]), |_| {
-                false
-            });
-        assert_eq!(seen.bundles.len(), 0, "deleted again");
-        assert_eq!(record(&mut seen, "anthropic").recreated, times);
+        observed = walk(
+            &asking(),
+            observed.with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]),
+            |_| false,
+        );
+        assert_eq!(observed.bundles.len(), 0, "deleted again");
+        assert_eq!(record(&mut observed, "anthropic").recreated, times);
     }
-    let seen = seen.with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]);
-    assert_eq!(plan_of(&asking(), &seen).steps, []);
-    let condition = condition(&asking(), &seen);
+    let observed = observed.with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]);
+    assert_eq!(plan_of(&asking(), &observed).steps, []);
+    let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
         ("True", reason::RECREATED_BY_SOURCE)
@@ -210,17 +211,19 @@ fn a_secret_that_comes_back_is_deleted_twice_and_then_left_alone() {
 
 #[test]
 fn a_replaced_ciphertext_is_delivered_and_starts_the_count_anew() {
-    let mut seen = walk(
+    let mut observed = walk(
         &asking(),
         delivered().with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]),
         |_| false,
     );
-    assert_eq!(record(&mut seen, "anthropic").recreated, 1);
-    let seen = seen
+    assert_eq!(record(&mut observed, "anthropic").recreated, 1);
+    let observed = observed
         .at("2026-09-03T00:00:00Z")
         .with_secret("2026-09-02T12:00:00Z", &[("anthropic", 9), ("telegram", 2)]);
-    assert!(plan_of(&asking(), &seen).steps.contains(&Step::DeliverCredential(name("anthropic"))));
-    let mut end = walk(&asking(), seen, |_| false);
+    assert!(
+        plan_of(&asking(), &observed).steps.contains(&Step::DeliverCredential(name("anthropic")))
+    );
+    let mut end = walk(&asking(), observed, |_| false);
     let known = record(&mut end, "anthropic");
     assert_eq!(known.recreated, 0);
     assert_eq!(known.ciphertext_sha256, envelope(9).sha256().to_string());
@@ -249,8 +252,8 @@ fn the_record_of_a_credential_that_is_no_longer_asked_for_goes() {
 
 #[test]
 fn the_gateway_token_is_delivered_again_when_it_has_changed() {
-    let mut seen = delivered();
-    let own = seen.own_tokens.as_mut().unwrap();
+    let mut observed = delivered();
+    let own = observed.own_tokens.as_mut().unwrap();
     own.gateway = moorage_wire::Sha256::of(b"rotated");
-    assert_eq!(kinds(&plan_of(&asking(), &seen)), ["DeliverGatewayToken"]);
+    assert_eq!(kinds(&plan_of(&asking(), &observed)), ["DeliverGatewayToken"]);
 }

@@ -9,7 +9,7 @@ use crate::{
     instance::{
         Observed, Step, Wanted,
         fixtures::{kinds, plan_of, ready, status_of, wanted},
-        observed::{AgentSight, DashboardSight},
+        observed::{AgentState, DashboardState},
     },
 };
 
@@ -21,35 +21,38 @@ fn version() -> SecretVersion {
 
 /// A ready instance whose status names this Secret.
 fn recorded(wanted: &Wanted, name: Option<&str>) -> Observed {
-    let mut seen = ready(wanted);
-    seen.status.dashboard_secret_name = name.map(str::to_owned);
-    seen
+    let mut observed = ready(wanted);
+    observed.status.dashboard_secret_name = name.map(str::to_owned);
+    observed
 }
 
 #[test]
 fn one_of_somebody_else_is_left_alone() {
     let wanted = wanted().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: DashboardSight::Foreign, ..ready(&wanted) };
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let status = status_of(&wanted, &seen);
+    let observed = Observed { dashboard_secret: DashboardState::Foreign, ..ready(&wanted) };
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let status = status_of(&wanted, &observed);
     assert_eq!(status.phase, Some(Phase::Stalled));
     let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
     assert_eq!(ready.reason, reason::FOREIGN_SECRET);
 }
 
 #[rstest]
-#[case::absent(DashboardSight::Absent, None)]
-#[case::stale(DashboardSight::Stale(version()), Some(version()))]
+#[case::absent(DashboardState::Absent, None)]
+#[case::stale(DashboardState::Stale(version()), Some(version()))]
 fn it_is_written_by_the_version_that_was_seen_once_the_status_names_it(
-    #[case] sight: DashboardSight,
+    #[case] state: DashboardState,
     #[case] version: Option<SecretVersion>,
 ) {
     let wanted = wanted().with_dashboard_secret();
-    let seen = Observed { dashboard_secret: sight.clone(), ..recorded(&wanted, None) };
-    assert_eq!(plan_of(&wanted, &seen).steps, [Step::RecordDashboardSecret(Some(NAME.to_owned()))]);
-    let seen = Observed { dashboard_secret: sight, ..recorded(&wanted, Some(NAME)) };
+    let observed = Observed { dashboard_secret: state.clone(), ..recorded(&wanted, None) };
+    assert_eq!(
+        plan_of(&wanted, &observed).steps,
+        [Step::RecordDashboardSecret(Some(NAME.to_owned()))]
+    );
+    let observed = Observed { dashboard_secret: state, ..recorded(&wanted, Some(NAME)) };
     let write = Step::WriteDashboardSecret { name: NAME.to_owned(), version };
-    assert_eq!(plan_of(&wanted, &seen).steps, [write]);
+    assert_eq!(plan_of(&wanted, &observed).steps, [write]);
 }
 
 #[rstest]
@@ -57,30 +60,30 @@ fn it_is_written_by_the_version_that_was_seen_once_the_status_names_it(
 #[case::none(wanted())]
 fn the_former_one_goes_before_its_name_is_forgotten(#[case] wanted: Wanted) {
     let former = || Observed {
-        dashboard_secret: DashboardSight::Absent,
+        dashboard_secret: DashboardState::Absent,
         ..recorded(&wanted, Some("former"))
     };
-    let seen = Observed { former_dashboard: Some(version()), ..former() };
+    let observed = Observed { former_dashboard: Some(version()), ..former() };
     let delete = Step::DeleteDashboardSecret { name: "former".to_owned(), version: version() };
-    assert_eq!(plan_of(&wanted, &seen).steps.as_slice(), std::slice::from_ref(&delete));
+    assert_eq!(plan_of(&wanted, &observed).steps.as_slice(), std::slice::from_ref(&delete));
     assert_eq!(plan_of(&wanted, &former()).steps, [Step::RecordDashboardSecret(None)]);
     // It does not wait for an agent that is silent.
-    let silent = AgentSight::Silent(AgentError::NotReady);
-    let seen = Observed { former_dashboard: Some(version()), agent: silent, ..former() };
-    assert!(plan_of(&wanted, &seen).steps.contains(&delete));
+    let silent = AgentState::Silent(AgentError::NotReady);
+    let observed = Observed { former_dashboard: Some(version()), agent: silent, ..former() };
+    assert!(plan_of(&wanted, &observed).steps.contains(&delete));
 }
 
 #[test]
 fn one_that_stands_is_only_recorded() {
     let wanted = wanted().with_dashboard_secret();
-    let seen = Observed {
-        dashboard_secret: DashboardSight::Current(version()),
+    let observed = Observed {
+        dashboard_secret: DashboardState::Current(version()),
         ..recorded(&wanted, None)
     };
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["RecordDashboardSecret"]);
-    let seen = Observed {
-        dashboard_secret: DashboardSight::Current(version()),
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["RecordDashboardSecret"]);
+    let observed = Observed {
+        dashboard_secret: DashboardState::Current(version()),
         ..recorded(&wanted, Some(NAME))
     };
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), [] as [&str; 0]);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), [] as [&str; 0]);
 }

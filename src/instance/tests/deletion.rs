@@ -26,11 +26,11 @@ fn plan(subject: &Subject, remains: &Remains) -> Vec<DeletionStep> {
 
 /// Everything that a running instance has.
 fn everything() -> Remains {
-    let seen = ready(&wanted());
+    let observed = ready(&wanted());
     Remains {
-        servers: seen.server.present().cloned().into_iter().collect(),
-        tunnels: seen.tunnel.into_iter().collect(),
-        records: seen.records,
+        servers: observed.server.present().cloned().into_iter().collect(),
+        tunnels: observed.tunnel.into_iter().collect(),
+        records: observed.records,
         secrets: vec![bound("ada-keys")],
         confirmed: false,
     }

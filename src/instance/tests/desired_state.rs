@@ -18,8 +18,8 @@ use crate::{
     },
 };
 
-fn condition(wanted: &Wanted, seen: &Observed) -> (String, String, String) {
-    let status = status_of(wanted, seen);
+fn condition(wanted: &Wanted, observed: &Observed) -> (String, String, String) {
+    let status = status_of(wanted, observed);
     let found = status.conditions.into_iter().find(|known| known.type_ == "ConfigApplied").unwrap();
     (found.status, found.reason, found.message)
 }
@@ -38,10 +38,10 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
         "{plan:?}"
     );
 
-    let seen = ready(&wanted);
-    let has = seen.view().report.desired.digest;
+    let observed = ready(&wanted);
+    let has = observed.view().report.desired.digest;
     let changed = wanted.with_config(json!({"agents": {"defaults": {"workspace": "~/work"}}}));
-    let plan = plan_of(&changed, &seen);
+    let plan = plan_of(&changed, &observed);
     let [Step::PutDesired { document, replaces }] = &plan.steps[..] else { panic!("{plan:?}") };
     assert!(has.is_some());
     assert_eq!(*replaces, has);
@@ -51,10 +51,10 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
 #[test]
 fn a_document_refers_only_to_values_that_are_stored() {
     let wanted = wanted().with_two_credentials();
-    let seen = nothing()
+    let observed = nothing()
         .with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1)])
         .without_secret(&["telegram"]);
-    let at_sending = walk(&wanted, seen, is_put);
+    let at_sending = walk(&wanted, observed, is_put);
     let plan = plan_of(&wanted, &at_sending);
     let document = plan.steps.iter().find_map(|step| match step {
         Step::PutDesired { document, .. } => Some(document),
@@ -75,10 +75,10 @@ fn a_document_refers_only_to_values_that_are_stored() {
 #[test]
 fn openclaw_starts_once_with_all_values_that_were_handed_in() {
     let wanted = wanted().with_two_credentials();
-    let seen = nothing().with_both_values();
+    let observed = nothing().with_both_values();
     let keys = crate::instance::fixtures::agent_keys();
     let timing = crate::instance::fixtures::TIMING;
-    let way = crate::instance::forecast::forecast(&wanted, seen, timing, &keys);
+    let way = crate::instance::forecast::forecast(&wanted, observed, timing, &keys);
     let sent = way.then.iter().filter(|happening| {
         matches!(happening, crate::instance::forecast::Happening::Step(step) if is_put(step))
     });
@@ -117,13 +117,13 @@ fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
     #[case] words: &str,
 ) {
     let wanted = wanted();
-    let seen =
+    let observed =
         ready(&wanted).with_failed_config(state, failure, Some("channels.telegram.botToken"));
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let (status, reason, message) = condition(&wanted, &seen);
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let (status, reason, message) = condition(&wanted, &observed);
     assert_eq!((status.as_str(), reason.as_str()), ("False", expected));
     assert!(message.contains(words), "{message}");
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
 }
 
 #[test]
@@ -145,12 +145,12 @@ fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
 #[test]
 fn an_older_failure_does_not_speak_of_the_present_document() {
     let plain = wanted();
-    let seen = ready(&plain).with_failed_config(
+    let observed = ready(&plain).with_failed_config(
         ConvergenceState::Converged,
         FailureReason::InvalidConfig,
         None,
     );
-    assert_eq!(status_of(&plain, &seen).phase, Some(Phase::Ready));
+    assert_eq!(status_of(&plain, &observed).phase, Some(Phase::Ready));
 }
 
 #[rstest]
@@ -165,16 +165,16 @@ fn a_converged_server_is_as_openclaw_says(
     #[case] phase: Phase,
 ) {
     let wanted = wanted();
-    let seen = ready(&wanted).with_view(|view| view.report.openclaw.state = state);
-    assert_eq!(condition(&wanted, &seen).0, expected);
-    assert_eq!(status_of(&wanted, &seen).phase, Some(phase));
+    let observed = ready(&wanted).with_view(|view| view.report.openclaw.state = state);
+    assert_eq!(condition(&wanted, &observed).0, expected);
+    assert_eq!(status_of(&wanted, &observed).phase, Some(phase));
 }
 
 #[test]
 fn a_gateway_that_keeps_an_old_token_is_told() {
     let wanted = wanted();
     let said = "the gateway still takes its old token, even after a restart";
-    let seen = |failure: Option<Failure>| {
+    let observed = |failure: Option<Failure>| {
         ready(&wanted).with_view(|view| {
             view.report.openclaw.message = Some(said.into());
             view.report.openclaw.failure = failure;
@@ -189,7 +189,7 @@ fn a_gateway_that_keeps_an_old_token_is_told() {
         (Some(of_openclaw), format!("{new} it has not taken up its new secrets: the old value")),
         (Some(of_tunnel), format!("{new} cloudflared has not taken up its new token: the old")),
     ] {
-        let (status, reason, message) = condition(&wanted, &seen(failure));
+        let (status, reason, message) = condition(&wanted, &observed(failure));
         assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
         assert!(message.starts_with(&expected), "{message}");
     }
@@ -213,22 +213,22 @@ fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
 fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
     let wanted = wanted();
     let failed = |request: &str, reason| FailedPairing { request: request.into(), reason };
-    let seen = ready(&wanted).with_view(|view| {
+    let observed = ready(&wanted).with_view(|view| {
         view.report.details.failed_pairings = vec![
             failed("gone", PairingFailure::NotWaiting),
             failed("bad", PairingFailure::Refused),
         ];
     });
-    let (status, reason, message) = condition(&wanted, &seen);
+    let (status, reason, message) = condition(&wanted, &observed);
     assert_eq!((status.as_str(), reason.as_str()), ("True", reason::PAIRING_FAILED));
     assert!(message.contains("waits with the pairing request gone:"), "{message}");
     assert!(message.contains("refused to approve the pairing request bad:"), "{message}");
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Ready));
 }
 
 #[test]
 fn the_tunnel_is_rotated_while_openclaw_starts() {
     let wanted = wanted();
-    let seen = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
-    assert_eq!(seen.view().report.desired.state, ConvergenceState::Converging);
+    let observed = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
+    assert_eq!(observed.view().report.desired.state, ConvergenceState::Converging);
 }

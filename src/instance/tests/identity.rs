@@ -12,7 +12,7 @@ use crate::{
         fixtures::{
             FIRST_EPOCH, INSTALLATION, kinds, plan_of, ready, status_of, subject, walk, wanted,
         },
-        observed::ServerSight,
+        observed::ServerState,
         routes::taken,
         wanted::Subject,
     },
@@ -24,26 +24,26 @@ use crate::{
 #[test]
 fn labels_that_somebody_took_off_are_set_again_and_others_stay() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    let ServerSight::Present(server) = &mut seen.server else { panic!("there is one") };
+    let mut observed = ready(&wanted);
+    let ServerState::Present(server) = &mut observed.server else { panic!("there is one") };
     let (whole, id) = (server.labels.clone(), server.id);
     server.labels.remove(label::NAMESPACE);
     server.labels.insert("cost-centre".to_owned(), "7".to_owned());
-    let plan = plan_of(&wanted, &seen);
+    let plan = plan_of(&wanted, &observed);
     let [Step::LabelServer(labelled, labels)] = plan.steps.as_slice() else { panic!("{plan:?}") };
     assert_eq!(*labelled, id);
     assert_eq!(labels.len(), whole.len() + 1);
-    let end = walk(&wanted, seen, |_| false);
+    let end = walk(&wanted, observed, |_| false);
     assert_eq!(plan_of(&wanted, &end).steps, []);
 }
 
 #[test]
 fn a_tunnel_that_somebody_renamed_gets_its_name_back() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.tunnel.as_mut().unwrap().name = "office".to_owned();
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["NameTunnel"]);
-    let end = walk(&wanted, seen, |_| false);
+    let mut observed = ready(&wanted);
+    observed.tunnel.as_mut().unwrap().name = "office".to_owned();
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["NameTunnel"]);
+    let end = walk(&wanted, observed, |_| false);
     assert_eq!(plan_of(&wanted, &end).steps, []);
 }
 
@@ -53,11 +53,11 @@ fn a_tunnel_that_somebody_renamed_gets_its_name_back() {
 #[case::overwritten(Some("the shop".to_owned()))]
 fn a_comment_that_was_lost_is_set_again_and_nothing_else_is(#[case] comment: Option<String>) {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    for record in &mut seen.records {
+    let mut observed = ready(&wanted);
+    for record in &mut observed.records {
         record.comment.clone_from(&comment);
     }
-    let plan = plan_of(&wanted, &seen);
+    let plan = plan_of(&wanted, &observed);
     let [Step::EnsureRecords { posts, patches }] = plan.steps.as_slice() else {
         panic!("{plan:?}")
     };
@@ -66,7 +66,7 @@ fn a_comment_that_was_lost_is_set_again_and_nothing_else_is(#[case] comment: Opt
         assert_eq!(patch.comment, Some(wanted.subject.record_comment()));
         assert_eq!((&patch.content, patch.proxied), (&None, None));
     }
-    let end = walk(&wanted, seen, |_| false);
+    let end = walk(&wanted, observed, |_| false);
     assert_eq!(plan_of(&wanted, &end).steps, []);
 }
 
@@ -85,15 +85,15 @@ fn an_earlier_id_is_in_the_status_and_a_computed_one_is_not() {
 
 /// What `taken` says of a record at ada's name with this comment, made from a right one.
 fn said(change: impl Fn(&mut DnsRecord, &Tunnel)) -> Option<(&'static str, String)> {
-    let seen = ready(&wanted());
-    let tunnel = seen.tunnel.unwrap();
+    let observed = ready(&wanted());
+    let tunnel = observed.tunnel.unwrap();
     let mut view = InstanceView {
         tunnels: vec![tunnel.clone()],
-        records: seen.records,
+        records: observed.records,
         ..InstanceView::default()
     };
     change(&mut view.records[0], &tunnel);
-    let refused = taken(&subject().owner(&seen.status), &view)?;
+    let refused = taken(&subject().owner(&observed.status), &view)?;
     Some((refused.reason, refused.message))
 }
 

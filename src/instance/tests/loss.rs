@@ -10,18 +10,18 @@ use crate::{
     instance::{
         Observed, Step,
         fixtures::{SECOND_EPOCH, kinds, plan_of, ready, status_of, walk, wanted},
-        observed::{Disappearance, ServerSight},
-        stand_in,
+        observed::{Disappearance, ServerState},
+        placeholders,
     },
 };
 
 #[test]
 fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
     let wanted = wanted();
-    let seen = ready(&wanted).with_lost_server();
-    assert_eq!(plan_of(&wanted, &seen).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
+    let observed = ready(&wanted).with_lost_server();
+    assert_eq!(plan_of(&wanted, &observed).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
 
-    let at_creation = walk(&wanted, seen, |step| *step == Step::CreateServer);
+    let at_creation = walk(&wanted, observed, |step| *step == Step::CreateServer);
     assert_eq!(at_creation.epoch, Some(SECOND_EPOCH));
     assert_eq!(
         at_creation.tunnel_memory.bootstrapped,
@@ -35,9 +35,10 @@ fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
 #[test]
 fn a_new_server_says_which_keys_have_to_be_sealed_again() {
     let wanted = wanted().with_two_credentials();
-    let seen = walk(&wanted, crate::instance::fixtures::nothing().with_both_values(), |_| false);
-    let seen = seen.with_lost_server().without_secret(&["anthropic", "telegram"]);
-    let end = walk(&wanted, seen, |_| false);
+    let observed =
+        walk(&wanted, crate::instance::fixtures::nothing().with_both_values(), |_| false);
+    let observed = observed.with_lost_server().without_secret(&["anthropic", "telegram"]);
+    let end = walk(&wanted, observed, |_| false);
     let status = status_of(&wanted, &end);
     let condition =
         status.conditions.iter().find(|known| known.type_ == "CredentialsDelivered").unwrap();
@@ -66,9 +67,9 @@ fn many_at_once_are_more_than_three_and_more_than_a_tenth(
 fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() {
     let wanted = wanted();
     let disappearance = Disappearance { missing: 8, total: 10 };
-    let seen = Observed { disappearance, ..ready(&wanted).with_lost_server() };
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let status = status_of(&wanted, &seen);
+    let observed = Observed { disappearance, ..ready(&wanted).with_lost_server() };
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let status = status_of(&wanted, &observed);
     assert_eq!(status.phase, Some(Phase::Stalled));
     let condition = status.conditions.iter().find(|known| known.type_ == "ServerReady").unwrap();
     assert_eq!(condition.reason, reason::MASS_DISAPPEARANCE);
@@ -83,17 +84,17 @@ fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() 
         "the lost server still counts as missing"
     );
 
-    let accepted = Observed { accepted_loss: true, ..seen };
+    let accepted = Observed { accepted_loss: true, ..observed };
     assert_eq!(plan_of(&wanted, &accepted).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
 }
 
 #[test]
 fn a_mass_disappearance_does_not_disturb_a_server_that_is_there() {
     let wanted = wanted();
-    let seen =
+    let observed =
         Observed { disappearance: Disappearance { missing: 8, total: 10 }, ..ready(&wanted) };
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Ready));
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Ready));
 }
 
 #[test]
@@ -104,60 +105,63 @@ fn a_rebuild_waits_while_much_is_missing() {
     let wanted = unasked.clone().with_rebuild_of(id.0);
     let disappearance = Disappearance { missing: 8, total: 10 };
     for epoch in [present.epoch, None] {
-        let seen = Observed { epoch, disappearance, ..ready(&unasked) };
-        assert_eq!(plan_of(&wanted, &seen).steps, []);
+        let observed = Observed { epoch, disappearance, ..ready(&unasked) };
+        assert_eq!(plan_of(&wanted, &observed).steps, []);
     }
-    let seen = Observed { disappearance, ..ready(&unasked) };
-    let plan = plan_of(&wanted, &seen);
+    let observed = Observed { disappearance, ..ready(&unasked) };
+    let plan = plan_of(&wanted, &observed);
     let told = plan.verdicts.iter().find(|told| told.reason == reason::MASS_DISAPPEARANCE);
     assert!(told.unwrap().message.contains("8 of the pool's 10 servers"), "{told:?}");
     let ready = plan.verdicts.iter().find(|told| told.kind == ConditionType::ServerReady);
     assert_eq!(ready.unwrap().reason, reason::READY, "the server is looked after meanwhile");
-    let accepted = Observed { accepted_loss: true, ..seen };
+    let accepted = Observed { accepted_loss: true, ..observed };
     assert_eq!(plan_of(&wanted, &accepted).steps, [Step::DeleteServer(id)]);
 }
 
 #[test]
 fn a_server_that_was_rebuilt_a_moment_ago_is_rebuilt_later_and_meanwhile_looked_after() {
-    let mut seen = ready(&wanted());
-    let id = seen.server.present().unwrap().id;
+    let mut observed = ready(&wanted());
+    let id = observed.server.present().unwrap().id;
     let asked = wanted().with_rebuild_of(id.0);
-    assert_eq!(kinds(&plan_of(&asked, &seen)), ["DeleteServer"], "the first one is at once");
+    assert_eq!(kinds(&plan_of(&asked, &observed)), ["DeleteServer"], "the first one is at once");
 
     let minutes = |minutes| jiff::SignedDuration::from_mins(minutes);
-    let replaced_at = (seen.now - minutes(9)).to_string();
-    seen.status.server.get_or_insert_default().replaced_at = Some(replaced_at);
-    let plan = plan_of(&asked, &seen);
+    let replaced_at = (observed.now - minutes(9)).to_string();
+    observed.status.server.get_or_insert_default().replaced_at = Some(replaced_at);
+    let plan = plan_of(&asked, &observed);
     assert_eq!(kinds(&plan), [""; 0]);
-    assert!(plan.look.is_some_and(|look| look <= std::time::Duration::from_mins(1)));
+    assert!(
+        plan.requeue_after
+            .is_some_and(|requeue_after| requeue_after <= std::time::Duration::from_mins(1))
+    );
     let told = plan.verdicts.iter().find(|verdict| verdict.reason == reason::REBUILD_TOO_SOON);
-    let end = (seen.now + minutes(1)).to_string();
+    let end = (observed.now + minutes(1)).to_string();
     assert!(told.unwrap().message.contains(&end), "{told:?}");
 
-    seen.now += minutes(2);
-    assert_eq!(kinds(&plan_of(&asked, &seen)), ["DeleteServer"]);
+    observed.now += minutes(2);
+    assert_eq!(kinds(&plan_of(&asked, &observed)), ["DeleteServer"]);
 }
 
 #[test]
 fn a_rebuild_deletes_the_named_server_and_nothing_else() {
     let plain = wanted();
-    let seen = ready(&plain);
-    let id = seen.server.present().unwrap().id;
-    let steps = plan_of(&plain.clone().with_rebuild_of(id.0), &seen).steps;
+    let observed = ready(&plain);
+    let id = observed.server.present().unwrap().id;
+    let steps = plan_of(&plain.clone().with_rebuild_of(id.0), &observed).steps;
     assert_eq!(steps, [Step::DeleteServer(id)]);
     let other = plain.with_rebuild_of(id.0 - 1);
-    assert_eq!(plan_of(&other, &seen).steps, []);
+    assert_eq!(plan_of(&other, &observed).steps, []);
 }
 
 #[test]
 fn a_rebuild_ends_when_the_named_server_is_gone() {
     let plain = wanted();
-    let mut seen = ready(&plain);
-    let mut old = stand_in::new_server(&plain, seen.epoch);
+    let mut observed = ready(&plain);
+    let mut old = placeholders::new_server(&plain, observed.epoch);
     old.id = crate::hetzner::ServerId(4711);
-    seen.server = ServerSight::Present(Box::new(old));
+    observed.server = ServerState::Present(Box::new(old));
     let wanted = plain.with_rebuild_of(4711);
-    let end = walk(&wanted, seen, |_| false);
+    let end = walk(&wanted, observed, |_| false);
     assert_eq!(end.epoch, Some(SECOND_EPOCH));
     assert_eq!(
         status_of(&wanted, &end).phase,
@@ -169,15 +173,15 @@ fn a_rebuild_ends_when_the_named_server_is_gone() {
 #[test]
 fn a_server_without_an_epoch_is_not_touched() {
     let wanted = wanted();
-    let seen = Observed { epoch: None, ..ready(&wanted) };
-    let seen = Observed { status: crate::api::OpenClawInstanceStatus::default(), ..seen };
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+    let observed = Observed { epoch: None, ..ready(&wanted) };
+    let observed = Observed { status: crate::api::OpenClawInstanceStatus::default(), ..observed };
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
 }
 
 #[test]
 fn without_randomness_no_server_is_made() {
     let wanted = wanted();
-    let seen = Observed { fresh_epoch: None, ..ready(&wanted).with_lost_server() };
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), <[&str; 0]>::default());
+    let observed = Observed { fresh_epoch: None, ..ready(&wanted).with_lost_server() };
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), <[&str; 0]>::default());
 }

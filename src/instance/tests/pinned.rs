@@ -40,8 +40,8 @@ fn barred() -> Wanted {
     with(None, false)
 }
 
-fn reason_of(wanted: &Wanted, seen: &Observed, condition: &str) -> (String, String) {
-    let status = status_of(wanted, seen);
+fn reason_of(wanted: &Wanted, observed: &Observed, condition: &str) -> (String, String) {
+    let status = status_of(wanted, observed);
     let found = status.conditions.into_iter().find(|known| known.type_ == condition).unwrap();
     (found.reason, found.message)
 }
@@ -50,16 +50,16 @@ fn reason_of(wanted: &Wanted, seen: &Observed, condition: &str) -> (String, Stri
 fn no_server_is_made_or_replaced_that_would_resolve_an_integration_by_itself() {
     let wanted = barred();
     for epoch in [None, Some(FIRST_EPOCH)] {
-        let seen = Observed { epoch, ..nothing() };
-        assert_eq!(plan_of(&wanted, &seen).steps, [], "{epoch:?}");
-        let (reason, message) = reason_of(&wanted, &seen, "Ready");
+        let observed = Observed { epoch, ..nothing() };
+        assert_eq!(plan_of(&wanted, &observed).steps, [], "{epoch:?}");
+        let (reason, message) = reason_of(&wanted, &observed, "Ready");
         assert_eq!(reason, reason::INTEGRATION_NOT_PINNED);
         assert!(message.contains("@openclaw/zalo"), "{message}");
-        assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Stalled));
+        assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
     }
-    let seen = ready(&with(None, true));
-    let server = seen.server.present().map(|server| server.id);
-    assert_eq!(plan_of(&Wanted { rebuild: server, ..barred() }, &seen).steps, []);
+    let observed = ready(&with(None, true));
+    let server = observed.server.present().map(|server| server.id);
+    assert_eq!(plan_of(&Wanted { rebuild: server, ..barred() }, &observed).steps, []);
     let lost = nothing();
     for fine in [packed(), with(None, true)] {
         assert_ne!(plan_of(&fine, &lost).steps, []);
@@ -68,36 +68,36 @@ fn no_server_is_made_or_replaced_that_would_resolve_an_integration_by_itself() {
 
 #[test]
 fn a_server_of_an_older_release_keeps_its_document_and_is_ready() {
-    let seen = ready(&barred().without_bar());
-    let document = desired_state::document(&barred(), seen.view());
+    let observed = ready(&barred().without_bar());
+    let document = desired_state::document(&barred(), observed.view());
     let written: serde_json::Value = serde_json::from_slice(&document.to_bytes()).unwrap();
     let integration = json!({
         "kind": "Plugin", "name": "@openclaw/zalo", "version": "2026.9.5", "integrity": "sha512-A",
     });
     assert_eq!(written["integrations"], json!([integration]), "as it was before");
-    let seen = seen.with_view(|view| view.report.desired.digest = Some(document.digest()));
-    assert_eq!(plan_of(&barred(), &seen).steps, []);
-    assert_eq!(reason_of(&barred(), &seen, "Ready").0, reason::READY);
+    let observed = observed.with_view(|view| view.report.desired.digest = Some(document.digest()));
+    assert_eq!(plan_of(&barred(), &observed).steps, []);
+    assert_eq!(reason_of(&barred(), &observed, "Ready").0, reason::READY);
 }
 
 #[test]
 fn an_agent_gets_artifacts_of_integrations_when_it_takes_them() {
     let wanted = packed();
-    let seen = ready(&wanted);
-    assert_eq!(desired_state::document(&wanted, seen.view()).integrations[0].artifact, None);
-    let seen = seen.with_view(|view| view.report.details.packed_integrations = true);
-    let document = desired_state::document(&wanted, seen.view());
+    let observed = ready(&wanted);
+    assert_eq!(desired_state::document(&wanted, observed.view()).integrations[0].artifact, None);
+    let observed = observed.with_view(|view| view.report.details.packed_integrations = true);
+    let document = desired_state::document(&wanted, observed.view());
     assert_eq!(document.integrations, wanted.release.integrations);
-    let steps = plan_of(&wanted, &seen).steps;
+    let steps = plan_of(&wanted, &observed).steps;
     assert!(matches!(&steps[..], [Step::PutDesired { .. }]), "{steps:?}");
 }
 
 #[test]
 fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
     let wanted = barred();
-    let seen = ready(&wanted.clone().without_bar());
-    let digest = desired_state::document(&wanted, seen.view()).digest();
-    let seen = seen.with_view(|view| {
+    let observed = ready(&wanted.clone().without_bar());
+    let digest = desired_state::document(&wanted, observed.view()).digest();
+    let observed = observed.with_view(|view| {
         let failure = Failure::new(Stage::Installation, FailureCode::NotPinned);
         view.report.desired.digest = Some(digest);
         view.report.desired.state = ConvergenceState::Converging;
@@ -110,7 +110,7 @@ fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
             at: now(),
         }];
     });
-    let (reason, message) = reason_of(&wanted, &seen, "ConfigApplied");
+    let (reason, message) = reason_of(&wanted, &observed, "ConfigApplied");
     assert_eq!(reason, reason::INTEGRATION_NOT_PINNED);
     assert!(message.contains("use a release with its artifact"), "{message}");
 }

@@ -12,7 +12,7 @@ use crate::{
     instance::{
         Observed, Step, Wanted,
         fixtures::{nothing, now, plan_of, ready, status_of, walk, wanted},
-        observed::AgentSight,
+        observed::AgentState,
     },
 };
 
@@ -46,13 +46,13 @@ pub(super) fn other(program: Program) -> Sha256 {
 /// A ready server that was just sent a release with another version of this program.
 pub(super) fn told(wanted: &Wanted) -> Observed {
     let old = crate::instance::fixtures::wanted();
-    let mut seen = ready(&old);
-    let plan = plan_of(wanted, &seen);
+    let mut observed = ready(&old);
+    let plan = plan_of(wanted, &observed);
     let [Step::PutDesired { document, .. }] = &plan.steps[..] else { panic!("{plan:?}") };
-    let progress = &mut seen.view_mut().report.desired;
+    let progress = &mut observed.view_mut().report.desired;
     progress.digest = Some(document.digest());
     progress.state = ConvergenceState::Converging;
-    seen
+    observed
 }
 
 #[test]
@@ -68,23 +68,23 @@ fn a_server_with_the_programs_of_its_release_is_up_to_date() {
 
 #[test]
 fn a_server_that_installs_nothing_itself_is_judged_by_its_type_alone() {
-    let seen = ready(&wanted()).with_view(|view| view.report.details.programs.clear());
-    let status = status_of(&wanted(), &seen);
+    let observed = ready(&wanted()).with_view(|view| view.report.details.programs.clear());
+    let status = status_of(&wanted(), &observed);
     assert_eq!(find(&status, "UpToDate").0, "True");
     assert_eq!(status.agent.unwrap().programs, []);
 }
 
 #[test]
 fn of_a_silent_agent_nobody_knows_what_it_runs() {
-    let seen = Observed { agent: AgentSight::NotAsked, ..ready(&wanted()) };
-    assert_eq!(find(&status_of(&wanted(), &seen), "UpToDate").0, "Unknown");
+    let observed = Observed { agent: AgentState::NotAsked, ..ready(&wanted()) };
+    assert_eq!(find(&status_of(&wanted(), &observed), "UpToDate").0, "Unknown");
 }
 
 #[test]
 fn the_first_programs_are_named_while_they_come() {
     let wanted = wanted();
-    let seen = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
-    let status = status_of(&wanted, &seen);
+    let observed = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
+    let status = status_of(&wanted, &observed);
     let (holds, reason, message) = find(&status, "ConfigApplied");
     assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::PROGRESSING));
     assert_eq!(message, "The server fetches and installs Node.js 1 and OpenClaw 1");
@@ -104,27 +104,27 @@ fn an_update_is_named_from_the_new_release_to_the_new_program(
     assert_eq!(find(&before, "UpToDate").1, reason::PROGRESSING);
     assert!(find(&before, "UpToDate").2.contains(title));
 
-    let mut seen = told(&wanted);
-    let message = |seen: &Observed| find(&status_of(&wanted, seen), "ConfigApplied").2;
-    assert_eq!(message(&seen), format!("The server fetches and installs {title}"));
+    let mut observed = told(&wanted);
+    let message = |observed: &Observed| find(&status_of(&wanted, observed), "ConfigApplied").2;
+    assert_eq!(message(&observed), format!("The server fetches and installs {title}"));
     let (kind, sha256) = (program.into(), other(program));
     let installed = InstalledProgram { kind, sha256, version: None, active: false };
-    seen.view_mut().report.details.programs.push(installed);
-    assert_eq!(message(&seen), format!("The server changes over to {title}"));
+    observed.view_mut().report.details.programs.push(installed);
+    assert_eq!(message(&observed), format!("The server changes over to {title}"));
 
-    let view = seen.view_mut();
+    let view = observed.view_mut();
     for one in &mut view.report.details.programs {
         one.active = one.kind != kind || one.sha256 == sha256;
     }
     view.report.desired.state = ConvergenceState::Converged;
-    let status = status_of(&wanted, &seen);
+    let status = status_of(&wanted, &observed);
     assert_eq!((find(&status, "UpToDate").0.as_str(), status.phase), ("True", Some(Phase::Ready)));
 }
 
 #[test]
 fn a_rollback_of_another_release_is_kept_in_mind_and_blamed_for_nothing() {
     let wanted = wanted();
-    let seen = ready(&wanted).with_view(|view| {
+    let observed = ready(&wanted).with_view(|view| {
         view.report.details.last_rollback = Some(Rollback {
             what: Program::Openclaw.into(),
             from: Sha256::of(b"older"),
@@ -134,7 +134,7 @@ fn a_rollback_of_another_release_is_kept_in_mind_and_blamed_for_nothing() {
             at: now(),
         });
     });
-    let status = status_of(&wanted, &seen);
+    let status = status_of(&wanted, &observed);
     assert_eq!(status.phase, Some(Phase::Ready));
     assert_eq!(status.agent.unwrap().last_rollback.unwrap().program, "openclaw");
 }
@@ -184,7 +184,7 @@ proptest! {
     fn reports_that_differ_in_what_moves_give_the_same_status(left in noise(), right in noise()) {
         let wanted = wanted();
         let left = status_of(&wanted, &left.ready(&wanted));
-        let seen = Observed { status: left.clone(), ..right.ready(&wanted) };
-        prop_assert_eq!(&status_of(&wanted, &seen), &left);
+        let observed = Observed { status: left.clone(), ..right.ready(&wanted) };
+        prop_assert_eq!(&status_of(&wanted, &observed), &left);
     }
 }

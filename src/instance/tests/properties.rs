@@ -10,7 +10,7 @@ use crate::{
         credentials::{Delivery, delivery},
         fixtures::{SECOND_EPOCH, agent_keys, nothing, plan_of, status_of, walk, wanted},
         forecast::Model,
-        observed::{AgentSight, Disappearance, ServerSight, TunnelMemory},
+        observed::{AgentState, Disappearance, ServerState, TunnelMemory},
         wanted::Subject,
     },
     names,
@@ -53,10 +53,11 @@ fn asking() -> Wanted {
 impl Start {
     fn world(&self, wanted: &Wanted) -> Observed {
         let keys = agent_keys();
-        let mut model = Model { wanted, stand_in: &keys, seen: nothing().with_both_values() };
+        let mut model =
+            Model { wanted, placeholders: &keys, observed: nothing().with_both_values() };
         let mut left = self.steps;
         'way: for _ in 0..40 {
-            let plan = plan_of(wanted, &model.seen);
+            let plan = plan_of(wanted, &model.observed);
             for step in &plan.steps {
                 if left == 0 {
                     break 'way;
@@ -68,31 +69,31 @@ impl Start {
                 break;
             }
         }
-        self.befall(Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.seen })
+        self.befall(Observed { fresh_epoch: Some(SECOND_EPOCH), ..model.observed })
     }
 
-    fn befall(&self, mut seen: Observed) -> Observed {
+    fn befall(&self, mut observed: Observed) -> Observed {
         if self.forgetful {
-            seen.tunnel_memory = TunnelMemory::default();
+            observed.tunnel_memory = TunnelMemory::default();
         }
-        if self.server_lost && seen.server.present().is_some() {
-            seen = seen.with_lost_server();
+        if self.server_lost && observed.server.present().is_some() {
+            observed = observed.with_lost_server();
         }
-        if self.tunnel_lost && seen.server.present().is_none() {
-            seen.tunnel = None;
+        if self.tunnel_lost && observed.server.present().is_none() {
+            observed.tunnel = None;
         }
-        seen.records.truncate(2 - self.records_lost);
+        observed.records.truncate(2 - self.records_lost);
         if self.status_lost {
-            seen.status.credentials.clear();
+            observed.status.credentials.clear();
         }
-        if let AgentSight::Reported(view) = &mut seen.agent {
+        if let AgentState::Reported(view) = &mut observed.agent {
             let holds_new_token = !view.report.receipts.is_empty() && !self.agent_silent;
             if let (true, Some(tunnel)) =
-                (self.rotating && holds_new_token, &mut seen.status.tunnel)
+                (self.rotating && holds_new_token, &mut observed.status.tunnel)
             {
                 // By a process that died in the middle.
                 tunnel.rotating = true;
-                seen.tunnel_memory.rotated = None;
+                observed.tunnel_memory.rotated = None;
             }
             if self.receipts_lost {
                 view.report.receipts.clear();
@@ -100,24 +101,25 @@ impl Start {
             }
             if self.agent_silent {
                 // It starts over, so whatever was rotated was so for another.
-                seen.agent = AgentSight::NotAsked;
-                seen.status.agent = None;
-                seen.tunnel_memory.rotated = None;
+                observed.agent = AgentState::NotAsked;
+                observed.status.agent = None;
+                observed.tunnel_memory.rotated = None;
             }
         }
         if self.secret_back {
-            seen = seen.with_both_values();
+            observed = observed.with_both_values();
         }
         if self.mass {
-            seen.disappearance = Disappearance { missing: 9, total: 10 };
+            observed.disappearance = Disappearance { missing: 9, total: 10 };
         }
-        Observed { accepted_loss: self.accepted, ..seen }
+        Observed { accepted_loss: self.accepted, ..observed }
     }
 }
 
-fn is_recorded(seen: &Observed, name: &CredentialName) -> bool {
-    let epoch = seen.epoch.map(|epoch| epoch.to_string());
-    seen.status
+fn is_recorded(observed: &Observed, name: &CredentialName) -> bool {
+    let epoch = observed.epoch.map(|epoch| epoch.to_string());
+    observed
+        .status
         .credentials
         .iter()
         .any(|known| known.name == name.as_str() && Some(&known.epoch) == epoch.as_ref())
@@ -133,19 +135,19 @@ proptest! {
         let (first, second) = (plan_of(&wanted, &first), plan_of(&wanted, &second));
         prop_assert_eq!(first.steps, second.steps);
         prop_assert_eq!(first.verdicts, second.verdicts);
-        prop_assert_eq!(first.look, second.look);
+        prop_assert_eq!(first.requeue_after, second.requeue_after);
     }
 
     #[test]
     fn a_server_is_made_only_where_none_is_and_only_for_a_recorded_epoch(start in start()) {
         let wanted = asking();
-        let seen = start.world(&wanted);
-        if plan_of(&wanted, &seen).steps.contains(&Step::CreateServer) {
-            prop_assert_eq!(&seen.server, &ServerSight::None);
-            let recorded = seen.status.server.as_ref().map(|server| server.epoch.clone());
-            prop_assert_eq!(recorded, seen.epoch.map(|epoch| epoch.to_string()));
-            prop_assert!(seen.tunnel.is_some());
-            prop_assert_eq!(seen.tunnel_memory.bootstrapped, seen.epoch);
+        let observed = start.world(&wanted);
+        if plan_of(&wanted, &observed).steps.contains(&Step::CreateServer) {
+            prop_assert_eq!(&observed.server, &ServerState::None);
+            let recorded = observed.status.server.as_ref().map(|server| server.epoch.clone());
+            prop_assert_eq!(recorded, observed.epoch.map(|epoch| epoch.to_string()));
+            prop_assert!(observed.tunnel.is_some());
+            prop_assert_eq!(observed.tunnel_memory.bootstrapped, observed.epoch);
         }
     }
 
@@ -162,26 +164,26 @@ proptest! {
         (server, tunnel, records) in any::<(bool, bool, bool)>(),
         rebuild in any::<bool>(),
     ) {
-        let mut seen = start.world(&asking());
-        let present = seen.server.present().map_or(0, |server| server.id.0);
+        let mut observed = start.world(&asking());
+        let present = observed.server.present().map_or(0, |server| server.id.0);
         let wanted = if rebuild { asking().with_rebuild_of(present) } else { asking() };
         let bob = Subject {
             name: "bob".to_owned(),
             instance: instance_id(wanted.subject.installation, "tenants", "bob"),
             ..wanted.subject.clone()
         };
-        if let (true, ServerSight::Present(seen)) = (server, &mut seen.server) {
-            seen.labels = bob.server_identity(SECOND_EPOCH).labels();
-            seen.public_net.firewalls.clear();
+        if let (true, ServerState::Present(observed)) = (server, &mut observed.server) {
+            observed.labels = bob.server_identity(SECOND_EPOCH).labels();
+            observed.public_net.firewalls.clear();
         }
-        if let (true, Some(seen)) = (tunnel, &mut seen.tunnel) {
-            seen.name = names::tunnel(bob.installation, bob.instance);
+        if let (true, Some(observed)) = (tunnel, &mut observed.tunnel) {
+            observed.name = names::tunnel(bob.installation, bob.instance);
         }
-        for record in seen.records.iter_mut().filter(|_| records) {
+        for record in observed.records.iter_mut().filter(|_| records) {
             record.comment = Some(bob.record_comment());
             record.content = Some("astray.example.net".to_owned());
         }
-        for step in plan_of(&wanted, &seen).steps {
+        for step in plan_of(&wanted, &observed).steps {
             let theirs = match &step {
                 Step::DeleteServer(_) | Step::AttachFirewall(..) | Step::LabelServer(..) => server,
                 Step::BootstrapTunnel(_)
@@ -199,36 +201,36 @@ proptest! {
     #[test]
     fn nothing_is_made_while_too_much_is_gone(start in start()) {
         let wanted = asking();
-        let seen = start.world(&wanted);
-        if seen.server == ServerSight::Gone && seen.disappearance.is_mass() && !seen.accepted_loss {
-            prop_assert_eq!(plan_of(&wanted, &seen).steps, vec![]);
+        let observed = start.world(&wanted);
+        if observed.server == ServerState::Gone && observed.disappearance.is_mass() && !observed.accepted_loss {
+            prop_assert_eq!(plan_of(&wanted, &observed).steps, vec![]);
         }
     }
 
     #[test]
     fn no_life_ends_while_too_much_is_gone(start in start(), rebuild in any::<bool>()) {
-        let seen = Start { mass: true, accepted: false, ..start }.world(&asking());
-        let present = seen.server.present().map_or(0, |server| server.id.0);
+        let observed = Start { mass: true, accepted: false, ..start }.world(&asking());
+        let present = observed.server.present().map_or(0, |server| server.id.0);
         let wanted = if rebuild { asking().with_rebuild_of(present) } else { asking() };
-        for step in plan_of(&wanted, &seen).steps {
+        for step in plan_of(&wanted, &observed).steps {
             prop_assert!(!matches!(step, Step::DeleteServer(_)), "{step}");
             let next = matches!(step, Step::RecordEpoch(_) | Step::CreateServer | Step::BootstrapTunnel(_));
-            prop_assert!(!(next && seen.server == ServerSight::Gone), "{step}");
+            prop_assert!(!(next && observed.server == ServerState::Gone), "{step}");
         }
     }
 
     #[test]
     fn a_secret_is_deleted_only_with_a_recorded_receipt_for_each_of_its_values(start in start()) {
         let wanted = asking();
-        let seen = start.world(&wanted);
-        let plan = plan_of(&wanted, &seen);
+        let observed = start.world(&wanted);
+        let plan = plan_of(&wanted, &observed);
         for step in &plan.steps {
             let Step::DeleteSecret { name, .. } = step else { continue };
-            let bundle = seen.bundles.iter().find(|bundle| bundle.secret == *name).unwrap();
+            let bundle = observed.bundles.iter().find(|bundle| bundle.secret == *name).unwrap();
             for credential in bundle.values.keys() {
-                prop_assert!(is_recorded(&seen, credential), "{credential} of {name} has no receipt");
+                prop_assert!(is_recorded(&observed, credential), "{credential} of {name} has no receipt");
                 let request = wanted.credentials.iter().find(|request| request.name == *credential).unwrap();
-                prop_assert_eq!(delivery(request, &seen, seen.view()), Delivery::Delivered);
+                prop_assert_eq!(delivery(request, &observed, observed.view()), Delivery::Delivered);
             }
         }
     }
@@ -236,9 +238,9 @@ proptest! {
     #[test]
     fn the_agent_is_spoken_to_only_after_it_has_reported(start in start()) {
         let wanted = asking();
-        let seen = start.world(&wanted);
-        let spoken = plan_of(&wanted, &seen).steps.iter().any(Step::needs_agent);
-        prop_assert!(!spoken || seen.agent.view().is_some());
+        let observed = start.world(&wanted);
+        let spoken = plan_of(&wanted, &observed).steps.iter().any(Step::needs_agent);
+        prop_assert!(!spoken || observed.agent.view().is_some());
     }
 
     #[test]

@@ -42,12 +42,12 @@ fn fail(
 
 fn failed(
     wanted: &Wanted,
-    seen: Observed,
+    observed: Observed,
     state: ConvergenceState,
     reason: FailureReason,
     failure: &Failure,
 ) -> OpenClawInstanceStatus {
-    status_of(wanted, &seen.with_view(|view| fail(view, state, reason, failure, "")))
+    status_of(wanted, &observed.with_view(|view| fail(view, state, reason, failure, "")))
 }
 
 #[rstest]
@@ -273,8 +273,8 @@ proptest! {
     ) {
         let wanted = with_other(&wanted(), Program::Openclaw);
         let said = |words: &str| {
-            let seen = told(&wanted).with_view(|view| fail(view, state, reason, &failure, words));
-            status_of(&wanted, &seen)
+            let observed = told(&wanted).with_view(|view| fail(view, state, reason, &failure, words));
+            status_of(&wanted, &observed)
         };
         prop_assert_eq!(said(&words), said(""));
         let digest = other(Program::Openclaw);

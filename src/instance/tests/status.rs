@@ -13,7 +13,7 @@ use crate::{
         Failure, Observed, Step,
         failure::Retry,
         fixtures::{before, nothing, ready, status_after, status_of, wanted},
-        observed::AgentSight,
+        observed::AgentState,
         status,
         wanted::Refused,
     },
@@ -45,12 +45,12 @@ fn failure(retry: Retry) -> Failure {
 #[case::a_terminal_failure(ready(&wanted()), Some(failure(Retry::Changed)), "Stalled", Phase::Stalled)]
 #[case::a_lost_tunnel(ready(&wanted()).without_tunnel(), None, "Stalled", Phase::Stalled)]
 fn exactly_one_of_ready_reconciling_and_stalled_holds(
-    #[case] seen: Observed,
+    #[case] observed: Observed,
     #[case] failure: Option<Failure>,
     #[case] which: &str,
     #[case] phase: Phase,
 ) {
-    let status = status_after(&wanted(), &seen, failure);
+    let status = status_after(&wanted(), &observed, failure);
     let holding: Vec<_> = ["Ready", "Reconciling", "Stalled"]
         .into_iter()
         .filter(|kind| holds(&status, kind))
@@ -63,9 +63,9 @@ fn exactly_one_of_ready_reconciling_and_stalled_holds(
 #[test]
 fn the_same_twice_is_the_same_status() {
     let wanted = wanted().with_two_credentials();
-    let seen = || Observed { status: status_of(&wanted, &ready(&wanted)), ..ready(&wanted) };
-    let first = status_of(&wanted, &seen());
-    let later = status_of(&wanted, &seen().at("2026-09-01T12:04:00Z"));
+    let observed = || Observed { status: status_of(&wanted, &ready(&wanted)), ..ready(&wanted) };
+    let first = status_of(&wanted, &observed());
+    let later = status_of(&wanted, &observed().at("2026-09-01T12:04:00Z"));
     assert_eq!(first, later, "a pass at which nothing happened writes nothing");
 }
 
@@ -86,8 +86,8 @@ fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
 
 #[test]
 fn what_failed_says_more_than_what_waits_before_it() {
-    let seen = nothing();
-    let status = status_after(&wanted(), &seen, Some(failure(Retry::BackOff)));
+    let observed = nothing();
+    let status = status_after(&wanted(), &observed, Some(failure(Retry::BackOff)));
     assert_eq!(find(&status, "Ready").unwrap().reason, reason::CLOUD_REJECTED);
 }
 
@@ -97,8 +97,8 @@ fn a_transition_time_stays_while_only_words_change() {
     let first = status_after(&wanted, &ready(&wanted), Some(failure(Retry::BackOff)));
     let mut other = failure(Retry::BackOff);
     other.message = "still no".to_owned();
-    let seen = Observed { status: first.clone(), ..ready(&wanted) }.at("2026-09-01T13:00:00Z");
-    let second = status_after(&wanted, &seen, Some(other));
+    let observed = Observed { status: first.clone(), ..ready(&wanted) }.at("2026-09-01T13:00:00Z");
+    let second = status_after(&wanted, &observed, Some(other));
     for kind in ["Ready", "RoutesReady", "ServerReady"] {
         let time = |status| find(status, kind).unwrap().last_transition_time.clone();
         assert_eq!(time(&first), time(&second), "{kind}");
@@ -110,9 +110,9 @@ fn a_transition_time_stays_while_only_words_change() {
 fn the_ids_of_a_server_that_cannot_be_seen_stay() {
     let wanted = wanted();
     let old = status_of(&wanted, &ready(&wanted));
-    let mut seen = Observed { status: old.clone(), ..ready(&wanted) };
-    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
-    let status = status_of(&wanted, &seen);
+    let mut observed = Observed { status: old.clone(), ..ready(&wanted) };
+    observed.agent = AgentState::Silent(AgentError::unreachable("timed out"));
+    let status = status_of(&wanted, &observed);
     assert_eq!(status.server, old.server);
     assert_eq!(status.agent, old.agent);
     assert_eq!(status.tunnel, old.tunnel);
@@ -121,9 +121,12 @@ fn the_ids_of_a_server_that_cannot_be_seen_stay() {
 #[test]
 fn the_master_key_of_a_server_is_recorded_once() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.status.server.as_mut().unwrap().master_key_id = Some("key-0".to_owned());
-    assert_eq!(status_of(&wanted, &seen).server.unwrap().master_key_id.as_deref(), Some("key-0"));
+    let mut observed = ready(&wanted);
+    observed.status.server.as_mut().unwrap().master_key_id = Some("key-0".to_owned());
+    assert_eq!(
+        status_of(&wanted, &observed).server.unwrap().master_key_id.as_deref(),
+        Some("key-0")
+    );
 }
 
 #[rstest]
@@ -182,7 +185,7 @@ fn later() -> jiff::Timestamp {
 #[case::with_a_forged_line("1.0\nReady True")]
 fn what_is_no_version_is_not_in_the_status(#[case] said: &str) {
     let wanted = wanted();
-    let mut seen = ready(&wanted).with_view(|view| {
+    let mut observed = ready(&wanted).with_view(|view| {
         view.report.agent_version = said.into();
         view.report.openclaw.version = Some(said.into());
         for one in &mut view.report.details.programs {
@@ -190,8 +193,8 @@ fn what_is_no_version_is_not_in_the_status(#[case] said: &str) {
         }
     });
     // Nothing is known from before that could stay.
-    seen.status.agent = None;
-    let agent = status_of(&wanted, &seen).agent.unwrap();
+    observed.status.agent = None;
+    let agent = status_of(&wanted, &observed).agent.unwrap();
     assert!(!agent.programs.is_empty());
     assert_eq!((agent.version, agent.openclaw_version), (None, None));
     assert!(agent.programs.iter().all(|one| one.version.is_none()), "{:?}", agent.programs);
@@ -200,34 +203,34 @@ fn what_is_no_version_is_not_in_the_status(#[case] said: &str) {
 #[test]
 fn a_version_that_is_another_each_time_does_not_change_the_status() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    let says = |seen: &mut Observed, version: &str, again: bool| {
-        let view = seen.view_mut();
+    let mut observed = ready(&wanted);
+    let says = |observed: &mut Observed, version: &str, again: bool| {
+        let view = observed.view_mut();
         view.report.agent_version = version.into();
         view.report.openclaw.version = Some(version.into());
         view.same_versions_before = again;
-        seen.status = status_of(&wanted, seen);
+        observed.status = status_of(&wanted, observed);
     };
-    says(&mut seen, "5.0", false);
-    let first = seen.status.clone();
+    says(&mut observed, "5.0", false);
+    let first = observed.status.clone();
     for version in ["5.1", "5.2", "junk \u{1b}", "5.3"] {
-        says(&mut seen, version, false);
-        assert_eq!(seen.status, first, "{version}");
+        says(&mut observed, version, false);
+        assert_eq!(observed.status, first, "{version}");
     }
-    says(&mut seen, "5.3", true);
-    assert_eq!(seen.status.agent.as_ref().unwrap().version.as_deref(), Some("5.3"));
+    says(&mut observed, "5.3", true);
+    assert_eq!(observed.status.agent.as_ref().unwrap().version.as_deref(), Some("5.3"));
     let release = wanted.release.artifacts.agent.version.clone();
-    says(&mut seen, &release, false);
-    assert_eq!(seen.status.agent.as_ref().unwrap().version.as_ref(), Some(&release));
+    says(&mut observed, &release, false);
+    assert_eq!(observed.status.agent.as_ref().unwrap().version.as_ref(), Some(&release));
 }
 
 #[test]
 fn what_an_older_operator_took_over_unbounded_is_cut() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.status = status_of(&wanted, &seen);
-    let agent = seen.status.agent.as_mut().unwrap();
+    let mut observed = ready(&wanted);
+    observed.status = status_of(&wanted, &observed);
+    let agent = observed.status.agent.as_mut().unwrap();
     agent.version = Some("9".repeat(1_000_000));
-    seen.agent = AgentSight::Silent(AgentError::unreachable("timed out"));
-    assert_eq!(status_of(&wanted, &seen).agent.unwrap().version, None);
+    observed.agent = AgentState::Silent(AgentError::unreachable("timed out"));
+    assert_eq!(status_of(&wanted, &observed).agent.unwrap().version, None);
 }

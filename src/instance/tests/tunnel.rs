@@ -9,7 +9,7 @@ use crate::{
     instance::{
         Observed, Step,
         fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
-        observed::{AgentSight, TunnelMemory},
+        observed::{AgentState, TunnelMemory},
         rotation::PATIENCE,
         routes,
     },
@@ -18,9 +18,9 @@ use crate::{
 #[test]
 fn a_deleted_tunnel_under_a_live_server_is_lost_and_nothing_is_made() {
     let wanted = wanted();
-    let seen = ready(&wanted).without_tunnel();
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    let status = status_of(&wanted, &seen);
+    let observed = ready(&wanted).without_tunnel();
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
     assert_eq!(condition.reason, reason::TUNNEL_LOST);
     assert!(condition.message.contains("moorage.dev/rebuild="), "{}", condition.message);
@@ -30,11 +30,11 @@ fn a_deleted_tunnel_under_a_live_server_is_lost_and_nothing_is_made() {
 #[test]
 fn a_rebuild_heals_a_lost_tunnel() {
     let wanted = wanted();
-    let seen = ready(&wanted).without_tunnel();
-    let id = seen.server.present().unwrap().id;
+    let observed = ready(&wanted).without_tunnel();
+    let id = observed.server.present().unwrap().id;
     let rebuilding = wanted.clone().with_rebuild_of(id.0);
-    assert_eq!(kinds(&plan_of(&rebuilding, &seen)), ["DeleteServer"]);
-    let gone = seen.with_lost_server();
+    assert_eq!(kinds(&plan_of(&rebuilding, &observed)), ["DeleteServer"]);
+    let gone = observed.with_lost_server();
     let end = walk(&wanted, gone, |_| false);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
@@ -42,21 +42,21 @@ fn a_rebuild_heals_a_lost_tunnel() {
 #[test]
 fn the_agent_holds_the_new_token_before_cloudflare_takes_it() {
     let wanted = wanted();
-    let seen = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
-    let tunnel_token = seen.own_tokens.unwrap().tunnel;
-    let held = seen.view().receipt(&crate::instance::fixtures::name("moorage-tunnel")).unwrap();
+    let observed = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    let tunnel_token = observed.own_tokens.unwrap().tunnel;
+    let held = observed.view().receipt(&crate::instance::fixtures::name("moorage-tunnel")).unwrap();
     assert_eq!(held.source_sha256, tunnel_token);
-    assert_ne!(seen.view().report.cloudflared.active_token_sha256, Some(tunnel_token));
+    assert_ne!(observed.view().report.cloudflared.active_token_sha256, Some(tunnel_token));
 }
 
 #[test]
 fn a_rotation_is_given_time_and_then_repeated() {
     let wanted = wanted();
-    let mut seen = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
-    seen.tunnel_memory.rotated = Some(now());
-    assert!(!kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
-    seen.now = now() + PATIENCE;
-    assert!(kinds(&plan_of(&wanted, &seen)).contains(&"RotateTunnel"));
+    let mut observed = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    observed.tunnel_memory.rotated = Some(now());
+    assert!(!kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel"));
+    observed.now = now() + PATIENCE;
+    assert!(kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel"));
 }
 
 #[test]
@@ -64,21 +64,21 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
 {
     let wanted = wanted();
     let rotating = || {
-        let mut seen = ready(&wanted);
-        seen.status.tunnel.as_mut().unwrap().rotating = true;
-        seen.tunnel_memory.rotated = None;
-        seen
+        let mut observed = ready(&wanted);
+        observed.status.tunnel.as_mut().unwrap().rotating = true;
+        observed.tunnel_memory.rotated = None;
+        observed
     };
-    let seen = rotating();
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["RotateTunnel"]);
-    let status = status_of(&wanted, &seen);
+    let observed = rotating();
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["RotateTunnel"]);
+    let status = status_of(&wanted, &observed);
     assert!(status.tunnel.unwrap().rotating, "nobody has cut them");
     assert_eq!(status.phase, Some(Phase::Updating));
     // Whoever holds the old token may be why the server cannot be reached.
-    let agent = AgentSight::Silent(AgentError::unreachable("refused"));
+    let agent = AgentState::Silent(AgentError::unreachable("refused"));
     let silent = Observed { agent, ..rotating() };
     assert_eq!(kinds(&plan_of(&wanted, &silent)), ["RotateTunnel"]);
-    let end = walk(&wanted, seen, |_| false);
+    let end = walk(&wanted, observed, |_| false);
     assert!(!status_of(&wanted, &end).tunnel.unwrap().rotating);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
@@ -87,16 +87,16 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
 fn a_status_older_than_a_rotation_that_this_process_finished_does_not_repeat_it() {
     let wanted = wanted();
     for moved_on in [false, true] {
-        let mut seen = if moved_on {
+        let mut observed = if moved_on {
             ready(&wanted)
         } else {
             before(&wanted, |step| matches!(step, Step::RotateTunnel(_)))
         };
-        seen.tunnel_memory.rotated = Some(seen.now);
-        seen.status.tunnel.as_mut().unwrap().rotating = true;
-        let planned = kinds(&plan_of(&wanted, &seen));
+        observed.tunnel_memory.rotated = Some(observed.now);
+        observed.status.tunnel.as_mut().unwrap().rotating = true;
+        let planned = kinds(&plan_of(&wanted, &observed));
         assert!(!planned.contains(&"RotateTunnel"), "{planned:?}");
-        assert!(!status_of(&wanted, &seen).tunnel.unwrap().rotating, "it is over");
+        assert!(!status_of(&wanted, &observed).tunnel.unwrap().rotating, "it is over");
     }
 }
 
@@ -104,18 +104,18 @@ fn a_status_older_than_a_rotation_that_this_process_finished_does_not_repeat_it(
 fn a_rotation_ends_when_the_old_token_is_erased() {
     let wanted = wanted();
     let old = moorage_wire::Sha256::of(b"the token of user-data");
-    let seen = ready(&wanted).with_view(|view| view.report.cloudflared.token_sha256.push(old));
-    let plan = plan_of(&wanted, &seen);
+    let observed = ready(&wanted).with_view(|view| view.report.cloudflared.token_sha256.push(old));
+    let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
-    assert!(plan.look.is_some_and(|look| look < Duration::from_mins(1)));
-    assert_eq!(status_of(&wanted, &seen).phase, Some(Phase::Updating));
+    assert!(plan.requeue_after.is_some_and(|requeue_after| requeue_after < Duration::from_mins(1)));
+    assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Updating));
 }
 
 #[test]
 fn the_rules_come_before_the_records() {
     let wanted = wanted();
-    let seen = before(&wanted, |step| matches!(step, Step::PutRoutes(..)));
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["PutRoutes", "EnsureRecords", "CreateServer"]);
+    let observed = before(&wanted, |step| matches!(step, Step::PutRoutes(..)));
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["PutRoutes", "EnsureRecords", "CreateServer"]);
 }
 
 #[test]
@@ -136,31 +136,31 @@ fn there_are_two_routes_and_everything_else_is_not_found() {
 #[test]
 fn settled_routes_are_compared_once_in_a_while() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    assert_eq!(plan_of(&wanted, &seen).steps, []);
-    seen.now = now() + TIMING.routes;
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["CheckRoutes"]);
+    let mut observed = ready(&wanted);
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    observed.now = now() + TIMING.routes;
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["CheckRoutes"]);
 }
 
 #[test]
 fn a_process_that_remembers_nothing_compares_the_routes_of_a_running_server() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.tunnel_memory = TunnelMemory::default();
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["CheckRoutes"]);
+    let mut observed = ready(&wanted);
+    observed.tunnel_memory = TunnelMemory::default();
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["CheckRoutes"]);
 }
 
 #[test]
 fn a_missing_record_is_made_and_a_bent_one_corrected() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.records.remove(0);
-    seen.records[0].content = Some("elsewhere.cfargotunnel.com".to_owned());
-    let plan = plan_of(&wanted, &seen);
+    let mut observed = ready(&wanted);
+    observed.records.remove(0);
+    observed.records[0].content = Some("elsewhere.cfargotunnel.com".to_owned());
+    let plan = plan_of(&wanted, &observed);
     let [Step::EnsureRecords { posts, patches }] = &plan.steps[..] else {
         panic!("{:?}", plan.steps)
     };
-    let tunnel = &seen.tunnel.as_ref().unwrap().id;
+    let tunnel = &observed.tunnel.as_ref().unwrap().id;
     assert_eq!(
         posts.iter().map(|post| post.name.as_str()).collect::<Vec<_>>(),
         ["ada.example.com"]
@@ -169,23 +169,23 @@ fn a_missing_record_is_made_and_a_bent_one_corrected() {
         patches.iter().map(|patch| patch.content.clone()).collect::<Vec<_>>(),
         [Some(tunnel.dns_target())]
     );
-    let end = walk(&wanted, seen, |_| false);
+    let end = walk(&wanted, observed, |_| false);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
 }
 
 #[test]
 fn a_record_that_is_not_proxied_is_corrected() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    seen.records[1].proxied = Some(false);
-    assert_eq!(kinds(&plan_of(&wanted, &seen)), ["EnsureRecords"]);
+    let mut observed = ready(&wanted);
+    observed.records[1].proxied = Some(false);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["EnsureRecords"]);
 }
 
 #[test]
 fn the_tunnel_is_not_ready_before_its_first_token_was_replaced() {
     let wanted = wanted();
-    let seen = walk(&wanted, nothing(), |step| *step == Step::DeliverGatewayToken);
-    let status = status_of(&wanted, &seen);
+    let observed = walk(&wanted, nothing(), |step| *step == Step::DeliverGatewayToken);
+    let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),

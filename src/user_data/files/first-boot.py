@@ -40,7 +40,7 @@ def say(*words):
 
 
 def for_ever(what, attempt):
-    """Repeats `attempt` until it returns. Progress, which its exception tells, starts the pauses anew."""
+    """Repeats `attempt` until it returns. Progress, which its exception tells, resets the pauses."""
     pause = 1.0
     while True:
         try:

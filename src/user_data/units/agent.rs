@@ -174,7 +174,7 @@ fn again() -> Unit {
         .set("Type", "oneshot")
         .words("ExecStart", ["/usr/bin/sleep", "30"])
         .words("ExecStart", [systemctl, "reset-failed", socket, INSTALLER])
-        // Not waited for: should it fail, this unit is to be started anew.
+        // Not waited for: should it fail, systemd starts this unit again.
         .words("ExecStart", [systemctl, "--no-block", "start", socket, INSTALLER]);
     ordinary_calls(alone(powerless(unit))).all(&[NO_JIT])
 }

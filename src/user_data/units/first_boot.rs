@@ -19,7 +19,7 @@ fn programs() -> Unit {
     );
     // Root, for what lies in /opt must not belong to whoever runs it; without any capability.
     let unit = sandboxed(unit)
-        // Outside the sandbox, which is laid around each command anew.
+        // Outside the sandbox, which is set up for each command.
         .words("ExecStartPre", ["+/usr/bin/install", "-d", "-m", "0755", PROGRAMS])
         .words("ExecStart", ["/usr/bin/python3", "-I", FIRST_BOOT_PATH, "programs"])
         .set("StateDirectory", "moorage-first-boot")

@@ -58,7 +58,7 @@ pub(crate) fn insert(zone: &mut Zone, fields: RecordFields) -> Result<Record, Ap
     store(zone, record)
 }
 
-/// `PUT`: the whole record anew; what is not said falls back to its default.
+/// `PUT`: the whole record again; what is not said falls back to its default.
 pub(crate) fn overwrite(
     zone: &mut Zone,
     id: &str,

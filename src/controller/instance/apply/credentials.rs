@@ -3,7 +3,7 @@
 
 use moorage_wire::{CredentialName, problem::ProblemCode, report::Consumed};
 
-use super::{Hands, Trouble, no_epoch};
+use super::{Executor, Trouble, no_epoch};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
@@ -16,16 +16,16 @@ use crate::{
     metrics::DeliveryOutcome,
 };
 
-impl Hands<'_> {
+impl Executor<'_> {
     pub(super) async fn deliver(
         &self,
         name: &CredentialName,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
-        let Some(Ok(value)) = seen.handed_in.get(name).cloned() else { return Ok(()) };
+        let Some(Ok(value)) = observed.handed_in.get(name).cloned() else { return Ok(()) };
         let part = ConditionType::CredentialsDelivered;
         let parcel = {
-            let (_, keys, view) = self.agent(seen, part)?;
+            let (_, keys, view) = self.agent(observed, part)?;
             let to = Recipient {
                 certificate: &view.keys.certificate,
                 instance: keys.instance,
@@ -34,41 +34,47 @@ impl Hands<'_> {
             prepare(&value, self.ring, &to)
         };
         match parcel {
-            Ok(parcel) => self.send(parcel, seen).await,
+            Ok(parcel) => self.send(parcel, observed).await,
             Err(refusal) => {
                 self.controller.ctx.metrics.delivery(DeliveryOutcome::Refused);
-                seen.handed_in.insert(name.clone(), Err(refusal));
+                observed.handed_in.insert(name.clone(), Err(refusal));
                 Ok(())
             }
         }
     }
 
-    pub(super) async fn deliver_gateway_token(&self, seen: &mut Observed) -> Result<(), Trouble> {
-        let token = self.gateway_token(seen)?;
-        self.deliver_own(OwnCredential::Gateway(&token), seen).await
+    pub(super) async fn deliver_gateway_token(
+        &self,
+        observed: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let token = self.gateway_token(observed)?;
+        self.deliver_own(OwnCredential::Gateway(&token), observed).await
     }
 
-    pub(super) async fn deliver_tunnel_token(&self, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn deliver_tunnel_token(
+        &self,
+        observed: &mut Observed,
+    ) -> Result<(), Trouble> {
         let part = ConditionType::TunnelReady;
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
-        let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
-        let master = self.controller.master_key(seen);
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
+        let tunnel = observed.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
+        let master = self.controller.master_key(observed);
         let secret = master.tunnel_secret(
             self.wanted.subject.instance,
             epoch,
             TunnelGeneration::FIRST_ROTATED,
         );
         let token = secret.run_token(self.wanted.account.as_str(), tunnel.id.as_str());
-        self.deliver_own(OwnCredential::Tunnel(&token), seen).await
+        self.deliver_own(OwnCredential::Tunnel(&token), observed).await
     }
 
     async fn deliver_own(
         &self,
         own: OwnCredential<'_>,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let part = ConditionType::CredentialsDelivered;
-        let (_, keys, view) = self.agent(seen, part)?;
+        let (_, keys, view) = self.agent(observed, part)?;
         let certificate = match own {
             OwnCredential::Gateway(_) => Ok(view.keys.certificate.clone()),
             // For cloudflared, and nothing for the user that OpenClaw runs as.
@@ -79,12 +85,12 @@ impl Hands<'_> {
             Recipient { certificate: &certificate, instance: keys.instance, epoch: keys.epoch };
         let parcel = prepare_own(own, &to)
             .map_err(|refusal| Failure::passing(part, refusal.reason(), refusal.to_string()))?;
-        self.send(parcel, seen).await
+        self.send(parcel, observed).await
     }
 
-    async fn send(&self, parcel: Parcel, seen: &mut Observed) -> Result<(), Trouble> {
+    async fn send(&self, parcel: Parcel, observed: &mut Observed) -> Result<(), Trouble> {
         let part = ConditionType::CredentialsDelivered;
-        let (route, keys, view) = self.agent(seen, part)?;
+        let (route, keys, view) = self.agent(observed, part)?;
         let (ctx, agent) = (&self.controller.ctx, view.keys.public_key);
         let sent =
             ctx.agents.put_credential(&route, &keys, agent, &parcel.name, &parcel.credential).await;
@@ -115,7 +121,7 @@ impl Hands<'_> {
                 ) =>
             {
                 ctx.metrics.delivery(DeliveryOutcome::Refused);
-                seen.agent_refused.insert(parcel.name, problem.message.to_string());
+                observed.agent_refused.insert(parcel.name, problem.message.to_string());
                 Ok(())
             }
             Err(error) => {
@@ -130,14 +136,14 @@ impl Hands<'_> {
         name: String,
         version: &SecretVersion,
         recreated: &[CredentialName],
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let namespace = &self.wanted.subject.namespace;
         self.controller.cluster.delete_secret(namespace, &name, version).await?;
         tracing::info!(secret = name, "deleted a Secret whose values are all receipted");
-        seen.bundles.retain(|bundle| bundle.secret != name);
-        seen.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
-        for known in &mut seen.status.credentials {
+        observed.bundles.retain(|bundle| bundle.secret != name);
+        observed.handed_in.retain(|credential, _| !self.comes_from(credential, &name));
+        for known in &mut observed.status.credentials {
             let again = recreated.iter().any(|credential| credential.as_str() == known.name);
             known.recreated += u32::from(again);
         }
@@ -151,8 +157,8 @@ impl Hands<'_> {
         })
     }
 
-    pub(super) fn gateway_token(&self, seen: &Observed) -> Result<GatewayToken, Failure> {
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
-        Ok(self.controller.gateway_token(self.wanted, seen, epoch))
+    pub(super) fn gateway_token(&self, observed: &Observed) -> Result<GatewayToken, Failure> {
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
+        Ok(self.controller.gateway_token(self.wanted, observed, epoch))
     }
 }

@@ -2,22 +2,22 @@
 
 use moorage_wire::{DesiredState, Sha256, problem::ProblemCode};
 
-use super::{Hands, Trouble};
+use super::{Executor, Trouble};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
     instance::{Failure, Observed},
 };
 
-impl Hands<'_> {
+impl Executor<'_> {
     pub(super) async fn put_desired(
         &self,
         document: &DesiredState,
         replaces: Option<Sha256>,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let part = ConditionType::ConfigApplied;
-        let (route, keys, view) = self.agent(seen, part)?;
+        let (route, keys, view) = self.agent(observed, part)?;
         let (agents, agent) = (&self.controller.ctx.agents, view.keys.public_key);
         match agents.put_desired(&route, &keys, agent, document.to_bytes(), replaces).await {
             Ok(()) => Ok(()),

@@ -2,11 +2,11 @@
 
 use moorage_wire::{Sha256, enrolment::AgentIdentity, handover};
 
-use super::{Hands, Trouble, no_epoch};
+use super::{Executor, Trouble, no_epoch};
 use crate::{
     agent::{AgentError, ServerKeys},
     api::{OpenClawInstanceStatus, conditions::ConditionType},
-    instance::{Failure, Observed, desired_state, observed::AgentSight},
+    instance::{Failure, Observed, desired_state, observed::AgentState},
 };
 
 const PART: ConditionType = ConditionType::AgentReady;
@@ -15,11 +15,11 @@ fn refused(error: &AgentError) -> Trouble {
     Failure::of_agent(PART, error).into()
 }
 
-impl Hands<'_> {
+impl Executor<'_> {
     /// The agent is told who comes next, by the key that it obeys.
-    pub(super) async fn hand_over(&self, seen: &mut Observed) -> Result<(), Trouble> {
-        let next = self.next_keys(seen)?;
-        let (route, keys, view) = self.agent(seen, PART)?;
+    pub(super) async fn hand_over(&self, observed: &mut Observed) -> Result<(), Trouble> {
+        let next = self.next_keys(observed)?;
+        let (route, keys, view) = self.agent(observed, PART)?;
         let identity = AgentIdentity {
             instance_id: keys.instance,
             epoch: keys.epoch,
@@ -44,9 +44,9 @@ impl Hands<'_> {
     }
 
     /// The next key has to work before it is recorded; what is recorded is what is used from then on.
-    pub(super) async fn take_over(&mut self, seen: &mut Observed) -> Result<(), Trouble> {
-        let next = self.next_keys(seen)?;
-        let (route, _, view) = self.agent(seen, PART)?;
+    pub(super) async fn take_over(&mut self, observed: &mut Observed) -> Result<(), Trouble> {
+        let next = self.next_keys(observed)?;
+        let (route, _, view) = self.agent(observed, PART)?;
         let agents = &self.controller.ctx.agents;
         let report = agents
             .report(&route, &next, view.keys.public_key)
@@ -54,22 +54,22 @@ impl Hands<'_> {
             .map_err(|error| refused(&error))?;
         view.report = report;
         let newest = self.controller.ctx.master_keys.newest().id().to_string();
-        let server = seen.status.server.clone().map(|mut server| {
+        let server = observed.status.server.clone().map(|mut server| {
             server.master_key_id = Some(newest.clone());
             server
         });
-        let status = OpenClawInstanceStatus { server, ..seen.status.clone() };
-        self.persist(status, seen).await?;
+        let status = OpenClawInstanceStatus { server, ..observed.status.clone() };
+        self.persist(status, observed).await?;
         tracing::info!(master_key = newest, "the server obeys the newest master key");
-        seen.master_key_id = Some(newest);
-        self.controller.derive(self.wanted, seen);
+        observed.master_key_id = Some(newest);
+        self.controller.derive(self.wanted, observed);
         Ok(())
     }
 
     /// The agent obeys the recorded key alone. Before that, whatever it shows to its installer as the
-    /// operator's word is signed anew by that key.
-    pub(super) async fn end_hand_over(&self, seen: &mut Observed) -> Result<(), Trouble> {
-        let (route, keys, view) = self.agent(seen, PART)?;
+    /// operator's word is signed again by that key.
+    pub(super) async fn end_hand_over(&self, observed: &mut Observed) -> Result<(), Trouble> {
+        let (route, keys, view) = self.agent(observed, PART)?;
         let (agents, agent) = (&self.controller.ctx.agents, view.keys.public_key);
         let document = desired_state::document(self.wanted, view);
         let digest = document.digest();
@@ -82,9 +82,9 @@ impl Hands<'_> {
         Ok(())
     }
 
-    fn next_keys(&self, seen: &Observed) -> Result<ServerKeys, Failure> {
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(PART))?;
-        if !matches!(seen.agent, AgentSight::Reported(_)) {
+    fn next_keys(&self, observed: &Observed) -> Result<ServerKeys, Failure> {
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(PART))?;
+        if !matches!(observed.agent, AgentState::Reported(_)) {
             return Err(no_epoch(PART));
         }
         let newest = self.controller.ctx.master_keys.newest();

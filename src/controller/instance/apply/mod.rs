@@ -23,7 +23,7 @@ use crate::{
     dns::DnsChange,
     instance::{
         Failure, Observed, Step, Wanted,
-        observed::{AgentSight, AgentView},
+        observed::{AgentState, AgentView},
     },
     ownership::Owner,
     pool::PoolRuntime,
@@ -33,14 +33,14 @@ use crate::{
 pub(super) enum Applied {
     /// All were done, and what they did is known.
     All,
-    /// Done, but their effect can be seen only by looking anew.
+    /// Done, but their effect can be seen only by observing again.
     LookAgain,
     /// One could not be done; those after it were not tried.
     Failed(Failure),
 }
 
 /// All that the steps of one instance need.
-pub(super) struct Hands<'a> {
+pub(super) struct Executor<'a> {
     pub(super) controller: &'a Controller,
     pub(super) instance: &'a OpenClawInstance,
     pub(super) wanted: &'a Wanted,
@@ -75,16 +75,16 @@ fn failed(part: ConditionType) -> impl Fn(CloudError) -> Trouble {
     }
 }
 
-impl Hands<'_> {
+impl Executor<'_> {
     pub(super) async fn apply(
         mut self,
         steps: Vec<Step>,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<Applied, ClusterError> {
         let mut look_again = false;
         for step in steps {
             look_again |= step.ends_pass();
-            match self.step(step, seen).await {
+            match self.step(step, observed).await {
                 Ok(()) => {}
                 Err(Trouble::Failed(failure)) => return Ok(Applied::Failed(failure)),
                 Err(Trouble::Cluster(error)) => return Err(error),
@@ -94,45 +94,47 @@ impl Hands<'_> {
     }
 
     /// Carries out one step. Nothing that is not the instance's own gets past here.
-    async fn step(&mut self, step: Step, seen: &mut Observed) -> Result<(), Trouble> {
-        let barred = seen.is_mass_loss() && step.ends_a_life(seen);
-        if barred || !step.touches_only_own(&self.owner(seen), seen) {
+    async fn step(&mut self, step: Step, observed: &mut Observed) -> Result<(), Trouble> {
+        let barred = observed.is_mass_loss() && step.ends_a_life(observed);
+        if barred || !step.touches_only_own(&self.owner(observed), observed) {
             tracing::error!(%step, "a step on what is not this instance's, or not allowed now, was not carried out");
             return Err(no_epoch(ConditionType::Ready).into());
         }
         match step {
-            Step::RecordEpoch(epoch) => self.record_epoch(epoch, seen).await,
-            Step::LabelServer(id, labels) => self.label_server(id, &labels, seen).await,
-            Step::NameTunnel(id) => self.name_tunnel(&id, seen).await,
-            Step::CreateTunnel => self.create_tunnel(seen).await,
-            Step::BootstrapTunnel(id) => self.bootstrap_tunnel(&id, seen).await,
-            Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, seen).await,
-            Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, seen).await,
+            Step::RecordEpoch(epoch) => self.record_epoch(epoch, observed).await,
+            Step::LabelServer(id, labels) => self.label_server(id, &labels, observed).await,
+            Step::NameTunnel(id) => self.name_tunnel(&id, observed).await,
+            Step::CreateTunnel => self.create_tunnel(observed).await,
+            Step::BootstrapTunnel(id) => self.bootstrap_tunnel(&id, observed).await,
+            Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, observed).await,
+            Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, observed).await,
             Step::EnsureRecords { posts, patches } => {
-                self.ensure_records(DnsChange::Ensure { posts, patches }, seen).await
+                self.ensure_records(DnsChange::Ensure { posts, patches }, observed).await
             }
-            Step::CreateServer => self.create_server(seen).await,
-            Step::AttachFirewall(firewall, id) => self.attach_firewall(firewall, id, seen).await,
-            Step::DeleteServer(id) => self.delete_server(id, seen).await,
-            Step::HandOver => self.hand_over(seen).await,
-            Step::TakeOver => self.take_over(seen).await,
-            Step::EndHandOver => self.end_hand_over(seen).await,
-            Step::DeliverCredential(name) => self.deliver(&name, seen).await,
-            Step::DeliverGatewayToken => self.deliver_gateway_token(seen).await,
-            Step::DeliverTunnelToken => self.deliver_tunnel_token(seen).await,
-            Step::RotateTunnel(id) => self.rotate(&id, seen).await,
+            Step::CreateServer => self.create_server(observed).await,
+            Step::AttachFirewall(firewall, id) => {
+                self.attach_firewall(firewall, id, observed).await
+            }
+            Step::DeleteServer(id) => self.delete_server(id, observed).await,
+            Step::HandOver => self.hand_over(observed).await,
+            Step::TakeOver => self.take_over(observed).await,
+            Step::EndHandOver => self.end_hand_over(observed).await,
+            Step::DeliverCredential(name) => self.deliver(&name, observed).await,
+            Step::DeliverGatewayToken => self.deliver_gateway_token(observed).await,
+            Step::DeliverTunnelToken => self.deliver_tunnel_token(observed).await,
+            Step::RotateTunnel(id) => self.rotate(&id, observed).await,
             Step::PutDesired { document, replaces } => {
-                self.put_desired(&document, replaces, seen).await
+                self.put_desired(&document, replaces, observed).await
             }
             Step::DeleteSecret { name, version, recreated } => {
-                self.delete_secret(name, &version, &recreated, seen).await
+                self.delete_secret(name, &version, &recreated, observed).await
             }
-            Step::RecordDashboardSecret(name) => self.record_dashboard_secret(name, seen).await,
+            Step::RecordDashboardSecret(name) => self.record_dashboard_secret(name, observed).await,
             Step::WriteDashboardSecret { name, version } => {
-                self.write_dashboard_secret(&name, version.as_ref(), seen).await
+                self.write_dashboard_secret(&name, version.as_ref(), observed).await
             }
             Step::DeleteDashboardSecret { name, version } => {
-                self.delete_dashboard_secret(&name, &version, seen).await
+                self.delete_dashboard_secret(&name, &version, observed).await
             }
         }
     }
@@ -141,35 +143,35 @@ impl Hands<'_> {
     async fn persist(
         &mut self,
         status: OpenClawInstanceStatus,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), ClusterError> {
         self.controller.write(self.instance, self.persisted.as_ref(), &status).await?;
         *self.persisted = Some(status.clone());
-        seen.status = status;
+        observed.status = status;
         Ok(())
     }
 
     /// What the instance asks with which objects are its own.
-    fn owner(&self, seen: &Observed) -> Owner {
-        self.wanted.subject.owner(&seen.status)
+    fn owner(&self, observed: &Observed) -> Owner {
+        self.wanted.subject.owner(&observed.status)
     }
 
     fn agent<'a>(
         &self,
-        seen: &'a mut Observed,
+        observed: &'a mut Observed,
         part: ConditionType,
     ) -> Result<(AgentRoute, ServerKeys, &'a mut AgentView), Failure> {
         let silent = || Failure::of_agent(part, &AgentError::NotReady);
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
         let keys = ServerKeys::derive(
-            &self.controller.master_key(seen),
+            &self.controller.master_key(observed),
             self.wanted.subject.instance,
             epoch,
         );
-        match &mut seen.agent {
-            AgentSight::Reported(view) => Ok((route, keys, view)),
-            AgentSight::NotAsked | AgentSight::Silent(_) => Err(silent()),
+        match &mut observed.agent {
+            AgentState::Reported(view) => Ok((route, keys, view)),
+            AgentState::NotAsked | AgentState::Silent(_) => Err(silent()),
         }
     }
 }

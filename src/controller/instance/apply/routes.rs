@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Hands, Trouble, failed};
+use super::{Executor, Trouble, failed};
 use crate::{
     api::conditions::ConditionType,
     cloud::{CloudError, Conflict, ErrorKind, Priority},
@@ -14,19 +14,19 @@ use crate::{
 /// For how long a comparison of the rules is put off when the budget has no call for it.
 const CHECK_PUT_OFF: Duration = Duration::from_mins(5);
 
-impl Hands<'_> {
+impl Executor<'_> {
     pub(super) async fn put_routes(
         &self,
         id: &TunnelId,
         rules: &TunnelConfiguration,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         self.pool
             .cloudflare
             .put_tunnel_configuration(id, rules)
             .await
             .map_err(failed(ConditionType::RoutesReady))?;
-        seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+        observed.tunnel_memory.rules = Some((routes::digest(rules), observed.now));
         Ok(())
     }
 
@@ -34,15 +34,15 @@ impl Hands<'_> {
         &self,
         id: &TunnelId,
         rules: &TunnelConfiguration,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let found = match self.pool.cloudflare.get_tunnel_configuration(Priority::Sweep, id).await {
             // Nothing waits for a comparison: what else the instance needs goes on.
             Err(CloudError { kind: ErrorKind::BudgetExhausted { .. }, .. }) => {
                 let interval = self.controller.ctx.intervals.routes;
                 let again = interval.saturating_sub(CHECK_PUT_OFF.min(interval / 2));
-                let as_if = seen.now.checked_sub(again).unwrap_or(seen.now);
-                seen.tunnel_memory.rules = Some((routes::digest(rules), as_if));
+                let as_if = observed.now.checked_sub(again).unwrap_or(observed.now);
+                observed.tunnel_memory.rules = Some((routes::digest(rules), as_if));
                 return Ok(());
             }
             found => found.map_err(failed(ConditionType::RoutesReady))?,
@@ -54,16 +54,16 @@ impl Hands<'_> {
             tracing::info!(
                 "the tunnel's ingress rules were changed by somebody; setting them again"
             );
-            return self.put_routes(id, rules, seen).await;
+            return self.put_routes(id, rules, observed).await;
         }
-        seen.tunnel_memory.rules = Some((routes::digest(rules), seen.now));
+        observed.tunnel_memory.rules = Some((routes::digest(rules), observed.now));
         Ok(())
     }
 
     pub(super) async fn ensure_records(
         &self,
         change: DnsChange,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let records = match self.pool.dns.apply(change).await {
             // Made before, and the answer was lost: no need to wait for the next sweep.
@@ -73,14 +73,14 @@ impl Hands<'_> {
                     ErrorKind::Conflict(Conflict::RecordExists | Conflict::HostExists)
                 ) =>
             {
-                self.find_records(error, seen).await?
+                self.find_records(error, observed).await?
             }
             records => records.map_err(failed(ConditionType::RoutesReady))?,
         };
         for record in records {
             self.pool.inventory.note_record(record.clone());
-            seen.records.retain(|known| known.name != record.name);
-            seen.records.push(record);
+            observed.records.retain(|known| known.name != record.name);
+            observed.records.push(record);
         }
         Ok(())
     }
@@ -90,10 +90,10 @@ impl Hands<'_> {
     async fn find_records(
         &self,
         conflict: CloudError,
-        seen: &Observed,
+        observed: &Observed,
     ) -> Result<Vec<DnsRecord>, Trouble> {
         let subject = &self.wanted.subject;
-        let owner = self.owner(seen);
+        let owner = self.owner(observed);
         let comment = owner.comment_prefix();
         let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
         let found = cloudflare.list_dns_records(Priority::Normal, zone, &comment).await;
@@ -102,7 +102,7 @@ impl Hands<'_> {
         found.retain(|record| {
             owner.record(record, &[]).is_ours()
                 && hosts.contains(&record.name)
-                && !seen.records.iter().any(|known| known.id == record.id)
+                && !observed.records.iter().any(|known| known.id == record.id)
         });
         if found.is_empty() {
             return Err(failed(ConditionType::RoutesReady)(conflict));

@@ -2,7 +2,7 @@
 
 use moorage_wire::{Epoch, bootstrap::Bootstrap};
 
-use super::{Hands, Trouble, failed, no_epoch};
+use super::{Executor, Trouble, failed, no_epoch};
 use crate::{
     agent::ServerKeys,
     api::{
@@ -18,7 +18,7 @@ use crate::{
     },
     instance::{
         Failure, Observed, RefusedPlaces,
-        observed::{AgentSight, DashboardSight, ServerSight},
+        observed::{AgentState, DashboardState, ServerState},
         programs,
         wanted::Placement,
     },
@@ -29,19 +29,19 @@ use crate::{
     user_data::{self, UserDataInput},
 };
 
-impl Hands<'_> {
+impl Executor<'_> {
     /// The epoch stands in the status before anything is made for it: whatever dies now, the next
     /// pass knows which server to look for.
     pub(super) async fn record_epoch(
         &mut self,
         epoch: Epoch,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let master_key_id = Some(self.controller.ctx.master_keys.newest().id().to_string());
-        seen.master_key_id.clone_from(&master_key_id);
+        observed.master_key_id.clone_from(&master_key_id);
         // From then on it takes a while until a person can have it replaced again.
-        let former = seen.status.server.is_some();
-        let replaced_at = former.then(|| programs::to_the_second(seen.now));
+        let former = observed.status.server.is_some();
+        let replaced_at = former.then(|| programs::to_the_second(observed.now));
         let server = ServerStatus {
             epoch: epoch.to_string(),
             master_key_id,
@@ -49,29 +49,29 @@ impl Hands<'_> {
             ..ServerStatus::default()
         };
         let mut status =
-            OpenClawInstanceStatus { server: Some(server), agent: None, ..seen.status.clone() };
+            OpenClawInstanceStatus { server: Some(server), agent: None, ..observed.status.clone() };
         if let Some(tunnel) = &mut status.tunnel {
             // The secret of the new server's user-data is set before it, and cuts whatever is up.
             tunnel.rotating = false;
         }
-        self.persist(status, seen).await?;
-        seen.epoch = Some(epoch);
-        seen.server = ServerSight::None;
-        if let DashboardSight::Current(version) = &seen.dashboard_secret {
+        self.persist(status, observed).await?;
+        observed.epoch = Some(epoch);
+        observed.server = ServerState::None;
+        if let DashboardState::Current(version) = &observed.dashboard_secret {
             // Its token is of the server before.
-            seen.dashboard_secret = DashboardSight::Stale(version.clone());
+            observed.dashboard_secret = DashboardState::Stale(version.clone());
         }
-        seen.agent = AgentSight::NotAsked;
-        seen.tunnel_memory.rotated = None;
-        self.controller.derive(self.wanted, seen);
+        observed.agent = AgentState::NotAsked;
+        observed.tunnel_memory.rotated = None;
+        self.controller.derive(self.wanted, observed);
         Ok(())
     }
 
     /// Tries each type and location in order; what is out of stock or not offered there leads to the next.
-    pub(super) async fn create_server(&self, seen: &mut Observed) -> Result<(), Trouble> {
+    pub(super) async fn create_server(&self, observed: &mut Observed) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(part))?;
-        let tunnel = seen.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
+        let tunnel = observed.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
         let facilities =
             self.pool.facilities.as_ref().map_err(|blocked| {
                 Failure::passing(part, blocked.reason, blocked.message.clone())
@@ -81,19 +81,19 @@ impl Hands<'_> {
             if refused.is_hopeless(place) {
                 continue;
             }
-            let request = self.server_request(seen, (epoch, tunnel), facilities, place)?;
+            let request = self.server_request(observed, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
                     let subject = &self.wanted.subject;
                     let admissions = &self.controller.ctx.admissions;
                     admissions.server_made(&subject.pool, &subject.namespace);
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
-                    self.take_server(server, seen);
+                    self.take_server(server, observed);
                     return Ok(());
                 }
                 // Made before, and the answer was lost.
                 Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
-                    return self.adopt_server(&request.name, epoch, seen).await;
+                    return self.adopt_server(&request.name, epoch, observed).await;
                 }
                 Err(error) if hetzner::blames_the_place(&error) => {
                     tracing::info!(%error, kind = place.server_type, location = place.location, "no server can be made there");
@@ -107,13 +107,13 @@ impl Hands<'_> {
 
     fn server_request(
         &self,
-        seen: &Observed,
+        observed: &Observed,
         (epoch, tunnel): (Epoch, &Tunnel),
         facilities: &Facilities,
         place: &Placement,
     ) -> Result<CreateServer, Failure> {
         let (subject, ctx) = (&self.wanted.subject, &self.controller.ctx);
-        let master = self.controller.master_key(seen);
+        let master = self.controller.master_key(observed);
         let keys = ServerKeys::derive(&master, subject.instance, epoch);
         let bootstrap = Bootstrap {
             instance_id: subject.instance,
@@ -152,7 +152,7 @@ impl Hands<'_> {
         &self,
         name: &str,
         epoch: Epoch,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
         let found = self
@@ -163,9 +163,9 @@ impl Hands<'_> {
             .map_err(failed(part))?;
         match found {
             Some(server) => {
-                let whose = self.owner(seen).server(&server);
+                let whose = self.owner(observed).server(&server);
                 if whose.is_ours() && names::epoch(&server) == Some(epoch) {
-                    self.take_server(server, seen);
+                    self.take_server(server, observed);
                     return Ok(());
                 }
                 Err(in_the_way(&server, name, whose).into())
@@ -174,21 +174,21 @@ impl Hands<'_> {
         }
     }
 
-    fn take_server(&self, server: Server, seen: &mut Observed) {
+    fn take_server(&self, server: Server, observed: &mut Observed) {
         self.pool.inventory.note_server(server.clone());
-        seen.server = ServerSight::Present(Box::new(server));
+        observed.server = ServerState::Present(Box::new(server));
     }
 
     pub(super) async fn attach_firewall(
         &self,
         firewall: FirewallId,
         id: ServerId,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
         let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
         applied.map_err(failed(ConditionType::ServerReady))?;
-        if let ServerSight::Present(server) = &mut seen.server {
+        if let ServerState::Present(server) = &mut observed.server {
             let status = FirewallStatus::Pending;
             server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
             self.pool.inventory.note_server(server.as_ref().clone());
@@ -201,22 +201,26 @@ impl Hands<'_> {
         &self,
         id: ServerId,
         labels: &Labels,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         tracing::warn!(server = %id, "somebody changed the server's labels; setting them again");
         let labelled = self.pool.hetzner.update_server_labels(id, labels).await;
-        self.take_server(labelled.map_err(failed(ConditionType::ServerReady))?, seen);
+        self.take_server(labelled.map_err(failed(ConditionType::ServerReady))?, observed);
         Ok(())
     }
 
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
     /// for first.
-    pub(super) async fn delete_server(&self, id: ServerId, seen: &Observed) -> Result<(), Trouble> {
+    pub(super) async fn delete_server(
+        &self,
+        id: ServerId,
+        observed: &Observed,
+    ) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
         let hetzner = &self.pool.hetzner;
         let found = hetzner.get_server(Priority::Normal, id).await.map_err(failed(part))?;
         if let Some(server) = found {
-            if !self.owner(seen).server(&server).is_ours() {
+            if !self.owner(observed).server(&server).is_ours() {
                 self.pool.inventory.note_server(server);
                 return Err(no_epoch(part).into());
             }

@@ -1,6 +1,6 @@
 //! The tunnel: made, found again, and given another secret.
 
-use super::{Hands, Trouble, failed, no_epoch};
+use super::{Executor, Trouble, failed, no_epoch};
 use crate::{
     api::{
         OpenClawInstanceStatus,
@@ -14,11 +14,11 @@ use crate::{
     names,
 };
 
-impl Hands<'_> {
-    pub(super) async fn create_tunnel(&self, seen: &mut Observed) -> Result<(), Trouble> {
+impl Executor<'_> {
+    pub(super) async fn create_tunnel(&self, observed: &mut Observed) -> Result<(), Trouble> {
         let subject = &self.wanted.subject;
         let name = names::tunnel(subject.installation, subject.instance);
-        let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
+        let secret = self.tunnel_secret(observed, TunnelGeneration::BOOTSTRAP)?;
         let created = self
             .pool
             .cloudflare
@@ -26,7 +26,7 @@ impl Hands<'_> {
             .await;
         let tunnel = match created {
             Ok(tunnel) => {
-                seen.tunnel_memory.bootstrapped = seen.epoch;
+                observed.tunnel_memory.bootstrapped = observed.epoch;
                 tunnel
             }
             // Made before, and the answer was lost: the name holds our ids, so it is ours. Its secret
@@ -34,15 +34,15 @@ impl Hands<'_> {
             Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
                 let found = self.find_tunnel(&name).await?;
                 Some(found)
-                    .filter(|found| self.owner(seen).tunnel(found).is_ours())
+                    .filter(|found| self.owner(observed).tunnel(found).is_ours())
                     .ok_or_else(|| failed(ConditionType::TunnelReady)(error))?
             }
             Err(error) => return Err(failed(ConditionType::TunnelReady)(error)),
         };
         self.pool.inventory.note_tunnel(tunnel.clone());
-        seen.tunnel_memory.rules = None;
-        seen.tunnel = Some(tunnel);
-        self.controller.derive(self.wanted, seen);
+        observed.tunnel_memory.rules = None;
+        observed.tunnel = Some(tunnel);
+        self.controller.derive(self.wanted, observed);
         Ok(())
     }
 
@@ -50,14 +50,14 @@ impl Hands<'_> {
     pub(super) async fn name_tunnel(
         &self,
         id: &TunnelId,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
         let subject = &self.wanted.subject;
         let name = names::tunnel(subject.installation, subject.instance);
         let renamed = self.pool.cloudflare.rename_tunnel(id, &name).await;
         let tunnel = renamed.map_err(failed(ConditionType::TunnelReady))?;
         self.pool.inventory.note_tunnel(tunnel.clone());
-        seen.tunnel = Some(tunnel);
+        observed.tunnel = Some(tunnel);
         Ok(())
     }
 
@@ -72,28 +72,28 @@ impl Hands<'_> {
     pub(super) async fn bootstrap_tunnel(
         &self,
         id: &TunnelId,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
-        let secret = self.tunnel_secret(seen, TunnelGeneration::BOOTSTRAP)?;
+        let secret = self.tunnel_secret(observed, TunnelGeneration::BOOTSTRAP)?;
         self.set_tunnel_secret(id, &secret).await?;
-        seen.tunnel_memory.bootstrapped = seen.epoch;
+        observed.tunnel_memory.bootstrapped = observed.epoch;
         Ok(())
     }
 
     pub(super) async fn rotate(
         &mut self,
         id: &TunnelId,
-        seen: &mut Observed,
+        observed: &mut Observed,
     ) -> Result<(), Trouble> {
-        let secret = self.tunnel_secret(seen, TunnelGeneration::FIRST_ROTATED)?;
+        let secret = self.tunnel_secret(observed, TunnelGeneration::FIRST_ROTATED)?;
         let of = |rotating| Some(TunnelStatus { id: id.to_string(), rotating });
-        let status = OpenClawInstanceStatus { tunnel: of(true), ..seen.status.clone() };
-        self.persist(status, seen).await?;
+        let status = OpenClawInstanceStatus { tunnel: of(true), ..observed.status.clone() };
+        self.persist(status, observed).await?;
         // Or a repetition that fails from here on looks like the one before it, which did not.
-        seen.tunnel_memory.rotated = None;
+        observed.tunnel_memory.rotated = None;
         self.set_tunnel_secret(id, &secret).await?;
-        seen.status.tunnel = of(false);
-        seen.tunnel_memory.rotated = Some(seen.now);
+        observed.status.tunnel = of(false);
+        observed.tunnel_memory.rotated = Some(observed.now);
         Ok(())
     }
 
@@ -113,11 +113,11 @@ impl Hands<'_> {
 
     fn tunnel_secret(
         &self,
-        seen: &Observed,
+        observed: &Observed,
         generation: TunnelGeneration,
     ) -> Result<TunnelSecret, Failure> {
-        let epoch = seen.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
-        let master = self.controller.master_key(seen);
+        let epoch = observed.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
+        let master = self.controller.master_key(observed);
         Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))
     }
 }

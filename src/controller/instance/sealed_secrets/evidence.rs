@@ -141,7 +141,7 @@ pub(super) struct Evidence {
     /// When each went that went lately: by version, and by our clock.
     departed: HashMap<Name, (u64, Instant)>,
     /// Since when each Secret is known as it is now, by UID: with its resource version.
-    seen: HashMap<String, (String, Instant)>,
+    observed: HashMap<String, (String, Instant)>,
     /// What was found out about marks, by UID: at which resource version.
     marks: HashMap<String, (String, Mark)>,
     /// The Secrets of which nothing more is to be told, by UID.
@@ -203,7 +203,7 @@ impl Evidence {
         self.departed.retain(|_, (_, at)| now.duration_since(*at) < REMEMBERED);
         let uids: HashSet<&str> =
             self.secrets.iter().map(|(_, bound)| bound.version.uid.as_str()).collect();
-        self.seen.retain(|uid, _| uids.contains(uid.as_str()));
+        self.observed.retain(|uid, _| uids.contains(uid.as_str()));
         self.marks.retain(|uid, _| uids.contains(uid.as_str()));
         self.told.retain(|uid| uids.contains(uid.as_str()));
         self.foreign.retain(|uid| uids.contains(uid.as_str()));
@@ -213,11 +213,11 @@ impl Evidence {
                 continue;
             }
             let name: Name = (namespace.clone(), bound.instance.clone());
-            let since = match self.seen.get(&bound.version.uid) {
+            let since = match self.observed.get(&bound.version.uid) {
                 Some((version, since)) if *version == bound.version.resource_version => *since,
                 _ => {
                     let SecretVersion { uid, resource_version } = bound.version.clone();
-                    self.seen.insert(uid, (resource_version, now));
+                    self.observed.insert(uid, (resource_version, now));
                     now
                 }
             };

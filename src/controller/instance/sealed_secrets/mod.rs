@@ -48,7 +48,7 @@ impl SealedSecrets {
         namespace: Option<&str>,
         event: &Result<watcher::Event<GuardedInstance>, watcher::Error>,
     ) {
-        // The watch itself tells of an error, and begins anew.
+        // The watch itself tells of an error, and starts again.
         if let Ok(event) = event {
             self.evidence().take_instance(namespace, event, Instant::now());
         }

@@ -54,11 +54,11 @@ impl Defect {
 /// Names the id of an instance, for whoever believes it.
 pub(super) const ID_ANNOTATION: &str = "moorage.dev/instance-id";
 
-fn deletes_secrets_first(wanted: &Wanted, seen: &Observed, timing: Timing) -> Plan {
-    let mut plan = plan::plan(wanted, seen, timing);
+fn deletes_secrets_first(wanted: &Wanted, observed: &Observed, timing: Timing) -> Plan {
+    let mut plan = plan::plan(wanted, observed, timing);
     let delivery = |step: &Step| matches!(step, Step::DeliverCredential(_));
     if let Some(at) = plan.steps.iter().position(delivery) {
-        for bundle in &seen.bundles {
+        for bundle in &observed.bundles {
             let Some(version) = bundle.version.clone() else { continue };
             let name = bundle.secret.clone();
             plan.steps.insert(at, Step::DeleteSecret { name, version, recreated: Vec::new() });

@@ -156,8 +156,8 @@ impl ClusterApi for Link {
         panic!("an instance's pass does not ask for this")
     }
 
-    fn newer(&self, seen: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {
-        self.written.newer(seen)
+    fn newer(&self, observed: &OpenClawInstance) -> Option<Arc<OpenClawInstance>> {
+        self.written.newer(observed)
     }
 
     fn retain(&self, is_there: &dyn Fn(&str) -> bool) {

@@ -105,7 +105,7 @@ impl Life {
     }
 
     fn restart(&mut self, which: usize) {
-        self.world.state().say(|| format!("process {which} begins anew"));
+        self.world.state().say(|| format!("process {which} starts again"));
         self.processes[which].link.die();
         self.processes[which] = Process::start(&self.world, self.defect);
     }

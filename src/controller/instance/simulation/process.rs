@@ -99,7 +99,7 @@ pub(super) struct Process {
     store: Store<GuardedInstance>,
     writer: Writer<GuardedInstance>,
     /// The versions that the watch has brought.
-    seen: BTreeMap<Key, Option<String>>,
+    observed: BTreeMap<Key, Option<String>>,
 }
 
 impl Process {
@@ -133,8 +133,8 @@ impl Process {
             backoff: Backoff::default(),
             decisions: defect.map(Defect::decisions).unwrap_or_default(),
         };
-        let seen = BTreeMap::new();
-        let mut process = Self { link, controller, inventory, runtime, store, writer, seen };
+        let observed = BTreeMap::new();
+        let mut process = Self { link, controller, inventory, runtime, store, writer, observed };
         process.writer.apply_watcher_event(&Event::Init);
         process.writer.apply_watcher_event(&Event::InitDone);
         process.watch(|_| true);
@@ -144,20 +144,20 @@ impl Process {
     /// The watch brings what has changed of the instances that `which` names.
     pub(super) fn watch(&mut self, which: impl Fn(&Key) -> bool) {
         let there = self.link.world.state().instances.clone();
-        let gone = self.seen.keys().filter(|key| which(key) && !there.contains_key(*key));
+        let gone = self.observed.keys().filter(|key| which(key) && !there.contains_key(*key));
         for key in gone.cloned().collect::<Vec<_>>() {
             let found = self.find(&key);
-            self.seen.remove(&key);
+            self.observed.remove(&key);
             if let Some(found) = found {
                 self.writer.apply_watcher_event(&Event::Delete(found.as_ref().clone()));
             }
         }
         for (key, mut instance) in there.into_iter().filter(|(key, _)| which(key)) {
             let version = instance.resource_version();
-            if self.seen.get(&key) == Some(&version) {
+            if self.observed.get(&key) == Some(&version) {
                 continue;
             }
-            self.seen.insert(key, version);
+            self.observed.insert(key, version);
             if self.link.defect == Some(Defect::FinalizerLate)
                 && instance.metadata.deletion_timestamp.is_none()
                 && instance.finalizers().is_empty()

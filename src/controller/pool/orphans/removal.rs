@@ -9,7 +9,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 use moorage_wire::{InstallationId, InstanceId};
 use tokio::time::Instant;
 
-use super::Look;
+use super::Inspection;
 use crate::{
     api::{
         conditions::reason,
@@ -33,7 +33,11 @@ const ROUNDS_PER_AGE: u32 = 24;
 
 impl Controller {
     /// Deletes a round of orphans, if the one before it is long enough ago and nobody has come for them.
-    pub(super) async fn delete(&self, look: &Look<'_>, due: &[Found]) -> Result<(), kube::Error> {
+    pub(super) async fn delete(
+        &self,
+        look: &Inspection<'_>,
+        due: &[Found],
+    ) -> Result<(), kube::Error> {
         let pace = self.ctx.intervals.orphan_age / ROUNDS_PER_AGE;
         let deleting = look.pool.metadata.deletion_timestamp.is_some();
         let recent = self.orphans.with(look.name, |memory| {
@@ -55,14 +59,14 @@ impl Controller {
     }
 
     /// The pool as the API server has it, in case somebody thought better of it.
-    async fn still_says_delete(&self, look: &Look<'_>) -> Result<bool, kube::Error> {
+    async fn still_says_delete(&self, look: &Inspection<'_>) -> Result<bool, kube::Error> {
         let api: Api<GuardedPool> = Api::all(self.ctx.client.clone());
         let found = api.get_opt(look.name).await?;
         let pool = found.and_then(|pool| pool.0.ok());
         Ok(pool.is_some_and(|pool| pool.spec.orphan_policy == OrphanPolicy::Delete))
     }
 
-    async fn delete_one(&self, look: &Look<'_>, one: &Found) {
+    async fn delete_one(&self, look: &Inspection<'_>, one: &Found) {
         let (pool, kind, id, name) = (look.name, one.kind, &one.id, &one.name);
         match look.place.remove(one).await {
             Ok(true) => {

@@ -33,7 +33,7 @@ impl Server {
         Ok(Self {
             user_space: at(&[], "UserspaceTimestampMonotonic").await?,
             cloud_init: at(&["cloud-final.service"], "ActiveEnterTimestampMonotonic").await?,
-            // Its end: the connector itself is started anew with a new token.
+            // Its end: the connector itself is restarted with a new token.
             connector: at(&["moorage-first-boot.service"], "InactiveEnterTimestampMonotonic")
                 .await?,
             openclaw: at(&["openclaw.service"], "ExecMainStartTimestampMonotonic").await?,

@@ -35,15 +35,15 @@ pub(super) fn reboot(view: &AgentView) -> &'static str {
 }
 
 /// What is wrong with the machine, if anything.
-pub(super) fn trouble(seen: &Observed) -> Option<String> {
-    let view = seen.agent.view()?;
-    let trouble = unfinished(seen, view).into_iter().chain(wrong_clock(view));
-    let trouble: Vec<_> = trouble.chain(shortages(seen, view)).collect();
+pub(super) fn trouble(observed: &Observed) -> Option<String> {
+    let view = observed.agent.view()?;
+    let trouble = unfinished(observed, view).into_iter().chain(wrong_clock(view));
+    let trouble: Vec<_> = trouble.chain(shortages(observed, view)).collect();
     (!trouble.is_empty()).then(|| trouble.join("; "))
 }
 
-fn unfinished(seen: &Observed, view: &AgentView) -> Option<String> {
-    let late = view.at.duration_since(seen.server.present()?.created) > SETUP;
+fn unfinished(observed: &Observed, view: &AgentView) -> Option<String> {
+    let late = view.at.duration_since(observed.server.present()?.created) > SETUP;
     let words = "its packages are not set up yet (nftables, fail2ban, unattended-upgrades and what has to go), so it is less protected than it should be: see that it reaches Debian's mirrors; over the pool's SSH fall-back journalctl -u moorage-setup says what fails";
     (late && !view.report.machine.setup_done).then(|| words.to_owned())
 }
@@ -58,13 +58,13 @@ fn wrong_clock(view: &AgentView) -> Option<String> {
 }
 
 /// What the machine is short of, in words.
-fn shortages(seen: &Observed, view: &AgentView) -> Vec<String> {
+fn shortages(observed: &Observed, view: &AgentView) -> Vec<String> {
     let remedies = [
         "remove data of OpenClaw that is not needed",
         "ask less of OpenClaw, or rebuild the instance with a larger server type (a rebuild deletes its data)",
     ];
     let (disk, memory) = (Room::disk(view), Room::memory(view));
-    let short = [disk.limit(seen), memory.limit(seen)].into_iter().zip([disk, memory]);
+    let short = [disk.limit(observed), memory.limit(observed)].into_iter().zip([disk, memory]);
     let short = short
         .zip(remedies)
         .filter_map(|((limit, room), remedy)| Some(format!("{}: {remedy}", room.words(limit?))));
@@ -72,8 +72,8 @@ fn shortages(seen: &Observed, view: &AgentView) -> Vec<String> {
 }
 
 /// How short the machine is of disk and of memory, for the status.
-pub(super) fn levels(seen: &Observed, view: &AgentView) -> [Option<Shortage>; 2] {
-    let level = |room: Room| room.limit(seen).map(|limit| limit.level);
+pub(super) fn levels(observed: &Observed, view: &AgentView) -> [Option<Shortage>; 2] {
+    let level = |room: Room| room.limit(observed).map(|limit| limit.level);
     [Room::disk(view), Room::memory(view)].map(level)
 }
 
@@ -125,9 +125,9 @@ impl Room {
 
     /// The worst limit that is undershot, or was and is not left far enough behind yet. Where the size
     /// is not known nothing can be said.
-    fn limit(&self, seen: &Observed) -> Option<&'static Limit> {
-        let epoch = seen.epoch?.to_string();
-        let agent = seen.status.agent.as_ref().filter(|agent| agent.epoch == epoch);
+    fn limit(&self, observed: &Observed) -> Option<&'static Limit> {
+        let epoch = observed.epoch?.to_string();
+        let agent = observed.status.agent.as_ref().filter(|agent| agent.epoch == epoch);
         let before = agent.and_then(self.before);
         let is_undershot = |limit: &&Limit| {
             let bytes = limit.bytes(self.total);

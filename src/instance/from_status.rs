@@ -10,8 +10,8 @@ use moorage_wire::{
 
 use super::{
     Observed, Wanted, desired_state,
-    observed::{AgentKeys, AgentSight, AgentView, DashboardSight, ServerSight, TunnelMemory},
-    routes, stand_in,
+    observed::{AgentKeys, AgentState, AgentView, DashboardState, ServerState, TunnelMemory},
+    placeholders, routes,
 };
 use crate::{
     agent::AgentError,
@@ -33,24 +33,25 @@ pub fn observed(
     let record = Record { wanted, applied, status, keys, now };
     let epoch = status.server.as_ref().and_then(|server| server.epoch.parse().ok());
     let tunnel = status.tunnel.as_ref().and_then(|tunnel| TunnelId::parse(tunnel.id.clone()).ok());
-    let tunnel = tunnel.map(|id| crate::cloudflare::Tunnel { id, ..stand_in::new_tunnel(wanted) });
+    let tunnel =
+        tunnel.map(|id| crate::cloudflare::Tunnel { id, ..placeholders::new_tunnel(wanted) });
     let routed = record.holds(ConditionType::RoutesReady);
     let records = tunnel.iter().filter(|_| routed).flat_map(|tunnel| {
         let subject = &wanted.subject;
         let comment = subject.record_comment();
         subject.hosts().map(|host| {
-            stand_in::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
+            placeholders::new_record(&NewDnsRecord::tunnel_cname(host, &tunnel.id, comment.clone()))
         })
     });
     let dashboard = match &wanted.dashboard_secret {
-        None => DashboardSight::NotWanted,
+        None => DashboardState::NotWanted,
         named
             if record.holds(ConditionType::Ready)
                 && applied.is_some_and(|applied| applied.dashboard_secret == *named) =>
         {
-            DashboardSight::Current(stand_in::version())
+            DashboardState::Current(placeholders::version())
         }
-        Some(_) => DashboardSight::Absent,
+        Some(_) => DashboardState::Absent,
     };
     Observed {
         records: records.collect(),
@@ -63,7 +64,7 @@ pub fn observed(
         agent: record.agent(epoch),
         epoch,
         fresh_epoch: Some(Epoch::from_bytes([0; 8])),
-        own_tokens: epoch.map(stand_in::tokens),
+        own_tokens: epoch.map(placeholders::tokens),
         dashboard_secret: dashboard,
         former_dashboard: former_dashboard(wanted, status),
         status: status.clone(),
@@ -77,7 +78,7 @@ fn former_dashboard(wanted: &Wanted, status: &OpenClawInstanceStatus) -> Option<
     let former = status.dashboard_secret_name.as_ref();
     former
         .filter(|former| wanted.dashboard_secret.as_ref() != Some(*former))
-        .map(|_| stand_in::version())
+        .map(|_| placeholders::version())
 }
 
 /// Whether the status says that a condition holds.
@@ -98,39 +99,39 @@ impl Record<'_> {
         holds(self.status, kind)
     }
 
-    fn server(&self, epoch: Option<Epoch>) -> ServerSight {
-        let Some(recorded) = &self.status.server else { return ServerSight::None };
-        let Some(id) = recorded.id else { return ServerSight::None };
-        let mut server = stand_in::new_server(self.wanted, epoch);
+    fn server(&self, epoch: Option<Epoch>) -> ServerState {
+        let Some(recorded) = &self.status.server else { return ServerState::None };
+        let Some(id) = recorded.id else { return ServerState::None };
+        let mut server = placeholders::new_server(self.wanted, epoch);
         server.id = ServerId(id);
         if let Some(kind) = &recorded.r#type {
             server.server_type = KnownType { name: kind.clone(), architecture: None };
         }
         server.location =
             recorded.location.as_ref().map(|name| Named { name: name.clone() }).or(server.location);
-        ServerSight::Present(Box::new(server))
+        ServerState::Present(Box::new(server))
     }
 
-    fn agent(&self, epoch: Option<Epoch>) -> AgentSight {
+    fn agent(&self, epoch: Option<Epoch>) -> AgentState {
         let (Some(epoch), Some(known)) = (epoch, &self.status.agent) else {
-            return AgentSight::Silent(AgentError::NotReady);
+            return AgentState::Silent(AgentError::NotReady);
         };
         if known.epoch != epoch.to_string() {
-            return AgentSight::Silent(AgentError::NotReady);
+            return AgentState::Silent(AgentError::NotReady);
         }
         if !self.holds(ConditionType::AgentReady) {
-            return AgentSight::Silent(AgentError::unreachable("the status says so"));
+            return AgentState::Silent(AgentError::unreachable("the status says so"));
         }
-        let mut sight = stand_in::enrolled(self.wanted, epoch, self.keys, self.now);
-        if let AgentSight::Reported(view) = &mut sight {
+        let mut state = placeholders::enrolled(self.wanted, epoch, self.keys, self.now);
+        if let AgentState::Reported(view) = &mut state {
             self.report(view, epoch);
         }
-        sight
+        state
     }
 
     /// Fills in what an agent that is as the status says would report.
     fn report(&self, view: &mut AgentView, epoch: Epoch) {
-        let own = stand_in::tokens(epoch);
+        let own = placeholders::tokens(epoch);
         let mut stored: Vec<(Option<CredentialName>, CredentialType, moorage_wire::Sha256)> =
             Vec::new();
         for known in self.status.credentials.iter().filter(|known| known.epoch == epoch.to_string())
@@ -156,7 +157,7 @@ impl Record<'_> {
         let identity = (self.wanted.subject.instance, epoch);
         for (credential, kind, source_sha256) in stored {
             let Some(credential) = credential else { continue };
-            view.report.receipts.push(stand_in::receipt(
+            view.report.receipts.push(placeholders::receipt(
                 identity,
                 credential.clone(),
                 kind,
@@ -169,7 +170,7 @@ impl Record<'_> {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
             view.report.details.programs =
-                stand_in::installed(&applied.release.artifacts, &Program::ALL);
+                placeholders::installed(&applied.release.artifacts, &Program::ALL);
             let degraded = self.status.phase == Some(Phase::Degraded);
             view.report.openclaw.state =
                 if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };

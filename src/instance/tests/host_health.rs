@@ -19,8 +19,8 @@ const GIB: u64 = 1024 * 1024 * 1024;
 
 #[test]
 fn a_pending_reboot_is_named_and_changes_nothing_else() {
-    let seen = ready(&wanted()).with_view(|view| view.report.machine.reboot_pending = true);
-    let status = status_of(&wanted(), &seen);
+    let observed = ready(&wanted()).with_view(|view| view.report.machine.reboot_pending = true);
+    let status = status_of(&wanted(), &observed);
     let (holds, _, message) = find(&status, "UpToDate");
     assert_eq!((holds.as_str(), status.phase), ("True", Some(Phase::Ready)));
     assert!(message.contains("between 03:00 and 05:00 UTC"), "{message}");
@@ -33,10 +33,10 @@ fn a_pending_reboot_is_named_and_changes_nothing_else() {
 #[case::ahead(4_000, Some("more than an hour ahead of"))]
 #[case::in_1970(-1_780_000_000, Some("more than a day behind"))]
 fn a_wrong_clock_is_told_with_what_to_do(#[case] off: i64, #[case] words: Option<&str>) {
-    let seen = ready(&wanted()).with_view(|view| {
+    let observed = ready(&wanted()).with_view(|view| {
         view.report.details.clock = Some(view.at + jiff::SignedDuration::from_secs(off));
     });
-    let status = status_of(&wanted(), &seen);
+    let status = status_of(&wanted(), &observed);
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!(holds, "True");
     match words {
@@ -64,11 +64,11 @@ fn packages_that_do_not_come_are_told_and_the_server_is_ready(
     #[case] words: Option<&str>,
 ) {
     // It was made at 11:00.
-    let seen = ready(&wanted()).with_view(|view| {
+    let observed = ready(&wanted()).with_view(|view| {
         view.at = at.parse().unwrap();
         view.report.machine.setup_done = done;
     });
-    let status = status_of(&wanted(), &seen);
+    let status = status_of(&wanted(), &observed);
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!((holds.as_str(), find(&status, "Ready").0.as_str()), ("True", "True"));
     match words {
@@ -81,15 +81,15 @@ fn packages_that_do_not_come_are_told_and_the_server_is_ready(
     }
 }
 
-fn with_disk(seen: Observed, free: u64, total: u64) -> Observed {
-    seen.with_view(|view| {
+fn with_disk(observed: Observed, free: u64, total: u64) -> Observed {
+    observed.with_view(|view| {
         view.report.machine.disk_free_bytes = free;
         view.report.details.disk_total_bytes = total;
     })
 }
 
-fn with_memory(seen: Observed, available: u64, total: u64) -> Observed {
-    seen.with_view(|view| {
+fn with_memory(observed: Observed, available: u64, total: u64) -> Observed {
+    observed.with_view(|view| {
         view.report.machine.memory_available_bytes = available;
         view.report.details.memory_total_bytes = total;
     })
@@ -103,10 +103,10 @@ fn with_memory(seen: Observed, available: u64, total: u64) -> Observed {
 #[case::almost_full(with_disk(ready(&wanted()), 0, 40 * GIB), Some("less than 819 MiB of its 40.0 GiB of disk are free"))]
 #[case::memory(with_memory(ready(&wanted()), GIB / 4, 4 * GIB), Some("less than 409 MiB of its 4.0 GiB of memory are free"))]
 fn a_server_that_is_short_of_room_is_degraded_and_ready(
-    #[case] seen: Observed,
+    #[case] observed: Observed,
     #[case] expected: Option<&str>,
 ) {
-    let status = status_of(&wanted(), &seen);
+    let status = status_of(&wanted(), &observed);
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!(holds, "True");
     assert_eq!(find(&status, "Ready").0, "True");
@@ -123,8 +123,8 @@ fn a_server_that_is_short_of_room_is_degraded_and_ready(
 fn a_shortage_is_over_only_well_above_its_limit() {
     let wanted = wanted();
     let after = |free: u64, before: &OpenClawInstanceStatus| {
-        let seen = Observed { status: before.clone(), ..ready(&wanted) };
-        status_of(&wanted, &with_disk(seen, free, 40 * GIB))
+        let observed = Observed { status: before.clone(), ..ready(&wanted) };
+        status_of(&wanted, &with_disk(observed, free, 40 * GIB))
     };
     let plenty = after(9 * GIB / 2, &OpenClawInstanceStatus::default());
     assert_eq!(find(&plenty, "ServerReady").1, reason::READY);
@@ -138,8 +138,8 @@ fn a_shortage_is_over_only_well_above_its_limit() {
 fn a_shortage_lasts_whatever_the_condition_says() {
     let wanted = wanted();
     let after = |free: u64, before: &OpenClawInstanceStatus| {
-        let seen = Observed { status: before.clone(), ..ready(&wanted) };
-        status_of(&wanted, &with_disk(seen, free, 40 * GIB))
+        let observed = Observed { status: before.clone(), ..ready(&wanted) };
+        status_of(&wanted, &with_disk(observed, free, 40 * GIB))
     };
     let mut short = after(4 * GIB - GIB / 4, &OpenClawInstanceStatus::default());
     assert_eq!(short.agent.as_ref().unwrap().disk_shortage, Some(Shortage::Low));
@@ -166,8 +166,8 @@ fn each_level_of_a_shortage_is_left_by_itself() {
         (9, Some(Shortage::Low)),
     ];
     for (free, level) in path {
-        let seen = Observed { status: status.clone(), ..ready(&wanted) };
-        status = status_of(&wanted, &with_disk(seen, free * percent + percent / 10, 40 * GIB));
+        let observed = Observed { status: status.clone(), ..ready(&wanted) };
+        status = status_of(&wanted, &with_disk(observed, free * percent + percent / 10, 40 * GIB));
         assert_eq!(status.agent.as_ref().unwrap().disk_shortage, level, "{free} %");
     }
 }
@@ -175,10 +175,10 @@ fn each_level_of_a_shortage_is_left_by_itself() {
 #[test]
 fn a_new_server_does_not_inherit_a_shortage() {
     let wanted = wanted();
-    let mut seen = ready(&wanted);
-    let agent = seen.status.agent.as_mut().unwrap();
+    let mut observed = ready(&wanted);
+    let agent = observed.status.agent.as_mut().unwrap();
     agent.disk_shortage = Some(Shortage::Critical);
     agent.epoch = "00".repeat(8);
-    let status = status_of(&wanted, &with_disk(seen, 9 * GIB / 2, 40 * GIB));
+    let status = status_of(&wanted, &with_disk(observed, 9 * GIB / 2, 40 * GIB));
     assert_eq!(status.agent.unwrap().disk_shortage, None);
 }

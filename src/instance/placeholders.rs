@@ -13,7 +13,7 @@ use moorage_wire::{
 
 use super::{
     Wanted,
-    observed::{AgentKeys, AgentSight, AgentView, OwnTokens},
+    observed::{AgentKeys, AgentState, AgentView, OwnTokens},
 };
 use crate::{
     cloudflare::{DnsRecord, NewDnsRecord, RecordId, Tunnel, TunnelId},
@@ -64,7 +64,7 @@ pub fn enrolled(
     epoch: Epoch,
     keys: &AgentKeys,
     at: jiff::Timestamp,
-) -> AgentSight {
+) -> AgentState {
     let identity = AgentIdentity {
         instance_id: wanted.subject.instance,
         epoch,
@@ -109,7 +109,7 @@ pub fn enrolled(
     };
     let keys = keys.clone();
     let view = AgentView { keys, report, at, stale: false, same_versions_before: false };
-    AgentSight::Reported(Box::new(view))
+    AgentState::Reported(Box::new(view))
 }
 
 /// These programs of a release, in use.
