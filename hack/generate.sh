@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Writes what is made from something else: the CRDs and the admission policies from the Rust types (each
-# with the chart's copy), and the Kustomize base's RBAC and Deployment from the chart. With --check it changes nothing and fails if
+# with the chart's copy) and the table of reasons in docs/operations.md, and the Kustomize base's RBAC and Deployment from the chart. With --check it changes nothing and fails if
 # something is out of date. Needs MOORAGE_HELM and MOORAGE_BIN (the moorage program).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -27,6 +27,9 @@ render() {
 
 "$MOORAGE_BIN" crds --dir "$scratch/new/crds" --dir "$scratch/new/charts/moorage/files/crds"
 "$MOORAGE_BIN" admission-policies --dir "$scratch/new/charts/moorage/files/policies" --dir "$scratch/new/config/admission"
+mkdir -p "$scratch/new/docs"
+"$MOORAGE_BIN" reasons >"$scratch/reasons.md"
+sed -e '/^<!-- reasons: begin/r '"$scratch/reasons.md" -e '/^<!-- reasons: begin/,/^<!-- reasons: end/{/^<!-- /!d}' docs/operations.md >"$scratch/new/docs/operations.md"
 mkdir -p "$scratch/new/config/rbac" "$scratch/new/config/manager"
 render serviceaccount.yaml rbac.yaml rbac-people.yaml >"$scratch/new/config/rbac/rbac.yaml"
 render service.yaml deployment.yaml >"$scratch/new/config/manager/manager.yaml"

@@ -11,7 +11,7 @@ use clap::Parser as _;
 use moorage::{
     cli::{
         Cli, Command, cleanup, cluster_certificates::ClusterCertificates,
-        cluster_reader::KubeReader, crds, plan, policies, release, run, seal, status,
+        cluster_reader::KubeReader, crds, plan, policies, reasons, release, run, seal, status,
     },
     telemetry,
 };
@@ -59,6 +59,7 @@ async fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Crds(args) => crds::run(&args, &mut io::stdout().lock())?,
         Command::AdmissionPolicies(args) => policies::run(&args, &mut io::stdout().lock())?,
+        Command::Reasons(args) => reasons::run(&args, &mut io::stdout().lock())?,
         Command::Plan(args) => {
             let cluster = KubeReader::connect().await.map_err(|error| anyhow!(error))?;
             io::stdout().write_all(plan::run(*args, &cluster).await?.as_bytes())?;

@@ -1,10 +1,16 @@
-//! What is generated from the code and checked in: `crds/` and the chart's copy of it.
+//! What is generated from the code and checked in: `crds/`, the policies, and the table of reasons.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-use moorage::cli::{
-    crds::{CrdFile, CrdsArgs, files, run},
-    policies,
+use moorage::{
+    api::conditions::Reason,
+    cli::{
+        crds::{CrdFile, CrdsArgs, files, run},
+        policies, reasons,
+    },
 };
 use rstest::rstest;
 
@@ -58,42 +64,52 @@ fn crds_are_written_into_a_folder_that_is_made_on_the_way() {
     }
 }
 
-/// Every reason that a condition or an Event can have.
-fn reasons() -> Vec<&'static str> {
-    let constants = include_str!("../src/api/conditions.rs")
-        .lines()
-        .filter(|line| line.trim_start().starts_with("pub const") && line.contains(": &str = \""));
-    let refusals = include_str!("../src/credentials/refusal.rs");
-    let refusals =
-        refusals.lines().filter(|line| line.contains("Self::") && line.contains("=> \""));
-    constants.chain(refusals).filter_map(|line| line.split('"').nth(1)).collect()
+#[test]
+fn the_table_of_reasons_is_up_to_date() {
+    let operations = include_str!("../docs/operations.md");
+    let (_, rest) = operations.split_once("<!-- reasons: begin").unwrap();
+    let (_, rest) = rest.split_once("-->\n").unwrap();
+    let (found, _) = rest.split_once("<!-- reasons: end").unwrap();
+    assert!(found == reasons::table(), "docs/operations.md is out of date: run make generate");
 }
 
 #[test]
-fn every_reason_is_explained_with_its_remedy() {
-    let operations = include_str!("../docs/operations.md");
-    assert!(reasons().len() > 50, "the reasons are not found any more: {:?}", reasons());
-    let explained = |reason: &&str| operations.contains(&format!("| `{reason}` |"));
-    let missing: Vec<_> = reasons().into_iter().filter(|reason| !explained(reason)).collect();
-    assert!(missing.is_empty(), "docs/operations.md says nothing about {missing:?}");
+fn every_reason_is_used_and_ends_in_a_remedy() {
+    let is_test = |path: &Path| path.ends_with("tests.rs") || path.iter().any(|dir| dir == "tests");
+    let sources = sources("src").into_iter().filter(|(path, _)| !is_test(path));
+    let used: String = sources
+        .map(|(_, source)| {
+            source.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default().to_owned()
+        })
+        .collect();
+    for reason in Reason::ALL {
+        // Its own definition does not name it like this.
+        let name = format!("Reason::{reason}");
+        let is_used = used.match_indices(&name).any(|(at, _)| {
+            !used[at + name.len()..].starts_with(|next: char| next.is_ascii_alphanumeric())
+        });
+        assert!(is_used, "{reason} is never said: remove it from src/api/reason.rs");
+        assert!(reason.remedy().ends_with('.'), "{reason}: {}", reason.remedy());
+        assert!(reason.meaning().ends_with('.'), "{reason}: {}", reason.meaning());
+        assert!(!reason.meaning().contains('|') && !reason.remedy().contains('|'), "{reason}");
+    }
 }
 
-/// Every Rust source of the repository.
-fn sources() -> Vec<String> {
-    fn collect(folder: &Path, found: &mut Vec<String>) {
+/// Every Rust source below a folder of the repository.
+fn sources(folder: &str) -> Vec<(PathBuf, String)> {
+    fn collect(folder: &Path, found: &mut Vec<(PathBuf, String)>) {
         for entry in fs::read_dir(folder).expect("the folder can be read") {
             let path = entry.expect("the folder can be read").path();
             if path.is_dir() {
                 collect(&path, found);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
-                found.push(fs::read_to_string(path).expect("a source is text"));
+                let text = fs::read_to_string(&path).expect("a source is text");
+                found.push((path, text));
             }
         }
     }
     let mut found = Vec::new();
-    for folder in ["src", "tests", "crates"] {
-        collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
-    }
+    collect(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
     found
 }
 
@@ -105,8 +121,9 @@ fn quoted(text: &str) -> impl Iterator<Item = &str> {
 #[test]
 fn every_claim_of_the_security_model_names_its_tests() {
     let text = include_str!("../docs/security.md");
-    let sources = sources();
-    let exists = |name: &str| sources.iter().any(|source| source.contains(&format!("fn {name}(")));
+    let sources = ["src", "tests", "crates"].map(sources).concat();
+    let exists =
+        |name: &str| sources.iter().any(|(_, source)| source.contains(&format!("fn {name}(")));
     let is_test = |name: &str| name.split('_').count() > 3 && name.bytes().all(|b| b != b'/');
     let (mut rows, mut wrong) = (0, Vec::new());
     let tables = text.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));

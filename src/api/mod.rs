@@ -8,6 +8,7 @@ pub mod guarded;
 pub mod instance;
 pub mod names;
 pub mod pool;
+mod reason;
 pub mod release;
 pub(crate) mod reserved_users;
 

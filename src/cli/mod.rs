@@ -9,6 +9,7 @@ pub mod cluster_reader;
 pub mod crds;
 pub mod plan;
 pub mod policies;
+pub mod reasons;
 pub mod release;
 pub mod run;
 pub mod seal;
@@ -35,6 +36,7 @@ pub enum Command {
     Run(Box<run::RunArgs>),
     Crds(crds::CrdsArgs),
     AdmissionPolicies(policies::PoliciesArgs),
+    Reasons(reasons::ReasonsArgs),
     Seal(Box<seal::SealArgs>),
     Plan(Box<plan::PlanArgs>),
     Release(Box<release::ReleaseArgs>),

@@ -8,7 +8,7 @@ use moorage_wire::plain_text::printable;
 
 use super::context::Context;
 use crate::{
-    api::conditions::{ConditionType, reason},
+    api::conditions::{ConditionType, Reason},
     api_server::told,
     metrics::WriteKind,
 };
@@ -57,32 +57,21 @@ pub(super) async fn publish(
 }
 
 /// Publishes an Event that no condition stands for.
-pub(super) async fn tell(
-    ctx: &Context,
-    about: &ObjectReference,
-    reason: &'static str,
-    note: String,
-) {
+pub(super) async fn tell(ctx: &Context, about: &ObjectReference, reason: Reason, note: String) {
     say(ctx, about, EventType::Normal, reason, &note).await;
 }
 
 /// The same of something that is wrong.
-pub(super) async fn warn(ctx: &Context, about: &ObjectReference, reason: &'static str, note: &str) {
+pub(super) async fn warn(ctx: &Context, about: &ObjectReference, reason: Reason, note: &str) {
     say(ctx, about, EventType::Warning, reason, note).await;
 }
 
-async fn say(
-    ctx: &Context,
-    about: &ObjectReference,
-    type_: EventType,
-    reason: &'static str,
-    note: &str,
-) {
+async fn say(ctx: &Context, about: &ObjectReference, type_: EventType, reason: Reason, note: &str) {
     let event = Event {
         type_,
-        reason: reason.to_owned(),
+        reason: reason.as_str().to_owned(),
         note: Some(shortened(note)),
-        action: reason.to_owned(),
+        action: reason.as_str().to_owned(),
         secondary: None,
     };
     match ctx.events.publish(&event, about).await {
@@ -101,10 +90,11 @@ fn is_news(old: &[Condition], condition: &Condition) -> bool {
     let trouble = kind == ConditionType::Stalled.as_str();
     let delivered =
         kind == ConditionType::CredentialsDelivered.as_str() && condition.status == "True";
-    let progress = [reason::PROGRESSING, reason::WAITING].contains(&condition.reason.as_str());
+    let reason = Reason::named(&condition.reason);
+    let is_one_of = |reasons: [Reason; 2]| reason.is_some_and(|reason| reasons.contains(&reason));
+    let progress = is_one_of([Reason::Progressing, Reason::Waiting]);
     let passing = kind == ConditionType::Reconciling.as_str() && !progress;
-    let mismatch =
-        [reason::SERVER_MISMATCH, reason::DUPLICATE_SERVER].contains(&condition.reason.as_str());
+    let mismatch = is_one_of([Reason::ServerMismatch, Reason::DuplicateServer]);
     !same && (ready || trouble || delivered || passing || mismatch)
 }
 

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     api::{
-        conditions::{ConditionType, Verdict, merge, reason},
+        conditions::{ConditionType, Reason, Verdict, merge},
         guarded::{Stored, Unreadable},
     },
     metrics::WriteKind,
@@ -46,7 +46,7 @@ pub async fn report_malformed<K: Stored>(
     let message = format!(
         "This version of Moorage cannot read the object: {error}. Correct the field, or run the version that wrote it."
     );
-    let why = (reason::MALFORMED, message.as_str());
+    let why = (Reason::Malformed, message.as_str());
     let conditions = match stall::<K>(&ctx.client, metadata, old, why, ctx.clock.now()).await {
         Ok(None) => return Ok(()),
         Ok(Some(conditions)) => {
@@ -75,7 +75,7 @@ pub async fn stall<K: Stored>(
     client: &Client,
     metadata: &ObjectMeta,
     old: &[Condition],
-    why: (&'static str, &str),
+    why: (Reason, &str),
     now: Timestamp,
 ) -> Result<Option<Vec<Condition>>, kube::Error> {
     let Some(conditions) = stalled(old, why, now) else {
@@ -139,7 +139,7 @@ fn about<K: Stored>(metadata: &ObjectMeta) -> ObjectReference {
 /// The conditions of a stalled object; `None` if these are what it has.
 fn stalled(
     old: &[Condition],
-    (reason, message): (&'static str, &str),
+    (reason, message): (Reason, &str),
     now: Timestamp,
 ) -> Option<Vec<Condition>> {
     let verdicts = [
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn a_stalled_object_is_written_to_once() {
         let now = Timestamp::UNIX_EPOCH;
-        let why = (reason::MALFORMED, "spec.capacity: not a number");
+        let why = (Reason::Malformed, "spec.capacity: not a number");
         let conditions = stalled(&[], why, now).unwrap();
         assert_eq!((&*conditions[1].type_, &*conditions[1].reason), ("Stalled", "Malformed"));
         let later = Timestamp::from_second(90).unwrap();

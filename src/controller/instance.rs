@@ -40,7 +40,7 @@ use super::{
 use crate::{
     api::{
         Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         guarded::Unreadable,
     },
     api_server::told,
@@ -216,7 +216,7 @@ async fn begun(
     match ended {
         Ok(Ok(look)) => {
             if let Requeue::BackOff(reason) = look {
-                timer.failed(reason);
+                timer.failed(reason.as_str());
                 return Action::requeue(pause());
             }
             controller.backoff.reset(reference);
@@ -235,7 +235,7 @@ async fn begun(
             tracing::warn!(%error, "a call to the API server failed");
             if error.is_too_large() {
                 let about = instance.object_ref(&());
-                events::warn(&controller.ctx, &about, reason::OBJECT_TOO_LARGE, TOO_LARGE).await;
+                events::warn(&controller.ctx, &about, Reason::ObjectTooLarge, TOO_LARGE).await;
             }
             timer.failed("KubernetesApi");
             Action::requeue(pause())
@@ -256,7 +256,7 @@ enum Requeue {
     /// After this long.
     After(Duration),
     /// After the object's own growing delay, because of a failure with this reason.
-    BackOff(&'static str),
+    BackOff(Reason),
 }
 
 impl Controller {
@@ -359,7 +359,7 @@ impl Controller {
         if !is_well(instance) {
             return false;
         }
-        if ![reason::POOL_NOT_FOUND, reason::RELEASE_NOT_FOUND].contains(&refused.reason) {
+        if ![Reason::PoolNotFound, Reason::ReleaseNotFound].contains(&refused.reason) {
             return true;
         }
         let key = ObjectRef::from_obj(instance);
@@ -441,7 +441,7 @@ impl Controller {
                     "The ids of instances are computed now. This one keeps its earlier id {} until it is deleted: its server holds it",
                     earlier.id
                 );
-                events::tell(&self.ctx, &about, reason::IDENTITY_MIGRATED, note).await;
+                events::tell(&self.ctx, &about, Reason::IdentityMigrated, note).await;
             }
         }
         Ok(written)

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     api::{
         Guarded, HostingPool, OpenClawRelease, OpenClawReleaseStatus,
-        conditions::{ConditionType, Verdict, merge, reason},
+        conditions::{ConditionType, Reason, Verdict, merge},
     },
     api_server::told,
 };
@@ -194,7 +194,7 @@ impl Usage {
 fn verdicts(usage: &Usage, deleting: bool) -> Vec<Verdict> {
     if !deleting {
         let message = "Instances can name this release.";
-        return vec![Verdict::yes(ConditionType::Ready, reason::READY, message)];
+        return vec![Verdict::yes(ConditionType::Ready, Reason::Ready, message)];
     }
     let mut users = Vec::new();
     if usage.instances > 0 {
@@ -208,8 +208,8 @@ fn verdicts(usage: &Usage, deleting: bool) -> Vec<Verdict> {
         users.join(", and ")
     );
     vec![
-        Verdict::no(ConditionType::Ready, reason::DELETING, message.clone()),
-        Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
+        Verdict::no(ConditionType::Ready, Reason::Deleting, message.clone()),
+        Verdict::yes(ConditionType::Reconciling, Reason::Deleting, message),
     ]
 }
 
@@ -222,7 +222,7 @@ mod tests {
         let usage = Usage { instances: 2, default_of: vec!["eu-1".to_owned()] };
         assert!(usage.is_used());
         let verdicts = verdicts(&usage, true);
-        assert_eq!(verdicts[0].reason, reason::DELETING);
+        assert_eq!(verdicts[0].reason, Reason::Deleting);
         for part in ["2 instances", "eu-1"] {
             assert!(verdicts[0].message.contains(part), "{}", verdicts[0].message);
         }

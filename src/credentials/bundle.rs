@@ -210,6 +210,7 @@ impl Bundle {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::conditions::Reason;
     use crate::credentials::{
         secret_source::{CredentialEntry, parse_entries},
         test_keys,
@@ -322,7 +323,7 @@ mod tests {
         #[case] reason: &str,
     ) {
         let bundle = read(Some(&secret(changes)));
-        let reasons: Vec<_> = bundle.refusals().map(Refusal::reason).collect();
+        let reasons: Vec<_> = bundle.refusals().map(|refusal| refusal.reason().as_str()).collect();
         assert_eq!(reasons, [reason, reason]);
         assert_eq!(bundle.deletion(|_, _| true), None);
         for refusal in bundle.refusals() {
@@ -334,7 +335,7 @@ mod tests {
     #[test]
     fn a_secret_that_does_not_exist_is_not_found() {
         let bundle = read(None);
-        assert!(bundle.refusals().all(|refusal| refusal.reason() == "SecretNotFound"));
+        assert!(bundle.refusals().all(|refusal| refusal.reason() == Reason::SecretNotFound));
         assert_eq!(bundle.values.len(), 2);
         assert_eq!(bundle.deletion(|_, _| true), None);
     }
@@ -364,7 +365,7 @@ mod tests {
         assert_eq!(bundle.deletion(|_, _| true), None);
         let full = secret(json!({}));
         let bundle = read_secret(INSTANCE, "ada-keys", Some(&full), &[]);
-        assert_eq!(bundle.refusals().map(Refusal::reason).collect::<Vec<_>>(), ["UnusedKey"]);
+        assert_eq!(bundle.refusals().map(Refusal::reason).collect::<Vec<_>>(), [Reason::UnusedKey]);
         assert_eq!(bundle.deletion(|_, _| true), None);
     }
 
@@ -378,7 +379,7 @@ mod tests {
     fn an_inline_value_is_scoped_to_the_instance() {
         let mut request = requests().remove(2);
         let refused = read_inline(INSTANCE, &request).unwrap().unwrap_err();
-        assert_eq!(refused.reason(), "NotSealed");
+        assert_eq!(refused.reason(), Reason::NotSealed);
         assert!(!refused.to_string().contains("hello"));
 
         request.source = CredentialSource::Inline(parse_envelope(&Secret::from(sealed())));

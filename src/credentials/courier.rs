@@ -158,6 +158,7 @@ fn seal(
 mod tests {
     use super::*;
     use crate::{
+        api::conditions::Reason,
         credentials::{
             bundle::Scope,
             key_ring::Tombstone,
@@ -242,7 +243,7 @@ mod tests {
         let other_key = handed_in(ANTHROPIC, 2, "tenants/ada-keys");
         for value in [other_name, other_key] {
             let refusal = with_agent(|agent| prepare(&value, &ring(), agent)).unwrap_err();
-            assert_eq!(refusal.reason(), "CannotUnseal");
+            assert_eq!(refusal.reason(), Reason::CannotUnseal);
             assert_eq!(needed_key(&value, &ring()), None);
         }
     }
@@ -260,7 +261,7 @@ mod tests {
         let mut value = handed_in(ANTHROPIC, 2, "tenants/ada-keys");
         value.sealed_with = Some(destroyed);
         let refusal = with_agent(|agent| prepare(&value, &ring, agent)).unwrap_err();
-        assert_eq!(refusal.reason(), "KeyExpired");
+        assert_eq!(refusal.reason(), Reason::KeyExpired);
         assert!(refusal.to_string().contains("2025-03-05"), "{refusal}");
     }
 
@@ -268,7 +269,7 @@ mod tests {
     fn a_value_of_the_wrong_format_is_refused_without_being_repeated() {
         let value = handed_in("not-an-anthropic-key", 0, "tenants/ada-keys");
         let refusal = with_agent(|agent| prepare(&value, &ring(), agent)).unwrap_err();
-        assert_eq!(refusal.reason(), "InvalidFormat");
+        assert_eq!(refusal.reason(), Reason::InvalidFormat);
         assert!(!refusal.to_string().contains("not-an-anthropic"), "{refusal}");
     }
 

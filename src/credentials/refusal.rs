@@ -6,6 +6,7 @@ use moorage_wire::credential::{CredentialType, FormatError};
 use thiserror::Error;
 
 use super::{INSTANCE_LABEL, SEALED_SECRET_TYPE, hints::Hint, key_ring::UnsealFailure};
+use crate::api::conditions::Reason;
 
 /// A credential, or a Secret with credentials, that is not taken. Nothing is deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -185,25 +186,25 @@ impl Mistake {
 
 impl Refusal {
     /// The reason for a condition or an Event.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self {
-            Self::NotFound { .. } => "SecretNotFound",
-            Self::SecretNotBound { .. } => "SecretNotBound",
-            Self::WrongSecretType { .. } => "WrongSecretType",
-            Self::UnsupportedScope { .. } => "UnsupportedScope",
-            Self::KeyMissing { .. } => "KeyMissing",
-            Self::UnusedKey { .. } => "UnusedKey",
-            Self::Plaintext { .. } => "NotSealed",
-            Self::TooLarge { .. } => "ValueTooLarge",
-            Self::WrongKeyOrLabel { .. } => "CannotUnseal",
-            Self::KeyExpired { .. } => "KeyExpired",
-            Self::InvalidFormat { .. } => "InvalidFormat",
-            Self::NotOneEnvelope { .. } => "NotOneEnvelope",
-            Self::UnknownType { .. } => "UnknownType",
-            Self::InvalidName { .. } => "InvalidName",
-            Self::DuplicateName { .. } => "DuplicateName",
-            Self::AmbiguousSource { .. } => "AmbiguousSource",
-            Self::SealingFailed { .. } => "SealingFailed",
+            Self::NotFound { .. } => Reason::SecretNotFound,
+            Self::SecretNotBound { .. } => Reason::SecretNotBound,
+            Self::WrongSecretType { .. } => Reason::WrongSecretType,
+            Self::UnsupportedScope { .. } => Reason::UnsupportedScope,
+            Self::KeyMissing { .. } => Reason::KeyMissing,
+            Self::UnusedKey { .. } => Reason::UnusedKey,
+            Self::Plaintext { .. } => Reason::NotSealed,
+            Self::TooLarge { .. } => Reason::ValueTooLarge,
+            Self::WrongKeyOrLabel { .. } => Reason::CannotUnseal,
+            Self::KeyExpired { .. } => Reason::KeyExpired,
+            Self::InvalidFormat { .. } => Reason::InvalidFormat,
+            Self::NotOneEnvelope { .. } => Reason::NotOneEnvelope,
+            Self::UnknownType { .. } => Reason::UnknownType,
+            Self::InvalidName { .. } => Reason::InvalidName,
+            Self::DuplicateName { .. } => Reason::DuplicateName,
+            Self::AmbiguousSource { .. } => Reason::AmbiguousSource,
+            Self::SealingFailed { .. } => Reason::SealingFailed,
         }
     }
 
@@ -303,7 +304,7 @@ mod tests {
     #[test]
     fn reasons_are_camel_case_as_kubernetes_requires() {
         for refusal in all() {
-            let reason = refusal.reason();
+            let reason = refusal.reason().as_str();
             assert!(reason.starts_with(|first: char| first.is_ascii_uppercase()), "{reason}");
             assert!(reason.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{reason}");
         }

@@ -269,6 +269,7 @@ fn mistaken(value: &Secret) -> NotAnEnvelope {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::conditions::Reason;
     use crate::credentials::test_keys;
     use base64::engine::general_purpose::STANDARD as BASE64;
     use rstest::rstest;
@@ -295,7 +296,10 @@ mod tests {
         #[case] reason: &str,
     ) {
         let (requests, refusals) = parse_entries(&[wrong, entry("good", "AnthropicApiKey")]);
-        assert_eq!(refusals.iter().map(Refusal::reason).collect::<Vec<_>>(), [reason]);
+        assert_eq!(
+            refusals.iter().map(|refusal| refusal.reason().as_str()).collect::<Vec<_>>(),
+            [reason]
+        );
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].name.as_str(), "good");
     }
@@ -315,7 +319,7 @@ mod tests {
         let twice = [entry("a", "AnthropicApiKey"), entry("a", "OpenAiApiKey")];
         let (requests, refusals) = parse_entries(&twice);
         assert_eq!((requests.len(), refusals.len()), (1, 1));
-        assert_eq!(refusals[0].reason(), "DuplicateName");
+        assert_eq!(refusals[0].reason(), Reason::DuplicateName);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     agent::{AgentError, Reached},
-    api::conditions::{ConditionType::AgentReady, Verdict, reason},
+    api::conditions::{ConditionType::AgentReady, Reason, Verdict},
     hetzner::Server,
 };
 
@@ -26,10 +26,10 @@ pub const FIRST_BOOT: Duration = Duration::from_mins(5);
 pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     match &observed.agent {
         AgentState::Reported(_) => {
-            Part::done(Verdict::yes(AgentReady, reason::READY, "The agent is enrolled and answers"))
+            Part::done(Verdict::yes(AgentReady, Reason::Ready, "The agent is enrolled and answers"))
         }
         AgentState::NotAsked => {
-            Part::wait(Verdict::unknown(AgentReady, reason::WAITING, "Waits for the server"), SOON)
+            Part::wait(Verdict::unknown(AgentReady, Reason::Waiting, "Waits for the server"), SOON)
         }
         AgentState::Silent(error) => {
             let known = observed.status.agent.is_some();
@@ -56,7 +56,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
 
 fn boots() -> Part {
     let message = "The server boots; its agent does not answer yet";
-    Part::wait(Verdict::no(AgentReady, reason::PROGRESSING, message), SOON)
+    Part::wait(Verdict::no(AgentReady, Reason::Progressing, message), SOON)
 }
 
 /// An agent that has never answered: expected at first, then told with what is likely, and asked ever
@@ -69,7 +69,7 @@ fn first_answer(wanted: &Wanted, observed: &Observed, reached: Reached, timing: 
     }
     let message = likely(server, &wanted.subject.management_host(), reached);
     let requeue_after = (age / 10).clamp(SILENT_RETRY, timing.report.max(SILENT_RETRY));
-    Part::wait(Verdict::no(AgentReady, reason::AGENT_NEVER_ANSWERED, message), requeue_after)
+    Part::wait(Verdict::no(AgentReady, Reason::AgentNeverAnswered, message), requeue_after)
 }
 
 /// What can be told from outside of a first boot that does not end.

@@ -6,7 +6,7 @@ use moorage_wire::{CredentialName, credential::GATEWAY_TOKEN};
 use super::{Observed, Part, Step, Wanted, observed::AgentView, plan::Timing};
 use crate::{
     api::{
-        conditions::{ConditionType::CredentialsDelivered, Verdict, reason},
+        conditions::{ConditionType::CredentialsDelivered, Reason, Verdict},
         instance::CredentialStatus,
     },
     credentials::{bundle::Bundle, refusal::Refusal, secret_source::CredentialRequest},
@@ -81,7 +81,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     if !steps.is_empty() {
         let verdict = Verdict::no(
             CredentialsDelivered,
-            reason::PROGRESSING,
+            Reason::Progressing,
             "Credentials are being delivered",
         );
         return Part { steps, verdicts: vec![verdict], ..Part::default() };
@@ -90,10 +90,10 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     for bundle in &observed.bundles {
         match secret_step(bundle, observed, view) {
             Some(SecretFate::Delete(step)) => steps.push(step),
-            Some(SecretFate::LeaveAlone) if verdict.reason == reason::DELIVERED => {
+            Some(SecretFate::LeaveAlone) if verdict.reason == Reason::Delivered => {
                 verdict = Verdict::yes(
                     CredentialsDelivered,
-                    reason::RECREATED_BY_SOURCE,
+                    Reason::RecreatedBySource,
                     format!(
                         "All credentials are stored; Secret {} was deleted {RECREATED_LIMIT} times and something brings it back: remove it from its source",
                         bundle.secret
@@ -111,7 +111,7 @@ fn verdict(
     observed: &Observed,
     deliveries: &[(&CredentialRequest, Delivery)],
 ) -> Verdict {
-    let mut problems: Vec<(&'static str, String)> = wanted
+    let mut problems: Vec<(Reason, String)> = wanted
         .credential_refusals
         .iter()
         .map(|refusal| (refusal.reason(), refusal.to_string()))
@@ -121,7 +121,7 @@ fn verdict(
         match delivery {
             Delivery::Refused(refusal) => problems.push((refusal.reason(), refusal.to_string())),
             Delivery::RefusedByAgent(words) => {
-                problems.push((reason::AGENT_REFUSED, format!("{}: {words}", request.name)));
+                problems.push((Reason::AgentRefused, format!("{}: {words}", request.name)));
             }
             Delivery::Again => again.push(request.name.as_str()),
             Delivery::Delivered | Delivery::Due => {}
@@ -132,7 +132,7 @@ fn verdict(
             "This server does not have {}; seal it again with `moorage seal` and apply it",
             again.join(", ")
         );
-        problems.push((reason::REDELIVERY_REQUIRED, message));
+        problems.push((Reason::RedeliveryRequired, message));
     }
     let unused = observed.bundles.iter().filter_map(|bundle| bundle.unused.as_ref());
     problems.extend(unused.map(|refusal| (refusal.reason(), refusal.to_string())));
@@ -140,12 +140,12 @@ fn verdict(
     match problems.first() {
         None => Verdict::yes(
             CredentialsDelivered,
-            reason::DELIVERED,
+            Reason::Delivered,
             "All credentials are stored on the server",
         ),
         Some((reason, _)) => {
             let messages: Vec<_> = problems.iter().map(|(_, message)| message.as_str()).collect();
-            Verdict::no(CredentialsDelivered, reason, messages.join("; "))
+            Verdict::no(CredentialsDelivered, *reason, messages.join("; "))
         }
     }
 }

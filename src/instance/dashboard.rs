@@ -2,7 +2,7 @@
 //! was asked for before.
 
 use super::{Observed, Part, Step, Wanted, observed::DashboardState, plan::Timing};
-use crate::api::conditions::{ConditionType::Ready, Verdict, reason};
+use crate::api::conditions::{ConditionType::Ready, Reason, Verdict};
 
 /// What to do about the Secret that the status names and the spec does not any more: it holds a token
 /// that still opens the dashboard.
@@ -25,7 +25,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         DashboardState::Foreign => {
             return Part::stuck(Verdict::no(
                 Ready,
-                reason::FOREIGN_SECRET,
+                Reason::ForeignSecret,
                 format!(
                     "Secret {name} exists and is not this instance's; choose another spec.access.dashboardSecretName or delete it"
                 ),

@@ -20,7 +20,7 @@ use super::{
     programs, server, setback,
 };
 use crate::{
-    api::conditions::{ConditionType::ConfigApplied, Verdict, reason},
+    api::conditions::{ConditionType::ConfigApplied, Reason, Verdict},
     openclaw::{self, RenderInput},
 };
 
@@ -71,12 +71,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
     if let Some(message) = server::wrong_architecture(wanted, observed) {
-        let reason = reason::ARCHITECTURE_MISMATCH;
+        let reason = Reason::ArchitectureMismatch;
         return go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)));
     }
     if progress.digest != Some(digest) {
         let verdict =
-            Verdict::no(ConfigApplied, reason::PROGRESSING, "The configuration is being sent");
+            Verdict::no(ConfigApplied, Reason::Progressing, "The configuration is being sent");
         let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };
         return go_on(Part { requeue_after: Some(SOON), ..Part::todo(step, verdict) });
     }
@@ -95,7 +95,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
             let of_programs = programs::progress(&wanted.release.artifacts, &view.report.details);
             let message = of_programs
                 .unwrap_or_else(|| "OpenClaw starts with the new configuration".to_owned());
-            go_on(Part::wait(Verdict::no(ConfigApplied, reason::PROGRESSING, message), SOON))
+            go_on(Part::wait(Verdict::no(ConfigApplied, Reason::Progressing, message), SOON))
         }
     }
 }
@@ -107,7 +107,7 @@ fn insecure(view: &AgentView) -> Option<Verdict> {
     let message = format!(
         "OpenClaw runs with the configuration, but its own security audit finds it insecure in {critical} critical points: `openclaw security audit` on the server names them; correct spec.config"
     );
-    Some(Verdict::yes(ConfigApplied, reason::DEGRADED, message))
+    Some(Verdict::yes(ConfigApplied, Reason::InsecureConfig, message))
 }
 
 /// OpenClaw is ready, but not with all that it should have.
@@ -118,7 +118,7 @@ fn half_working(openclaw: &OpenClawHealth) -> Option<Verdict> {
         (None, None) => return None,
     };
     let message = format!("OpenClaw runs with the configuration, but {what}");
-    Some(Verdict::yes(ConfigApplied, reason::DEGRADED, message))
+    Some(Verdict::yes(ConfigApplied, Reason::OldSecretsInUse, message))
 }
 
 fn converged(view: &AgentView) -> Part {
@@ -129,18 +129,18 @@ fn converged(view: &AgentView) -> Part {
                 .or_else(|| insecure(view))
                 .or_else(|| setback::unpaired(view));
             Part::done(troubles.unwrap_or_else(|| {
-                Verdict::yes(ConfigApplied, reason::READY, "OpenClaw runs with the configuration")
+                Verdict::yes(ConfigApplied, Reason::Ready, "OpenClaw runs with the configuration")
             }))
         }
         OpenClawState::Degraded => Part::done(Verdict::yes(
             ConfigApplied,
-            reason::DEGRADED,
+            Reason::OpenClawNotReady,
             "OpenClaw runs with the configuration, but its /readyz says that it is not ready, for example because of a channel. See its log on the server",
         )),
         _ => Part::wait(
             Verdict::no(
                 ConfigApplied,
-                reason::PROGRESSING,
+                Reason::Progressing,
                 "OpenClaw is not up; its server restarts it",
             ),
             SOON,

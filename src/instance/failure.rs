@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::{
     agent::AgentError,
-    api::conditions::{ConditionType, reason},
+    api::conditions::{ConditionType, Reason},
     cloud::{Classification, CloudError, ErrorKind},
     hetzner::ServerId,
 };
@@ -15,8 +15,8 @@ use crate::{
 pub struct Failure {
     /// The part that it belongs to.
     pub part: ConditionType,
-    /// One of [`reason`].
-    pub reason: &'static str,
+    /// For programs.
+    pub reason: Reason,
     /// What happened and what a person does next.
     pub message: String,
     /// When to try again.
@@ -43,12 +43,12 @@ pub const STOCK_RETRY: Duration = Duration::from_secs(5 * 60);
 
 impl Failure {
     /// A failure that only a person can mend.
-    pub fn terminal(part: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn terminal(part: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { part, reason, message: message.into(), retry: Retry::Changed }
     }
 
     /// A failure that passes.
-    pub fn passing(part: ConditionType, reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn passing(part: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { part, reason, message: message.into(), retry: Retry::BackOff }
     }
 
@@ -57,29 +57,29 @@ impl Failure {
         let (cloud, operation) = (error.cloud, error.operation);
         let (reason, remedy) = match error.kind {
             ErrorKind::Unauthorized => {
-                (reason::UNAUTHORIZED, "put a valid token into the pool's token Secret")
+                (Reason::Unauthorized, "put a valid token into the pool's token Secret")
             }
             ErrorKind::Forbidden { read_only: true } => {
-                (reason::FORBIDDEN, "the token is read-only; make one that may write")
+                (Reason::Forbidden, "the token is read-only; make one that may write")
             }
             ErrorKind::Forbidden { .. } => {
-                (reason::FORBIDDEN, "give the pool's token the missing permission")
+                (Reason::Forbidden, "give the pool's token the missing permission")
             }
             ErrorKind::QuotaExceeded => {
-                (reason::QUOTA_EXCEEDED, "raise the account's limit or use another pool")
+                (Reason::QuotaExceeded, "raise the account's limit or use another pool")
             }
             ErrorKind::OutOfStock => (
-                reason::OUT_OF_STOCK,
+                Reason::OutOfStock,
                 "add server types or locations; it is tried again in 5 minutes",
             ),
             ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
-                reason::RATE_LIMITED,
+                Reason::RateLimited,
                 "The rate limit is used up; Moorage retries when calls are allowed again",
             ),
             ErrorKind::InvalidInput { .. } => {
-                (reason::CLOUD_REJECTED, "correct the field that the message names")
+                (Reason::CloudRejected, "correct the field that the message names")
             }
-            _ => (reason::CLOUD_UNAVAILABLE, "Moorage retries automatically"),
+            _ => (Reason::CloudUnavailable, "Moorage retries automatically"),
         };
         let retry = match (&error.kind, error.classify()) {
             (ErrorKind::OutOfStock, _) => Retry::After(STOCK_RETRY),
@@ -87,7 +87,7 @@ impl Failure {
             (_, Classification::Terminal) => Retry::Changed,
             (_, Classification::Retry | Classification::Confirm) => Retry::BackOff,
         };
-        let message = if matches!(reason, reason::CLOUD_UNAVAILABLE | reason::RATE_LIMITED) {
+        let message = if matches!(reason, Reason::CloudUnavailable | Reason::RateLimited) {
             // A cloud in trouble words it differently each time, with the id of the request in it;
             // a status that changed each time would wake its own instance up. The words are logged.
             format!("The call {operation} to {cloud} failed. {remedy}")
@@ -109,17 +109,17 @@ impl Failure {
         );
         Self {
             retry: Retry::After(PROTECTED_RETRY),
-            ..Self::terminal(part, reason::DELETE_PROTECTED, message)
+            ..Self::terminal(part, Reason::DeleteProtected, message)
         }
     }
 
     /// Whether it says nothing about the object that was to be looked at: the way to it is barred.
     pub fn is_of_the_way(&self) -> bool {
         let barred = [
-            reason::RATE_LIMITED,
-            reason::CLOUD_UNAVAILABLE,
-            reason::UNAUTHORIZED,
-            reason::FORBIDDEN,
+            Reason::RateLimited,
+            Reason::CloudUnavailable,
+            Reason::Unauthorized,
+            Reason::Forbidden,
         ];
         barred.contains(&self.reason)
     }
@@ -129,23 +129,23 @@ impl Failure {
         match error {
             AgentError::Unreachable { .. } | AgentError::NotReady => Self::passing(
                 part,
-                reason::AGENT_UNREACHABLE,
+                Reason::AgentUnreachable,
                 "The agent does not answer through the tunnel. Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels); over the pool's SSH fall-back, if it has one: journalctl -u moorage-agent -u cloudflared",
             ),
             AgentError::AccessDenied => Self::passing(
                 part,
-                reason::AGENT_UNREACHABLE,
+                Reason::AgentUnreachable,
                 "Cloudflare Access refuses the operator's service token. Check that the pool's Access application still has its policy; annotate the HostingPool with a new value of moorage.dev/reconcile-at to have Moorage check and repair it now",
             ),
             AgentError::Challenged => Self {
                 part,
-                reason: reason::EDGE_CHALLENGE,
+                reason: Reason::EdgeChallenge,
                 message: "Cloudflare's bot protection or WAF stops the operator's calls to the management host name. Switch Bot Fight Mode off for the zone (no rule can skip it), or let the WAF skip host names that end in -mgmt".to_owned(),
                 retry: Retry::After(Duration::from_secs(60)),
             },
             AgentError::NotAuthentic(why) => Self {
                 part,
-                reason: reason::ENROLMENT_REFUSED,
+                reason: Reason::EnrolmentRefused,
                 message: format!(
                     "Something other than this server's agent answered ({why}). This may be an attack: do not ignore it. If nobody is changing the tunnel right now, check the tunnel and its routes in Cloudflare, then replace the server: annotate moorage.dev/rebuild=SERVER-ID (status.server.id); all its data is lost"
                 ),
@@ -153,12 +153,12 @@ impl Failure {
             },
             AgentError::Refused(problem) => Self::passing(
                 part,
-                reason::AGENT_REFUSED,
+                Reason::CallRefused,
                 format!("The agent refuses: {}", problem.message),
             ),
             AgentError::Malformed(why) => Self::passing(
                 part,
-                reason::AGENT_UNREACHABLE,
+                Reason::AgentUnreachable,
                 format!("The agent's answer cannot be read: {why}"),
             ),
         }

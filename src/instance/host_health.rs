@@ -5,7 +5,10 @@
 use jiff::SignedDuration;
 
 use super::{Observed, observed::AgentView};
-use crate::api::instance::{AgentStatus, Shortage};
+use crate::api::{
+    conditions::Reason,
+    instance::{AgentStatus, Shortage},
+};
 
 const MIB: u64 = 1024 * 1024;
 /// Free disk: percent of the whole, and bytes. Below either it is short; the worst level comes first.
@@ -34,12 +37,17 @@ pub(super) fn reboot(view: &AgentView) -> &'static str {
     }
 }
 
-/// What is wrong with the machine, if anything.
-pub(super) fn trouble(observed: &Observed) -> Option<String> {
+/// What is wrong with the machine, if anything: the reason of what comes first, and the words of all.
+pub(super) fn shortcomings(observed: &Observed) -> Option<(Reason, String)> {
     let view = observed.agent.view()?;
-    let trouble = unfinished(observed, view).into_iter().chain(wrong_clock(view));
-    let trouble: Vec<_> = trouble.chain(shortages(observed, view)).collect();
-    (!trouble.is_empty()).then(|| trouble.join("; "))
+    let found = [
+        (Reason::SetupIncomplete, unfinished(observed, view)),
+        (Reason::ClockSkewed, wrong_clock(view)),
+        (Reason::DiskPressure, disk_shortage(observed, view)),
+        (Reason::MemoryPressure, memory_shortage(observed, view)),
+    ];
+    let found = found.into_iter().filter_map(|(reason, words)| Some((reason, words?)));
+    found.reduce(|(reason, words), (_, more)| (reason, format!("{words}; {more}")))
 }
 
 fn unfinished(observed: &Observed, view: &AgentView) -> Option<String> {
@@ -57,18 +65,16 @@ fn wrong_clock(view: &AgentView) -> Option<String> {
     ))
 }
 
-/// What the machine is short of, in words.
-fn shortages(observed: &Observed, view: &AgentView) -> Vec<String> {
-    let remedies = [
-        "remove data of OpenClaw that is not needed",
-        "ask less of OpenClaw, or rebuild the instance with a larger server type (a rebuild deletes its data)",
-    ];
-    let (disk, memory) = (Room::disk(view), Room::memory(view));
-    let short = [disk.limit(observed), memory.limit(observed)].into_iter().zip([disk, memory]);
-    let short = short
-        .zip(remedies)
-        .filter_map(|((limit, room), remedy)| Some(format!("{}: {remedy}", room.words(limit?))));
-    short.collect()
+fn disk_shortage(observed: &Observed, view: &AgentView) -> Option<String> {
+    let words = Room::disk(view).shortage(observed)?;
+    Some(format!("{words}: remove data of OpenClaw that is not needed"))
+}
+
+fn memory_shortage(observed: &Observed, view: &AgentView) -> Option<String> {
+    let words = Room::memory(view).shortage(observed)?;
+    Some(format!(
+        "{words}: ask less of OpenClaw, or rebuild the instance with a larger server type (a rebuild deletes its data)"
+    ))
 }
 
 /// How short the machine is of disk and of memory, for the status.
@@ -135,6 +141,11 @@ impl Room {
             self.free < bytes || (is_recovering && self.free < bytes / 100 * RECOVERED)
         };
         self.limits.iter().filter(|_| self.total > 0).find(is_undershot)
+    }
+
+    /// What it is short of, in words.
+    fn shortage(&self, observed: &Observed) -> Option<String> {
+        self.limit(observed).map(|limit| self.words(limit))
     }
 
     fn words(&self, limit: &Limit) -> String {

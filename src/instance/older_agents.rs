@@ -7,7 +7,7 @@ use moorage_wire::{
 };
 
 use super::setback::{self, Setback};
-use crate::api::conditions::reason;
+use crate::api::conditions::Reason;
 
 /// What such an agent says of a document that does not work.
 pub(super) fn setback(failed: &FailedDigest) -> Setback {
@@ -15,22 +15,22 @@ pub(super) fn setback(failed: &FailedDigest) -> Setback {
     let place = setback::place(failed);
     let (reason, what, remedy) = match failed.reason {
         FailureReason::Artifact => (
-            reason::ARTIFACT_FAILED,
+            Reason::ArtifactFailed,
             format!("An artifact of the release cannot be installed: {words}"),
             setback::REPLACE_ARTIFACT,
         ),
         FailureReason::Integration => (
-            reason::INTEGRATION_FAILED,
+            Reason::IntegrationFailed,
             format!("OpenClaw's integrations cannot be installed: {words}"),
             setback::REPLACE_INTEGRATION,
         ),
         FailureReason::InvalidConfig => (
-            reason::CONFIG_REJECTED,
+            Reason::ConfigRejected,
             format!("The configuration is rejected{place}: {words}"),
             setback::CORRECT_CONFIG,
         ),
         FailureReason::Unhealthy | FailureReason::System | FailureReason::Unknown => (
-            reason::ROLLED_BACK,
+            Reason::RolledBack,
             format!("The desired state does not work{place}: {words}"),
             setback::CORRECT_EITHER,
         ),

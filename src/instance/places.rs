@@ -6,7 +6,7 @@ use super::{
     wanted::Placement,
 };
 use crate::{
-    api::conditions::{ConditionType, reason},
+    api::conditions::{ConditionType, Reason},
     cloud::{CloudError, ErrorKind},
     hetzner,
 };
@@ -37,7 +37,7 @@ impl RefusedPlaces {
         let part = ConditionType::ServerReady;
         if self.0.is_empty() {
             let message = "There is no server type and location to choose from";
-            return Failure::terminal(part, reason::INVALID_SPEC, message);
+            return Failure::terminal(part, Reason::InvalidSpec, message);
         }
         let list = self.list();
         let sold_out = |(_, error): &(Placement, CloudError)| error.kind == ErrorKind::OutOfStock;
@@ -46,12 +46,12 @@ impl RefusedPlaces {
                 "Hetzner refused create_server everywhere: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
             );
             let retry = Retry::After(STOCK_RETRY);
-            return Failure { part, reason: reason::OUT_OF_STOCK, message, retry };
+            return Failure { part, reason: Reason::OutOfStock, message, retry };
         }
         let message = format!(
             "Hetzner refused create_server everywhere: {list}. Correct serverTypes or locations of HostingPool {pool}, or what spec.server of the instance takes of them"
         );
-        Failure::terminal(part, reason::CLOUD_REJECTED, message)
+        Failure::terminal(part, Reason::CloudRejected, message)
     }
 
     fn list(&self) -> String {
@@ -105,7 +105,7 @@ mod tests {
         let mut refused = RefusedPlaces::default();
         refused.note(&place("cx33", "ash"), not_offered("location"));
         let failure = refused.failure("us-1");
-        assert_eq!((failure.reason, failure.retry), (reason::CLOUD_REJECTED, Retry::Changed));
+        assert_eq!((failure.reason, failure.retry), (Reason::CloudRejected, Retry::Changed));
         for part in ["cx33 in ash", "us-1"] {
             assert!(failure.message.contains(part), "{}", failure.message);
         }
@@ -117,7 +117,7 @@ mod tests {
         refused.note(&place("cx33", "fsn1"), sold_out());
         refused.note(&place("cx33", "ash"), not_offered("location"));
         let failure = refused.failure("us-1");
-        assert_eq!(failure.reason, reason::OUT_OF_STOCK);
+        assert_eq!(failure.reason, Reason::OutOfStock);
         assert_eq!(failure.retry, Retry::After(STOCK_RETRY));
     }
 }

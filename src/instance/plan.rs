@@ -10,7 +10,7 @@ use super::{
     observed::ServerState, rotation, routes, server, tunnel,
 };
 use crate::{
-    api::conditions::{ConditionStatus, ConditionType, Verdict, reason},
+    api::conditions::{ConditionStatus, ConditionType, Reason, Verdict},
     cloudflare::{DnsPatch, NewDnsRecord, RecordId, TunnelConfiguration, TunnelId},
     credentials::secret_source::SecretVersion,
     hetzner::{FirewallId, Labels, ServerId},
@@ -241,7 +241,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Plan {
         if !passable {
             state(
                 &mut plan.verdicts,
-                Verdict::unknown(kind, reason::WAITING, "Waits for the parts before it"),
+                Verdict::unknown(kind, Reason::Waiting, "Waits for the parts before it"),
             );
             continue;
         }

@@ -13,7 +13,7 @@ use super::{
     versions,
 };
 use crate::api::{
-    conditions::{ConditionType::UpToDate, Verdict, reason},
+    conditions::{ConditionType::UpToDate, Reason, Verdict},
     instance::{ProgramStatus, RollbackStatus},
 };
 
@@ -75,7 +75,7 @@ pub fn listed(items: &[String]) -> Option<String> {
 pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
     let Some(view) = observed.agent.view() else {
         let message = "The server is of the right type; its agent has to say which programs it has";
-        return Verdict::unknown(UpToDate, reason::WAITING, message);
+        return Verdict::unknown(UpToDate, Reason::Waiting, message);
     };
     let (release, details) = (&wanted.release, &view.report.details);
     let reboot = host_health::reboot(view);
@@ -83,11 +83,11 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
     let kinds: Vec<_> = behind.iter().map(|(kind, _)| titled(&release.artifacts, *kind)).collect();
     let Some(kinds) = listed(&kinds) else {
         let message = format!("The server is what the spec asks for{reboot}");
-        return Verdict::yes(UpToDate, reason::READY, message);
+        return Verdict::yes(UpToDate, Reason::Ready, message);
     };
     let reason = match given_up(wanted, view) {
         Some(failed) => setback::of(wanted, failed).reason,
-        None => reason::PROGRESSING,
+        None => Reason::Progressing,
     };
     let message =
         format!("The server does not run {kinds} of release {} yet{reboot}", release.name);

@@ -16,7 +16,7 @@ use crate::{
     admission::{Denied, Rules},
     api::{
         HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
-        conditions::reason,
+        conditions::Reason,
         instance::{CredentialSpec, IntegrationRef, SealedTo},
         names::ReleaseName,
         release::{
@@ -76,7 +76,7 @@ pub fn release_name<'a>(
             "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
             pool.name
         );
-        Refused::terminal(reason::RELEASE_NOT_FOUND, message)
+        Refused::terminal(Reason::ReleaseNotFound, message)
     })
 }
 
@@ -96,13 +96,13 @@ pub fn wanted(
     let spec = &instance.spec;
     let account = AccountId::parse(pool.spec.cloudflare.account_id.as_str()).map_err(|error| {
         let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
-        Refused::waiting(reason::POOL_NOT_READY, message)
+        Refused::waiting(Reason::PoolNotReady, message)
     })?;
     let config = spec.config.parse().map_err(|problem| {
-        Refused::terminal(reason::INVALID_SPEC, format!("spec.config: {problem}"))
+        Refused::terminal(Reason::InvalidSpec, format!("spec.config: {problem}"))
     })?;
     openclaw::check(&config).map_err(|refusals| {
-        let first = refusals.first().map_or(reason::INVALID_SPEC, openclaw::ConfigRefusal::reason);
+        let first = refusals.first().map_or(Reason::InvalidSpec, openclaw::ConfigRefusal::reason);
         Refused::terminal(first, openclaw::told(&refusals))
     })?;
     let release = Release {
@@ -120,7 +120,7 @@ pub fn wanted(
             pool.name,
             unknown.join(", ")
         );
-        Refused::terminal(reason::INVALID_SPEC, message)
+        Refused::terminal(Reason::InvalidSpec, message)
     };
     let types = narrow(&spec_of_pool.server_types, &spec.server.server_types)
         .map_err(|unknown| not_offered("serverTypes", &unknown))?;
@@ -167,7 +167,7 @@ fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
         pool.name,
         allowed.iter().map(ReleaseName::as_str).collect::<Vec<_>>().join(", ")
     );
-    Err(Refused::terminal(reason::RELEASE_NOT_ALLOWED, message))
+    Err(Refused::terminal(Reason::ReleaseNotAllowed, message))
 }
 
 /// Namespace and host name, as the pool has a say in them.
@@ -192,33 +192,33 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
     let (reason, message) = match why {
         Denied::NoPool => {
             let message = format!("There is no HostingPool {pool}; make it");
-            return Refused::waiting(reason::POOL_NOT_FOUND, message);
+            return Refused::waiting(Reason::PoolNotFound, message);
         }
         Denied::NamespaceNotAllowed => (
-            reason::NAMESPACE_NOT_ALLOWED,
+            Reason::NamespaceNotAllowed,
             format!(
                 "HostingPool {pool} does not take instances of namespace {namespace}; add it to spec.allowedNamespaces of the pool"
             ),
         ),
         Denied::InvalidHostname => (
-            reason::INVALID_SPEC,
+            Reason::InvalidSpec,
             "spec.hostname must be one DNS label of at most 58 characters that does not end in -mgmt"
                 .to_owned(),
         ),
         Denied::HostnameReserved => (
-            reason::HOSTNAME_RESERVED,
+            Reason::HostnameReserved,
             format!(
                 "spec.hostname: {hostname} is reserved by HostingPool {pool}; make the instance with another"
             ),
         ),
         Denied::HostnameTaken => (
-            reason::HOSTNAME_TAKEN,
+            Reason::HostnameTaken,
             format!(
                 "spec.hostname: {hostname} belongs to another instance; make this one with another"
             ),
         ),
         Denied::NamespaceQuota { most, left } => (
-            reason::NAMESPACE_QUOTA_EXCEEDED,
+            Reason::NamespaceQuotaExceeded,
             format!(
                 "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have{}; delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
                 servers_left(left)
@@ -228,10 +228,10 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
             let message = format!(
                 "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each billed for an hour. Moorage retries automatically; find out what deletes and recreates instances"
             );
-            return Refused::waiting(reason::SERVER_RATE_EXCEEDED, message);
+            return Refused::waiting(Reason::ServerRateExceeded, message);
         }
         Denied::PoolFull { capacity, left } => (
-            reason::POOL_FULL,
+            Reason::PoolFull,
             format!(
                 "HostingPool {pool} is full with {capacity} instances{}; raise spec.capacity, or use another pool",
                 servers_left(left)
@@ -241,11 +241,11 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
             let message = format!(
                 "HostingPool {pool} is being deleted and takes no new instances; make the instance in another"
             );
-            return Refused::waiting(reason::POOL_NOT_READY, message);
+            return Refused::waiting(Reason::PoolNotReady, message);
         }
         Denied::Resting => {
             let message = "The instance is suspended or being deleted; nothing is made for it";
-            return Refused::waiting(reason::SUSPENDED, message);
+            return Refused::waiting(Reason::Suspended, message);
         }
     };
     Refused::terminal(reason, message)
@@ -269,7 +269,7 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
     let artifact = |what: &str, pinned: &PinnedArtifact| {
         let sha256 = pinned.sha256.parse().map_err(|error| {
             let message = format!("OpenClawRelease {name}: spec.artifacts.{what}.sha256: {error}");
-            Refused::terminal(reason::INVALID_SPEC, message)
+            Refused::terminal(Reason::InvalidSpec, message)
         })?;
         Ok(Artifact {
             version: pinned.version.to_string(),
@@ -296,7 +296,7 @@ fn architecture(name: &str, release: &OpenClawReleaseSpec) -> Result<Architectur
         let message = format!(
             "OpenClawRelease {name}: spec.artifacts are for different architectures; use a release whose programs run on one machine"
         );
-        return Err(Refused::terminal(reason::INVALID_SPEC, message));
+        return Err(Refused::terminal(Reason::InvalidSpec, message));
     }
     Ok(architecture)
 }
@@ -310,7 +310,7 @@ fn integrations(
         let approved = release.integrations.iter().find(|known| known.name == asked.name);
         let approved = approved.ok_or_else(|| {
             let message = format!("spec.integrations: OpenClawRelease {name} does not approve {}; remove it, or use a release that does", asked.name);
-            Refused::terminal(reason::INTEGRATION_NOT_APPROVED, message)
+            Refused::terminal(Reason::IntegrationNotApproved, message)
         })?;
         let kind = match approved.kind {
             IntegrationKind::Plugin => WireKind::Plugin,
@@ -340,7 +340,7 @@ fn packed_integration(
             "OpenClawRelease {release}: the artifact of {} has no SHA-256: {error}",
             approved.name
         );
-        Refused::terminal(reason::INVALID_SPEC, message)
+        Refused::terminal(Reason::InvalidSpec, message)
     })?;
     let version = approved.version.to_string();
     Ok(Artifact { version, url: file.url.to_string(), sha256, size: file.size })

@@ -15,7 +15,7 @@ use super::{
     observed::AgentView,
     plan::{SOON, Timing},
 };
-use crate::api::conditions::{ConditionType::TunnelReady, Verdict, reason};
+use crate::api::conditions::{ConditionType::TunnelReady, Reason, Verdict};
 
 /// How long cloudflared may take to come back with the new token before the rotation is repeated.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,7 +57,7 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
 }
 
 pub(super) fn progressing() -> Verdict {
-    Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel's token is being replaced")
+    Verdict::no(TunnelReady, Reason::Progressing, "The tunnel's token is being replaced")
 }
 
 /// Whether a rotation was begun and the connections of the old token may be up. The status may be

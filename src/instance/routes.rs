@@ -12,7 +12,7 @@ use super::{
     wanted::{Refused, Subject},
 };
 use crate::{
-    api::conditions::{ConditionType::RoutesReady, Verdict, reason},
+    api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
     cloudflare::{
         DnsPatch, DnsRecord, IngressRule, NewDnsRecord, RecordType, TunnelConfiguration, TunnelId,
     },
@@ -46,7 +46,7 @@ pub fn digest(configuration: &TunnelConfiguration) -> Sha256 {
 pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     let Some(tunnel) = &observed.tunnel else {
         return Part::wait(
-            Verdict::unknown(RoutesReady, reason::WAITING, "Waits for the tunnel"),
+            Verdict::unknown(RoutesReady, Reason::Waiting, "Waits for the tunnel"),
             SOON,
         );
     };
@@ -54,7 +54,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
         passable: true,
         verdicts: vec![Verdict::yes(
             RoutesReady,
-            reason::READY,
+            Reason::Ready,
             "Both host names lead to the server",
         )],
         ..Part::default()
@@ -63,7 +63,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     match rules_step(observed, tunnel.id.clone(), rules, timing) {
         Some(step @ Step::PutRoutes(..)) => {
             part.verdicts =
-                vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The routes are being set")];
+                vec![Verdict::no(RoutesReady, Reason::Progressing, "The routes are being set")];
             part.steps.push(step);
         }
         step => part.steps.extend(step),
@@ -71,7 +71,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     let records = records_step(&wanted.subject, &tunnel.id, &observed.records);
     if records.is_some() {
         part.verdicts =
-            vec![Verdict::no(RoutesReady, reason::PROGRESSING, "The DNS records are being set")];
+            vec![Verdict::no(RoutesReady, Reason::Progressing, "The DNS records are being set")];
     }
     part.steps.extend(records);
     part
@@ -138,27 +138,27 @@ pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
     let (reason, message) = match whose {
         Ownership::Ours => return None,
         Ownership::Retained(place) => (
-            reason::RETAINED,
+            Reason::Retained,
             format!(
                 "The DNS record at {host} was kept for the server of {}, which was deleted with deletionPolicy Retain. Remove the record when that server is no longer needed, or make this instance with another hostname",
                 of(place)
             ),
         ),
         Ownership::FormerInstallation { installation, place } => (
-            reason::FOREIGN_DNS_RECORD,
+            Reason::ForeignDnsRecord,
             format!(
                 "The DNS record at {host} is of {} of another Moorage installation, {installation}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key and the instance finds its server again; else make this one with another hostname",
                 of(place)
             ),
         ),
         Ownership::AnotherInstance { place, .. } => (
-            reason::FOREIGN_DNS_RECORD,
+            Reason::ForeignDnsRecord,
             format!(
                 "The DNS record at {host} is of {} of this installation, and is left untouched. Delete that instance first (apply its manifest again if it is gone already), or make this one with another hostname",
                 of(place)
             ),
         ),
-        Ownership::Foreign => (reason::FOREIGN_DNS_RECORD, foreign(record)),
+        Ownership::Foreign => (Reason::ForeignDnsRecord, foreign(record)),
     };
     Some(Refused::terminal(reason, message))
 }

@@ -16,7 +16,7 @@ use crate::{
         annotation,
         conditions::{
             ConditionType::{ServerReady, UpToDate},
-            Verdict, reason,
+            Reason, Verdict,
         },
         label,
     },
@@ -31,7 +31,7 @@ const BETWEEN_REBUILDS: SignedDuration = SignedDuration::from_mins(10);
 pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let fresh = || {
         let verdict =
-            Verdict::no(ServerReady, reason::PROGRESSING, "A new server is being prepared");
+            Verdict::no(ServerReady, Reason::Progressing, "A new server is being prepared");
         match observed.fresh_epoch {
             Some(epoch) => Part::todo(Step::RecordEpoch(epoch), verdict),
             None => Part::wait(verdict, SOON),
@@ -44,7 +44,7 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
             let count = observed.disappearance;
             Part::stuck(Verdict::no(
                 ServerReady,
-                reason::MASS_DISAPPEARANCE,
+                Reason::MassDisappearance,
                 format!(
                     "{} of the pool's {} servers are gone at once, so nothing is recreated. If they were removed on purpose, annotate the HostingPool with {}={}",
                     count.missing,
@@ -80,14 +80,14 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
                 Step::DeleteServer(server.id),
                 Verdict::no(
                     ServerReady,
-                    reason::PROGRESSING,
+                    Reason::Progressing,
                     "The server is being replaced, as the annotation asks",
                 ),
             )
         }
         (ServerState::Present(server), None) => Part::stuck(Verdict::no(
             ServerReady,
-            reason::FOREIGN_SERVER,
+            Reason::ForeignServer,
             format!(
                 "The server's epoch label is missing. Restore it, or replace the server with the annotation moorage.dev/rebuild={}; all its data is lost",
                 server.id
@@ -118,14 +118,14 @@ fn obstacle(wanted: &Wanted) -> Option<Verdict> {
         "No server is made: release {} does not pin all of the integration {}. Use a release with its artifact, or take it out of spec.integrations",
         wanted.release.name, barred.name
     );
-    Some(Verdict::no(ServerReady, reason::INTEGRATION_NOT_PINNED, message))
+    Some(Verdict::no(ServerReady, Reason::IntegrationNotPinned, message))
 }
 
 fn no_placement(wanted: &Wanted) -> Verdict {
     let Release { name, architecture, .. } = &wanted.release;
     Verdict::no(
         ServerReady,
-        reason::ARCHITECTURE_MISMATCH,
+        Reason::ArchitectureMismatch,
         format!(
             "No server can be made: release {name} is for {architecture}, and Hetzner has no such server type among those of spec.server and HostingPool {}; name a release for another architecture, or add a server type to the pool",
             wanted.subject.pool
@@ -150,13 +150,13 @@ pub fn wrong_architecture(wanted: &Wanted, observed: &Observed) -> Option<String
 /// The server exists and runs.
 pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     let Some(server) = observed.server.present() else {
-        let verdict = Verdict::no(ServerReady, reason::PROGRESSING, "The server is being made");
+        let verdict = Verdict::no(ServerReady, Reason::Progressing, "The server is being made");
         return Part { requeue_after: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
     };
     if let Some(step) = relabel(wanted, observed, server) {
         // Or the next list does not show it, and it would be looked for by itself for ever.
         let verdict =
-            Verdict::no(ServerReady, reason::PROGRESSING, "The server is being labelled again");
+            Verdict::no(ServerReady, Reason::Progressing, "The server is being labelled again");
         return Part::todo(step, verdict);
     }
     if server.status != ServerStatus::Deleting
@@ -165,7 +165,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
         // Taken off by somebody, or deleted and recreated with the pool's consent.
         let verdict = Verdict::no(
             ServerReady,
-            reason::PROGRESSING,
+            Reason::Progressing,
             "The pool's firewall is not attached to the server; it is being attached again",
         );
         return Part::todo(Step::AttachFirewall(wanted.firewall, server.id), verdict);
@@ -174,7 +174,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
         ServerStatus::Off | ServerStatus::Stopping => Part::wait(
             Verdict::no(
                 ServerReady,
-                reason::SERVER_OFF,
+                Reason::ServerOff,
                 format!(
                     "Server {} is off; switch it on in Hetzner's console. Replacing it with the annotation moorage.dev/rebuild={} deletes all its data",
                     server.id, server.id
@@ -185,17 +185,17 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
         // A sweep may be a minute old: the agent tells sooner that the server runs.
         _ if !observed.copies.is_empty() => Part::done(Verdict::yes(
             ServerReady,
-            reason::DUPLICATE_SERVER,
+            Reason::DuplicateServer,
             duplicates(server, &observed.copies),
         )),
-        _ => Part::done(match host_health::trouble(observed) {
+        _ => Part::done(match host_health::shortcomings(observed) {
             None => {
-                Verdict::yes(ServerReady, reason::READY, format!("Server {} exists", server.id))
+                Verdict::yes(ServerReady, Reason::Ready, format!("Server {} exists", server.id))
             }
-            Some(trouble) => Verdict::yes(
+            Some((reason, what)) => Verdict::yes(
                 ServerReady,
-                reason::DEGRADED,
-                format!("Server {} exists, but {trouble}", server.id),
+                reason,
+                format!("Server {} exists, but {what}", server.id),
             ),
         }),
     }
@@ -223,7 +223,7 @@ fn duplicates(server: &Server, copies: &[ServerId]) -> String {
 /// Whether the server is what the spec would make today.
 pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
     let Some(server) = observed.server.present() else {
-        return Verdict::unknown(UpToDate, reason::WAITING, "There is no server yet");
+        return Verdict::unknown(UpToDate, Reason::Waiting, "There is no server yet");
     };
     if wanted.rebuild == Some(server.id) && observed.is_mass_loss() {
         let message = format!(
@@ -234,7 +234,7 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
             annotation::ACCEPT_LOSS,
             observed.disappearance.missing,
         );
-        return Verdict::no(UpToDate, reason::MASS_DISAPPEARANCE, message);
+        return Verdict::no(UpToDate, Reason::MassDisappearance, message);
     }
     if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(observed)) {
         let message = format!(
@@ -242,10 +242,10 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
             server.id,
             annotation::REBUILD,
         );
-        return Verdict::no(UpToDate, reason::REBUILD_TOO_SOON, message);
+        return Verdict::no(UpToDate, Reason::RebuildTooSoon, message);
     }
     if let Some(message) = wrong_architecture(wanted, observed) {
-        return Verdict::no(UpToDate, reason::ARCHITECTURE_MISMATCH, message);
+        return Verdict::no(UpToDate, Reason::ArchitectureMismatch, message);
     }
     let location = server.location.as_ref().map_or("", |place| place.name.as_str());
     let fits = wanted.placements.iter().any(|place| {
@@ -257,7 +257,7 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
     }
     Verdict::no(
         UpToDate,
-        reason::SERVER_MISMATCH,
+        Reason::ServerMismatch,
         format!(
             "The server is a {} in {location}, which spec.server does not ask for. Moorage replaces it only if you annotate moorage.dev/rebuild={}; all its data is lost",
             server.server_type.name, server.id

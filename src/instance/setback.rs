@@ -9,7 +9,7 @@ use moorage_wire::{
 };
 
 use super::{Observed, Wanted, observed::AgentView, older_agents, programs};
-use crate::api::conditions::{ConditionType::ConfigApplied, Verdict, reason};
+use crate::api::conditions::{ConditionType::ConfigApplied, Reason, Verdict};
 
 pub(super) const REPLACE_ARTIFACT: &str = "correct the file on that server, use another release, or annotate moorage.dev/retry to try again";
 pub(super) const REPLACE_INTEGRATION: &str = "take it out of spec.integrations, use a release that approves another version, or annotate moorage.dev/retry to try again";
@@ -27,8 +27,8 @@ const SEE_JOURNAL: &str = "see journalctl -u moorage-agent -u moorage-worker -u 
 /// What failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Setback {
-    /// One of [`reason`].
-    pub reason: &'static str,
+    /// For programs.
+    pub reason: Reason,
     /// What happened and why.
     pub what: String,
     /// What a person does, as a clause.
@@ -62,7 +62,7 @@ fn waiting(failed: &FailedDigest) -> Setback {
         None => older_agents::words(&failed.message),
     };
     Setback {
-        reason: reason::PROGRESSING,
+        reason: Reason::Progressing,
         what: format!("The server cannot reach the desired state yet: {why}"),
         remedy: if code == Some(FailureCode::NoSpace) { MAKE_ROOM } else { SEE_JOURNAL },
     }
@@ -88,7 +88,7 @@ pub fn unpaired(view: &AgentView) -> Option<Verdict> {
     });
     let why: Vec<_> = absent.into_iter().chain(refused).collect();
     let message = format!("OpenClaw runs with the configuration, but {}", why.join("; "));
-    (!why.is_empty()).then(|| Verdict::yes(ConfigApplied, reason::PAIRING_FAILED, message))
+    (!why.is_empty()).then(|| Verdict::yes(ConfigApplied, Reason::PairingFailed, message))
 }
 
 /// Whether the agent does not retry.
@@ -113,31 +113,31 @@ fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Setback {
             let from = source(wanted, failure).map(|from| format!(" from {from}"));
             let from = from.unwrap_or_default();
             let what = format!("{subject} cannot be installed{from}: {why}");
-            (reason::ARTIFACT_FAILED, what, REPLACE_ARTIFACT)
+            (Reason::ArtifactFailed, what, REPLACE_ARTIFACT)
         }
         FailureReason::Integration => {
             let (reason, remedy) = match failure.code {
-                FailureCode::NotPinned => (reason::INTEGRATION_NOT_PINNED, PIN_INTEGRATION),
-                _ => (reason::INTEGRATION_FAILED, REPLACE_INTEGRATION),
+                FailureCode::NotPinned => (Reason::IntegrationNotPinned, PIN_INTEGRATION),
+                _ => (Reason::IntegrationFailed, REPLACE_INTEGRATION),
             };
             (reason, format!("{subject} cannot be installed: {why}"), remedy)
         }
         FailureReason::InvalidConfig => {
             let program = if failure.update { subject } else { "OpenClaw".to_owned() };
             let what = format!("{program} rejects the configuration{place}");
-            (reason::CONFIG_REJECTED, what, CORRECT_CONFIG)
+            (Reason::ConfigRejected, what, CORRECT_CONFIG)
         }
         _ if failure.update => {
             let what = format!("The update to {subject} was rolled back: {why}");
-            (reason::ROLLED_BACK, what, REPLACE_PROGRAM)
+            (Reason::RolledBack, what, REPLACE_PROGRAM)
         }
         FailureReason::Unhealthy => {
             let what = format!("OpenClaw does not work with the configuration{place}: {why}");
-            (reason::ROLLED_BACK, what, CORRECT_CONFIG)
+            (Reason::RolledBack, what, CORRECT_CONFIG)
         }
         FailureReason::System | FailureReason::Unknown => {
             let what = format!("The desired state cannot be reached{place}: {why}");
-            (reason::ROLLED_BACK, what, CORRECT_EITHER)
+            (Reason::RolledBack, what, CORRECT_EITHER)
         }
     };
     Setback { reason, what: capitalized(&what), remedy }

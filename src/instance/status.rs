@@ -1,6 +1,7 @@
 //! The status: a pure function of the subject, what was seen and what the planner says.
 
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use moorage_wire::PlainText;
 
 use super::{
@@ -9,7 +10,7 @@ use super::{
 };
 use crate::api::{
     OpenClawInstanceStatus,
-    conditions::{ConditionStatus, ConditionType, Verdict, merge, reason},
+    conditions::{ConditionStatus, ConditionType, Reason, Severity, Verdict, merge},
     instance::{
         AgentStatus, EarlierIdentity, Phase, ProgramStatus, RollbackStatus, ServerStatus,
         TunnelStatus, Urls,
@@ -43,7 +44,7 @@ pub fn of_pass(
         verdicts.push(verdict);
     }
     let summary = summarize(&mut verdicts, outcome.failure.as_ref(), setback::is_final(observed));
-    let degraded = verdicts.iter().any(|verdict| verdict.reason == reason::DEGRADED);
+    let degraded = verdicts.iter().any(|verdict| verdict.reason.severity() == Severity::Degraded);
     let phase = match summary {
         Summary::Ready if degraded => Phase::Degraded,
         Summary::Ready => Phase::Ready,
@@ -103,7 +104,7 @@ pub fn of_suspension(
     now: Timestamp,
 ) -> OpenClawInstanceStatus {
     let message = "spec.suspend is true: nothing is written anywhere until it is false";
-    let verdicts = [Verdict::no(ConditionType::Ready, reason::SUSPENDED, message)];
+    let verdicts = [Verdict::no(ConditionType::Ready, Reason::Suspended, message)];
     keep_parts(old, with(old, &verdicts, Phase::Suspended, generation, now))
 }
 
@@ -113,9 +114,9 @@ fn keep_parts(
     old: &OpenClawInstanceStatus,
     mut status: OpenClawInstanceStatus,
 ) -> OpenClawInstanceStatus {
-    let whole = [ConditionType::Ready, ConditionType::Reconciling, ConditionType::Stalled]
-        .map(ConditionType::as_str);
-    let parts = old.conditions.iter().filter(|known| !whole.contains(&known.type_.as_str()));
+    let is_part =
+        |known: &&Condition| ConditionType::named(&known.type_).is_none_or(ConditionType::is_part);
+    let parts = old.conditions.iter().filter(is_part);
     status.conditions.extend(parts.cloned());
     status.conditions.sort_by(|left, right| left.type_.cmp(&right.type_));
     status
@@ -131,7 +132,7 @@ pub fn of_deletion(
     let (reason, message) = failure.map_or_else(
         || {
             (
-                reason::DELETING,
+                Reason::Deleting,
                 "The server, the tunnel and the DNS records are being deleted".to_owned(),
             )
         },
@@ -171,15 +172,7 @@ enum Summary {
 /// Adds `Ready`, and `Reconciling` or `Stalled` where they apply. `given_up` tells whether the agent
 /// does not try again by itself.
 fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: bool) -> Summary {
-    let in_order = [
-        ConditionType::Ready,
-        ConditionType::ServerReady,
-        ConditionType::TunnelReady,
-        ConditionType::RoutesReady,
-        ConditionType::AgentReady,
-        ConditionType::CredentialsDelivered,
-        ConditionType::ConfigApplied,
-    ];
+    let in_order = || ConditionType::ALL.iter().copied().filter(|kind| kind.decides_ready());
     let of = |kind| {
         verdicts
             .iter()
@@ -188,49 +181,23 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: b
     let wrong = |kind| of(kind).filter(|verdict| verdict.status == ConditionStatus::False);
     // What failed says more than what waits for it, whichever of them comes first.
     let failed = failure.and_then(|failure| of(failure.part));
-    let worst = failed
-        .or_else(|| in_order.into_iter().find_map(wrong))
-        .or_else(|| in_order.into_iter().find_map(of));
+    let worst = failed.or_else(|| in_order().find_map(wrong)).or_else(|| in_order().find_map(of));
     let worst = worst.cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
     let Some(worst) = worst else {
         verdicts.push(Verdict::yes(
             ConditionType::Ready,
-            reason::READY,
+            Reason::Ready,
             "The server is as the spec says",
         ));
         return Summary::Ready;
     };
     verdicts.push(Verdict::no(ConditionType::Ready, worst.reason, worst.message.clone()));
-    let from_outside = [reason::ARTIFACT_FAILED, reason::INTEGRATION_FAILED];
     let stalled = failure.is_some_and(|failure| failure.retry == Retry::Changed)
-        || needs_a_person(&worst)
-        || (given_up && from_outside.contains(&worst.reason));
+        || worst.reason.needs_a_person(given_up);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     verdicts.push(Verdict::yes(second, worst.reason, worst.message));
     if stalled { Summary::Stalled } else { Summary::Progressing }
-}
-
-/// Whether a verdict of the planner stands until a person changes something.
-fn needs_a_person(verdict: &Verdict) -> bool {
-    let passing =
-        [reason::PROGRESSING, reason::WAITING, reason::AGENT_UNREACHABLE, "SealingFailed"];
-    match verdict.kind {
-        ConditionType::CredentialsDelivered => !passing.contains(&verdict.reason),
-        _ => [
-            reason::MASS_DISAPPEARANCE,
-            reason::FOREIGN_SERVER,
-            reason::FOREIGN_SECRET,
-            reason::CONFIG_REJECTED,
-            reason::ROLLED_BACK,
-            reason::SERVER_OFF,
-            reason::ARCHITECTURE_MISMATCH,
-            reason::INTEGRATION_NOT_PINNED,
-            reason::TUNNEL_LOST,
-            reason::EDGE_CHALLENGE,
-        ]
-        .contains(&verdict.reason),
-    }
 }
 
 fn server(observed: &Observed, master_key_id: Option<&str>) -> Option<ServerStatus> {

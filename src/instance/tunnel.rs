@@ -2,7 +2,7 @@
 
 use super::{Observed, Part, Step, Wanted, plan::Timing, rotation};
 use crate::{
-    api::conditions::{ConditionType::TunnelReady, Verdict, reason},
+    api::conditions::{ConditionType::TunnelReady, Reason, Verdict},
     names,
 };
 
@@ -14,15 +14,15 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
                 "The tunnel was deleted, and its server cannot be given a new one. Save its data over SSH if you need it, then annotate moorage.dev/rebuild={} to replace the server",
                 server.id
             );
-            return Part::stuck(Verdict::no(TunnelReady, reason::TUNNEL_LOST, message));
+            return Part::stuck(Verdict::no(TunnelReady, Reason::TunnelLost, message));
         }
-        let verdict = Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being made");
+        let verdict = Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being made");
         return Part::todo(Step::CreateTunnel, verdict);
     };
     let name = names::tunnel(wanted.subject.installation, wanted.subject.instance);
     if tunnel.name != name {
         let verdict =
-            Verdict::no(TunnelReady, reason::PROGRESSING, "The tunnel is being named again");
+            Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being named again");
         return Part::todo(Step::NameTunnel(tunnel.id.clone()), verdict);
     }
     let server_to_come = observed.server.present().is_none();
@@ -31,7 +31,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         // the bootstrap token of its own epoch, so the tunnel has to expect that one.
         let verdict = Verdict::no(
             TunnelReady,
-            reason::PROGRESSING,
+            Reason::Progressing,
             "The tunnel is being prepared for a new server",
         );
         return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
@@ -48,14 +48,14 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     if !rotated {
         let verdict = Verdict::unknown(
             TunnelReady,
-            reason::WAITING,
+            Reason::Waiting,
             "The tunnel exists; its first token is replaced as soon as the server answers",
         );
         return Part::done(verdict);
     }
     Part::done(Verdict::yes(
         TunnelReady,
-        reason::READY,
+        Reason::Ready,
         "The tunnel exists and only this server holds its token",
     ))
 }

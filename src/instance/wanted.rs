@@ -11,7 +11,10 @@ use moorage_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{OpenClawInstanceStatus, instance::DeletionPolicy, pool::SshSpec, release::Architecture},
+    api::{
+        OpenClawInstanceStatus, conditions::Reason, instance::DeletionPolicy, pool::SshSpec,
+        release::Architecture,
+    },
     cloudflare::{AccountId, TunnelId},
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{self, FirewallId, ServerId},
@@ -196,8 +199,8 @@ impl Release {
 /// Why an instance cannot be worked on at all, as a condition says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
-    /// One of [`crate::api::conditions::reason`].
-    pub reason: &'static str,
+    /// For programs.
+    pub reason: Reason,
     /// The field and the remedy.
     pub message: String,
     /// Whether only a change by a person helps.
@@ -206,12 +209,12 @@ pub struct Refused {
 
 impl Refused {
     /// Only a person can help.
-    pub fn terminal(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), terminal: true }
     }
 
     /// Something is not there yet.
-    pub fn waiting(reason: &'static str, message: impl Into<String>) -> Self {
+    pub fn waiting(reason: Reason, message: impl Into<String>) -> Self {
         Self { reason, message: message.into(), terminal: false }
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 use super::keys::{self, Finding};
-use crate::api::conditions::reason;
+use crate::api::conditions::Reason;
 
 /// Keys that are Moorage's, with what to do instead.
 const RESERVED: [(&[&str], &str); 6] = [
@@ -40,11 +40,11 @@ pub enum RefusalKind {
 
 impl ConfigRefusal {
     /// The reason of the condition.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> Reason {
         match self.kind {
-            RefusalKind::LiteralSecret => reason::LITERAL_SECRET,
-            RefusalKind::Reserved(_) => reason::RESERVED_CONFIG_KEY,
-            RefusalKind::Reference => reason::KEY_REFERENCE,
+            RefusalKind::LiteralSecret => Reason::LiteralSecret,
+            RefusalKind::Reserved(_) => Reason::ReservedConfigKey,
+            RefusalKind::Reference => Reason::KeyReference,
         }
     }
 }

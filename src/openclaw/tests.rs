@@ -6,6 +6,7 @@ use rstest::rstest;
 use serde_json::{Map, Value, json};
 
 use super::{RenderInput, check, render};
+use crate::api::conditions::Reason;
 
 fn object(value: Value) -> Map<String, Value> {
     match value {
@@ -14,7 +15,7 @@ fn object(value: Value) -> Map<String, Value> {
     }
 }
 
-fn refusals(config: Value) -> Vec<(String, &'static str)> {
+fn refusals(config: Value) -> Vec<(String, Reason)> {
     let refused = check(&object(config)).err().unwrap_or_default();
     refused.into_iter().map(|refusal| (refusal.path.clone(), refusal.reason())).collect()
 }
@@ -33,17 +34,17 @@ fn rendered(config: Value, credentials: &[(&str, CredentialType)]) -> Value {
 }
 
 #[rstest]
-#[case(json!({"gateway": {"bind": "lan"}}), "spec.config.gateway", "ReservedConfigKey")]
-#[case(json!({"secrets": {"providers": {}}}), "spec.config.secrets", "ReservedConfigKey")]
-#[case(json!({"plugins": {"load": {"paths": ["/x"]}}}), "spec.config.plugins.load", "ReservedConfigKey")]
-#[case(json!({"channels": {"telegram": {"botToken": "x"}}}), "spec.config.channels.telegram.botToken", "LiteralSecret")]
-#[case(json!({"models": {"providers": {"anthropic": {"apiKey": "anything"}}}}), "spec.config.models.providers.anthropic.apiKey", "LiteralSecret")]
-#[case(json!({"agents": {"notes": ["call with sk-ant-api03-abcdefghijklmnopqrstuv"]}}), "spec.config.agents.notes[0]", "LiteralSecret")]
-#[case(json!({"models": {"providers": {"a": {"apiKey": {"source": "env", "provider": "default", "id": "PATH"}}}}}), "spec.config.models.providers.a.apiKey", "KeyReference")]
+#[case(json!({"gateway": {"bind": "lan"}}), "spec.config.gateway", Reason::ReservedConfigKey)]
+#[case(json!({"secrets": {"providers": {}}}), "spec.config.secrets", Reason::ReservedConfigKey)]
+#[case(json!({"plugins": {"load": {"paths": ["/x"]}}}), "spec.config.plugins.load", Reason::ReservedConfigKey)]
+#[case(json!({"channels": {"telegram": {"botToken": "x"}}}), "spec.config.channels.telegram.botToken", Reason::LiteralSecret)]
+#[case(json!({"models": {"providers": {"anthropic": {"apiKey": "anything"}}}}), "spec.config.models.providers.anthropic.apiKey", Reason::LiteralSecret)]
+#[case(json!({"agents": {"notes": ["call with sk-ant-api03-abcdefghijklmnopqrstuv"]}}), "spec.config.agents.notes[0]", Reason::LiteralSecret)]
+#[case(json!({"models": {"providers": {"a": {"apiKey": {"source": "env", "provider": "default", "id": "PATH"}}}}}), "spec.config.models.providers.a.apiKey", Reason::KeyReference)]
 fn what_a_customer_may_not_set_is_refused_with_its_path(
     #[case] config: Value,
     #[case] path: &str,
-    #[case] reason: &str,
+    #[case] reason: Reason,
 ) {
     assert!(
         refusals(config.clone()).iter().any(|(at, why)| at == path && *why == reason),
@@ -118,7 +119,7 @@ proptest! {
         let mut config = Map::from_iter([("other".to_owned(), tree)]);
         config.extend(object(nested));
         let refused = check(&config).unwrap_err();
-        prop_assert!(refused.iter().any(|refusal| refusal.reason() == "LiteralSecret"));
+        prop_assert!(refused.iter().any(|refusal| refusal.reason() == Reason::LiteralSecret));
         let told: String = refused.iter().map(ToString::to_string).collect();
         prop_assert!(!told.contains("thiskeymustneverbeshown"));
     }

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     agent::AccessHeaders,
-    api::HostingPoolSpec,
+    api::{HostingPoolSpec, conditions::Reason},
     cloudflare::{AccountId, CloudflareApi, ZoneId},
     dns::DnsQueue,
     hetzner::{FirewallId, HetznerApi, SshKeyId},
@@ -63,8 +63,8 @@ pub struct Facilities {
 /// Why a pool cannot be used, as a condition says it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocked {
-    /// One of [`crate::api::conditions::reason`].
-    pub reason: &'static str,
+    /// For programs.
+    pub reason: Reason,
     /// What a person does next.
     pub message: String,
 }
@@ -190,7 +190,10 @@ mod tests {
     fn only_a_change_that_matters_to_instances_is_told() {
         let pools = Pools::default();
         let blocked = |message: &str| {
-            PoolState::Blocked(Blocked { reason: "Unauthorized", message: message.to_owned() })
+            PoolState::Blocked(Blocked {
+                reason: Reason::Unauthorized,
+                message: message.to_owned(),
+            })
         };
         pools.set("eu-1", blocked("a"));
         assert!(pools.take_changed().contains("eu-1"));

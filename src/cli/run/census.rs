@@ -8,7 +8,7 @@ use kube::{Api, Client, Resource as _, ResourceExt as _, api::ListParams};
 
 use crate::{
     admission::is_watched,
-    api::{FINALIZER, Guarded, HostingPool, OpenClawInstance, conditions::reason},
+    api::{FINALIZER, Guarded, HostingPool, OpenClawInstance, conditions::Reason},
     api_server::Pages,
     clock::{Clock as _, SystemClock},
     controller::{guard, pool::may_have_admitted},
@@ -42,7 +42,7 @@ impl ClusterCensus {
                 is_watched(&self.watched, &instance.namespace().unwrap_or_default())
             };
             for instance in claimed.iter().filter(watched) {
-                let (now, why) = (SystemClock.now(), (reason::MASTER_KEY_MISSING, message));
+                let (now, why) = (SystemClock.now(), (Reason::MasterKeyMissing, message));
                 let conditions = match &instance.0 {
                     Ok(instance) => instance.status.as_ref().map(|status| &status.conditions),
                     Err(unreadable) => Some(&unreadable.conditions),

@@ -9,23 +9,9 @@ use serde::Serialize;
 
 use crate::api::{
     OpenClawInstance,
-    conditions::reason,
+    conditions::{ConditionType, Reason, Severity},
     instance::{CredentialStatus, Phase, ProgramStatus, RollbackStatus},
 };
-
-/// The order in which an instance comes up, so that the first that does not hold is the one to look at.
-const ORDER: [&str; 10] = [
-    "Ready",
-    "Reconciling",
-    "Stalled",
-    "ServerReady",
-    "TunnelReady",
-    "RoutesReady",
-    "AgentReady",
-    "CredentialsDelivered",
-    "ConfigApplied",
-    "UpToDate",
-];
 
 /// How one instance is.
 #[derive(Debug, Serialize)]
@@ -107,9 +93,10 @@ impl Summary {
             delivered_at: shown(delivered(&credential.name).map(|known| &known.delivered_at)),
         });
         let mut conditions: Vec<_> = status.conditions.iter().map(condition).collect();
-        let place =
-            |kind: &str| ORDER.iter().position(|known| *known == kind).unwrap_or(ORDER.len());
-        conditions.sort_by_key(|condition| place(&condition.r#type));
+        conditions.sort_by_key(|condition| {
+            let kind = ConditionType::named(&condition.r#type);
+            (kind.is_none(), kind)
+        });
         let mut summary = Self {
             namespace: instance.namespace().unwrap_or_default(),
             name: instance.name_any(),
@@ -141,13 +128,12 @@ impl Summary {
         if holds("Ready") {
             let dashboard = self.dashboard.as_deref().unwrap_or_default();
             let wrong = |known: &&Condition| {
+                let severity = Reason::named(&known.reason).map(Reason::severity);
                 known.status == "False"
-                    || known.reason == reason::DEGRADED
-                    || known.reason == reason::PAIRING_FAILED
-                    || known.reason == reason::RECREATED_BY_SOURCE
+                    || !matches!(severity, None | Some(Severity::Fine | Severity::Passing))
             };
             let parts = self.conditions.iter().filter(|known| {
-                !["Ready", "Reconciling", "Stalled"].contains(&known.r#type.as_str())
+                ConditionType::named(&known.r#type).is_none_or(ConditionType::is_part)
             });
             return parts
                 .filter(wrong)

@@ -7,7 +7,7 @@ use super::{Controller, Requeue, is_claimed};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
     },
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
@@ -48,13 +48,13 @@ impl Controller {
         };
         // In another project everything looks gone, and what is not seen must not be forgotten.
         if let Err(blocked) = &pool.facilities
-            && blocked.reason == reason::PROJECT_CHANGED
+            && blocked.reason == Reason::ProjectChanged
         {
             if instance.spec.suspend {
                 return self.suspend(instance).await;
             }
             let message = format!("HostingPool {} cannot be used: {}", pool.name, blocked.message);
-            let failure = Failure::passing(ConditionType::Ready, reason::POOL_NOT_READY, message);
+            let failure = Failure::passing(ConditionType::Ready, Reason::PoolNotReady, message);
             return self.deletion_failed(instance, &status, &failure).await;
         }
         if pool.inventory.swept().is_none() {
@@ -101,7 +101,7 @@ impl Controller {
             let message = format!(
                 "HostingPool {name} is gone, but this instance may still have a server or tunnel in its clouds. Recreate the pool with the same tokens; the deletion then continues"
             );
-            Failure::passing(ConditionType::Ready, reason::POOL_NOT_FOUND, message)
+            Failure::passing(ConditionType::Ready, Reason::PoolNotFound, message)
         } else {
             Failure::passing(ConditionType::Ready, refused.reason, refused.message)
         };
@@ -133,7 +133,7 @@ impl Controller {
                     Ok(Gone::All) => return self.let_go(ending.instance, &ending.status).await,
                     Err(Trouble::Cluster(error)) => return Err(error),
                     Err(Trouble::Failed(failure)) => {
-                        tracing::warn!(reason = failure.reason, "{}", failure.message);
+                        tracing::warn!(reason = %failure.reason, "{}", failure.message);
                         let (instance, status) = (ending.instance, &ending.status);
                         return self.deletion_failed(instance, status, &failure).await;
                     }
@@ -310,7 +310,7 @@ impl Ending<'_> {
     /// later what is not there is gone.
     async fn find_unmarked(&mut self) -> Result<(), CloudError> {
         let begun = |known: &Condition| {
-            known.type_ == ConditionType::Ready.as_str() && known.reason == reason::DELETING
+            known.type_ == ConditionType::Ready.as_str() && known.reason == Reason::Deleting
         };
         if self.status.conditions.iter().any(begun) {
             return Ok(());
@@ -432,7 +432,7 @@ fn copies_left(ids: &[ServerId]) -> Failure {
     );
     Failure {
         retry: Retry::After(crate::instance::failure::PROTECTED_RETRY),
-        ..Failure::terminal(ConditionType::Ready, reason::DUPLICATE_SERVER, message)
+        ..Failure::terminal(ConditionType::Ready, Reason::DuplicateServer, message)
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
     api::{
         OpenClawInstance, annotation,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         instance::ServerStatus,
         label,
     },
@@ -371,7 +371,7 @@ fn relabelled(owner: &Owner, server: &Server) -> Failure {
         label::INSTALLATION,
         label::RETAINED,
     );
-    Failure::terminal(ConditionType::ServerReady, reason::FOREIGN_SERVER, message)
+    Failure::terminal(ConditionType::ServerReady, Reason::ForeignServer, message)
 }
 
 /// The life that is under way: that of the server that is there, else the one that was written down.

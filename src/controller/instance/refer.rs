@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::Controller;
 use crate::{
     admission::Denied,
-    api::{OpenClawInstance, OpenClawRelease, annotation, conditions::reason},
+    api::{OpenClawInstance, OpenClawRelease, annotation, conditions::Reason},
     hetzner::ServerId,
     instance::{
         Wanted,
@@ -51,14 +51,14 @@ impl Controller {
     pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolRuntime>, Refused> {
         let unready = |why: &str| {
             let message = format!("HostingPool {name} cannot be used: {why}");
-            Refused::waiting(reason::POOL_NOT_READY, message)
+            Refused::waiting(Reason::PoolNotReady, message)
         };
         match self.ctx.pools.get(name) {
             PoolState::Running(pool) => Ok(pool),
             PoolState::Blocked(blocked) => Err(unready(&blocked.message)),
             PoolState::Starting => Err(unready("it is being looked at")),
             PoolState::Absent => Err(Refused::waiting(
-                reason::POOL_NOT_FOUND,
+                Reason::PoolNotFound,
                 format!(
                     "spec.pool: there is no HostingPool {name} that this operator looks after; make it, or correct the name in a new instance"
                 ),
@@ -83,7 +83,7 @@ impl Controller {
     pub(super) fn refer(&self, instance: &OpenClawInstance) -> Result<Referred, Unfit> {
         let pool = self.pool(&instance.spec.pool).map_err(|refused| {
             match self.ctx.pools.get(&instance.spec.pool) {
-                PoolState::Blocked(why) if why.reason == reason::PROJECT_CHANGED => {
+                PoolState::Blocked(why) if why.reason == Reason::ProjectChanged => {
                     Unfit::Doubt(refused)
                 }
                 _ => Unfit::Surroundings(refused),
@@ -94,8 +94,8 @@ impl Controller {
         let unready = |blocked: &Blocked| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
-            let refused = Refused::waiting(reason::POOL_NOT_READY, message);
-            let doubt = blocked.reason == reason::PROJECT_CHANGED;
+            let refused = Refused::waiting(Reason::PoolNotReady, message);
+            let doubt = blocked.reason == Reason::ProjectChanged;
             if doubt { Unfit::Doubt(refused) } else { Unfit::Surroundings(refused) }
         };
         if !self.has_things(instance) {
@@ -111,7 +111,7 @@ impl Controller {
                 let message = format!(
                     "spec.release: there is no OpenClawRelease {name}; make it, or name another"
                 );
-                Unfit::Surroundings(Refused::waiting(reason::RELEASE_NOT_FOUND, message))
+                Unfit::Surroundings(Refused::waiting(Reason::ReleaseNotFound, message))
             })?;
         if instance.is_in_part() {
             // An empty configuration and no credentials are not what it asks for.
@@ -162,7 +162,7 @@ impl Controller {
         let message = format!(
             "The server was made under master key {made_under}, but the key is {current} now. Restore the old key from your backup; if it is lost, the annotation moorage.dev/rebuild={id} replaces the server, and all its data is lost"
         );
-        Err(Refused::terminal(reason::MASTER_KEY_CHANGED, message))
+        Err(Refused::terminal(Reason::MasterKeyChanged, message))
     }
 }
 

@@ -131,7 +131,7 @@ impl Controller {
                     break;
                 }
                 Applied::Failed(failure) => {
-                    tracing::warn!(reason = failure.reason, "{}", failure.message);
+                    tracing::warn!(reason = %failure.reason, "{}", failure.message);
                     outcome.failure = Some(failure);
                     break;
                 }

@@ -16,7 +16,7 @@ use moorage_wire::Secret;
 use super::identity::PoolIdentity;
 use crate::{
     agent::AccessHeaders,
-    api::conditions::reason,
+    api::conditions::Reason,
     api_server::told,
     cloudflare::IssuedServiceToken,
     metrics::{Metrics, WriteKind},
@@ -88,10 +88,10 @@ pub fn trouble(error: &kube::Error, place: &str) -> Trouble {
         let message = format!(
             "The operator may not read and write Secret {place}. Give its Role that right."
         );
-        (reason::FORBIDDEN, message, Again::Slowly)
+        (Reason::Forbidden, message, Again::Slowly)
     } else {
         let message = format!("Secret {place} cannot be read or written. Moorage tries again.");
-        (reason::PROGRESSING, message, Again::Backoff)
+        (Reason::Progressing, message, Again::Backoff)
     };
     Trouble { blocked: Blocked { reason, message }, again }
 }
@@ -100,7 +100,7 @@ pub fn trouble(error: &kube::Error, place: &str) -> Trouble {
 pub fn foreign(place: &str) -> Trouble {
     Trouble {
         blocked: Blocked {
-            reason: reason::FOREIGN_SECRET,
+            reason: Reason::ForeignSecret,
             message: format!(
                 "Secret {place} exists and is not of this pool. Delete or rename it: Moorage keeps the pool's Access service token there."
             ),

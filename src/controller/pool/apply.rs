@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use crate::{
     agent::AccessHeaders,
-    api::{HostingPoolSpec, conditions::reason, pool::AccessStatus},
+    api::{HostingPoolSpec, conditions::Reason, pool::AccessStatus},
     cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
@@ -84,7 +84,7 @@ impl Outcome {
                 offers: Arc::clone(offers),
             }),
             (None, ..) => Err(Blocked {
-                reason: reason::PROGRESSING,
+                reason: Reason::Progressing,
                 message: "The pool is being set up.".to_owned(),
             }),
         }
@@ -170,7 +170,7 @@ impl Pass<'_> {
             .find(|firewall| firewall.name == wanted.name && self.identity.owns(&firewall.labels));
         ours.map(|firewall| firewall.id).ok_or_else(|| Trouble {
             blocked: Blocked {
-                reason: reason::CLOUD_REJECTED,
+                reason: Reason::CloudRejected,
                 message: format!(
                     "The Hetzner project has a firewall {} without this pool's labels, so it is not taken over. Rename or delete it.",
                     wanted.name

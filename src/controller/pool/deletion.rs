@@ -2,7 +2,7 @@
 //! pass finds nothing left.
 
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     cloud::{CloudError, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{FirewallId, SshKeyId},
@@ -41,7 +41,7 @@ pub struct Deletion<'a> {
 }
 
 fn waiting(message: String) -> Trouble {
-    Trouble { blocked: Blocked { reason: reason::DELETING, message }, again: Again::Backoff }
+    Trouble { blocked: Blocked { reason: Reason::Deleting, message }, again: Again::Backoff }
 }
 
 impl Deletion<'_> {

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     cidr::Network,
     hetzner::{CreateFirewall, Direction, Firewall, FirewallId, FirewallRule, Protocol},
     pool::Blocked,
@@ -91,7 +91,7 @@ fn comparable(rules: &[FirewallRule]) -> BTreeSet<(String, String, Option<&str>,
 
 fn project_changed(recorded: FirewallId) -> Trouble {
     Trouble::terminal(Blocked {
-        reason: reason::PROJECT_CHANGED,
+        reason: Reason::ProjectChanged,
         message: format!(
             "Firewall {recorded}, which marks this pool's Hetzner project, is not in the project of the token. \
              Nothing is made or forgotten until that is settled. If the token is of the wrong project, put the \
@@ -157,7 +157,7 @@ mod tests {
             Ok(FirewallStep::Keep(_)) => "keep",
             Ok(FirewallStep::Repair(..)) => "repair",
             Ok(FirewallStep::Create(_)) => "create",
-            Err(trouble) => trouble.blocked.reason,
+            Err(trouble) => trouble.blocked.reason.as_str(),
         }
     }
 
@@ -209,7 +209,7 @@ mod tests {
     fn without_networks_nothing_comes_in() {
         assert_eq!(rules(&[""; 0]).unwrap(), []);
         let trouble = rules(&["nowhere".to_owned()]).unwrap_err();
-        assert_eq!(trouble.blocked.reason, reason::INVALID_SPEC);
+        assert_eq!(trouble.blocked.reason, Reason::InvalidSpec);
         assert!(trouble.blocked.message.contains("allowFrom"), "{}", trouble.blocked.message);
     }
 }

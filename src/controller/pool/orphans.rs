@@ -22,7 +22,7 @@ use super::{
 use crate::{
     api::{
         HostingPool,
-        conditions::reason,
+        conditions::Reason,
         pool::{OrphanKind, OrphansStatus},
     },
     cloud::Priority,
@@ -78,7 +78,7 @@ impl Controller {
         let elsewhere = outcome
             .trouble
             .as_ref()
-            .is_some_and(|trouble| trouble.blocked.reason == reason::PROJECT_CHANGED);
+            .is_some_and(|trouble| trouble.blocked.reason == Reason::ProjectChanged);
         // Looks are cheap, but every change of an instance leads here.
         let often = self.ctx.intervals.sweep / 4;
         let recent = self
@@ -278,7 +278,7 @@ impl Controller {
         self.ctx.metrics.set_orphans(look.name, figures.unwrap_or_default());
         if let (None, Some(status)) = (look.before, status) {
             let about = look.pool.object_ref(&());
-            events::warn(&self.ctx, &about, reason::ORPHANS_FOUND, &status.message).await;
+            events::warn(&self.ctx, &about, Reason::OrphansFound, &status.message).await;
         }
     }
 }

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     api::{
         Guarded, HostingPool, HostingPoolStatus, annotation,
-        conditions::reason,
+        conditions::Reason,
         pool::{MasterKeyStatus, OrphansStatus},
     },
     api_server::told,
@@ -58,7 +58,7 @@ impl Controller {
                     // Whoever runs in it already runs on.
                     if matches!(self.ctx.pools.get(name), PoolState::Starting) {
                         let message = "this version of Moorage cannot read it".to_owned();
-                        let blocked = Blocked { reason: reason::MALFORMED, message };
+                        let blocked = Blocked { reason: Reason::Malformed, message };
                         self.ctx.pools.set(name, PoolState::Blocked(blocked));
                     }
                 }
@@ -141,7 +141,7 @@ impl Controller {
         let opened = self.sessions.open(name, &uid, &self.settings, &pool.spec, &parsed, tokens);
         Ok(opened.map(|session| (session, parsed)).map_err(|error| {
             let message = format!("{error}. Correct the operator's flags and restart it.");
-            Trouble::terminal(Blocked { reason: reason::CLOUD_REJECTED, message })
+            Trouble::terminal(Blocked { reason: Reason::CloudRejected, message })
         }))
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use crate::{
     api::{
         HostingPoolSpec, HostingPoolStatus,
-        conditions::{ConditionType, Verdict, merge, reason},
+        conditions::{ConditionType, Reason, Verdict, merge},
         pool::{AccessStatus, MasterKeyStatus, OrphansStatus},
     },
     cloud::CloudError,
@@ -106,7 +106,7 @@ impl Supply {
 }
 
 fn is_project_changed(why: &Blocked) -> bool {
-    why.reason == reason::PROJECT_CHANGED
+    why.reason == Reason::ProjectChanged
 }
 
 /// What instances get after a look at the pool. A look that was refused proves nothing about what was
@@ -119,10 +119,10 @@ pub fn supply(
     deleting: bool,
 ) -> Supply {
     let found = outcome.facilities();
-    let passing = |why: &Blocked| why.reason == reason::RATE_LIMITED;
+    let passing = |why: &Blocked| why.reason == Reason::RateLimited;
     let refused = swept
         .map(|trouble| &trouble.blocked)
-        .filter(|why| [reason::UNAUTHORIZED, reason::FORBIDDEN].contains(&why.reason));
+        .filter(|why| [Reason::Unauthorized, Reason::Forbidden].contains(&why.reason));
     let mut intake = match (&found, refused) {
         (Err(why), _) if kept.is_none() || !passing(why) => Err(why.clone()),
         (_, Some(why)) => Err(why.clone()),
@@ -130,7 +130,7 @@ pub fn supply(
     };
     if deleting && intake.is_ok() {
         let message = "it is being deleted. Name another pool in a new instance";
-        intake = Err(Blocked { reason: reason::DELETING, message: message.to_owned() });
+        intake = Err(Blocked { reason: Reason::Deleting, message: message.to_owned() });
     }
     let facilities = match (found, kept) {
         (Err(why), Some(kept)) if !is_project_changed(&why) => Ok(kept),
@@ -193,20 +193,20 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
         if findings.deleting {
             let message = "The pool's objects in the clouds are being deleted.";
             return vec![
-                Verdict::no(ConditionType::Ready, reason::DELETING, message),
-                Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
+                Verdict::no(ConditionType::Ready, Reason::Deleting, message),
+                Verdict::yes(ConditionType::Reconciling, Reason::Deleting, message),
             ];
         }
         return vec![ready(findings.offers)];
     };
-    if *reason == reason::RATE_LIMITED && findings.serving {
-        return vec![Verdict::yes(ConditionType::Ready, reason::DEGRADED, message.clone())];
+    if *reason == Reason::RateLimited && findings.serving {
+        return vec![Verdict::yes(ConditionType::Ready, Reason::RateLimited, message.clone())];
     }
     let stalled = findings.trouble.is_some_and(Trouble::is_stalled);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     vec![
-        Verdict::no(ConditionType::Ready, reason, message.clone()),
-        Verdict::yes(second, reason, message.clone()),
+        Verdict::no(ConditionType::Ready, *reason, message.clone()),
+        Verdict::yes(second, *reason, message.clone()),
     ]
 }
 
@@ -221,8 +221,8 @@ fn held(findings: &Findings<'_>) -> Vec<Verdict> {
         message = format!("{message} {}", trouble.blocked.message);
     }
     vec![
-        Verdict::no(ConditionType::Ready, reason::DELETING, message.clone()),
-        Verdict::yes(ConditionType::Reconciling, reason::DELETING, message),
+        Verdict::no(ConditionType::Ready, Reason::Deleting, message.clone()),
+        Verdict::yes(ConditionType::Reconciling, Reason::Deleting, message),
     ]
 }
 
@@ -232,14 +232,14 @@ fn ready(offers: Option<&Offers>) -> Verdict {
     let Some((offers, unknown)) = offers.and_then(|offers| Some((offers, offers.unknown()?)))
     else {
         let message = "Instances can be made in this pool.";
-        return Verdict::yes(ConditionType::Ready, reason::READY, message);
+        return Verdict::yes(ConditionType::Ready, Reason::Ready, message);
     };
     if offers.none_left() {
         let message = format!("No server can be made in this pool: {unknown}.");
-        return Verdict::no(ConditionType::Ready, reason::INVALID_SPEC, message);
+        return Verdict::no(ConditionType::Ready, Reason::InvalidSpec, message);
     }
     let message = format!("Instances can be made in this pool, but {unknown}.");
-    Verdict::yes(ConditionType::Ready, reason::DEGRADED, message)
+    Verdict::yes(ConditionType::Ready, Reason::NotOffered, message)
 }
 
 /// What the sweeps say about the pool. A single failure after a success is no news: the inventory
@@ -252,7 +252,7 @@ pub fn sweep_trouble(
         SweepState::Done => None,
         SweepState::Pending => Some(Trouble {
             blocked: Blocked {
-                reason: reason::PROGRESSING,
+                reason: Reason::Progressing,
                 message: "The clouds are being listed for the first time.".to_owned(),
             },
             again: Again::Backoff,
@@ -296,7 +296,7 @@ mod tests {
         match (check_zone(zone.as_ref(), &account, "example.com"), field) {
             (Ok(()), None) => {}
             (Err(trouble), Some(field)) => {
-                assert_eq!(trouble.blocked.reason, reason::INVALID_SPEC);
+                assert_eq!(trouble.blocked.reason, Reason::InvalidSpec);
                 assert!(trouble.blocked.message.starts_with(field), "{}", trouble.blocked.message);
             }
             (result, _) => panic!("{result:?}"),
@@ -398,7 +398,7 @@ mod tests {
     #[test]
     fn of_another_project_nothing_is_believed() {
         let blocked =
-            Blocked { reason: reason::PROJECT_CHANGED, message: "Firewall 7 is gone".to_owned() };
+            Blocked { reason: Reason::ProjectChanged, message: "Firewall 7 is gone".to_owned() };
         let trouble = Some(Trouble::terminal(blocked.clone()));
         let outcome = Outcome { trouble, ..Outcome::default() };
         let supply = supply(&outcome, Some(facilities()), None, false);
@@ -427,11 +427,11 @@ mod tests {
     fn a_pool_that_is_being_deleted_serves_its_instances_and_takes_no_new_ones() {
         let supply = supply(&outcome(None), None, None, true);
         assert!(supply.facilities.is_ok());
-        assert_eq!(supply.intake.unwrap_err().reason, reason::DELETING);
+        assert_eq!(supply.intake.unwrap_err().reason, Reason::Deleting);
         let findings = Findings { deleting: true, ..findings() };
         let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
         let ready = &said.conditions[0];
-        assert_eq!((&*ready.type_, &*ready.reason), ("Ready", reason::DELETING));
+        assert_eq!((&*ready.type_, &*ready.reason), ("Ready", "Deleting"));
         for part in ["3 instances", "remove its finalizer"] {
             assert!(ready.message.contains(part), "{}", ready.message);
         }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::{Notify, watch};
 
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     cloud::CloudError,
     controller::backoff::{Backoff, random},
     inventory::Inventory,
@@ -39,7 +39,7 @@ impl Sweeper {
                     let trouble = Trouble::cloud(error, "");
                     match trouble.again {
                         // A refused token: it may be mended at the cloud, of which nothing tells here.
-                        _ if trouble.blocked.reason == reason::UNAUTHORIZED => SLOWLY,
+                        _ if trouble.blocked.reason == Reason::Unauthorized => SLOWLY,
                         Again::After(pause) => pause.max(backoff.next(&(), random())),
                         _ => backoff.next(&(), random()),
                     }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::Secret as KubeSecret;
 use kube::{Api, Client};
 
 use crate::{
-    api::{HostingPoolSpec, conditions::reason, pool::TokenSecretRef},
+    api::{HostingPoolSpec, conditions::Reason, pool::TokenSecretRef},
     cloud::{ApiToken, Cloud},
     pool::Blocked,
 };
@@ -68,7 +68,7 @@ fn token_missing(
 ) -> Trouble {
     let (name, key) = (&reference.name, &reference.key);
     Trouble::terminal(Blocked {
-        reason: reason::TOKEN_SECRET_MISSING,
+        reason: Reason::TokenSecretMissing,
         message: format!(
             "The API token of {cloud} should be in Secret {namespace}/{name} under key {key}: {problem}. Put it there."
         ),

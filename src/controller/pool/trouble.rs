@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     cloud::{Classification, CloudError, ErrorKind},
     pool::Blocked,
 };
@@ -39,7 +39,7 @@ impl Trouble {
     /// A field of the spec is wrong.
     pub fn invalid_spec(field: &str, problem: &str) -> Self {
         let message = format!("{field}: {problem}. Correct the spec.");
-        Self::terminal(Blocked { reason: reason::INVALID_SPEC, message })
+        Self::terminal(Blocked { reason: Reason::InvalidSpec, message })
     }
 
     /// Whether only a person can help.
@@ -53,41 +53,42 @@ impl Trouble {
         let (cloud, operation) = (error.cloud, error.operation);
         let (reason, message) = match &error.kind {
             ErrorKind::Unauthorized => (
-                reason::UNAUTHORIZED,
+                Reason::Unauthorized,
                 format!(
                     "{cloud} does not accept the API token of {token_secret}. Put a valid one into it; it is tried again when the Secret changes, and every few minutes."
                 ),
             ),
             ErrorKind::Forbidden { .. } => (
-                reason::FORBIDDEN,
+                Reason::Forbidden,
                 format!(
                     "The API token of {token_secret} may not do {operation} at {cloud}. Give it that permission, or replace it."
                 ),
             ),
             ErrorKind::NotEnabled => (
-                reason::ZERO_TRUST_NOT_ENABLED,
+                Reason::ZeroTrustNotEnabled,
                 "The Cloudflare account has no Zero Trust organization yet, so that management host names cannot be protected. Open Zero Trust in Cloudflare's dashboard once and choose a team name; it is looked at again every few minutes.".to_owned(),
             ),
             ErrorKind::QuotaExceeded => (
-                reason::QUOTA_EXCEEDED,
+                Reason::QuotaExceeded,
                 format!(
                     "{cloud} refuses {operation}: a limit of the account is reached. Ask for a higher one or delete what is unused."
                 ),
             ),
             ErrorKind::RateLimited { .. } | ErrorKind::BudgetExhausted { .. } => (
-                reason::RATE_LIMITED,
+                Reason::RateLimited,
                 format!(
                     "The rate limit of {cloud} is used up. Moorage retries automatically; pools that share an account or project should name the same budgetGroup."
                 ),
             ),
+            ErrorKind::Conflict(_) | ErrorKind::NotFound => {
+                (Reason::CloudConflict, error.to_string())
+            }
             ErrorKind::InvalidInput { .. }
-            | ErrorKind::Conflict(_)
             | ErrorKind::Protected
             | ErrorKind::Gone
-            | ErrorKind::OutOfStock
-            | ErrorKind::NotFound => (reason::CLOUD_REJECTED, error.to_string()),
+            | ErrorKind::OutOfStock => (Reason::CloudRejected, error.to_string()),
             ErrorKind::ResourceInUse => (
-                reason::DELETING,
+                Reason::Deleting,
                 format!(
                     "{cloud} still counts an object as in use ({operation}). Moorage tries again. If it is a firewall, detach it in Hetzner's console from the servers that you keep."
                 ),
@@ -97,7 +98,7 @@ impl Trouble {
             | ErrorKind::Transient { .. }
             | ErrorKind::Timeout { .. }
             | ErrorKind::Malformed { .. } => (
-                reason::CLOUD_UNAVAILABLE,
+                Reason::CloudUnavailable,
                 format!(
                     "The call {operation} to {cloud} failed. Moorage retries automatically; see the operator's log if it lasts."
                 ),
@@ -125,15 +126,15 @@ mod tests {
     const PAUSE: Duration = Duration::from_secs(7);
 
     #[rstest]
-    #[case(ErrorKind::Unauthorized, reason::UNAUTHORIZED, Again::Slowly)]
-    #[case(ErrorKind::Forbidden { read_only: true }, reason::FORBIDDEN, Again::Slowly)]
-    #[case(ErrorKind::NotEnabled, reason::ZERO_TRUST_NOT_ENABLED, Again::Slowly)]
-    #[case(ErrorKind::RateLimited { retry_after: PAUSE }, reason::RATE_LIMITED, Again::After(PAUSE))]
-    #[case(ErrorKind::Conflict(Conflict::NameTaken), reason::CLOUD_REJECTED, Again::Backoff)]
-    #[case(ErrorKind::Timeout { maybe_applied: true }, reason::CLOUD_UNAVAILABLE, Again::Backoff)]
+    #[case(ErrorKind::Unauthorized, Reason::Unauthorized, Again::Slowly)]
+    #[case(ErrorKind::Forbidden { read_only: true }, Reason::Forbidden, Again::Slowly)]
+    #[case(ErrorKind::NotEnabled, Reason::ZeroTrustNotEnabled, Again::Slowly)]
+    #[case(ErrorKind::RateLimited { retry_after: PAUSE }, Reason::RateLimited, Again::After(PAUSE))]
+    #[case(ErrorKind::Conflict(Conflict::NameTaken), Reason::CloudConflict, Again::Backoff)]
+    #[case(ErrorKind::Timeout { maybe_applied: true }, Reason::CloudUnavailable, Again::Backoff)]
     fn every_error_has_a_reason_and_a_time_to_try_again(
         #[case] kind: ErrorKind,
-        #[case] reason: &str,
+        #[case] reason: Reason,
         #[case] again: Again,
     ) {
         let trouble = Trouble::cloud(&error(kind), "Secret moorage-system/hetzner");

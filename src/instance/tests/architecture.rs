@@ -3,7 +3,7 @@
 use moorage_wire::Sha256;
 
 use crate::{
-    api::{conditions::reason, instance::Phase, release::Architecture},
+    api::{conditions::Reason, instance::Phase, release::Architecture},
     hetzner,
     instance::{
         Observed, Wanted,
@@ -30,7 +30,7 @@ fn a_server_gets_no_programs_that_its_processor_does_not_run_and_everything_else
     let status = status_of(&wanted, &observed);
     for part in ["ConfigApplied", "UpToDate"] {
         let condition = status.conditions.iter().find(|known| known.type_ == part).unwrap();
-        assert_eq!(condition.reason, reason::ARCHITECTURE_MISMATCH, "{part}");
+        assert_eq!(condition.reason, Reason::ArchitectureMismatch, "{part}");
         assert_eq!(condition.status, "False", "{part}");
     }
     let observed = observed.with_secret("2026-09-02T00:00:00Z", &[("anthropic", 9)]);
@@ -45,7 +45,7 @@ fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
         assert_eq!(plan_of(&wanted, &observed).steps, [], "{epoch:?}");
         let status = status_of(&wanted, &observed);
         let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
-        assert_eq!(ready.reason, reason::ARCHITECTURE_MISMATCH);
+        assert_eq!(ready.reason, Reason::ArchitectureMismatch);
         assert_eq!(status.phase, Some(Phase::Stalled));
     }
 }

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::{
     agent::{AgentError, Reached},
-    api::{conditions::reason, instance::Phase},
+    api::{conditions::Reason, instance::Phase},
     hetzner::ServerStatus,
     instance::{
         Observed, Step, Wanted,
@@ -108,14 +108,14 @@ fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
 }
 
 #[rstest]
-#[case::boots(AgentError::unreachable("refused"), reason::PROGRESSING)]
-#[case::makes_its_keys(AgentError::NotReady, reason::PROGRESSING)]
-#[case::is_behind_a_closed_door(AgentError::AccessDenied, reason::AGENT_UNREACHABLE)]
-#[case::is_challenged(AgentError::Challenged, reason::EDGE_CHALLENGE)]
-#[case::is_another(AgentError::NotAuthentic("proof".into()), reason::ENROLMENT_REFUSED)]
+#[case::boots(AgentError::unreachable("refused"), Reason::Progressing)]
+#[case::makes_its_keys(AgentError::NotReady, Reason::Progressing)]
+#[case::is_behind_a_closed_door(AgentError::AccessDenied, Reason::AgentUnreachable)]
+#[case::is_challenged(AgentError::Challenged, Reason::EdgeChallenge)]
+#[case::is_another(AgentError::NotAuthentic("proof".into()), Reason::EnrolmentRefused)]
 fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     #[case] error: AgentError,
-    #[case] expected: &str,
+    #[case] expected: Reason,
 ) {
     let wanted = wanted();
     let mut observed = before(&wanted, |step| *step == Step::DeliverGatewayToken);
@@ -153,9 +153,9 @@ fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
         (plan_of(&wanted, &observed).requeue_after.expect("it is asked again"), condition.unwrap())
     };
     let (soon, booting) = at(1);
-    assert_eq!(booting.reason, reason::PROGRESSING);
+    assert_eq!(booting.reason, Reason::Progressing);
     let (later, told) = at(6);
-    assert_eq!(told.reason, reason::AGENT_NEVER_ANSWERED);
+    assert_eq!(told.reason, Reason::AgentNeverAnswered);
     assert!(told.message.contains(likely), "{}", told.message);
     let (last, same) = at(600);
     assert_eq!(same.message, told.message, "a status that changes with time wakes its instance up");
@@ -194,6 +194,6 @@ fn a_server_that_the_spec_would_not_make_today_is_reported_and_kept() {
     assert_eq!(plan_of(&wanted, &observed).steps, []);
     let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "UpToDate").unwrap();
-    assert_eq!(condition.reason, reason::SERVER_MISMATCH);
+    assert_eq!(condition.reason, Reason::ServerMismatch);
     assert_eq!(status.phase, Some(Phase::Ready));
 }

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::{
-    api::instance::ServerStatus,
+    api::{conditions::Reason, instance::ServerStatus},
     hetzner::{Server, ServerId, ServerStatus as Power},
     instance::{
         copies::{Known, ToldApart, tell_apart},
@@ -62,6 +62,7 @@ fn a_copy_is_told_and_nothing_is_done_about_it() {
     observed.copies = vec![ServerId(5)];
     let plan = plan_of(&wanted, &observed);
     assert_eq!(plan.steps, []);
-    let told = plan.verdicts.iter().find(|verdict| verdict.reason == "DuplicateServer").unwrap();
+    let told =
+        plan.verdicts.iter().find(|verdict| verdict.reason == Reason::DuplicateServer).unwrap();
     assert!(told.message.contains("server 5"), "{}", told.message);
 }

@@ -3,7 +3,7 @@
 use rstest::rstest;
 
 use crate::{
-    api::{conditions::reason, instance::CredentialStatus},
+    api::{conditions::Reason, instance::CredentialStatus},
     credentials::refusal::Refusal,
     instance::{
         Observed, Step, Wanted,
@@ -84,7 +84,7 @@ fn a_value_that_the_agent_refuses_is_not_sent_twice_in_one_pass() {
     assert_eq!(of_first(&observed), Delivery::RefusedByAgent("not a key of Anthropic".to_owned()));
     assert_eq!(plan_of(&asking(), &observed).steps, []);
     let condition = condition(&asking(), &observed);
-    assert_eq!(condition.reason, reason::AGENT_REFUSED);
+    assert_eq!(condition.reason, Reason::AgentRefused);
     assert!(
         condition.message.contains("anthropic: not a key of Anthropic"),
         "{}",
@@ -99,7 +99,7 @@ fn a_value_that_is_due_is_not_called_delivered() {
     let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
-        ("False", reason::PROGRESSING)
+        ("False", Reason::Progressing.as_str())
     );
 }
 
@@ -170,7 +170,7 @@ fn a_key_that_no_credential_names_keeps_the_secret() {
     let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
-        ("False", reason::UNUSED_KEY)
+        ("False", Reason::UnusedKey.as_str())
     );
     assert!(condition.message.contains("spare"), "{}", condition.message);
 }
@@ -204,7 +204,7 @@ fn a_secret_that_comes_back_is_deleted_twice_and_then_left_alone() {
     let condition = condition(&asking(), &observed);
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
-        ("True", reason::RECREATED_BY_SOURCE)
+        ("True", Reason::RecreatedBySource.as_str())
     );
     assert!(condition.message.contains(SECRET), "{}", condition.message);
 }

@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::{
     agent::AgentError,
-    api::{conditions::reason, instance::Phase},
+    api::{conditions::Reason, instance::Phase},
     credentials::secret_source::SecretVersion,
     instance::{
         Observed, Step, Wanted,
@@ -34,7 +34,7 @@ fn one_of_somebody_else_is_left_alone() {
     let status = status_of(&wanted, &observed);
     assert_eq!(status.phase, Some(Phase::Stalled));
     let ready = status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
-    assert_eq!(ready.reason, reason::FOREIGN_SECRET);
+    assert_eq!(ready.reason, Reason::ForeignSecret);
 }
 
 #[rstest]

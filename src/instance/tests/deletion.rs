@@ -133,7 +133,10 @@ fn a_record_whose_comment_was_emptied_goes_with_the_tunnel_that_it_leads_to() {
 #[test]
 fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
     assert!(!has_history(&OpenClawInstanceStatus::default()));
-    let refused = crate::instance::wanted::Refused::terminal("PoolNotFound", "");
+    let refused = crate::instance::wanted::Refused::terminal(
+        crate::api::conditions::Reason::PoolNotFound,
+        "",
+    );
     let refused = crate::instance::status::of_refusal(
         &OpenClawInstanceStatus::default(),
         &refused,

@@ -11,7 +11,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    api::{conditions::reason, instance::Phase},
+    api::{conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted,
         fixtures::{kinds, name, nothing, plan_of, ready, status_of, walk, wanted},
@@ -89,31 +89,31 @@ fn openclaw_starts_once_with_all_values_that_were_handed_in() {
 #[case::invalid(
     ConvergenceState::RolledBack,
     FailureReason::InvalidConfig,
-    reason::CONFIG_REJECTED,
+    Reason::ConfigRejected,
     "OpenClaw rejects the configuration at channels.telegram.botToken; the last good state is back. Correct"
 )]
 #[case::never_worked(
     ConvergenceState::Failed,
     FailureReason::InvalidConfig,
-    reason::CONFIG_REJECTED,
+    Reason::ConfigRejected,
     "OpenClaw rejects the configuration at channels.telegram.botToken. Correct"
 )]
 #[case::unhealthy(
     ConvergenceState::RolledBack,
     FailureReason::Unhealthy,
-    reason::ROLLED_BACK,
+    Reason::RolledBack,
     "OpenClaw does not work with the configuration at channels.telegram.botToken: "
 )]
 #[case::of_a_newer_agent(
     ConvergenceState::Failed,
     FailureReason::Unknown,
-    reason::ROLLED_BACK,
+    Reason::RolledBack,
     "The desired state cannot be reached at channels.telegram.botToken: "
 )]
 fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
     #[case] state: ConvergenceState,
     #[case] failure: FailureReason,
-    #[case] expected: &str,
+    #[case] expected: Reason,
     #[case] words: &str,
 ) {
     let wanted = wanted();
@@ -121,7 +121,7 @@ fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
         ready(&wanted).with_failed_config(state, failure, Some("channels.telegram.botToken"));
     assert_eq!(plan_of(&wanted, &observed).steps, []);
     let (status, reason, message) = condition(&wanted, &observed);
-    assert_eq!((status.as_str(), reason.as_str()), ("False", expected));
+    assert_eq!((status.as_str(), reason.as_str()), ("False", expected.as_str()));
     assert!(message.contains(words), "{message}");
     assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
 }
@@ -190,7 +190,7 @@ fn a_gateway_that_keeps_an_old_token_is_told() {
         (Some(of_tunnel), format!("{new} cloudflared has not taken up its new token: the old")),
     ] {
         let (status, reason, message) = condition(&wanted, &observed(failure));
-        assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
+        assert_eq!((status.as_str(), reason.as_str()), ("True", Reason::OldSecretsInUse.as_str()));
         assert!(message.starts_with(&expected), "{message}");
     }
 }
@@ -203,7 +203,7 @@ fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
         ready(&wanted).with_view(|view| view.report.details.audit = audit)
     };
     let (status, reason, message) = condition(&wanted, &found(2, 0));
-    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::DEGRADED));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", Reason::InsecureConfig.as_str()));
     assert!(message.contains("2 critical") && message.contains("security audit"), "{message}");
     assert_eq!(status_of(&wanted, &found(2, 0)).phase, Some(Phase::Degraded));
     assert_eq!(condition(&wanted, &found(0, 7)), condition(&wanted, &ready(&wanted)));
@@ -220,7 +220,7 @@ fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
         ];
     });
     let (status, reason, message) = condition(&wanted, &observed);
-    assert_eq!((status.as_str(), reason.as_str()), ("True", reason::PAIRING_FAILED));
+    assert_eq!((status.as_str(), reason.as_str()), ("True", Reason::PairingFailed.as_str()));
     assert!(message.contains("waits with the pairing request gone:"), "{message}");
     assert!(message.contains("refused to approve the pairing request bad:"), "{message}");
     assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Ready));

@@ -6,7 +6,7 @@ use super::programs::find;
 use crate::{
     api::{
         OpenClawInstanceStatus,
-        conditions::reason,
+        conditions::Reason,
         instance::{Phase, Shortage},
     },
     instance::{
@@ -40,9 +40,9 @@ fn a_wrong_clock_is_told_with_what_to_do(#[case] off: i64, #[case] words: Option
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!(holds, "True");
     match words {
-        None => assert_eq!(reason, reason::READY),
+        None => assert_eq!(reason, Reason::Ready),
         Some(words) => {
-            assert_eq!(reason, reason::DEGRADED);
+            assert_eq!(reason, Reason::ClockSkewed);
             assert!(message.contains(&format!("its clock is {words}")), "{message}");
             assert!(message.contains("NTP"), "{message}");
         }
@@ -72,9 +72,9 @@ fn packages_that_do_not_come_are_told_and_the_server_is_ready(
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!((holds.as_str(), find(&status, "Ready").0.as_str()), ("True", "True"));
     match words {
-        None => assert_eq!((reason.as_str(), status.phase), (reason::READY, Some(Phase::Ready))),
+        None => assert_eq!((reason.as_str(), status.phase), ("Ready", Some(Phase::Ready))),
         Some(words) => {
-            assert_eq!((reason.as_str(), status.phase), (reason::DEGRADED, Some(Phase::Degraded)));
+            assert_eq!((reason.as_str(), status.phase), ("SetupIncomplete", Some(Phase::Degraded)));
             assert!(message.contains(words), "{message}");
             assert!(message.contains("journalctl -u moorage-setup"), "{message}");
         }
@@ -98,22 +98,23 @@ fn with_memory(observed: Observed, available: u64, total: u64) -> Observed {
 #[rstest]
 #[case::room(with_disk(ready(&wanted()), 20 * GIB, 40 * GIB), None)]
 #[case::size_unknown(with_disk(ready(&wanted()), 0, 0), None)]
-#[case::below_a_tenth(with_disk(ready(&wanted()), 3 * GIB, 40 * GIB), Some("less than 4.0 GiB of its 40.0 GiB of disk are free"))]
-#[case::below_a_gibibyte(with_disk(ready(&wanted()), GIB - 1, 8 * GIB), Some("less than 1.0 GiB of its 8.0 GiB of disk are free"))]
-#[case::almost_full(with_disk(ready(&wanted()), 0, 40 * GIB), Some("less than 819 MiB of its 40.0 GiB of disk are free"))]
-#[case::memory(with_memory(ready(&wanted()), GIB / 4, 4 * GIB), Some("less than 409 MiB of its 4.0 GiB of memory are free"))]
+#[case::below_a_tenth(with_disk(ready(&wanted()), 3 * GIB, 40 * GIB), Some((Reason::DiskPressure, "less than 4.0 GiB of its 40.0 GiB of disk are free")))]
+#[case::below_a_gibibyte(with_disk(ready(&wanted()), GIB - 1, 8 * GIB), Some((Reason::DiskPressure, "less than 1.0 GiB of its 8.0 GiB of disk are free")))]
+#[case::almost_full(with_disk(ready(&wanted()), 0, 40 * GIB), Some((Reason::DiskPressure, "less than 819 MiB of its 40.0 GiB of disk are free")))]
+#[case::memory(with_memory(ready(&wanted()), GIB / 4, 4 * GIB), Some((Reason::MemoryPressure, "less than 409 MiB of its 4.0 GiB of memory are free")))]
 fn a_server_that_is_short_of_room_is_degraded_and_ready(
     #[case] observed: Observed,
-    #[case] expected: Option<&str>,
+    #[case] expected: Option<(Reason, &str)>,
 ) {
     let status = status_of(&wanted(), &observed);
     let (holds, reason, message) = find(&status, "ServerReady");
     assert_eq!(holds, "True");
     assert_eq!(find(&status, "Ready").0, "True");
     match expected {
-        None => assert_eq!((reason.as_str(), status.phase), (reason::READY, Some(Phase::Ready))),
-        Some(words) => {
-            assert_eq!((reason.as_str(), status.phase), (reason::DEGRADED, Some(Phase::Degraded)));
+        None => assert_eq!((reason.as_str(), status.phase), ("Ready", Some(Phase::Ready))),
+        Some((short, words)) => {
+            let degraded = (short.as_str(), Some(Phase::Degraded));
+            assert_eq!((reason.as_str(), status.phase), degraded);
             assert!(message.contains(words), "{message}");
         }
     }
@@ -127,11 +128,11 @@ fn a_shortage_is_over_only_well_above_its_limit() {
         status_of(&wanted, &with_disk(observed, free, 40 * GIB))
     };
     let plenty = after(9 * GIB / 2, &OpenClawInstanceStatus::default());
-    assert_eq!(find(&plenty, "ServerReady").1, reason::READY);
+    assert_eq!(find(&plenty, "ServerReady").1, Reason::Ready);
     let short = after(4 * GIB - GIB / 4, &plenty);
-    assert_eq!(find(&short, "ServerReady").1, reason::DEGRADED);
+    assert_eq!(find(&short, "ServerReady").1, Reason::DiskPressure);
     assert_eq!(after(9 * GIB / 2, &short), short, "it swings about the limit");
-    assert_eq!(find(&after(7 * GIB, &short), "ServerReady").1, reason::READY);
+    assert_eq!(find(&after(7 * GIB, &short), "ServerReady").1, Reason::Ready);
 }
 
 #[test]
@@ -145,7 +146,7 @@ fn a_shortage_lasts_whatever_the_condition_says() {
     assert_eq!(short.agent.as_ref().unwrap().disk_shortage, Some(Shortage::Low));
     short.conditions.clear();
     let status = after(9 * GIB / 2, &short);
-    assert_eq!(find(&status, "ServerReady").1, reason::DEGRADED);
+    assert_eq!(find(&status, "ServerReady").1, Reason::DiskPressure);
     assert_eq!(status.agent.unwrap().disk_shortage, Some(Shortage::Low));
 }
 

@@ -3,7 +3,10 @@
 use rstest::rstest;
 
 use crate::{
-    api::{conditions::ConditionType, label},
+    api::{
+        conditions::{ConditionType, Reason},
+        label,
+    },
     cloud::{Cloud, CloudError, ErrorKind},
     cloudflare::{DnsRecord, Tunnel},
     hetzner::ServerId,
@@ -84,7 +87,7 @@ fn an_earlier_id_is_in_the_status_and_a_computed_one_is_not() {
 }
 
 /// What `taken` says of a record at ada's name with this comment, made from a right one.
-fn said(change: impl Fn(&mut DnsRecord, &Tunnel)) -> Option<(&'static str, String)> {
+fn said(change: impl Fn(&mut DnsRecord, &Tunnel)) -> Option<(Reason, String)> {
     let observed = ready(&wanted());
     let tunnel = observed.tunnel.unwrap();
     let mut view = InstanceView {
@@ -108,7 +111,7 @@ fn what_stands_at_a_name_is_called_what_it_is() {
         record.comment = Some(names::record_comment(INSTALLATION, bob, "tenants", "bob"));
     })
     .unwrap();
-    assert_eq!(reason, "ForeignDnsRecord");
+    assert_eq!(reason, Reason::ForeignDnsRecord);
     assert!(message.contains("instance tenants/bob of this installation"), "{message}");
 
     let (reason, message) = said(|record, _| {
@@ -116,21 +119,21 @@ fn what_stands_at_a_name_is_called_what_it_is() {
         record.comment = Some(comment);
     })
     .unwrap();
-    assert_eq!(reason, "ForeignDnsRecord");
+    assert_eq!(reason, Reason::ForeignDnsRecord);
     assert!(message.contains("0909090909090909") && message.contains("tenants/ada"), "{message}");
     assert!(message.contains("restore its Secret moorage-master-key"), "{message}");
     assert!(!message.contains("remove"), "a former self is not to be removed: {message}");
 
     let (reason, message) =
         said(|record, _| record.comment = Some(subject().retained_comment())).unwrap();
-    assert_eq!(reason, "Retained");
+    assert_eq!(reason, Reason::Retained);
     assert!(message.contains("instance tenants/ada"), "{message}");
 
     let (reason, message) = said(|record, _| {
         (record.comment, record.content) = (None, Some("192.0.2.1".to_owned()));
     })
     .unwrap();
-    assert_eq!(reason, "ForeignDnsRecord");
+    assert_eq!(reason, Reason::ForeignDnsRecord);
     assert!(message.contains("CNAME 192.0.2.1") && message.contains("remove it"), "{message}");
 }
 
@@ -141,7 +144,7 @@ fn a_protected_server_is_told_as_such_and_other_refusals_as_ever() {
         Failure::of_server_deletion(ConditionType::Ready, ServerId(4711), &error)
     };
     let protected = of(ErrorKind::Protected);
-    assert_eq!(protected.reason, "DeleteProtected");
+    assert_eq!(protected.reason, Reason::DeleteProtected);
     assert!(protected.message.contains("Server 4711") && protected.message.contains("off"));
-    assert_eq!(of(ErrorKind::Locked).reason, "CloudUnavailable");
+    assert_eq!(of(ErrorKind::Locked).reason, Reason::CloudUnavailable);
 }

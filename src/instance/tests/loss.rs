@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::{
     api::{
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         instance::Phase,
     },
     instance::{
@@ -42,7 +42,7 @@ fn a_new_server_says_which_keys_have_to_be_sealed_again() {
     let status = status_of(&wanted, &end);
     let condition =
         status.conditions.iter().find(|known| known.type_ == "CredentialsDelivered").unwrap();
-    assert_eq!(condition.reason, reason::REDELIVERY_REQUIRED);
+    assert_eq!(condition.reason, Reason::RedeliveryRequired);
     assert!(condition.message.contains("anthropic, telegram"), "{}", condition.message);
     assert_eq!(status.phase, Some(Phase::Stalled));
 }
@@ -72,7 +72,7 @@ fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() 
     let status = status_of(&wanted, &observed);
     assert_eq!(status.phase, Some(Phase::Stalled));
     let condition = status.conditions.iter().find(|known| known.type_ == "ServerReady").unwrap();
-    assert_eq!(condition.reason, reason::MASS_DISAPPEARANCE);
+    assert_eq!(condition.reason, Reason::MassDisappearance);
     assert!(
         condition.message.contains("moorage.dev/accept-missing-servers=8"),
         "{}",
@@ -110,10 +110,10 @@ fn a_rebuild_waits_while_much_is_missing() {
     }
     let observed = Observed { disappearance, ..ready(&unasked) };
     let plan = plan_of(&wanted, &observed);
-    let told = plan.verdicts.iter().find(|told| told.reason == reason::MASS_DISAPPEARANCE);
+    let told = plan.verdicts.iter().find(|told| told.reason == Reason::MassDisappearance);
     assert!(told.unwrap().message.contains("8 of the pool's 10 servers"), "{told:?}");
     let ready = plan.verdicts.iter().find(|told| told.kind == ConditionType::ServerReady);
-    assert_eq!(ready.unwrap().reason, reason::READY, "the server is looked after meanwhile");
+    assert_eq!(ready.unwrap().reason, Reason::Ready, "the server is looked after meanwhile");
     let accepted = Observed { accepted_loss: true, ..observed };
     assert_eq!(plan_of(&wanted, &accepted).steps, [Step::DeleteServer(id)]);
 }
@@ -134,7 +134,7 @@ fn a_server_that_was_rebuilt_a_moment_ago_is_rebuilt_later_and_meanwhile_looked_
         plan.requeue_after
             .is_some_and(|requeue_after| requeue_after <= std::time::Duration::from_mins(1))
     );
-    let told = plan.verdicts.iter().find(|verdict| verdict.reason == reason::REBUILD_TOO_SOON);
+    let told = plan.verdicts.iter().find(|verdict| verdict.reason == Reason::RebuildTooSoon);
     let end = (observed.now + minutes(1)).to_string();
     assert!(told.unwrap().message.contains(&end), "{told:?}");
 

@@ -5,7 +5,7 @@ use rstest::rstest;
 
 use super::programs::find;
 use crate::{
-    api::{conditions::reason, instance::Phase},
+    api::{conditions::Reason, instance::Phase},
     instance::{
         Observed,
         fixtures::{ready, status_of, wanted},
@@ -36,49 +36,49 @@ fn reporting(recorded: &str) -> Observed {
 #[rstest]
 #[case::rollback(
     ROLLBACK,
-    reason::ROLLED_BACK,
+    Reason::RolledBack,
     "The desired state does not work: OpenClaw 2026.9.2: OpenClaw did not start within 5 s; the last good state is back. Correct spec.config, use another release, or annotate moorage.dev/retry to try again",
     Phase::Stalled
 )]
 #[case::agent(
     AGENT,
-    reason::ROLLED_BACK,
+    Reason::RolledBack,
     "The desired state does not work: the agent 2026.9.2: it did not answer on its socket; the last",
     Phase::Stalled
 )]
 #[case::artifact(
     ARTIFACT,
-    reason::ARTIFACT_FAILED,
+    Reason::ArtifactFailed,
     "An artifact of the release cannot be installed: 2026.9.2 ca4e838fc2f3119c9f495bf55aa1c6e5887949857f4b5b4d697474b0c46484c6: http://127.0.0.1:35299/openclaw-2 is not what the release pins: SHA-256 differs; the last good state is back. Correct the file",
     Phase::Stalled
 )]
 #[case::config(
     CONFIG,
-    reason::CONFIG_REJECTED,
+    Reason::ConfigRejected,
     "The configuration is rejected at agents.unknownKey: OpenClaw rejects the configuration at agents.unknownKey; the last good state is back. Correct spec.config",
     Phase::Stalled
 )]
 #[case::of_the_first_agents(
     FIRST,
-    reason::CONFIG_REJECTED,
+    Reason::ConfigRejected,
     "The configuration is rejected at agents.unknownKey: ",
     Phase::Stalled
 )]
 #[case::integration(
     INTEGRATION,
-    reason::INTEGRATION_FAILED,
+    Reason::IntegrationFailed,
     "OpenClaw's integrations cannot be installed: an integration cannot be installed: @acme/weather 1.0.0: the release does not pin all of it, so that it would be resolved here; the server retries. If it lasts, take it out",
     Phase::Updating
 )]
 fn words_of_an_older_agent_are_shown_as_they_are(
     #[case] recorded: &str,
-    #[case] expected: &str,
+    #[case] expected: Reason,
     #[case] words: &str,
     #[case] phase: Phase,
 ) {
     let status = status_of(&wanted(), &reporting(recorded));
     let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", expected));
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", expected.as_str()));
     assert!(message.starts_with(words), "{message}");
     assert_eq!(status.phase, Some(phase));
 }
@@ -107,7 +107,7 @@ fn figures_of_an_older_agent_that_move_are_not_in_the_status() {
     };
     let status = status_of(&wanted(), &held_up(1100));
     let (_, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!(reason, reason::PROGRESSING);
+    assert_eq!(reason, Reason::Progressing);
     assert!(message.contains("needs 2048 MB on the disk, and 1024 MB are free;"), "{message}");
     assert_eq!(status, status_of(&wanted(), &held_up(1200)));
 }

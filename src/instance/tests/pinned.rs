@@ -9,7 +9,7 @@ use moorage_wire::{
 use serde_json::json;
 
 use crate::{
-    api::{conditions::reason, instance::Phase},
+    api::{conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted, desired_state,
         fixtures::{FIRST_EPOCH, nothing, now, plan_of, ready, status_of, wanted},
@@ -53,7 +53,7 @@ fn no_server_is_made_or_replaced_that_would_resolve_an_integration_by_itself() {
         let observed = Observed { epoch, ..nothing() };
         assert_eq!(plan_of(&wanted, &observed).steps, [], "{epoch:?}");
         let (reason, message) = reason_of(&wanted, &observed, "Ready");
-        assert_eq!(reason, reason::INTEGRATION_NOT_PINNED);
+        assert_eq!(reason, Reason::IntegrationNotPinned);
         assert!(message.contains("@openclaw/zalo"), "{message}");
         assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
     }
@@ -77,7 +77,7 @@ fn a_server_of_an_older_release_keeps_its_document_and_is_ready() {
     assert_eq!(written["integrations"], json!([integration]), "as it was before");
     let observed = observed.with_view(|view| view.report.desired.digest = Some(document.digest()));
     assert_eq!(plan_of(&barred(), &observed).steps, []);
-    assert_eq!(reason_of(&barred(), &observed, "Ready").0, reason::READY);
+    assert_eq!(reason_of(&barred(), &observed, "Ready").0, Reason::Ready);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
         }];
     });
     let (reason, message) = reason_of(&wanted, &observed, "ConfigApplied");
-    assert_eq!(reason, reason::INTEGRATION_NOT_PINNED);
+    assert_eq!(reason, Reason::IntegrationNotPinned);
     assert!(message.contains("use a release with its artifact"), "{message}");
 }
 

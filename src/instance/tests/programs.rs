@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use crate::{
-    api::{OpenClawInstanceStatus, conditions::reason, instance::Phase},
+    api::{OpenClawInstanceStatus, conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted,
         fixtures::{nothing, now, plan_of, ready, status_of, walk, wanted},
@@ -86,7 +86,7 @@ fn the_first_programs_are_named_while_they_come() {
     let observed = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
     let status = status_of(&wanted, &observed);
     let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::PROGRESSING));
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", Reason::Progressing.as_str()));
     assert_eq!(message, "The server fetches and installs Node.js 1 and OpenClaw 1");
 }
 
@@ -101,7 +101,7 @@ fn an_update_is_named_from_the_new_release_to_the_new_program(
 ) {
     let wanted = with_other(&wanted(), program);
     let before = status_of(&wanted, &ready(&crate::instance::fixtures::wanted()));
-    assert_eq!(find(&before, "UpToDate").1, reason::PROGRESSING);
+    assert_eq!(find(&before, "UpToDate").1, Reason::Progressing);
     assert!(find(&before, "UpToDate").2.contains(title));
 
     let mut observed = told(&wanted);

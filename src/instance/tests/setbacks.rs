@@ -12,7 +12,7 @@ use rstest::rstest;
 
 use super::programs::{find, other, told, with_other};
 use crate::{
-    api::{OpenClawInstanceStatus, conditions::reason, instance::Phase},
+    api::{OpenClawInstanceStatus, conditions::Reason, instance::Phase},
     instance::{
         Observed, Wanted,
         fixtures::{now, ready, status_of, wanted},
@@ -86,7 +86,7 @@ fn an_artifact_that_fails_is_named_with_address_and_remedy(
     let failure = failure.of(Program::Openclaw);
     let status = failed(&wanted, told(&wanted), state, FailureReason::Artifact, &failure);
     let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::ARTIFACT_FAILED));
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", Reason::ArtifactFailed.as_str()));
     assert!(message.starts_with(expected), "{message}");
     assert!(!message.contains("hidden") && !message.contains("word@"), "{message}");
     assert_eq!(status.phase, Some(phase));
@@ -105,7 +105,7 @@ fn an_integration_that_fails_has_a_reason_of_its_own(
     let failure = failure.of_integration("@acme/weather").with_detail("no version 3");
     let status = failed(&wanted, ready(&wanted), state, FailureReason::Integration, &failure);
     let (_, reason, message) = find(&status, "Ready");
-    assert_eq!(reason, reason::INTEGRATION_FAILED);
+    assert_eq!(reason, Reason::IntegrationFailed);
     let expected =
         "The integration @acme/weather cannot be installed: a command failed (no version 3)";
     assert!(message.starts_with(expected), "{message}");
@@ -167,11 +167,11 @@ fn an_update_that_was_rolled_back_says_of_what_and_why(
     let wanted = with_other(&wanted(), program);
     let status = status_of(&wanted, &rolled_back(&wanted, program, [""; 2]));
     let (holds, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!((holds.as_str(), reason.as_str()), ("False", reason::ROLLED_BACK));
+    assert_eq!((holds.as_str(), reason.as_str()), ("False", Reason::RolledBack.as_str()));
     let expected = format!("The update to {expected}; the last good state is back. Use a release");
     assert!(message.starts_with(&expected), "{message}");
     assert!(message.contains("moorage.dev/retry"), "{message}");
-    assert_eq!(find(&status, "UpToDate").1, reason::ROLLED_BACK);
+    assert_eq!(find(&status, "UpToDate").1, Reason::RolledBack);
     assert_eq!(status.phase, Some(Phase::Stalled));
     let rollback = status.agent.unwrap().last_rollback.unwrap();
     assert_eq!(rollback.program, program.name());
@@ -184,17 +184,17 @@ fn an_update_that_was_rolled_back_says_of_what_and_why(
 #[rstest]
 #[case::config(
     FailureReason::InvalidConfig,
-    reason::CONFIG_REJECTED,
+    Reason::ConfigRejected,
     "OpenClaw 2 rejects the configuration; the last good state is back. Correct spec.config"
 )]
 #[case::health(
     FailureReason::Unhealthy,
-    reason::ROLLED_BACK,
+    Reason::RolledBack,
     "The update to OpenClaw 2 was rolled back: "
 )]
 fn a_failed_update_of_openclaw_names_the_new_version(
     #[case] failed_for: FailureReason,
-    #[case] expected: &str,
+    #[case] expected: Reason,
     #[case] words: &str,
 ) {
     let wanted = with_other(&wanted(), Program::Openclaw);
@@ -214,7 +214,7 @@ fn a_server_without_room_for_an_update_says_what_to_do() {
     let state = ConvergenceState::Converging;
     let status = failed(&wanted, ready(&wanted), state, FailureReason::System, &failure);
     let (_, reason, message) = find(&status, "ConfigApplied");
-    assert_eq!(reason, reason::PROGRESSING);
+    assert_eq!(reason, Reason::Progressing);
     let expected = "The server cannot reach the desired state yet: there is too little free disk space (1024 MiB have to be free); the server retries. If it lasts, remove data";
     assert!(message.starts_with(expected), "{message}");
 }

@@ -6,7 +6,7 @@ use crate::{
     agent::AgentError,
     api::{
         OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         instance::Phase,
     },
     instance::{
@@ -31,7 +31,11 @@ fn holds(status: &OpenClawInstanceStatus, kind: &str) -> bool {
 fn failure(retry: Retry) -> Failure {
     Failure {
         part: ConditionType::RoutesReady,
-        reason: reason::CLOUD_REJECTED,
+        reason: if retry == Retry::Changed {
+            Reason::CloudRejected
+        } else {
+            Reason::CloudUnavailable
+        },
         message: "no".to_owned(),
         retry,
     }
@@ -76,7 +80,7 @@ fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
         let condition = find(&status, kind).unwrap();
         assert_eq!(
             (condition.reason.as_str(), condition.message.as_str()),
-            (reason::CLOUD_REJECTED, "no"),
+            ("CloudUnavailable", "no"),
             "{kind}"
         );
     }
@@ -88,7 +92,7 @@ fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
 fn what_failed_says_more_than_what_waits_before_it() {
     let observed = nothing();
     let status = status_after(&wanted(), &observed, Some(failure(Retry::BackOff)));
-    assert_eq!(find(&status, "Ready").unwrap().reason, reason::CLOUD_REJECTED);
+    assert_eq!(find(&status, "Ready").unwrap().reason, Reason::CloudUnavailable);
 }
 
 #[test]
@@ -130,8 +134,8 @@ fn the_master_key_of_a_server_is_recorded_once() {
 }
 
 #[rstest]
-#[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::terminal(reason::INVALID_SPEC, "no"), Some(2), later()), Phase::Stalled)]
-#[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::waiting(reason::POOL_NOT_READY, "no"), Some(2), later()), Phase::Pending)]
+#[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::terminal(Reason::InvalidSpec, "no"), Some(2), later()), Phase::Stalled)]
+#[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::waiting(Reason::PoolNotReady, "no"), Some(2), later()), Phase::Pending)]
 #[case::suspended(|old: &OpenClawInstanceStatus| status::of_suspension(old, Some(2), later()), Phase::Suspended)]
 fn where_nothing_can_be_done_all_that_is_known_of_the_parts_stays(
     #[case] write: fn(&OpenClawInstanceStatus) -> OpenClawInstanceStatus,

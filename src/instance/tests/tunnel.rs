@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     agent::AgentError,
-    api::conditions::reason,
+    api::conditions::Reason,
     api::instance::Phase,
     instance::{
         Observed, Step,
@@ -22,7 +22,7 @@ fn a_deleted_tunnel_under_a_live_server_is_lost_and_nothing_is_made() {
     assert_eq!(plan_of(&wanted, &observed).steps, []);
     let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
-    assert_eq!(condition.reason, reason::TUNNEL_LOST);
+    assert_eq!(condition.reason, Reason::TunnelLost);
     assert!(condition.message.contains("moorage.dev/rebuild="), "{}", condition.message);
     assert_eq!(status.phase, Some(Phase::Stalled));
 }
@@ -189,6 +189,6 @@ fn the_tunnel_is_not_ready_before_its_first_token_was_replaced() {
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
     assert_eq!(
         (condition.status.as_str(), condition.reason.as_str()),
-        ("Unknown", reason::WAITING)
+        ("Unknown", Reason::Waiting.as_str())
     );
 }

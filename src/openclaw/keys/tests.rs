@@ -11,7 +11,7 @@ use super::{
     patterns, values,
 };
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     openclaw::{check, told},
 };
 
@@ -29,9 +29,9 @@ fn rows(table: &str) -> Vec<Value> {
 fn outcome(config: &Map<String, Value>) -> (&'static str, String) {
     let Err(refusals) = check(config) else { return ("accepted", String::new()) };
     let outcome = match refusals[0].reason() {
-        reason::LITERAL_SECRET => "refused",
-        reason::KEY_REFERENCE => "reference",
-        other => other,
+        Reason::LiteralSecret => "refused",
+        Reason::KeyReference => "reference",
+        other => other.as_str(),
     };
     (outcome, told(&refusals))
 }

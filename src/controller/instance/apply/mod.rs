@@ -15,7 +15,7 @@ use crate::{
     agent::{AgentError, AgentRoute, ServerKeys},
     api::{
         OpenClawInstance, OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
     },
     cloud::CloudError,
     cluster::ClusterError,
@@ -178,5 +178,5 @@ impl Executor<'_> {
 
 /// Steps are planned only when what they need is there.
 fn no_epoch(part: ConditionType) -> Failure {
-    Failure::passing(part, reason::WAITING, "Waits for the parts before it")
+    Failure::passing(part, Reason::Waiting, "Waits for the parts before it")
 }

@@ -7,7 +7,7 @@ use crate::{
     agent::ServerKeys,
     api::{
         OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         instance::ServerStatus,
     },
     cloud::{Conflict, ErrorKind, Priority},
@@ -132,7 +132,7 @@ impl Executor<'_> {
             now: ctx.clock.now(),
         };
         let user_data = user_data::render(&input).map_err(|error| {
-            Failure::terminal(ConditionType::ServerReady, reason::INVALID_SPEC, error.to_string())
+            Failure::terminal(ConditionType::ServerReady, Reason::InvalidSpec, error.to_string())
         })?;
         Ok(CreateServer {
             name: names::server(&subject.hostname, subject.instance),
@@ -170,7 +170,7 @@ impl Executor<'_> {
                 }
                 Err(in_the_way(&server, name, whose).into())
             }
-            None => Err(Failure::passing(part, reason::CLOUD_UNAVAILABLE, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
+            None => Err(Failure::passing(part, Reason::CloudUnavailable, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
         }
     }
 
@@ -240,29 +240,29 @@ fn in_the_way(server: &Server, name: &str, whose: Ownership) -> Failure {
         Ownership::Ours if server.status == ServerPower::Deleting => {
             let message =
                 format!("Server {id} has the name {name} and is being deleted; it is tried again");
-            return Failure::passing(ConditionType::ServerReady, reason::PROGRESSING, message);
+            return Failure::passing(ConditionType::ServerReady, Reason::Progressing, message);
         }
         Ownership::Ours => (
-            reason::DUPLICATE_SERVER,
+            Reason::DuplicateServer,
             format!(
                 "Server {id} has this instance's labels, but is not the server of its status. Rename it in Hetzner's console to keep it, or delete it there, and another one is made"
             ),
         ),
         Ownership::Retained(_) => (
-            reason::RETAINED,
+            Reason::Retained,
             format!(
                 "Server {id} with the name {name} was kept by deletionPolicy Retain. Rename it in Hetzner's console, and this instance gets a server of its own"
             ),
         ),
         Ownership::FormerInstallation { installation, place } => (
-            reason::FOREIGN_SERVER,
+            Reason::ForeignServer,
             format!(
                 "Server {id} with the name {name} is of another Moorage installation, {installation}{}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key; else rename the server",
                 place.map(|place| format!(" ({place})")).unwrap_or_default()
             ),
         ),
         Ownership::AnotherInstance { .. } | Ownership::Foreign => (
-            reason::FOREIGN_SERVER,
+            Reason::ForeignServer,
             format!(
                 "Server {id} has the name {name} but not this instance's labels, and is left untouched. Rename it, or delete it if nobody needs it"
             ),

@@ -4,7 +4,7 @@ use super::{Executor, Trouble, failed, no_epoch};
 use crate::{
     api::{
         OpenClawInstanceStatus,
-        conditions::{ConditionType, reason},
+        conditions::{ConditionType, Reason},
         instance::TunnelStatus,
     },
     cloud::{Conflict, ErrorKind, Priority},
@@ -65,7 +65,7 @@ impl Executor<'_> {
         let found = self.pool.cloudflare.find_tunnel_by_name(Priority::Normal, name).await;
         found.map_err(failed(ConditionType::TunnelReady))?.ok_or_else(|| {
             let message = "Cloudflare says that the tunnel's name is taken but does not show it; it is tried again";
-            Failure::passing(ConditionType::TunnelReady, reason::CLOUD_UNAVAILABLE, message).into()
+            Failure::passing(ConditionType::TunnelReady, Reason::CloudUnavailable, message).into()
         })
     }
 

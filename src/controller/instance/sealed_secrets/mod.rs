@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
 use crate::{
-    api::conditions::reason,
+    api::conditions::Reason,
     cluster::{ClusterApi, ClusterError, InstanceKey},
     controller::{
         backoff::{Backoff, random},
@@ -232,6 +232,6 @@ impl Keeper<'_> {
         let note = format!(
             "There is no OpenClawInstance {instance} in this namespace, so nothing of this Secret was delivered. Create the instance, correct the label moorage.dev/instance, or delete the Secret"
         );
-        events::tell(self.ctx, &about, reason::INSTANCE_MISSING, note).await;
+        events::tell(self.ctx, &about, Reason::InstanceMissing, note).await;
     }
 }

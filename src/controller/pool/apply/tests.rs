@@ -134,7 +134,7 @@ impl World {
     }
 }
 
-fn reason(outcome: &Outcome) -> Option<&'static str> {
+fn reason(outcome: &Outcome) -> Option<Reason> {
     outcome.trouble.as_ref().map(|trouble| trouble.blocked.reason)
 }
 
@@ -183,13 +183,13 @@ async fn a_server_type_that_hetzner_does_not_have_is_told_and_blocks_no_instance
         let ready = world.status.conditions.iter().find(|known| known.type_ == "Ready").unwrap();
         (ready.status.clone(), ready.reason.clone())
     };
-    let is = |status: &str, reason: &str| (status.to_owned(), reason.to_owned());
-    assert_eq!(ready(&world), is("True", reason::READY));
+    let is = |status: &str, reason: Reason| (status.to_owned(), reason.to_string());
+    assert_eq!(ready(&world), is("True", Reason::Ready));
     world.spec.hetzner.server_types.push("cx34".parse().unwrap());
     for (catalogue, verdict) in [
-        (catalogue(&["cx33"]), is("True", reason::DEGRADED)),
-        (catalogue(&["cx23"]), is("False", reason::INVALID_SPEC)),
-        (catalogue(&["cx33", "cx34"]), is("True", reason::READY)),
+        (catalogue(&["cx33"]), is("True", Reason::NotOffered)),
+        (catalogue(&["cx23"]), is("False", Reason::InvalidSpec)),
+        (catalogue(&["cx33", "cx34"]), is("True", Reason::Ready)),
     ] {
         world.fakes.state().server_types = catalogue;
         for thorough in [true, false] {
@@ -271,8 +271,8 @@ async fn a_token_of_another_project_blocks_the_pool_and_makes_nothing() {
     world.fakes.state().firewalls.clear();
     world.writes();
     let (outcome, _) = world.pass(true).await;
-    assert_eq!(reason(&outcome), Some(reason::PROJECT_CHANGED));
-    assert_eq!(outcome.facilities().err().unwrap().reason, reason::PROJECT_CHANGED);
+    assert_eq!(reason(&outcome), Some(Reason::ProjectChanged));
+    assert_eq!(outcome.facilities().err().unwrap().reason, Reason::ProjectChanged);
     assert_eq!(world.writes(), [""; 0]);
     assert_eq!(world.status.firewall_id, recorded, "the marker must not be forgotten");
 
@@ -291,7 +291,7 @@ async fn a_stranger_with_the_firewalls_name_is_left_alone() {
         Firewall { id: FirewallId(99), name, labels, rules: Vec::new(), applied_to: Vec::new() };
     world.fakes.state().firewalls.push(stranger.clone());
     let (outcome, _) = world.pass(true).await;
-    assert_eq!(reason(&outcome), Some(reason::CLOUD_REJECTED));
+    assert_eq!(reason(&outcome), Some(Reason::CloudRejected));
     assert_eq!(world.fakes.state().firewalls, [stranger]);
     assert_eq!(world.status.firewall_id, None);
 }
@@ -330,7 +330,7 @@ async fn a_secret_of_someone_else_is_neither_read_nor_replaced_and_no_token_is_m
     let mut world = World::new();
     world.fakes.state().foreign_secret = true;
     let (outcome, _) = world.pass(true).await;
-    assert_eq!(reason(&outcome), Some(reason::FOREIGN_SECRET));
+    assert_eq!(reason(&outcome), Some(Reason::ForeignSecret));
     assert!(world.fakes.state().tokens.is_empty());
 }
 
@@ -351,7 +351,7 @@ async fn a_refused_token_stalls_the_pool_and_names_the_secret() {
     world.fakes.state().refuse = Some((Cloud::Cloudflare, ErrorKind::Unauthorized));
     let (outcome, _) = world.pass(true).await;
     let trouble = outcome.trouble.unwrap();
-    assert_eq!((trouble.blocked.reason, trouble.again), (reason::UNAUTHORIZED, Again::Slowly));
+    assert_eq!((trouble.blocked.reason, trouble.again), (Reason::Unauthorized, Again::Slowly));
     assert!(trouble.blocked.message.contains("Secret moorage-system/cloudflare (key token)"));
     assert!(world.status.conditions.iter().any(|condition| condition.type_ == "Stalled"));
 }
@@ -361,7 +361,7 @@ async fn a_zone_of_another_name_is_an_invalid_spec_before_anything_is_made() {
     let mut world = World::new();
     world.spec.cloudflare.domain = "example.org".parse().unwrap();
     let (outcome, _) = world.pass(true).await;
-    assert_eq!(reason(&outcome), Some(reason::INVALID_SPEC));
+    assert_eq!(reason(&outcome), Some(Reason::InvalidSpec));
     assert_eq!(world.writes(), [""; 0]);
 }
 
@@ -371,7 +371,7 @@ async fn a_deletion_ends_only_when_a_pass_finds_nothing_left() {
     world.pass(true).await;
     world.writes();
     let first = world.tear_down().await.unwrap_err();
-    assert_eq!(first.blocked.reason, reason::DELETING);
+    assert_eq!(first.blocked.reason, Reason::Deleting);
     assert_eq!(
         world.writes(),
         [

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::Inspection;
 use crate::{
     api::{
-        conditions::reason,
+        conditions::Reason,
         pool::{OrphanKind, OrphanPolicy},
     },
     api_server::Pages,
@@ -78,7 +78,7 @@ impl Controller {
                 let note = format!(
                     "{kind:?} {name} ({id}) of {owner} was deleted: nobody accounted for it."
                 );
-                events::warn(&self.ctx, &about, reason::ORPHAN_DELETED, &note).await;
+                events::warn(&self.ctx, &about, Reason::OrphanDeleted, &note).await;
             }
             Ok(false) => {
                 tracing::info!(pool, ?kind, id, "an orphan is not what it was; it is left alone");
