@@ -36,6 +36,7 @@ use super::{
     context::Context,
     events, guard, queue,
     slots::Slots,
+    status::differs,
 };
 use crate::{
     api::{
@@ -50,6 +51,7 @@ use crate::{
         Failure, Observed, Wanted,
         deletion::has_history,
         failure::{Retry, TERMINAL_RETRY},
+        observed::AgentState,
         plan::{self, Plan, SOON, Timing},
         status::{self, Outcome},
         wanted::Refused,
@@ -59,7 +61,7 @@ use crate::{
 };
 
 use allowed::Allowed;
-use memory::Memories;
+use memory::{Memories, WriteRates};
 use refer::{Referred, Unfit};
 use sealed_secrets::SealedSecrets;
 
@@ -111,6 +113,7 @@ pub async fn run(
         instances: watches.instances.clone(),
         releases: watches.releases.clone(),
         memories: Memories::default(),
+        write_rates: WriteRates::default(),
         slots: Slots::new(CONCURRENCY),
         shutdown: shutdown.clone(),
         pace: keys::Pace::default(),
@@ -152,6 +155,7 @@ struct Controller {
     instances: Store<GuardedInstance>,
     releases: Store<Guarded<OpenClawRelease>>,
     memories: Memories,
+    write_rates: WriteRates,
     slots: Arc<Slots>,
     shutdown: CancellationToken,
     pace: keys::Pace,
@@ -257,6 +261,17 @@ enum Requeue {
     After(Duration),
     /// After the object's own growing delay, because of a failure with this reason.
     BackOff(Reason),
+}
+
+/// What became of a status that an instance's server has a say in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Written {
+    /// It said nothing new.
+    Unchanged,
+    /// It was written.
+    Now,
+    /// It may be written after this long.
+    Later(Duration),
 }
 
 impl Controller {
@@ -447,6 +462,26 @@ impl Controller {
         Ok(written)
     }
 
+    /// The same of what the instance's server has a say in, if it was asked: that is written only so often.
+    async fn write_at_rate(
+        &self,
+        instance: &OpenClawInstance,
+        current: Option<&OpenClawInstanceStatus>,
+        status: &OpenClawInstanceStatus,
+        agent: &AgentState,
+    ) -> Result<Written, ClusterError> {
+        if !differs(current, status) {
+            return Ok(Written::Unchanged);
+        }
+        if !matches!(agent, AgentState::NotAsked) {
+            let key = ObjectRef::from_obj(instance);
+            if let Some(wait) = self.write_rates.take(key, current, status, self.now()) {
+                return Ok(Written::Later(wait));
+            }
+        }
+        self.write(instance, current, status).await.map(|_| Written::Now)
+    }
+
     async fn settle(
         &self,
         instance: &OpenClawInstance,
@@ -458,6 +493,7 @@ impl Controller {
     fn forget(&self, instance: &OpenClawInstance) {
         let key = ObjectRef::from_obj(instance);
         drop(self.memories.take(&key));
+        self.write_rates.forget(&key);
     }
 
     fn installation(&self) -> InstallationId {

@@ -35,6 +35,7 @@ mod tests;
 pub mod tunnel;
 mod versions;
 pub mod wanted;
+pub mod write_rate;
 
 pub use failure::Failure;
 pub use observed::Observed;

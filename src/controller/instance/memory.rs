@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -14,6 +15,7 @@ use crate::{
     instance::{
         Observed,
         observed::{AgentState, AgentView, TunnelMemory},
+        write_rate::WriteRate,
     },
 };
 
@@ -78,6 +80,31 @@ impl Memories {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// How often each instance's status was written for what its server says. Kept apart from the memories: a
+/// server that drags a pass out until it is given up loses nothing of this.
+#[derive(Default)]
+pub(super) struct WriteRates(Mutex<HashMap<ObjectRef<OpenClawInstance>, WriteRate>>);
+
+impl WriteRates {
+    /// See [`WriteRate::take`].
+    pub(super) fn take(
+        &self,
+        key: ObjectRef<OpenClawInstance>,
+        current: Option<&OpenClawInstanceStatus>,
+        wanted: &OpenClawInstanceStatus,
+        now: Timestamp,
+    ) -> Option<Duration> {
+        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = rates.entry(key).or_default();
+        rate.take(current, wanted, now)
+    }
+
+    /// Of an instance that is gone nothing is kept.
+    pub(super) fn forget(&self, key: &ObjectRef<OpenClawInstance>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 

@@ -3,7 +3,7 @@
 use kube::runtime::reflector::ObjectRef;
 
 use super::{
-    Controller, Requeue,
+    Controller, Requeue, Written,
     apply::{Applied, Executor},
     is_well,
     memory::Memory,
@@ -104,7 +104,8 @@ impl Controller {
             }
             if steps.is_empty() {
                 let status = Self::status(instance, wanted, observed, &outcome);
-                if !self.write(instance, persisted.as_ref(), &status).await? {
+                let (current, agent) = (persisted.as_ref(), &observed.agent);
+                if self.write_at_rate(instance, current, &status, agent).await? != Written::Now {
                     break;
                 }
                 (persisted, observed.status) = (Some(status.clone()), status);
@@ -131,16 +132,25 @@ impl Controller {
                     break;
                 }
                 Applied::Failed(failure) => {
-                    tracing::warn!(reason = %failure.reason, "{}", failure.message);
                     outcome.failure = Some(failure);
                     break;
                 }
             }
         }
         let status = Self::status(instance, wanted, observed, &outcome);
-        self.write(instance, persisted.as_ref(), &status).await?;
+        let agent = &observed.agent;
+        let written = self.write_at_rate(instance, persisted.as_ref(), &status, agent).await?;
+        if let (Some(failure), Written::Now) = (&outcome.failure, written) {
+            tracing::warn!(reason = %failure.reason, "{}", failure.message);
+        }
         let failed = || outcome.failure.as_ref().map(|failure| self.requeue_after(failure));
-        let planned = || Requeue::After(requeue_after.unwrap_or_else(|| self.settled(observed)));
+        let planned = || {
+            let planned = requeue_after.unwrap_or_else(|| self.settled(observed));
+            match written {
+                Written::Later(wait) => Requeue::After(planned.min(wait)),
+                Written::Now | Written::Unchanged => Requeue::After(planned),
+            }
+        };
         Ok((barred.or_else(failed).unwrap_or_else(planned), status))
     }
 }

@@ -1,16 +1,17 @@
 //! The agents in the model world, as they are reached through the edge, the tunnel and the connector.
 
 use async_trait::async_trait;
+use jiff::Timestamp;
 use moorage_wire::{
     AgentPublicKey, CredentialName, Receipt, Report, Secret, Sha256,
-    credential::{SealedCredential, TUNNEL_TOKEN},
+    credential::{GATEWAY_TOKEN, SealedCredential, TUNNEL_TOKEN},
     enrolment::AgentIdentity,
     handover::HandOver,
     problem::{Problem, ProblemCode},
     program::Program,
     report::{
-        CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details, InstalledProgram,
-        Machine as MachineReport, OpenClawHealth, OpenClawState,
+        Backup, CloudflaredHealth, Consumed, ConvergenceState, DesiredProgress, Details,
+        InstalledProgram, Machine as MachineReport, OpenClawHealth, OpenClawState, Rollback,
     },
     signature::AgentKey,
 };
@@ -91,6 +92,60 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// A report that is true in what the operator checks, and another one each time in all the rest.
+    fn lie(&self, report: Report, number: u64) -> Report {
+        let at = Timestamp::from_second(number.cast_signed()).unwrap_or_default();
+        let digest = Sha256::of(&number.to_le_bytes());
+        let version = format!("1.{}", number / 2);
+        let receipts = report.receipts.iter().map(|told| {
+            let server = (self.instance, self.epoch);
+            let own = [TUNNEL_TOKEN, GATEWAY_TOKEN].contains(&told.credential.as_str());
+            let source = if own { told.source_sha256 } else { digest };
+            let what = (told.credential.clone(), told.r#type);
+            Receipt::sign(&self.key(), server, what, source, at)
+        });
+        let receipts = receipts.collect();
+        let states = [OpenClawState::Ready, OpenClawState::Degraded, OpenClawState::Stopped];
+        let wrong = (number.is_multiple_of(7)).then_some(digest);
+        Report {
+            agent_version: version.as_str().into(),
+            desired: DesiredProgress { digest: wrong.or(report.desired.digest), ..report.desired },
+            receipts,
+            openclaw: OpenClawHealth {
+                state: states[usize::try_from(number).unwrap_or_default() % states.len()],
+                version: Some(version.as_str().into()),
+                message: Some(format!("message {number}").as_str().into()),
+                failure: None,
+            },
+            machine: MachineReport {
+                disk_free_bytes: number % 2 * 20 * GIBIBYTE,
+                reboot_pending: number.is_multiple_of(3),
+                ..report.machine
+            },
+            details: Details {
+                programs: report
+                    .details
+                    .programs
+                    .into_iter()
+                    .map(|one| InstalledProgram { sha256: digest, ..one })
+                    .collect(),
+                last_rollback: Some(Rollback {
+                    what: Program::Openclaw.into(),
+                    from: digest,
+                    to: None,
+                    reason: format!("reason {number}").as_str().into(),
+                    failure: None,
+                    at,
+                }),
+                backup: Some(Backup { at, bytes: number }),
+                ..report.details
+            },
+            ..report
+        }
+    }
+}
+
 /// The server that a call to this host name comes to, and the token of the connection it comes by.
 fn reach(state: &mut State, host: &str) -> Option<(u64, Sha256)> {
     let record = state.records.values().find(|there| there.record.name == host)?;
@@ -157,7 +212,10 @@ impl AgentApi for Link {
         _: AgentPublicKey,
     ) -> Result<Report, AgentError> {
         self.agent("report", route, keys, |state, id, token| {
-            Ok(machine(state, id)?.report(keys, Some(token)))
+            let (number, lying) = (state.number(), state.lying);
+            let machine = machine(state, id)?;
+            let report = machine.report(keys, Some(token));
+            Ok(if lying { machine.lie(report, number) } else { report })
         })
         .await
     }

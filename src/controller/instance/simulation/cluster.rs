@@ -175,7 +175,9 @@ impl ClusterApi for Link {
         }
         let written = self.cluster("write status", |state| {
             let set = |stored: &mut OpenClawInstance| stored.status = Some(wanted.clone());
-            self.change_instance(state, instance, set)
+            let changed = self.change_instance(state, instance, set)?;
+            state.status_writes += 1;
+            Ok(changed)
         });
         self.written.note(written.await?);
         Ok(true)

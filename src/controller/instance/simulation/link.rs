@@ -161,12 +161,13 @@ impl Randomness for Link {
     }
 }
 
-/// Events go nowhere.
-pub(super) struct NoEvents;
+/// Events are counted.
+pub(super) struct EventCount(pub(super) Arc<World>);
 
 #[async_trait]
-impl EventSink for NoEvents {
+impl EventSink for EventCount {
     async fn publish(&self, _: &Event, _: &ObjectReference) -> Result<(), kube::Error> {
+        self.0.state().events += 1;
         Ok(())
     }
 }

@@ -19,9 +19,12 @@ use tokio::sync::{Notify, RwLock};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::{Controller, GuardedInstance, census, keys, memory::Memories},
+    super::{
+        Controller, GuardedInstance, census, keys,
+        memory::{Memories, WriteRates},
+    },
     broken::Defect,
-    link::{Link, NoEvents},
+    link::{EventCount, Link},
     world::{ACCOUNT, DOMAIN, INSTALLATION, Key, MASTER_KEYS, World},
 };
 use crate::{
@@ -127,6 +130,7 @@ impl Process {
             instances: store.clone(),
             releases,
             memories: Memories::default(),
+            write_rates: WriteRates::default(),
             slots: Slots::new(1),
             shutdown: CancellationToken::new(),
             pace: keys::Pace::default(),
@@ -175,6 +179,20 @@ impl Process {
         })
     }
 
+    /// The watch has brought the essence of an instance only, as of one that has nothing yet.
+    pub(super) fn know_in_part(&mut self, key: &Key) {
+        let Some(mut instance) = self.link.world.state().instance(key).cloned() else { return };
+        instance.keep_in_part();
+        self.writer.apply_watcher_event(&Event::Apply(Guarded(Ok(instance))));
+    }
+
+    /// What all controllers share, which knows the instances that the watch has brought.
+    pub(super) fn context(&self) -> Arc<Context> {
+        let ctx = &self.controller.ctx;
+        let _ = ctx.instances.set(self.store.clone());
+        Arc::clone(ctx)
+    }
+
     /// A sweep of the pool's clouds. One that fails is tried again later; the pool runs from the first
     /// one on that does not.
     pub(super) async fn sweep(&self) {
@@ -216,7 +234,7 @@ fn context(link: &Arc<Link>) -> Context {
         instances: OnceLock::new(),
         look_at_keys: Notify::new(),
         look_at_sealing_keys: Notify::new(),
-        events: Box::new(NoEvents),
+        events: Box::new(EventCount(Arc::clone(&link.world))),
     }
 }
 

@@ -51,11 +51,7 @@ pub(super) fn meddle(state: &mut State, key: &Key) {
             state.say(|| format!("{key:?} is deleted"));
             state.delete_instance(key);
         }
-        4 => edit(state, key, |instance, number| {
-            let config = json!({"agents": {"defaults": {"thinking": number.to_string()}}});
-            instance.spec.config = serde_json::from_value(config).expect("it is a configuration");
-            instance.metadata.generation = Some(instance.metadata.generation.unwrap_or(0) + 1);
-        }),
+        4 => reconfigure(state, key),
         5 => rebuild(state, key),
         6 => edit(state, key, |instance, _| {
             instance.spec.suspend = !instance.spec.suspend;
@@ -112,6 +108,14 @@ fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
 }
 
+pub(super) fn reconfigure(state: &mut State, key: &Key) {
+    edit(state, key, |instance, number| {
+        let config = json!({"agents": {"defaults": {"thinking": number.to_string()}}});
+        instance.spec.config = serde_json::from_value(config).expect("it is a configuration");
+        instance.metadata.generation = Some(instance.metadata.generation.unwrap_or(0) + 1);
+    });
+}
+
 fn edit(state: &mut State, key: &Key, change: impl FnOnce(&mut OpenClawInstance, u64)) {
     let number = state.number();
     let Some(mut instance) = state.instance(key).cloned() else { return };
@@ -144,6 +148,21 @@ pub(super) fn hand_in(state: &mut State, key: &Key) {
     };
     state.say(|| format!("{key:?} is handed a value in"));
     state.secrets.insert(name, secret);
+}
+
+/// A Secret of an instance with a value that Moorage opens.
+pub(super) fn put_sealed(state: &mut State, key: &Key, name: &str, sealed: Vec<u8>) {
+    let number = state.number();
+    let secret = super::world::SecretThere {
+        uid: format!("secret-{number}"),
+        version: number,
+        created: whole_second(state.now),
+        kind: SEALED_SECRET_TYPE.to_owned(),
+        labels: [(label::INSTANCE.to_owned(), key.1.clone())].into(),
+        data: [("anthropic".to_owned(), sealed)].into(),
+        controller: None,
+    };
+    state.secrets.insert((key.0.clone(), name.to_owned()), secret);
 }
 
 fn rebuild(state: &mut State, key: &Key) {

@@ -17,7 +17,10 @@ use super::{
     tenants,
     world::{Key, World},
 };
-use crate::instance::deletion::has_history;
+use crate::instance::{
+    deletion::has_history,
+    write_rate::{AFTER_CHANGE, BURST},
+};
 
 /// Seeds that broke something once.
 const KEPT: &[u64] = &[];
@@ -192,5 +195,86 @@ fn a_stale_deletion_spares_the_next_instances_secret() {
         }
         assert_eq!(world.state().violation, None);
         assert_eq!(world.state().secrets.len(), there);
+    });
+}
+
+/// Passes in a row, `pause` after each.
+async fn passes(process: &mut Process, world: &Arc<World>, key: &Key, count: u32, pause: Duration) {
+    for _ in 0..count {
+        process.watch(|_| true);
+        process.pass(key).await;
+        world.state().pass_time(pause);
+    }
+}
+
+fn writes_and_events(world: &World) -> (u64, u64) {
+    let state = world.state();
+    (state.status_writes, state.events)
+}
+
+/// A server whose every report differs, asked as often as one that is brought up.
+#[test]
+fn a_lying_server_costs_few_writes_and_events() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        world.state().lying = true;
+        let pause = Duration::from_secs(10);
+        let mut counts = Vec::new();
+        for _hour in 0..3 {
+            let before = writes_and_events(&world);
+            passes(&mut process, &world, &ada, 360, pause).await;
+            let after = writes_and_events(&world);
+            counts.push((after.0 - before.0, after.1 - before.1));
+        }
+        assert_eq!(world.state().violation, None);
+        let bounded = |burst: u64, (writes, events): (u64, u64)| {
+            (15..=burst + 21).contains(&writes) && events <= 3 * writes
+        };
+        assert!(bounded(u64::from(BURST), counts[0]), "{counts:?}");
+        assert!(counts[1..].iter().all(|count| bounded(0, *count)), "{counts:?}");
+        // The truth is told as soon as there is one, a write's time later at most.
+        world.state().lying = false;
+        passes(&mut process, &world, &ada, 20, pause).await;
+        assert!(world.state().instance(&ada).is_some_and(invariants::is_ready));
+    });
+}
+
+/// An edit is answered at once, whatever the server has said before.
+#[test]
+fn an_update_is_told_at_once_after_lies() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        world.state().lying = true;
+        passes(&mut process, &world, &ada, 200, Duration::from_secs(1)).await;
+        world.state().lying = false;
+        tenants::reconfigure(&mut world.state(), &ada);
+        passes(&mut process, &world, &ada, 10, Duration::from_secs(1)).await;
+        assert!(world.state().instance(&ada).is_some_and(invariants::is_ready));
+    });
+}
+
+/// A bring-up and an update take far less than what may be written at once.
+#[test]
+fn an_honest_server_is_never_held_up() {
+    runtime().block_on(async {
+        let world = Arc::new(World::new(Dice::new(7), false));
+        let [ada, ..] = tenants::keys();
+        tenants::create(&mut world.state(), &ada);
+        let mut process = Process::start(&world, None);
+        process.sweep().await;
+        passes(&mut process, &world, &ada, 60, Duration::from_secs(1)).await;
+        assert!(world.state().instance(&ada).is_some_and(invariants::is_ready));
+        let (up, _) = writes_and_events(&world);
+        assert!((3..=u64::from(BURST) / 2).contains(&up), "{up} writes for a bring-up");
+        tenants::reconfigure(&mut world.state(), &ada);
+        passes(&mut process, &world, &ada, 10, Duration::from_secs(1)).await;
+        assert!(world.state().instance(&ada).is_some_and(invariants::is_ready));
+        let update = writes_and_events(&world).0 - up;
+        assert!((2..=u64::from(AFTER_CHANGE)).contains(&update), "{update} writes for an update");
+        println!("{up} writes for a bring-up, {update} for an update");
     });
 }

@@ -132,6 +132,12 @@ pub(super) struct State {
     pub(super) calls: u64,
     /// Writes that changed something, of the operator alone.
     pub(super) writes: u64,
+    /// Writes of an instance's status among them.
+    pub(super) status_writes: u64,
+    /// Events that were published.
+    pub(super) events: u64,
+    /// Whether all servers say something else each time they are asked.
+    pub(super) lying: bool,
     pub(super) violation: Option<String>,
     pub(super) log: Option<Vec<String>>,
 }
@@ -158,6 +164,9 @@ impl World {
             faults: Faults::default(),
             calls: 0,
             writes: 0,
+            status_writes: 0,
+            events: 0,
+            lying: false,
             violation: None,
             log: log.then(Vec::new),
         }))
