@@ -25,8 +25,8 @@ use url::Url;
 
 use self::{context::Context, pool::PoolSettings};
 use crate::{
-    cloud::BudgetRegistry, credentials::key_ring_store::KeyRingStore, http::Readiness,
-    master_key_store::MasterKeyStore,
+    cloud::BudgetRegistry, cluster::KubeCluster, credentials::key_ring_store::KeyRingStore,
+    http::Readiness, master_key_store::MasterKeyStore,
 };
 
 /// What the controllers are told on the command line.
@@ -66,7 +66,9 @@ pub async fn run(
         watch_namespaces: settings.watch_namespaces.clone(),
     };
     let keys = KeyRingStore::new(context.client.clone(), &context.namespace);
-    let needs = Arc::new(sealing_keys::NeedsOfInstances::new(Arc::clone(&context)));
+    let cluster = KubeCluster::new(context.client.clone(), Arc::clone(&context.metrics));
+    let needs = sealing_keys::NeedsOfInstances::new(Arc::clone(&context), Arc::new(cluster));
+    let needs = Arc::new(needs);
     let (ctx, namespaces) = (Arc::clone(&context), settings.watch_namespaces);
     tokio::join!(
         pool::run(Arc::clone(&context), pools, master_keys, shutdown.clone()),

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     api::OpenClawInstance,
-    cluster::{ClusterApi as _, ClusterError, InstanceKey, KubeCluster},
+    cluster::{ClusterApi, ClusterError, InstanceKey},
     credentials::{
         bundle::InstanceRef,
         key_ring::KeyRing,
@@ -48,13 +48,12 @@ pub trait Needs: Send + Sync {
 /// What all instances wait for.
 pub struct NeedsOfInstances {
     ctx: Arc<Context>,
-    cluster: KubeCluster,
+    cluster: Arc<dyn ClusterApi>,
 }
 
 impl NeedsOfInstances {
     /// Over the instances that the controller of instances knows.
-    pub fn new(ctx: Arc<Context>) -> Self {
-        let cluster = KubeCluster::new(ctx.client.clone(), Arc::clone(&ctx.metrics));
+    pub fn new(ctx: Arc<Context>, cluster: Arc<dyn ClusterApi>) -> Self {
         Self { ctx, cluster }
     }
 

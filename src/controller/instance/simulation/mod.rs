@@ -17,6 +17,7 @@ mod hetzner;
 mod invariants;
 mod life;
 mod link;
+mod needs;
 mod process;
 mod tenants;
 mod tests;
