@@ -230,7 +230,7 @@ pub struct OrphansStatus {
     /// What the servers among them cost a month, in the project's currency, taxes included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub monthly_cost: Option<String>,
-    /// Servers first, what stays anyway last, 20 at most.
+    /// The oldest first, what stays anyway last, 20 at most.
     pub first: Vec<OrphanStatus>,
 }
 

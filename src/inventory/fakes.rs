@@ -213,9 +213,11 @@ impl DnsApi for Fakes {
         &self,
         _: Priority,
         _: &ZoneId,
-        _: &str,
+        name: &str,
     ) -> Result<Vec<DnsRecord>, CloudError> {
-        unasked()
+        let mut found = self.list(|state| &state.records)?;
+        found.retain(|record| record.name == name);
+        Ok(found)
     }
     async fn dns_batch(&self, _: &ZoneId, batch: &DnsBatch) -> Result<DnsBatchResult, CloudError> {
         self.wait().await;

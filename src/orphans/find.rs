@@ -211,6 +211,7 @@ impl Place<'_> {
         let found = self.marked(OrphanKind::Server, server.mark()?, server.id.to_string())?;
         Some(Found {
             name: server.name.clone(),
+            protected: server.protection.delete,
             pool: server.labels.get(label::POOL).cloned(),
             created: Some(server.created),
             server_type: Some(server.server_type.name.clone()),

@@ -25,6 +25,8 @@ const MOST_AT_ONCE: usize = 5;
 const PART_AT_ONCE: usize = 10;
 /// The most that the status names; the rest is counted.
 const MOST_LISTED: usize = 20;
+/// The note on what Hetzner does not let go.
+pub const PROTECTED: &str = "It is protected from deletion at Hetzner. Switch its protection off in Hetzner's console to have it deleted.";
 
 /// Something in a cloud that carries this installation's id.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +41,8 @@ pub struct Found {
     pub owner: FoundOwner,
     /// Whether it was left behind on purpose by `deletionPolicy: Retain`.
     pub retained: bool,
+    /// Whether the cloud refuses to delete it.
+    pub protected: bool,
     /// The pool in a server's labels.
     pub pool: Option<String>,
     /// When the cloud made it, if it says so.
@@ -63,6 +67,7 @@ impl Found {
             name: String::new(),
             owner,
             retained: false,
+            protected: false,
             pool: None,
             created: None,
             server_type: None,
@@ -119,6 +124,13 @@ pub struct Orphan {
     pub kept: Option<&'static str>,
 }
 
+impl Orphan {
+    /// Why it stays for now, if that is so.
+    fn note(&self) -> Option<&'static str> {
+        self.kept.or(self.found.protected.then_some(PROTECTED))
+    }
+}
+
 /// Why nothing is deleted, though the pool says so.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doubt {
@@ -165,13 +177,14 @@ pub fn plan(orphans: &[Orphan], given: &Circumstances<'_>) -> OrphanPlan {
     let old = |since: &Timestamp| given.now.duration_since(*since).unsigned_abs() >= given.age;
     let most = (given.total / PART_AT_ONCE).clamp(1, MOST_AT_ONCE);
     let may = given.policy == OrphanPolicy::Delete && given.doubt.is_none();
-    let due = orphans.iter().filter(|(orphan, since)| may && orphan.kept.is_none() && old(since));
+    let due = orphans.iter().filter(|(orphan, since)| may && orphan.note().is_none() && old(since));
     let mut delete: Vec<_> = due.take(most).map(|(orphan, _)| orphan.found.clone()).collect();
     // A server before its tunnel, an application before its policy.
     delete.sort_by_key(|one| one.kind);
     let seen = orphans.iter().map(|(orphan, since)| (orphan.found.key(), *since)).collect();
-    // What stays anyway takes no place from what is to be deleted, and what costs comes first.
-    orphans.sort_by_key(|(orphan, _)| (orphan.kept.is_some(), orphan.found.kind));
+    // What stays anyway takes no place from what is to be deleted. Of that the oldest is named, so that what
+    // is named once stays so until it goes, however much comes after it: a restart forgets only the youngest.
+    orphans.sort_by_key(|(orphan, _)| orphan.note().is_some());
     OrphanPlan { status: status(&orphans, given), delete, seen }
 }
 
@@ -207,7 +220,7 @@ fn status(orphans: &[(&Orphan, Timestamp)], given: &Circumstances<'_>) -> Option
             created: found.created.map(|created| created.to_string()),
             server_type: found.server_type.clone(),
             monthly_cost: found.monthly_cost.clone(),
-            note: orphan.kept.map(str::to_owned),
+            note: orphan.note().map(str::to_owned),
         }
     };
     let monthly_cost = monthly_cost(orphans.iter().map(|(orphan, _)| &orphan.found));

@@ -29,6 +29,7 @@ fn server(number: u8) -> Found {
         name: format!("ada-{number}"),
         owner: FoundOwner::Instance { id: id(number), place: Some(ada()) },
         retained: false,
+        protected: false,
         pool: Some("eu-1".to_owned()),
         created: None,
         server_type: Some("cx33".to_owned()),
@@ -204,6 +205,33 @@ fn what_stays_anyway_takes_no_place_in_the_list() {
     let told = plan(&all, &given(before.as_ref(), 60)).status.unwrap();
     assert_eq!((told.count, told.first[0].id.as_str()), (59, "200"));
     assert_eq!(ids(&plan(&all, &given(Some(&told), 60 + DAY)).delete), ["200"]);
+}
+
+#[test]
+fn what_is_protected_says_so_and_takes_no_turn() {
+    let protected =
+        |number| Orphan { found: Found { protected: true, ..server(number) }, kept: None };
+    let all: Vec<_> = (1..30).map(protected).chain([orphan(200)]).collect();
+    let told = plan(&all, &given(None, 0)).status.unwrap();
+    assert_eq!((told.first[0].id.as_str(), told.first[0].note.as_deref()), ("200", None));
+    assert_eq!(told.first[1].note.as_deref(), Some(PROTECTED));
+    assert_eq!(ids(&plan(&all, &given(Some(&told), DAY)).delete), ["200"]);
+    // When the protection is off its turn comes.
+    let told = plan(&[protected(1)], &given(None, 0)).status.unwrap();
+    assert_eq!(ids(&plan(&[orphan(1)], &given(Some(&told), DAY)).delete), ["1"]);
+}
+
+/// Servers that somebody goes on leaving behind, and an operator that is restarted all the time.
+#[test]
+fn many_new_orphans_keep_no_other_from_growing_old() {
+    let victim = Orphan { found: tunnel(250), kept: None };
+    let mut told = plan(std::slice::from_ref(&victim), &given(None, 0)).status;
+    for hour in 1..24 {
+        let new = (0..100).map(orphan).chain([victim.clone()]);
+        told = plan(&new.collect::<Vec<_>>(), &given(told.as_ref(), hour * 3600)).status;
+    }
+    let delete = plan(&[victim], &given(told.as_ref(), DAY)).delete;
+    assert_eq!(ids(&delete), ["250"]);
 }
 
 #[test]

@@ -18,7 +18,8 @@ pub(super) enum Outcome {
     Kept,
     /// It is gone.
     Deleted,
-    /// It is not what was listed any more, so it was left alone.
+    /// Nothing was deleted: it is not there any more, perhaps since a deletion whose answer was lost, or it
+    /// is not what was listed.
     Changed,
     /// It could not be deleted.
     Failed(String),
@@ -72,11 +73,8 @@ impl Removal<'_> {
                 }
                 let (kind, name) = (one.kind, &one.name);
                 match self.place.remove(one).await {
-                    // After an answer that was lost it may be gone.
-                    Ok(removed) if removed || !last[at].is_empty() => {
-                        outcomes[at] = Some(Outcome::Deleted);
-                    }
-                    Ok(_) => outcomes[at] = Some(Outcome::Changed),
+                    Ok(true) => outcomes[at] = Some(Outcome::Deleted),
+                    Ok(false) => outcomes[at] = Some(Outcome::Changed),
                     Err(error) if error.classify() == Classification::Terminal => {
                         outcomes[at] = Some(Outcome::Failed(error.to_string()));
                     }
@@ -90,7 +88,7 @@ impl Removal<'_> {
                 let done = outcomes.iter().flatten().count();
                 let word = match &outcomes[at] {
                     Some(Outcome::Deleted) => "deleted",
-                    Some(Outcome::Changed) => "left alone, it has changed:",
+                    Some(Outcome::Changed) => "left alone, gone or not what was listed:",
                     _ => "failed:",
                 };
                 (self.progress)(&format!("{done}/{} {word} {kind:?} {name}", targets.len()));

@@ -51,7 +51,9 @@ pub(super) fn text(rows: &[Row<'_>], deleting: bool) -> String {
 fn word(one: &Found, outcome: &Outcome, deleting: bool) -> String {
     match outcome {
         Outcome::Deleted => "  deleted".to_owned(),
-        Outcome::Changed => "  left alone: it has changed meanwhile".to_owned(),
+        Outcome::Changed => {
+            "  left alone: it is not there any more, or is not what was listed".to_owned()
+        }
         Outcome::Failed(why) => format!("  failed: {why}"),
         Outcome::Kept if one.retained => "  kept: retained; --retained includes it".to_owned(),
         Outcome::Kept => "  kept: a retained server needs it".to_owned(),

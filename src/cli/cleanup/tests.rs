@@ -1,7 +1,23 @@
-use moorage_wire::InstanceId;
+use std::time::Duration;
 
-use super::{removal::is_kept, *};
-use crate::{api::pool::OrphanKind, orphans::FoundOwner};
+use moorage_wire::InstanceId;
+use rstest::rstest;
+
+use super::{
+    removal::{Pace, is_kept},
+    *,
+};
+use crate::{
+    api::pool::OrphanKind,
+    cloudflare::{DnsRecord, NewDnsRecord, TunnelId},
+    instance::placeholders::new_record,
+    inventory::fakes::Fakes,
+    names,
+    orphans::FoundOwner,
+};
+
+const OURS: InstallationId = InstallationId::from_bytes([1; 8]);
+const THEIRS: InstallationId = InstallationId::from_bytes([2; 8]);
 
 fn found(kind: OrphanKind, owner: FoundOwner, retained: bool) -> Found {
     Found {
@@ -10,6 +26,7 @@ fn found(kind: OrphanKind, owner: FoundOwner, retained: bool) -> Found {
         name: "ada".to_owned(),
         owner,
         retained,
+        protected: false,
         pool: (kind == OrphanKind::Server).then(|| "eu-1".to_owned()),
         created: None,
         server_type: None,
@@ -35,6 +52,44 @@ fn what_was_retained_and_what_it_needs_stays_unless_asked_for() {
     let kept = |too| all.iter().map(|one| is_kept(one, &all, too)).collect::<Vec<_>>();
     assert_eq!(kept(false), [true, false, true, false]);
     assert_eq!(kept(true), [false; 4]);
+}
+
+/// A record of ada's in an installation.
+fn record_of(installation: InstallationId) -> DnsRecord {
+    let tunnel = TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap();
+    let id = InstanceId::from_bytes([1; 16]);
+    let comment = names::record_comment(installation, id, "tenants", "ada");
+    new_record(&NewDnsRecord::tunnel_cname("ada.example.com", &tunnel, comment))
+}
+
+/// What becomes of a record while the cloud cannot be reached, and what is said of it.
+#[rstest]
+#[case::it_is_still_there(Some(OURS), Outcome::Deleted, 1)]
+#[case::it_has_gone(None, Outcome::Changed, 0)]
+#[case::it_is_somebody_elses(Some(THEIRS), Outcome::Changed, 0)]
+#[tokio::test]
+async fn only_what_was_deleted_is_said_to_be(
+    #[case] meanwhile: Option<InstallationId>,
+    #[case] expected: Outcome,
+    #[case] deletions: usize,
+) {
+    let (clouds, _) = Fakes::new();
+    let zone = ZoneId::parse("zone").unwrap();
+    let place = Place { hetzner: &*clouds, cloudflare: &*clouds, zone: &zone, installation: OURS };
+    let targets = place.instances(&[], &[], &[record_of(OURS)]);
+    assert_eq!(targets.len(), 1);
+    clouds.state().down = true;
+    let pace = Pace { pause: Duration::from_millis(1), patience: Duration::from_mins(1) };
+    let removal = Removal { place: &place, pace, progress: &|_| () };
+    // Polled second: the first attempt has failed by then.
+    let change = async {
+        let mut state = clouds.state();
+        state.down = false;
+        state.records.extend(meanwhile.map(record_of));
+    };
+    let (outcomes, ()) = futures::future::join(removal.run(&targets), change).await;
+    assert_eq!(outcomes, [expected]);
+    assert_eq!(clouds.state().batches.len(), deletions);
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod removal;
 use std::{sync::Arc, time::Duration};
 
 use kube::{Resource as _, ResourceExt as _};
+use moorage_wire::InstallationId;
 use tokio::time::Instant;
 
 use super::{
@@ -27,7 +28,10 @@ use crate::{
     },
     cloud::Priority,
     cloudflare::{RecordId, TunnelId},
-    controller::events,
+    controller::{
+        events,
+        references::{Name, Reference},
+    },
     hetzner::ServerId,
     instance::observed::Disappearance,
     inventory::Inventory,
@@ -173,16 +177,8 @@ impl Controller {
         let watched = self.settings.watch_namespaces.clone();
         let mut accounts = Accounts::new(pools, watched);
         self.references.each(|place, reference| {
-            let made = &reference.made;
-            let computed = ownership::instance_id(installation, &place.0, &place.1);
-            accounts.add(Claim {
-                place: place.clone(),
-                pool: reference.pool.clone(),
-                ids: made.earlier_id.into_iter().chain([computed]).collect(),
-                started: made.in_status || made.untold || made.tunnel.is_some(),
-                server: made.server.map(|id| id.to_string()),
-                tunnel: made.tunnel.clone(),
-            });
+            let believed = self.believes_finalizer(&place.0, &reference.pool);
+            accounts.add(claim(installation, place, reference, believed));
         });
         accounts
     }
@@ -283,11 +279,58 @@ impl Controller {
     }
 }
 
+/// What an instance accounts for. `believed` says whether our finalizer on it is a sign.
+fn claim(
+    installation: InstallationId,
+    place: &Name,
+    reference: &Reference,
+    believed: bool,
+) -> Claim {
+    let made = &reference.made;
+    let computed = ownership::instance_id(installation, &place.0, &place.1);
+    Claim {
+        place: place.clone(),
+        pool: reference.pool.clone(),
+        ids: made.earlier_id.into_iter().chain([computed]).collect(),
+        started: made.in_status || made.tunnel.is_some() || (believed && made.untold),
+        server: made.server.map(|id| id.to_string()),
+        tunnel: made.tunnel.clone(),
+    }
+}
+
 fn has(inventory: &Inventory, kind: OrphanKind, id: &str) -> Option<bool> {
     match kind {
         OrphanKind::Server => Some(inventory.has_server(ServerId(id.parse().ok()?))),
         OrphanKind::Tunnel => Some(inventory.has_tunnel(&TunnelId::parse(id).ok()?)),
         OrphanKind::DnsRecord => Some(inventory.has_record(&RecordId::parse(id).ok()?)),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::references::Made;
+
+    /// Whoever may edit an instance can write our finalizer on it, and no operator takes it off where none
+    /// looks.
+    #[test]
+    fn a_forged_finalizer_hides_no_orphan() {
+        let installation = InstallationId::from_bytes([7; 8]);
+        let place = ("team-x".to_owned(), "ada".to_owned());
+        let id = ownership::instance_id(installation, &place.0, &place.1);
+        let owner = orphans::FoundOwner::Instance { id, place: Some(place.clone()) };
+        let server = Found::bare(OrphanKind::Server, "1".to_owned(), owner);
+        let forged = Made { held: true, untold: true, ..Made::default() };
+        let reference = Reference { pool: "eu-1".to_owned(), release: None, made: forged };
+        let noted = |believed| {
+            let mut accounts =
+                Accounts::new(["eu-1".to_owned()].into(), ["tenants".to_owned()].into());
+            accounts.add(claim(installation, &place, &reference, believed));
+            let orphans = accounts.orphans(std::slice::from_ref(&server), |_, _| Some(true));
+            orphans.first().map(|orphan| orphan.kept)
+        };
+        assert_eq!(noted(true), None, "where an operator looks, a lost status is written again");
+        assert_eq!(noted(false), Some(Some(UNCLAIMED)));
     }
 }
