@@ -1,16 +1,198 @@
 //! The customer's credentials: each handed over once, receipted, and its Secret deleted.
 
-use jiff::Timestamp;
-use moorage_wire::{CredentialName, credential::GATEWAY_TOKEN};
+use std::fmt;
 
-use super::{Observed, Part, Step, Wanted, observed::AgentView, plan::Timing};
+use jiff::Timestamp;
+use moorage_wire::{
+    CredentialName, CredentialType, Receipt, Sha256, credential::GATEWAY_TOKEN, report::Consumed,
+};
+
+use super::{
+    Observed, Part, Wanted,
+    observed::{AgentState, AgentView},
+    placeholders::receipt,
+    plan::Timing,
+    step::{Own, PartStep},
+};
 use crate::{
     api::{
         conditions::{ConditionType::CredentialsDelivered, Reason, Verdict},
         instance::CredentialStatus,
     },
-    credentials::{bundle::Bundle, refusal::Refusal, secret_source::CredentialRequest},
+    credentials::{
+        bundle::Bundle,
+        refusal::Refusal,
+        secret_source::{CredentialRequest, CredentialSource, SecretVersion},
+    },
 };
+
+/// One thing to do about credentials.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CredentialStep {
+    /// Hand a customer's value to the agent.
+    Deliver(CredentialName),
+    /// Hand the gateway's token to the agent.
+    DeliverGatewayToken,
+    /// Delete a Secret all of whose values are receipted.
+    DeleteSecret {
+        /// Its name.
+        name: String,
+        /// The exact object that was read.
+        version: SecretVersion,
+        /// The credentials whose consumed ciphertext came back.
+        recreated: Vec<CredentialName>,
+    },
+}
+
+/// What became of a value that was to be handed over.
+#[derive(Debug)]
+pub enum DeliveryOutcome {
+    /// The agent stores it.
+    Stored(Receipt),
+    /// The agent consumed exactly this before.
+    Consumed(Consumed),
+    /// The agent refuses it, with these words.
+    Refused(CredentialName, String),
+    /// It was not sent: something is wrong with it.
+    Unfit(CredentialName, Refusal),
+    /// There was none.
+    Nothing,
+}
+
+/// What a step did about credentials.
+#[derive(Debug)]
+pub enum CredentialOutcome {
+    /// What became of a value.
+    Delivery(DeliveryOutcome),
+    /// A Secret was deleted.
+    SecretDeleted {
+        /// Its name.
+        name: String,
+        /// The credentials whose values were in it.
+        credentials: Vec<CredentialName>,
+        /// Those of them whose consumed ciphertext had come back.
+        recreated: Vec<CredentialName>,
+    },
+}
+
+impl PartStep for CredentialStep {
+    type Outcome = CredentialOutcome;
+
+    fn touches_only_own(&self, _: &Own<'_>) -> bool {
+        true
+    }
+
+    fn needs_agent(&self) -> bool {
+        matches!(self, Self::Deliver(_) | Self::DeliverGatewayToken)
+    }
+
+    fn foresee(&self, wanted: &Wanted, observed: &Observed) -> CredentialOutcome {
+        match self {
+            Self::Deliver(name) => {
+                CredentialOutcome::Delivery(match observed.handed_in.get(name) {
+                    Some(Ok(value)) => {
+                        foresee_stored(observed, name.clone(), value.kind, value.envelope.sha256())
+                    }
+                    Some(Err(_)) | None => DeliveryOutcome::Nothing,
+                })
+            }
+            Self::DeliverGatewayToken => {
+                let (kind, source) = (CredentialType::GatewayToken, observed.own_tokens);
+                let source = source.map(|own| own.gateway);
+                CredentialOutcome::Delivery(foresee_own(observed, GATEWAY_TOKEN, kind, source))
+            }
+            Self::DeleteSecret { name, recreated, .. } => CredentialOutcome::SecretDeleted {
+                name: name.clone(),
+                credentials: credentials_of(wanted, name),
+                recreated: recreated.clone(),
+            },
+        }
+    }
+
+    fn note(outcome: CredentialOutcome, observed: &mut Observed) {
+        match outcome {
+            CredentialOutcome::Delivery(outcome) => note_delivery(outcome, observed),
+            CredentialOutcome::SecretDeleted { name, credentials, recreated } => {
+                observed.bundles.retain(|bundle| bundle.secret != name);
+                observed.handed_in.retain(|credential, _| !credentials.contains(credential));
+                for known in &mut observed.status.credentials {
+                    let again = recreated.iter().any(|one| one.as_str() == known.name);
+                    known.recreated += u32::from(again);
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for CredentialStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deliver(name) => write!(formatter, "deliver credential {name} to the server"),
+            Self::DeliverGatewayToken => {
+                formatter.write_str("deliver the dashboard's token to the server")
+            }
+            Self::DeleteSecret { name, recreated, .. } if recreated.is_empty() => {
+                write!(formatter, "delete Secret {name}: every value in it is stored on the server")
+            }
+            Self::DeleteSecret { name, .. } => {
+                write!(formatter, "delete Secret {name} again: its values were delivered before")
+            }
+        }
+    }
+}
+
+/// Notes what became of a value, whoever's it is.
+pub(super) fn note_delivery(outcome: DeliveryOutcome, observed: &mut Observed) {
+    match (outcome, &mut observed.agent) {
+        (DeliveryOutcome::Stored(receipt), AgentState::Reported(view)) => {
+            view.report.receipts.retain(|known| known.credential != receipt.credential);
+            view.report.receipts.push(receipt);
+        }
+        (DeliveryOutcome::Consumed(consumed), AgentState::Reported(view)) => {
+            view.report.consumed.push(consumed);
+        }
+        (DeliveryOutcome::Refused(name, words), _) => {
+            observed.agent_refused.insert(name, words);
+        }
+        (DeliveryOutcome::Unfit(name, refusal), _) => {
+            observed.handed_in.insert(name, Err(refusal));
+        }
+        (
+            DeliveryOutcome::Nothing | DeliveryOutcome::Stored(_) | DeliveryOutcome::Consumed(_),
+            _,
+        ) => {}
+    }
+}
+
+/// The delivery of one of Moorage's own tokens, if it works.
+pub(super) fn foresee_own(
+    observed: &Observed,
+    name: &str,
+    kind: CredentialType,
+    source: Option<Sha256>,
+) -> DeliveryOutcome {
+    match (name.parse(), source) {
+        (Ok(name), Some(source)) => foresee_stored(observed, name, kind, source),
+        _ => DeliveryOutcome::Nothing,
+    }
+}
+
+fn foresee_stored(
+    observed: &Observed,
+    credential: CredentialName,
+    kind: CredentialType,
+    source: Sha256,
+) -> DeliveryOutcome {
+    let Some(view) = observed.agent.view() else { return DeliveryOutcome::Nothing };
+    let server = (view.report.identity.instance_id, view.report.identity.epoch);
+    DeliveryOutcome::Stored(receipt(server, credential, kind, source, observed.now))
+}
+
+/// The credentials whose values a Secret holds.
+pub fn credentials_of(wanted: &Wanted, secret: &str) -> Vec<CredentialName> {
+    let from_it = |request: &&CredentialRequest| matches!(&request.source, CredentialSource::SecretKey { secret: name, .. } if name == secret);
+    wanted.credentials.iter().filter(from_it).map(|request| request.name.clone()).collect()
+}
 
 /// A consumed ciphertext that came back so often is left to whatever brings it back.
 pub const RECREATED_LIMIT: u32 = 2;
@@ -71,13 +253,13 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let gateway = GATEWAY_TOKEN.parse().ok().and_then(|name| view.receipt(&name));
     let mut steps = Vec::new();
     if gateway.is_none_or(|receipt| receipt.source_sha256 != own.gateway) {
-        steps.push(Step::DeliverGatewayToken);
+        steps.push(CredentialStep::DeliverGatewayToken.into());
     }
     let deliveries =
         wanted.credentials.iter().map(|request| (request, delivery(request, observed, view)));
     let deliveries: Vec<_> = deliveries.collect();
     let due = deliveries.iter().filter(|(_, delivery)| *delivery == Delivery::Due);
-    steps.extend(due.map(|(request, _)| Step::DeliverCredential(request.name.clone())));
+    steps.extend(due.map(|(request, _)| CredentialStep::Deliver(request.name.clone()).into()));
     if !steps.is_empty() {
         let verdict = Verdict::no(
             CredentialsDelivered,
@@ -89,7 +271,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let mut verdict = verdict(wanted, observed, &deliveries);
     for bundle in &observed.bundles {
         match secret_step(bundle, observed, view) {
-            Some(SecretFate::Delete(step)) => steps.push(step),
+            Some(SecretFate::Delete(step)) => steps.push(step.into()),
             Some(SecretFate::LeaveAlone) if verdict.reason == Reason::Delivered => {
                 verdict = Verdict::yes(
                     CredentialsDelivered,
@@ -151,7 +333,7 @@ fn verdict(
 }
 
 enum SecretFate {
-    Delete(Step),
+    Delete(CredentialStep),
     LeaveAlone,
 }
 
@@ -182,7 +364,7 @@ fn secret_step(bundle: &Bundle, observed: &Observed, view: &AgentView) -> Option
     if came_back.iter().any(|(_, times)| *times >= RECREATED_LIMIT) {
         return Some(SecretFate::LeaveAlone);
     }
-    Some(SecretFate::Delete(Step::DeleteSecret {
+    Some(SecretFate::Delete(CredentialStep::DeleteSecret {
         name: bundle.secret.clone(),
         version: version.clone(),
         recreated: came_back.into_iter().map(|(name, _)| name).collect(),

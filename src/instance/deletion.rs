@@ -1,9 +1,12 @@
 //! The end of an instance: what remains of it, what to do about that, and when its finalizer may go.
 
+use std::fmt;
+
 use moorage_wire::Epoch;
 
 use super::{
     copies::{self, Known},
+    records::counted,
     wanted::Subject,
 };
 use crate::{
@@ -78,6 +81,37 @@ pub enum DeletionStep {
     TellOfCopies(Vec<ServerId>),
     /// Let the object go.
     RemoveFinalizer,
+}
+
+impl fmt::Display for DeletionStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Server(id) => write!(formatter, "delete Hetzner server {id} with its data"),
+            Self::Tunnel(id) => {
+                write!(formatter, "cut the connections of tunnel {id} and delete it")
+            }
+            Self::Records(ids) => write!(formatter, "delete {}", counted(ids.len())),
+            Self::Secrets(secrets) => {
+                let names: Vec<_> = secrets.iter().map(|secret| secret.name.as_str()).collect();
+                write!(formatter, "delete the Secrets {}", names.join(", "))
+            }
+            Self::RetainServer(id, _) => {
+                write!(formatter, "label Hetzner server {id} as retained and leave it")
+            }
+            Self::RetainRecords(ids) => {
+                write!(formatter, "mark {} as retained and leave them", counted(ids.len()))
+            }
+            Self::RetainTunnel(id) => {
+                write!(formatter, "name tunnel {id} as retained and leave it")
+            }
+            Self::TellOfCopies(ids) => {
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                write!(formatter, "wait until somebody settles what server {} is", ids.join(", "))
+            }
+            Self::Confirm => formatter.write_str("ask both clouds whether anything remains"),
+            Self::RemoveFinalizer => formatter.write_str("remove the finalizer"),
+        }
+    }
 }
 
 /// What to do next. Servers go first: they cost. `status` tells the server from its copies.

@@ -2,27 +2,74 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     time::Duration,
 };
 
 use moorage_wire::{
-    CredentialName, DesiredState,
+    CredentialName, DesiredState, Sha256,
     credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
     desired::Integration,
     report::{ConvergenceState, FailureReason, OpenClawHealth, OpenClawState},
 };
 
 use super::{
-    Observed, Part, Step, Wanted,
-    observed::AgentView,
+    Observed, Part, Wanted,
+    observed::{AgentState, AgentView},
     older_agents,
     plan::{SOON, Timing},
     programs, server, setback,
+    step::{Own, PartStep},
 };
 use crate::{
     api::conditions::{ConditionType::ConfigApplied, Reason, Verdict},
     openclaw::{self, RenderInput},
 };
+
+/// Send the desired state.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PutDesired {
+    /// The document.
+    pub document: Box<DesiredState>,
+    /// The document that the agent has now.
+    pub replaces: Option<Sha256>,
+}
+
+impl PartStep for PutDesired {
+    /// The digest of what the agent has to converge to now; none if it has something else than it
+    /// reported.
+    type Outcome = Option<Sha256>;
+
+    fn touches_only_own(&self, _: &Own<'_>) -> bool {
+        true
+    }
+
+    fn needs_agent(&self) -> bool {
+        true
+    }
+
+    fn ends_pass(&self) -> bool {
+        true
+    }
+
+    fn foresee(&self, _: &Wanted, _: &Observed) -> Option<Sha256> {
+        Some(self.document.digest())
+    }
+
+    fn note(taken: Option<Sha256>, observed: &mut Observed) {
+        if let (Some(digest), AgentState::Reported(view)) = (taken, &mut observed.agent) {
+            view.report.desired.digest = Some(digest);
+            view.report.desired.state = ConvergenceState::Converging;
+        }
+    }
+}
+
+impl fmt::Display for PutDesired {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let release = &self.document.artifacts.release;
+        write!(formatter, "send the server its configuration and release {release}")
+    }
+}
 
 /// How soon an agent is asked again that waits for somebody else's server.
 const HELD_UP_RETRY: Duration = Duration::from_secs(10);
@@ -77,7 +124,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     if progress.digest != Some(digest) {
         let verdict =
             Verdict::no(ConfigApplied, Reason::Progressing, "The configuration is being sent");
-        let step = Step::PutDesired { document: Box::new(document), replaces: progress.digest };
+        let step = PutDesired { document: Box::new(document), replaces: progress.digest };
         return go_on(Part { requeue_after: Some(SOON), ..Part::todo(step, verdict) });
     }
     let failed = progress.failed.iter().find(|failed| failed.digest == digest);

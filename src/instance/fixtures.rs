@@ -15,10 +15,17 @@ use moorage_wire::{
 
 use super::{
     Observed, Plan, Step, Wanted,
+    credentials::CredentialStep,
+    dashboard::DashboardStep,
     forecast::Model,
+    handover::HandOverStep,
     observed::{AgentKeys, AgentState, AgentView, ServerState},
     plan::{self, Timing},
+    rotation::RotationStep,
+    routes::RoutesStep,
+    server::ServerStep,
     status,
+    tunnel::TunnelStep,
     wanted::{Placement, Release, Subject},
 };
 use crate::{
@@ -184,6 +191,7 @@ pub(super) fn walk(wanted: &Wanted, observed: Observed, stop: impl Fn(&Step) -> 
             }
             model.carry_out(step);
         }
+        model.report();
         if plan.steps.is_empty() && !model.write_status(&plan) && model.happen().is_none() {
             break;
         }
@@ -217,29 +225,29 @@ pub(super) fn kinds(plan: &Plan) -> Vec<&'static str> {
 
 pub(super) fn kind(step: &Step) -> &'static str {
     match step {
-        Step::RecordEpoch(_) => "RecordEpoch",
-        Step::CreateTunnel => "CreateTunnel",
-        Step::BootstrapTunnel(_) => "BootstrapTunnel",
-        Step::PutRoutes(..) => "PutRoutes",
-        Step::CheckRoutes(..) => "CheckRoutes",
-        Step::EnsureRecords { .. } => "EnsureRecords",
-        Step::CreateServer => "CreateServer",
-        Step::LabelServer(..) => "LabelServer",
-        Step::NameTunnel(_) => "NameTunnel",
-        Step::AttachFirewall(..) => "AttachFirewall",
-        Step::DeleteServer(_) => "DeleteServer",
-        Step::HandOver => "HandOver",
-        Step::TakeOver => "TakeOver",
-        Step::EndHandOver => "EndHandOver",
-        Step::DeliverCredential(_) => "DeliverCredential",
-        Step::DeliverGatewayToken => "DeliverGatewayToken",
-        Step::DeliverTunnelToken => "DeliverTunnelToken",
-        Step::RotateTunnel(_) => "RotateTunnel",
-        Step::PutDesired { .. } => "PutDesired",
-        Step::DeleteSecret { .. } => "DeleteSecret",
-        Step::RecordDashboardSecret(_) => "RecordDashboardSecret",
-        Step::WriteDashboardSecret { .. } => "WriteDashboardSecret",
-        Step::DeleteDashboardSecret { .. } => "DeleteDashboardSecret",
+        Step::Server(ServerStep::RecordEpoch(_)) => "RecordEpoch",
+        Step::Server(ServerStep::Create) => "CreateServer",
+        Step::Server(ServerStep::Label(..)) => "LabelServer",
+        Step::Server(ServerStep::AttachFirewall(..)) => "AttachFirewall",
+        Step::Server(ServerStep::Delete(_)) => "DeleteServer",
+        Step::Tunnel(TunnelStep::Create) => "CreateTunnel",
+        Step::Tunnel(TunnelStep::Bootstrap(_)) => "BootstrapTunnel",
+        Step::Tunnel(TunnelStep::Rename(_)) => "RenameTunnel",
+        Step::Routes(RoutesStep::Put(..)) => "PutRoutes",
+        Step::Routes(RoutesStep::Check(..)) => "CheckRoutes",
+        Step::Records(_) => "EnsureRecords",
+        Step::HandOver(HandOverStep::Begin) => "BeginHandOver",
+        Step::HandOver(HandOverStep::TakeOver) => "TakeOver",
+        Step::HandOver(HandOverStep::End) => "EndHandOver",
+        Step::Credentials(CredentialStep::Deliver(_)) => "DeliverCredential",
+        Step::Credentials(CredentialStep::DeliverGatewayToken) => "DeliverGatewayToken",
+        Step::Credentials(CredentialStep::DeleteSecret { .. }) => "DeleteSecret",
+        Step::Rotation(RotationStep::DeliverToken) => "DeliverTunnelToken",
+        Step::Rotation(RotationStep::Rotate(_)) => "RotateTunnel",
+        Step::DesiredState(_) => "PutDesired",
+        Step::Dashboard(DashboardStep::Record(_)) => "RecordDashboardSecret",
+        Step::Dashboard(DashboardStep::Write { .. }) => "WriteDashboardSecret",
+        Step::Dashboard(DashboardStep::Delete { .. }) => "DeleteDashboardSecret",
     }
 }
 

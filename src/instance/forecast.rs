@@ -3,26 +3,18 @@
 //! `moorage plan` can show the whole way, and tests can walk it.
 
 use moorage_wire::{
-    CredentialName, CredentialType, Epoch, Program, Sha256,
-    credential::{GATEWAY_TOKEN, TUNNEL_TOKEN},
+    Program,
     report::{CloudflaredHealth, Consumed, ConvergenceState, OpenClawState},
 };
 
 use super::{
     Observed, Plan, Step, Wanted,
-    observed::{AgentKeys, AgentState, DashboardState, OwnTokens, ServerState},
-    placeholders::{
-        applied, enrolled, installed, new_record, new_server, new_tunnel, receipt, tokens, version,
-    },
+    observed::{AgentKeys, AgentState},
+    placeholders::{enrolled, installed, tokens},
     plan::{self, Timing},
-    programs, routes, status,
+    programs, status,
 };
-use crate::{
-    api::{OpenClawInstanceStatus, instance::ServerStatus},
-    cloudflare::{DnsPatch, DnsRecord},
-    credentials::secret_source::CredentialSource,
-    hetzner::ServerStatus as Power,
-};
+use crate::hetzner::ServerStatus as Power;
 
 /// More than any way from nothing to ready takes; a way that is longer goes in circles.
 const MAX_ROUNDS: usize = 40;
@@ -72,6 +64,7 @@ pub fn forecast(
         for step in &steps {
             model.carry_out(step);
         }
+        model.report();
         let settled = steps.is_empty();
         match &now {
             None => now = Some(steps),
@@ -97,76 +90,10 @@ pub(super) struct Model<'a> {
 impl Model<'_> {
     /// The effect of one step that works.
     pub(super) fn carry_out(&mut self, step: &Step) {
-        let observed = &mut self.observed;
-        match step {
-            Step::RecordEpoch(epoch) => self.record_epoch(*epoch),
-            Step::CreateTunnel => {
-                observed.tunnel = Some(new_tunnel(self.wanted));
-                observed.tunnel_memory.bootstrapped = observed.epoch;
-                observed.tunnel_memory.rules = None;
-            }
-            Step::BootstrapTunnel(_) => observed.tunnel_memory.bootstrapped = observed.epoch,
-            Step::PutRoutes(_, rules) | Step::CheckRoutes(_, rules) => {
-                observed.tunnel_memory.rules = Some((routes::digest(rules), observed.now));
-            }
-            Step::EnsureRecords { posts, patches } => {
-                observed.records.extend(posts.iter().map(new_record));
-                for patch in patches {
-                    correct(&mut observed.records, patch);
-                }
-            }
-            Step::CreateServer => {
-                let server = new_server(self.wanted, observed.epoch);
-                observed.server = ServerState::Present(Box::new(server));
-                observed.agent = AgentState::NotAsked;
-            }
-            Step::LabelServer(_, labels) => {
-                if let ServerState::Present(server) = &mut observed.server {
-                    server.labels.clone_from(labels);
-                }
-            }
-            Step::NameTunnel(_) => {
-                if let Some(tunnel) = &mut observed.tunnel {
-                    tunnel.name = new_tunnel(self.wanted).name;
-                }
-            }
-            Step::AttachFirewall(firewall, _) => {
-                if let ServerState::Present(server) = &mut observed.server {
-                    server.public_net.firewalls.push(applied(*firewall));
-                }
-            }
-            Step::DeleteServer(_) => {
-                observed.server = ServerState::Gone;
-                observed.agent = AgentState::NotAsked;
-            }
-            Step::HandOver | Step::TakeOver | Step::EndHandOver => self.hand_over(step),
-            Step::DeliverCredential(name) => {
-                if let Some(Ok(value)) = observed.handed_in.get(name) {
-                    let (kind, source) = (value.kind, value.envelope.sha256());
-                    self.store(name.clone(), kind, source);
-                }
-            }
-            Step::DeliverGatewayToken => {
-                self.store_own(GATEWAY_TOKEN, CredentialType::GatewayToken, |own| own.gateway);
-            }
-            Step::DeliverTunnelToken => {
-                self.store_own(TUNNEL_TOKEN, CredentialType::TunnelToken, |own| own.tunnel);
-            }
-            Step::RotateTunnel(_) => self.rotate(),
-            Step::PutDesired { document, .. } => {
-                if let AgentState::Reported(view) = &mut observed.agent {
-                    view.report.desired.digest = Some(document.digest());
-                    view.report.desired.state = ConvergenceState::Converging;
-                }
-            }
-            Step::DeleteSecret { name, recreated, .. } => self.delete_secret(name, recreated),
-            Step::RecordDashboardSecret(name) => {
-                observed.status.dashboard_secret_name.clone_from(name);
-            }
-            Step::WriteDashboardSecret { .. } => {
-                observed.dashboard_secret = DashboardState::Current(version());
-            }
-            Step::DeleteDashboardSecret { .. } => observed.former_dashboard = None,
+        let before = self.observed.epoch;
+        step.foresee(self.wanted, &mut self.observed);
+        if self.observed.epoch != before {
+            self.observed.own_tokens = self.observed.epoch.map(tokens);
         }
     }
 
@@ -217,94 +144,27 @@ impl Model<'_> {
         changed
     }
 
-    fn hand_over(&mut self, step: &Step) {
-        let observed = &mut self.observed;
-        let (AgentState::Reported(view), Some(keys)) =
-            (&mut observed.agent, &mut observed.operator_keys)
-        else {
-            return;
-        };
-        let obeyed = &mut view.report.details.operator_keys;
-        match (step, keys.newest) {
-            (Step::HandOver, Some(newest)) => *obeyed = vec![keys.own, newest],
-            (Step::TakeOver, Some(newest)) => (keys.own, keys.newest) = (newest, None),
-            _ => *obeyed = vec![keys.own],
-        }
-    }
-
-    fn record_epoch(&mut self, epoch: Epoch) {
-        let observed = &mut self.observed;
-        let server = ServerStatus { epoch: epoch.to_string(), ..ServerStatus::default() };
-        let mut status = std::mem::take(&mut observed.status);
-        if let Some(tunnel) = &mut status.tunnel {
-            tunnel.rotating = false;
-        }
-        observed.status = OpenClawInstanceStatus { server: Some(server), agent: None, ..status };
-        observed.epoch = Some(epoch);
-        observed.server = ServerState::None;
-        observed.agent = AgentState::NotAsked;
-        observed.tunnel_memory.rotated = None;
-        observed.own_tokens = Some(tokens(epoch));
-    }
-
-    fn store(&mut self, credential: CredentialName, kind: CredentialType, source: Sha256) {
+    /// What the server's next report says beside what the operator's steps did to it.
+    pub(super) fn report(&mut self) {
+        let rotated = self.observed.tunnel_memory.rotated.is_some();
         let AgentState::Reported(view) = &mut self.observed.agent else { return };
-        let identity = &view.report.identity;
-        let receipt = receipt(
-            (identity.instance_id, identity.epoch),
-            credential.clone(),
-            kind,
-            source,
-            self.observed.now,
-        );
-        view.report.receipts.retain(|known| known.credential != credential);
-        view.report.receipts.push(receipt);
-        view.report.consumed.push(Consumed { credential, source_sha256: source });
-    }
-
-    fn store_own(&mut self, name: &str, kind: CredentialType, which: fn(OwnTokens) -> Sha256) {
-        if let (Some(own), Ok(name)) = (self.observed.own_tokens, name.parse()) {
-            self.store(name, kind, which(own));
+        let report = &mut view.report;
+        for receipt in &report.receipts {
+            let consumed = Consumed {
+                credential: receipt.credential.clone(),
+                source_sha256: receipt.source_sha256,
+            };
+            if !report.consumed.contains(&consumed) {
+                report.consumed.push(consumed);
+            }
         }
-    }
-
-    fn rotate(&mut self) {
-        self.observed.tunnel_memory.rotated = Some(self.observed.now);
-        if let Some(tunnel) = &mut self.observed.status.tunnel {
-            tunnel.rotating = false;
-        }
-        if let (Some(own), AgentState::Reported(view)) =
-            (self.observed.own_tokens, &mut self.observed.agent)
-        {
-            view.report.cloudflared = CloudflaredHealth {
+        // Whose connections were cut comes back with the token that is valid now.
+        if let (Some(own), true) = (self.observed.own_tokens, rotated) {
+            report.cloudflared = CloudflaredHealth {
                 connected: true,
                 active_token_sha256: Some(own.tunnel),
                 token_sha256: vec![own.tunnel],
             };
         }
-    }
-
-    fn delete_secret(&mut self, name: &str, recreated: &[CredentialName]) {
-        let from_it = |credential: &CredentialName| {
-            self.wanted.credentials.iter().any(|request| {
-                request.name == *credential
-                    && matches!(&request.source, CredentialSource::SecretKey { secret, .. } if secret == name)
-            })
-        };
-        let observed = &mut self.observed;
-        observed.bundles.retain(|bundle| bundle.secret != name);
-        observed.handed_in.retain(|credential, _| !from_it(credential));
-        for known in &mut observed.status.credentials {
-            known.recreated +=
-                u32::from(recreated.iter().any(|credential| credential.as_str() == known.name));
-        }
-    }
-}
-
-fn correct(records: &mut [DnsRecord], patch: &DnsPatch) {
-    for record in records.iter_mut().filter(|record| record.id == patch.id) {
-        record.content = patch.content.clone().or_else(|| record.content.take());
-        record.proxied = patch.proxied.or(record.proxied);
-        record.comment = patch.comment.clone().or_else(|| record.comment.take());
     }
 }

@@ -4,13 +4,92 @@
 //! are rotated as after bring-up. At the end the agent lets the old key go. A crash between any two of
 //! these leaves a key that is both recorded and obeyed.
 
-use moorage_wire::OperatorPublicKey;
+use std::fmt;
+
+use moorage_wire::{OperatorPublicKey, Report};
 
 use super::{
-    Observed, Part, Step, Wanted,
+    Observed, Part, Wanted,
+    observed::AgentState,
     plan::{SOON, Timing},
     rotation,
+    step::{Own, PartStep},
 };
+
+/// One thing to do for the hand-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HandOverStep {
+    /// Tell the agent the next key of the operator.
+    Begin,
+    /// Call the agent with the next key, and record that it is the server's.
+    TakeOver,
+    /// Have the agent obey the recorded key alone.
+    End,
+}
+
+/// What a step of the hand-over did.
+#[derive(Debug)]
+pub enum HandOverOutcome {
+    /// The agent obeys these keys, the one in use first.
+    Obeyed(Vec<OperatorPublicKey>),
+    /// The newest key is the server's.
+    Taken {
+        /// What the agent reported to it.
+        report: Option<Box<Report>>,
+    },
+}
+
+impl PartStep for HandOverStep {
+    type Outcome = HandOverOutcome;
+
+    fn touches_only_own(&self, _: &Own<'_>) -> bool {
+        true
+    }
+
+    fn needs_agent(&self) -> bool {
+        true
+    }
+
+    fn foresee(&self, _: &Wanted, observed: &Observed) -> HandOverOutcome {
+        let own = observed.operator_keys.map(|keys| keys.own);
+        match self {
+            Self::Begin => {
+                let newest = observed.operator_keys.and_then(|keys| keys.newest);
+                HandOverOutcome::Obeyed(own.into_iter().chain(newest).collect())
+            }
+            Self::TakeOver => HandOverOutcome::Taken { report: None },
+            Self::End => HandOverOutcome::Obeyed(own.into_iter().collect()),
+        }
+    }
+
+    fn note(outcome: HandOverOutcome, observed: &mut Observed) {
+        let AgentState::Reported(view) = &mut observed.agent else { return };
+        match outcome {
+            HandOverOutcome::Obeyed(keys) => view.report.details.operator_keys = keys,
+            HandOverOutcome::Taken { report } => {
+                if let Some(report) = report {
+                    view.report = *report;
+                }
+                observed.master_key_id.clone_from(&observed.newest_master_key_id);
+                if let Some(keys) = &mut observed.operator_keys
+                    && let Some(newest) = keys.newest.take()
+                {
+                    keys.own = newest;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for HandOverStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Begin => "tell the agent the next key that it obeys",
+            Self::TakeOver => "call the agent with the next key, and use that from now on",
+            Self::End => "have the agent obey no older key any more",
+        })
+    }
+}
 
 /// The operator's keys for one server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,18 +109,24 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
     let (Some(view), Some(keys)) = (observed.agent.view(), observed.operator_keys) else {
         return go_on;
     };
-    let then = |step| Part { steps: vec![step], requeue_after: Some(SOON), ..Part::default() };
+    let then = |step: HandOverStep| Part {
+        steps: vec![step.into()],
+        requeue_after: Some(SOON),
+        ..Part::default()
+    };
     match view.report.details.operator_keys.as_slice() {
         // An agent that is older than hand-overs: it is updated with the release, then handed over.
         [] => go_on,
         [in_force, others @ ..] if *in_force == keys.own => match keys.newest {
-            Some(newest) if others.contains(&newest) => then(Step::TakeOver),
-            Some(_) if keys.may_begin && rotation::is_done(observed, view) => then(Step::HandOver),
+            Some(newest) if others.contains(&newest) => then(HandOverStep::TakeOver),
+            Some(_) if keys.may_begin && rotation::is_done(observed, view) => {
+                then(HandOverStep::Begin)
+            }
             // Begun towards a key that was taken away again.
-            None if !others.is_empty() => then(Step::EndHandOver),
+            None if !others.is_empty() => then(HandOverStep::End),
             Some(_) | None => go_on,
         },
-        _ => then(Step::EndHandOver),
+        _ => then(HandOverStep::End),
     }
 }
 
@@ -50,10 +135,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
-    use crate::instance::{
-        fixtures::{self, TIMING},
-        observed::AgentState,
-    };
+    use crate::instance::fixtures::{self, TIMING};
 
     const OLD: OperatorPublicKey = OperatorPublicKey::from_bytes([1; 32]);
     const NEW: OperatorPublicKey = OperatorPublicKey::from_bytes([2; 32]);
@@ -74,12 +156,12 @@ mod tests {
     #[rstest]
     #[case::no_rotation(OLD, None, &[OLD], None)]
     #[case::an_old_agent(OLD, Some(NEW), &[], None)]
-    #[case::begin(OLD, Some(NEW), &[OLD], Some("HandOver"))]
+    #[case::begin(OLD, Some(NEW), &[OLD], Some("BeginHandOver"))]
     #[case::taken_and_not_recorded(OLD, Some(NEW), &[OLD, NEW], Some("TakeOver"))]
     #[case::recorded_and_not_ended(NEW, None, &[OLD, NEW], Some("EndHandOver"))]
     #[case::ended(NEW, None, &[NEW], None)]
-    #[case::a_newer_key_meanwhile(OLD, Some(OTHER), &[OLD, NEW], Some("HandOver"))]
-    #[case::first_ended_then_begun_anew(NEW, Some(OTHER), &[OLD, NEW], Some("EndHandOver"))]
+    #[case::a_newer_key_meanwhile(OLD, Some(OTHER), &[OLD, NEW], Some("BeginHandOver"))]
+    #[case::first_ended_then_begun_again(NEW, Some(OTHER), &[OLD, NEW], Some("EndHandOver"))]
     #[case::taken_away_again(OLD, None, &[OLD, NEW], Some("EndHandOver"))]
     fn the_next_step_follows_from_what_is_recorded_and_what_is_obeyed(
         #[case] own: OperatorPublicKey,
@@ -90,8 +172,7 @@ mod tests {
         let mut observed = observed(own, newest);
         obeyed(&mut observed, keys);
         let part = plan(&fixtures::wanted(), &observed, TIMING);
-        let steps: Vec<_> = part.steps.iter().map(|step| format!("{step:?}")).collect();
-        assert_eq!(steps.first().map(String::as_str), expected);
+        assert_eq!(part.steps.first().map(fixtures::kind), expected);
         assert_eq!(part.passable, expected.is_none());
     }
 

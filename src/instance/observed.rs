@@ -53,6 +53,8 @@ pub struct Observed {
     /// The id of the master key that the server obeys: recorded, or found out by asking. Nothing before
     /// there is a server, and while it cannot be found out.
     pub master_key_id: Option<String>,
+    /// The id of the newest master key.
+    pub newest_master_key_id: Option<String>,
     /// The operator's keys that belong to the master keys; known as soon as there is an epoch.
     pub operator_keys: Option<OperatorKeys>,
     /// The Secret for the dashboard.

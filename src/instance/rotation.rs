@@ -6,16 +6,111 @@
 //! whose connection breaks in the middle goes to the new token by itself, and nothing else would tell
 //! that somebody's connection with the old one may still be up.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-use moorage_wire::credential::TUNNEL_TOKEN;
+use moorage_wire::{CredentialType, credential::TUNNEL_TOKEN};
 
 use super::{
-    Observed, Part, Step, Wanted,
+    Observed, Part, Wanted,
+    credentials::{self, DeliveryOutcome},
     observed::AgentView,
     plan::{SOON, Timing},
+    step::{Own, PartStep},
+    tunnel,
 };
-use crate::api::conditions::{ConditionType::TunnelReady, Reason, Verdict};
+use crate::{
+    api::{
+        OpenClawInstanceStatus,
+        conditions::{ConditionType::TunnelReady, Reason, Verdict},
+        instance::TunnelStatus,
+    },
+    cloudflare::TunnelId,
+};
+
+/// One thing to do for the rotation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RotationStep {
+    /// Hand the rotated token to the agent.
+    DeliverToken,
+    /// Make the rotated token the only valid one and cut the connections of the old.
+    Rotate(TunnelId),
+}
+
+/// What a step of the rotation did.
+#[derive(Debug)]
+pub enum RotationOutcome {
+    /// What became of the token.
+    Delivered(DeliveryOutcome),
+    /// The rotated token is the only valid one of this tunnel.
+    Rotated(TunnelId),
+}
+
+impl PartStep for RotationStep {
+    type Outcome = RotationOutcome;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        match self {
+            Self::DeliverToken => true,
+            Self::Rotate(id) => own.tunnel(id),
+        }
+    }
+
+    fn needs_agent(&self) -> bool {
+        matches!(self, Self::DeliverToken)
+    }
+
+    fn ends_pass(&self) -> bool {
+        matches!(self, Self::Rotate(_))
+    }
+
+    fn status_first(&self, observed: &Observed) -> Option<OpenClawInstanceStatus> {
+        let Self::Rotate(id) = self else { return None };
+        let tunnel = Some(TunnelStatus { id: id.to_string(), rotating: true });
+        Some(OpenClawInstanceStatus { tunnel, ..observed.status.clone() })
+    }
+
+    fn foresee(&self, _: &Wanted, observed: &Observed) -> RotationOutcome {
+        match self {
+            Self::DeliverToken => {
+                let (kind, source) = (CredentialType::TunnelToken, observed.own_tokens);
+                let stored = credentials::foresee_own(
+                    observed,
+                    TUNNEL_TOKEN,
+                    kind,
+                    source.map(|own| own.tunnel),
+                );
+                RotationOutcome::Delivered(stored)
+            }
+            Self::Rotate(id) => RotationOutcome::Rotated(id.clone()),
+        }
+    }
+
+    fn note(outcome: RotationOutcome, observed: &mut Observed) {
+        match outcome {
+            RotationOutcome::Delivered(outcome) => credentials::note_delivery(outcome, observed),
+            RotationOutcome::Rotated(id) => {
+                let tunnel = TunnelStatus { id: id.to_string(), rotating: false };
+                observed.status.tunnel = Some(tunnel);
+                observed.tunnel_memory.rotated = Some(observed.now);
+            }
+        }
+    }
+}
+
+impl fmt::Display for RotationStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DeliverToken => {
+                formatter.write_str("deliver the lasting tunnel token to the server")
+            }
+            Self::Rotate(id) => write!(
+                formatter,
+                "make the lasting token the only one of {} and cut the connections of the first",
+                tunnel::titled(id)
+            ),
+        }
+    }
+}
 
 /// How long cloudflared may take to come back with the new token before the rotation is repeated.
 pub const PATIENCE: Duration = Duration::from_secs(60);
@@ -34,7 +129,7 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
         return Part {
             requeue_after: Some(SOON),
             passable: true,
-            ..Part::todo(Step::DeliverTunnelToken, progressing())
+            ..Part::todo(RotationStep::DeliverToken, progressing())
         };
     }
     if cloudflared.active_token_sha256 != Some(own.tunnel) {
@@ -42,7 +137,7 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
         if view.stale || observed.tunnel_memory.rotated.is_some_and(patient) {
             return waiting();
         }
-        let step = Step::RotateTunnel(tunnel.id.clone());
+        let step = RotationStep::Rotate(tunnel.id.clone());
         return Part {
             requeue_after: Some(SOON),
             passable: true,

@@ -1,24 +1,84 @@
-//! The two routes: ingress rules of the tunnel and the DNS records that lead to it.
+//! The routes: the tunnel's ingress rules. The DNS records that lead to it are in [`super::records`].
 
+use std::fmt;
+
+use jiff::Timestamp;
 use moorage_wire::{
     Sha256,
     bootstrap::{AGENT_SOCKET_PATH, GATEWAY_PORT},
 };
 
 use super::{
-    Observed, Part, Step, Wanted,
+    Observed, Part, Wanted,
     observed::AgentState,
     plan::{SOON, Timing},
-    wanted::{Refused, Subject},
+    step::{Own, PartStep},
+    tunnel,
+    wanted::Subject,
 };
 use crate::{
     api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
-    cloudflare::{
-        DnsPatch, DnsRecord, IngressRule, NewDnsRecord, RecordType, TunnelConfiguration, TunnelId,
-    },
-    inventory::InstanceView,
-    ownership::{Marked as _, Owner, Ownership, Place},
+    cloudflare::{IngressRule, TunnelConfiguration, TunnelId},
 };
+
+/// One thing to do about the ingress rules.
+#[derive(Debug, Clone, PartialEq)]
+pub enum RoutesStep {
+    /// Replace them.
+    Put(TunnelId, TunnelConfiguration),
+    /// Compare them with the wanted ones.
+    Check(TunnelId, TunnelConfiguration),
+}
+
+/// Which rules the tunnel has, and when that was put or compared.
+#[derive(Debug)]
+pub struct AppliedRules {
+    /// See [`digest`].
+    pub digest: Sha256,
+    /// When.
+    pub at: Timestamp,
+}
+
+impl PartStep for RoutesStep {
+    type Outcome = AppliedRules;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        let (Self::Put(id, _) | Self::Check(id, _)) = self;
+        own.tunnel(id)
+    }
+
+    fn foresee(&self, _: &Wanted, observed: &Observed) -> AppliedRules {
+        let (Self::Put(_, rules) | Self::Check(_, rules)) = self;
+        AppliedRules { digest: digest(rules), at: observed.now }
+    }
+
+    fn note(rules: AppliedRules, observed: &mut Observed) {
+        observed.tunnel_memory.rules = Some((rules.digest, rules.at));
+    }
+}
+
+impl fmt::Display for RoutesStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Put(id, rules) => {
+                write!(formatter, "set the routes of {}: {}", tunnel::titled(id), listed(rules))
+            }
+            Self::Check(id, _) => write!(
+                formatter,
+                "compare the routes of {} and set them again if they differ",
+                tunnel::titled(id)
+            ),
+        }
+    }
+}
+
+fn listed(rules: &TunnelConfiguration) -> String {
+    let named = rules
+        .ingress
+        .iter()
+        .filter_map(|rule| Some(format!("{} to {}", rule.hostname.as_ref()?, rule.service)));
+    named.collect::<Vec<_>>().join(", ")
+}
 
 /// The ingress rules: dashboard, management API, and nothing else.
 pub fn configuration(subject: &Subject) -> TunnelConfiguration {
@@ -50,31 +110,17 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
             SOON,
         );
     };
-    let mut part = Part {
-        passable: true,
-        verdicts: vec![Verdict::yes(
-            RoutesReady,
-            Reason::Ready,
-            "Both host names lead to the server",
-        )],
-        ..Part::default()
-    };
     let rules = configuration(&wanted.subject);
-    match rules_step(observed, tunnel.id.clone(), rules, timing) {
-        Some(step @ Step::PutRoutes(..)) => {
-            part.verdicts =
-                vec![Verdict::no(RoutesReady, Reason::Progressing, "The routes are being set")];
-            part.steps.push(step);
+    let step = rules_step(observed, tunnel.id.clone(), rules, timing);
+    let verdict = match step {
+        Some(RoutesStep::Put(..)) => {
+            Verdict::no(RoutesReady, Reason::Progressing, "The routes are being set")
         }
-        step => part.steps.extend(step),
-    }
-    let records = records_step(&wanted.subject, &tunnel.id, &observed.records);
-    if records.is_some() {
-        part.verdicts =
-            vec![Verdict::no(RoutesReady, Reason::Progressing, "The DNS records are being set")];
-    }
-    part.steps.extend(records);
-    part
+        Some(RoutesStep::Check(..)) | None => {
+            Verdict::yes(RoutesReady, Reason::Ready, "Both host names lead to the server")
+        }
+    };
+    Part { steps: step.into_iter().map(Into::into).collect(), ..Part::done(verdict) }
 }
 
 fn rules_step(
@@ -82,103 +128,18 @@ fn rules_step(
     tunnel: TunnelId,
     rules: TunnelConfiguration,
     timing: Timing,
-) -> Option<Step> {
+) -> Option<RoutesStep> {
     let wanted = digest(&rules);
     match observed.tunnel_memory.rules {
-        Some((known, _)) if known != wanted => Some(Step::PutRoutes(tunnel, rules)),
+        Some((known, _)) if known != wanted => Some(RoutesStep::Put(tunnel, rules)),
         Some((_, at)) => {
             let due = observed.now.duration_since(at).unsigned_abs() >= timing.routes;
-            due.then_some(Step::CheckRoutes(tunnel, rules))
+            due.then_some(RoutesStep::Check(tunnel, rules))
         }
         // An agent that answers through the tunnel shows that there are rules; a comparison is enough.
         None if matches!(observed.agent, AgentState::Reported(_)) => {
-            Some(Step::CheckRoutes(tunnel, rules))
+            Some(RoutesStep::Check(tunnel, rules))
         }
-        None => Some(Step::PutRoutes(tunnel, rules)),
+        None => Some(RoutesStep::Put(tunnel, rules)),
     }
-}
-
-/// What has to be made or corrected so that both names lead to the tunnel.
-pub fn records_step(subject: &Subject, tunnel: &TunnelId, records: &[DnsRecord]) -> Option<Step> {
-    let comment = subject.record_comment();
-    let (mut posts, mut patches) = (Vec::new(), Vec::new());
-    for host in subject.hosts() {
-        match records.iter().find(|record| record.name == host) {
-            None => posts.push(NewDnsRecord::tunnel_cname(host, tunnel, comment.clone())),
-            Some(record) => {
-                let (astray, nameless) = (!leads_to(record, tunnel), record.mark().is_none());
-                if astray || nameless {
-                    patches.push(DnsPatch {
-                        id: record.id.clone(),
-                        content: astray.then(|| tunnel.dns_target()),
-                        proxied: astray.then_some(true),
-                        // Without it the record is known only as long as the tunnel is.
-                        comment: nameless.then(|| comment.clone()),
-                    });
-                }
-            }
-        }
-    }
-    let nothing = posts.is_empty() && patches.is_empty();
-    (!nothing).then_some(Step::EnsureRecords { posts, patches })
-}
-
-/// Why the instance cannot have its host names, if something that is not its own stands there.
-pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
-    let tunnels: Vec<_> = view.tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
-    let (record, whose) = view
-        .records
-        .iter()
-        .map(|record| (record, owner.record(record, &tunnels)))
-        .find(|(_, whose)| !whose.is_ours())?;
-    let host = &record.name;
-    let of = |place: Option<Place>| {
-        place.map_or_else(|| "an instance".to_owned(), |place| format!("instance {place}"))
-    };
-    let (reason, message) = match whose {
-        Ownership::Ours => return None,
-        Ownership::Retained(place) => (
-            Reason::Retained,
-            format!(
-                "The DNS record at {host} was kept for the server of {}, which was deleted with deletionPolicy Retain. Remove the record when that server is no longer needed, or make this instance with another hostname",
-                of(place)
-            ),
-        ),
-        Ownership::FormerInstallation { installation, place } => (
-            Reason::ForeignDnsRecord,
-            format!(
-                "The DNS record at {host} is of {} of another Moorage installation, {installation}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key and the instance finds its server again; else make this one with another hostname",
-                of(place)
-            ),
-        ),
-        Ownership::AnotherInstance { place, .. } => (
-            Reason::ForeignDnsRecord,
-            format!(
-                "The DNS record at {host} is of {} of this installation, and is left untouched. Delete that instance first (apply its manifest again if it is gone already), or make this one with another hostname",
-                of(place)
-            ),
-        ),
-        Ownership::Foreign => (Reason::ForeignDnsRecord, foreign(record)),
-    };
-    Some(Refused::terminal(reason, message))
-}
-
-/// A record that nothing shows to be Moorage's.
-fn foreign(record: &DnsRecord) -> String {
-    let DnsRecord { name, record_type, .. } = record;
-    let content = record.content.as_deref().unwrap_or_default();
-    let advice = if content.ends_with(".cfargotunnel.com") {
-        "If that tunnel is of a lost Moorage, see what it serves before you remove it; else make the instance with another hostname"
-    } else {
-        "If nobody needs it, remove it, or make the instance with another hostname"
-    };
-    format!(
-        "There is a DNS record at {name} ({record_type} {content}) that is not this instance's, and it is left untouched. {advice}"
-    )
-}
-
-fn leads_to(record: &DnsRecord, tunnel: &TunnelId) -> bool {
-    record.record_type == RecordType::Cname
-        && record.content.as_deref() == Some(tunnel.dns_target().as_str())
-        && record.proxied == Some(true)
 }

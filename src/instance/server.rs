@@ -1,27 +1,166 @@
 //! The server: made once per epoch, never replaced but on purpose or after a confirmed loss.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
+use moorage_wire::Epoch;
 
 use super::{
-    Observed, Part, Step, Wanted, host_health,
-    observed::ServerState,
+    Observed, Part, Wanted, host_health,
+    observed::{AgentState, DashboardState, ServerState},
+    placeholders::{applied, new_server},
     plan::{SOON, Timing},
     programs,
+    step::{Own, PartStep},
     wanted::Release,
 };
 use crate::{
     api::{
-        annotation,
+        OpenClawInstanceStatus, annotation,
         conditions::{
             ConditionType::{ServerReady, UpToDate},
             Reason, Verdict,
         },
-        label,
+        instance, label,
     },
-    hetzner::{Server, ServerId, ServerStatus},
+    hetzner::{FirewallId, Labels, Server, ServerId, ServerStatus},
 };
+
+/// One thing to do about the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerStep {
+    /// Write a new epoch into the status, before anything is made for it: whatever dies then, the next
+    /// pass knows which server to look for.
+    RecordEpoch(Epoch),
+    /// Make it.
+    Create,
+    /// Give it back the labels that say whose it is.
+    Label(ServerId, Labels),
+    /// Put the pool's firewall in front of it.
+    AttachFirewall(FirewallId, ServerId),
+    /// Delete the one that a person asked to have replaced.
+    Delete(ServerId),
+}
+
+/// What a step did to the server.
+#[derive(Debug)]
+pub enum ServerOutcome {
+    /// A new life begins; it stands in the status.
+    Epoch(Epoch),
+    /// It was made.
+    Made(Box<Server>),
+    /// It is there, as it is now.
+    Changed(Box<Server>),
+    /// It is on its way out, or gone.
+    Deleted,
+}
+
+impl PartStep for ServerStep {
+    type Outcome = ServerOutcome;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        match self {
+            Self::RecordEpoch(_) | Self::Create => true,
+            Self::Label(id, _) | Self::AttachFirewall(_, id) | Self::Delete(id) => own.server(*id),
+        }
+    }
+
+    fn ends_a_life(&self, observed: &Observed) -> bool {
+        match self {
+            Self::Delete(_) => true,
+            Self::RecordEpoch(_) => observed.server == ServerState::Gone,
+            Self::Create | Self::Label(..) | Self::AttachFirewall(..) => false,
+        }
+    }
+
+    fn ends_pass(&self) -> bool {
+        matches!(self, Self::Delete(_))
+    }
+
+    fn status_first(&self, observed: &Observed) -> Option<OpenClawInstanceStatus> {
+        let Self::RecordEpoch(epoch) = self else { return None };
+        // From then on it takes a while until a person can have it replaced again.
+        let former = observed.status.server.is_some();
+        let server = instance::ServerStatus {
+            epoch: epoch.to_string(),
+            master_key_id: observed.newest_master_key_id.clone(),
+            replaced_at: former.then(|| programs::to_the_second(observed.now)),
+            ..instance::ServerStatus::default()
+        };
+        let mut status =
+            OpenClawInstanceStatus { server: Some(server), agent: None, ..observed.status.clone() };
+        if let Some(tunnel) = &mut status.tunnel {
+            // The secret of the new server's user-data is set before it, and cuts whatever is up.
+            tunnel.rotating = false;
+        }
+        Some(status)
+    }
+
+    fn foresee(&self, wanted: &Wanted, observed: &Observed) -> ServerOutcome {
+        let known = || observed.server.present().cloned();
+        let changed = |server| ServerOutcome::Changed(Box::new(server));
+        match self {
+            Self::RecordEpoch(epoch) => ServerOutcome::Epoch(*epoch),
+            Self::Create => ServerOutcome::Made(Box::new(new_server(wanted, observed.epoch))),
+            Self::Label(_, labels) => known().map_or(ServerOutcome::Deleted, |server| {
+                changed(Server { labels: labels.clone(), ..server })
+            }),
+            Self::AttachFirewall(firewall, _) => {
+                known().map_or(ServerOutcome::Deleted, |mut server| {
+                    server.public_net.firewalls.push(applied(*firewall));
+                    changed(server)
+                })
+            }
+            Self::Delete(_) => ServerOutcome::Deleted,
+        }
+    }
+
+    fn note(outcome: ServerOutcome, observed: &mut Observed) {
+        match outcome {
+            ServerOutcome::Epoch(epoch) => {
+                observed.master_key_id.clone_from(&observed.newest_master_key_id);
+                observed.epoch = Some(epoch);
+                observed.server = ServerState::None;
+                if let DashboardState::Current(version) = &observed.dashboard_secret {
+                    // Its token is of the server before.
+                    observed.dashboard_secret = DashboardState::Stale(version.clone());
+                }
+                observed.agent = AgentState::NotAsked;
+                observed.tunnel_memory.rotated = None;
+            }
+            ServerOutcome::Made(server) => {
+                observed.server = ServerState::Present(server);
+                observed.agent = AgentState::NotAsked;
+            }
+            ServerOutcome::Changed(server) => observed.server = ServerState::Present(server),
+            ServerOutcome::Deleted => {
+                observed.server = ServerState::Gone;
+                observed.agent = AgentState::NotAsked;
+            }
+        }
+    }
+}
+
+impl fmt::Display for ServerStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::RecordEpoch(_) => {
+                formatter.write_str("record the epoch of a new server in the status")
+            }
+            Self::Create => {
+                formatter.write_str("create the Hetzner server behind the deny-all firewall")
+            }
+            Self::Label(server, _) => write!(formatter, "give server {server} its labels back"),
+            Self::AttachFirewall(_, server) => {
+                write!(formatter, "put the pool's firewall back in front of server {server}")
+            }
+            Self::Delete(id) => write!(
+                formatter,
+                "delete Hetzner server {id} with its data, as the annotation moorage.dev/rebuild asks"
+            ),
+        }
+    }
+}
 
 /// Between two servers that a person asks for: a request in a loop must not burn servers, each of which
 /// is billed for an hour.
@@ -33,7 +172,7 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         let verdict =
             Verdict::no(ServerReady, Reason::Progressing, "A new server is being prepared");
         match observed.fresh_epoch {
-            Some(epoch) => Part::todo(Step::RecordEpoch(epoch), verdict),
+            Some(epoch) => Part::todo(ServerStep::RecordEpoch(epoch), verdict),
             None => Part::wait(verdict, SOON),
         }
     };
@@ -77,7 +216,7 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         }
         (ServerState::Present(server), _) if replaced(server) && !observed.is_mass_loss() => {
             Part::todo(
-                Step::DeleteServer(server.id),
+                ServerStep::Delete(server.id),
                 Verdict::no(
                     ServerReady,
                     Reason::Progressing,
@@ -151,7 +290,7 @@ pub fn wrong_architecture(wanted: &Wanted, observed: &Observed) -> Option<String
 pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
     let Some(server) = observed.server.present() else {
         let verdict = Verdict::no(ServerReady, Reason::Progressing, "The server is being made");
-        return Part { requeue_after: Some(SOON), ..Part::todo(Step::CreateServer, verdict) };
+        return Part { requeue_after: Some(SOON), ..Part::todo(ServerStep::Create, verdict) };
     };
     if let Some(step) = relabel(wanted, observed, server) {
         // Or the next list does not show it, and it would be looked for by itself for ever.
@@ -168,7 +307,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
             Reason::Progressing,
             "The pool's firewall is not attached to the server; it is being attached again",
         );
-        return Part::todo(Step::AttachFirewall(wanted.firewall, server.id), verdict);
+        return Part::todo(ServerStep::AttachFirewall(wanted.firewall, server.id), verdict);
     }
     match &server.status {
         ServerStatus::Off | ServerStatus::Stopping => Part::wait(
@@ -202,12 +341,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
 }
 
 /// Gives back labels that somebody took off or changed.
-fn relabel(wanted: &Wanted, observed: &Observed, server: &Server) -> Option<Step> {
+fn relabel(wanted: &Wanted, observed: &Observed, server: &Server) -> Option<ServerStep> {
     let due = wanted.subject.server_identity(observed.epoch?).labels();
     let right = due.iter().all(|(label, value)| server.labels.get(label) == Some(value));
     let stays = server.status != ServerStatus::Deleting;
     let labels = || server.labels.clone().into_iter().chain(due).collect();
-    (stays && !right).then(|| Step::LabelServer(server.id, labels()))
+    (stays && !right).then(|| ServerStep::Label(server.id, labels()))
 }
 
 fn duplicates(server: &Server, copies: &[ServerId]) -> String {

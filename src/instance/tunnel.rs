@@ -1,10 +1,106 @@
 //! The tunnel: one per instance, named after it, with a secret that is derived and never stored.
 
-use super::{Observed, Part, Step, Wanted, plan::Timing, rotation};
+use std::fmt;
+
+use super::{
+    Observed, Part, Wanted,
+    placeholders::{NEW_TUNNEL, new_tunnel},
+    plan::Timing,
+    rotation::{self, RotationStep},
+    step::{Own, PartStep},
+};
 use crate::{
     api::conditions::{ConditionType::TunnelReady, Reason, Verdict},
+    cloudflare::{Tunnel, TunnelId},
     names,
 };
+
+/// One thing to do about the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelStep {
+    /// Make it with the bootstrap secret of the epoch.
+    Create,
+    /// Give an existing one the bootstrap secret of a new epoch; its old connections are cut.
+    Bootstrap(TunnelId),
+    /// Give it back the name that says whose it is.
+    Rename(TunnelId),
+}
+
+/// What a step did to the tunnel.
+#[derive(Debug)]
+pub enum TunnelOutcome {
+    /// It exists.
+    Found {
+        /// As it is.
+        tunnel: Tunnel,
+        /// Whether it has the bootstrap secret of this epoch.
+        bootstrapped: bool,
+    },
+    /// It has the bootstrap secret of this epoch.
+    Bootstrapped,
+    /// It has another name.
+    Renamed(Tunnel),
+}
+
+impl PartStep for TunnelStep {
+    type Outcome = TunnelOutcome;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        match self {
+            Self::Create => true,
+            Self::Bootstrap(id) | Self::Rename(id) => own.tunnel(id),
+        }
+    }
+
+    fn foresee(&self, wanted: &Wanted, observed: &Observed) -> TunnelOutcome {
+        match self {
+            Self::Create => TunnelOutcome::Found { tunnel: new_tunnel(wanted), bootstrapped: true },
+            Self::Bootstrap(_) => TunnelOutcome::Bootstrapped,
+            Self::Rename(_) => {
+                let renamed = new_tunnel(wanted);
+                let known = observed.tunnel.clone();
+                TunnelOutcome::Renamed(match known {
+                    Some(known) => Tunnel { name: renamed.name, ..known },
+                    None => renamed,
+                })
+            }
+        }
+    }
+
+    fn note(outcome: TunnelOutcome, observed: &mut Observed) {
+        let memory = &mut observed.tunnel_memory;
+        match outcome {
+            TunnelOutcome::Found { tunnel, bootstrapped } => {
+                if bootstrapped {
+                    memory.bootstrapped = observed.epoch;
+                }
+                memory.rules = None;
+                observed.tunnel = Some(tunnel);
+            }
+            TunnelOutcome::Bootstrapped => memory.bootstrapped = observed.epoch,
+            TunnelOutcome::Renamed(tunnel) => observed.tunnel = Some(tunnel),
+        }
+    }
+}
+
+impl fmt::Display for TunnelStep {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Create => formatter.write_str("create the Cloudflare Tunnel"),
+            Self::Bootstrap(id) => write!(
+                formatter,
+                "give {} a first token for the new server and cut its old connections",
+                titled(id)
+            ),
+            Self::Rename(id) => write!(formatter, "give {} its name back", titled(id)),
+        }
+    }
+}
+
+/// A tunnel in words: one that is not made yet has no id to show.
+pub(super) fn titled(id: &TunnelId) -> String {
+    if id.as_str() == NEW_TUNNEL { "the new tunnel".to_owned() } else { format!("tunnel {id}") }
+}
 
 /// A tunnel must exist, and a server that is about to boot must hold its secret.
 pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
@@ -17,13 +113,13 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
             return Part::stuck(Verdict::no(TunnelReady, Reason::TunnelLost, message));
         }
         let verdict = Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being made");
-        return Part::todo(Step::CreateTunnel, verdict);
+        return Part::todo(TunnelStep::Create, verdict);
     };
     let name = names::tunnel(wanted.subject.installation, wanted.subject.instance);
     if tunnel.name != name {
         let verdict =
             Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being named again");
-        return Part::todo(Step::NameTunnel(tunnel.id.clone()), verdict);
+        return Part::todo(TunnelStep::Rename(tunnel.id.clone()), verdict);
     }
     let server_to_come = observed.server.present().is_none();
     if server_to_come && observed.tunnel_memory.bootstrapped != observed.epoch {
@@ -34,11 +130,11 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
             Reason::Progressing,
             "The tunnel is being prepared for a new server",
         );
-        return Part::todo(Step::BootstrapTunnel(tunnel.id.clone()), verdict);
+        return Part::todo(TunnelStep::Bootstrap(tunnel.id.clone()), verdict);
     }
     if rotation::is_unfinished(observed) {
         // Also of a server that does not answer: who holds the old token may be why it does not.
-        return Part::todo(Step::RotateTunnel(tunnel.id.clone()), rotation::progressing());
+        return Part::todo(RotationStep::Rotate(tunnel.id.clone()), rotation::progressing());
     }
     // Of an agent that was enrolled and is silent the last word stands.
     let rotated = match observed.agent.view() {

@@ -74,6 +74,7 @@ impl Controller {
         let mut observed =
             Observed { now: self.now(), tunnel_memory: memory.tunnel, ..Observed::default() };
         observed.fresh_epoch = self.fresh_epoch();
+        observed.newest_master_key_id = Some(self.ctx.master_keys.newest().id().to_string());
         observed.disappearance = self.disappearance(pool);
         observed.accepted_loss =
             pool.accepted_loss.is_some_and(|accepted| observed.disappearance.missing <= accepted);

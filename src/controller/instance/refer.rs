@@ -11,9 +11,8 @@ use crate::{
     api::{OpenClawInstance, OpenClawRelease, annotation, conditions::Reason},
     hetzner::ServerId,
     instance::{
-        Wanted,
+        Wanted, records,
         refer::{self, Pool},
-        routes,
         wanted::{Refused, Subject},
     },
     ownership,
@@ -119,7 +118,7 @@ impl Controller {
         }
         let wanted = refer::wanted(instance, subject, of(&pool), given, (name, &release.spec))?;
         let owner = wanted.subject.owner(&instance.status.clone().unwrap_or_default());
-        if let Some(refused) = routes::taken(&owner, &pool.inventory.view(&owner)) {
+        if let Some(refused) = records::taken(&owner, &pool.inventory.view(&owner)) {
             return Err(refused.into());
         }
         self.check_master_key(instance)?;

@@ -17,6 +17,7 @@ use crate::{
         Observed, Step, Wanted,
         observed::AgentState,
         plan::{SOON, Timing},
+        routes::RoutesStep,
         status::Outcome,
     },
     pool::PoolRuntime,
@@ -119,7 +120,8 @@ impl Controller {
                 ring: &ring,
                 persisted: &mut persisted,
             };
-            let looks_only = steps.iter().all(|step| matches!(step, Step::CheckRoutes(..)));
+            let looks_only =
+                steps.iter().all(|step| matches!(step, Step::Routes(RoutesStep::Check(..))));
             match executor.apply(steps, observed).await? {
                 // What could not be compared is not known to differ.
                 Applied::Failed(failure) if looks_only && failure.is_of_the_way() => {

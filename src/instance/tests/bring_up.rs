@@ -8,6 +8,7 @@ use crate::{
     hetzner::ServerStatus,
     instance::{
         Observed, Step, Wanted,
+        credentials::CredentialStep,
         fixtures::{
             self, FIRST_EPOCH, TIMING, agent_keys, before, kind, kinds, nothing, plan_of, ready,
             status_of, wanted,
@@ -15,6 +16,7 @@ use crate::{
         forecast::{Happening, forecast},
         observed::{AgentState, DashboardState, ServerState},
         placeholders,
+        server::ServerStep,
     },
 };
 
@@ -56,7 +58,7 @@ fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected
 #[test]
 fn nothing_is_made_before_the_epoch_stands_in_the_status() {
     let plan = plan_of(&wanted(), &nothing());
-    assert_eq!(plan.steps, [Step::RecordEpoch(FIRST_EPOCH)]);
+    assert_eq!(plan.steps, [Step::Server(ServerStep::RecordEpoch(FIRST_EPOCH))]);
 }
 
 #[rstest]
@@ -101,7 +103,7 @@ fn a_crash_between_any_two_steps_leads_to_the_same_end() {
 #[test]
 fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
     let wanted = wanted();
-    let mut observed = before(&wanted, |step| *step == Step::CreateServer);
+    let mut observed = before(&wanted, |step| *step == Step::Server(ServerStep::Create));
     observed.tunnel_memory = crate::instance::observed::TunnelMemory::default();
     // The rest waits: user-data with a token that the tunnel does not take would never come up.
     assert_eq!(kinds(&plan_of(&wanted, &observed)), ["BootstrapTunnel"]);
@@ -118,7 +120,8 @@ fn before_an_agent_has_enrolled_it_is_asked_again_soon(
     #[case] expected: Reason,
 ) {
     let wanted = wanted();
-    let mut observed = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    let mut observed =
+        before(&wanted, |step| *step == Step::Credentials(CredentialStep::DeliverGatewayToken));
     observed.status.agent = None;
     observed.agent = AgentState::Silent(error);
     let ServerState::Present(server) = &mut observed.server else { panic!("it was made") };
@@ -141,7 +144,8 @@ fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
     #[case] likely: &str,
 ) {
     let wanted = wanted();
-    let mut observed = before(&wanted, |step| *step == Step::DeliverGatewayToken);
+    let mut observed =
+        before(&wanted, |step| *step == Step::Credentials(CredentialStep::DeliverGatewayToken));
     observed.status.agent = None;
     let detail = "HTTP 530".to_owned();
     observed.agent = AgentState::Silent(AgentError::Unreachable { reached, detail });

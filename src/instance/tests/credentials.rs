@@ -7,6 +7,7 @@ use crate::{
     credentials::refusal::Refusal,
     instance::{
         Observed, Step, Wanted,
+        credentials::CredentialStep,
         credentials::{Delivery, delivery},
         fixtures::{
             self, SECRET, before, envelope, kinds, name, nothing, plan_of, status_of, walk, wanted,
@@ -67,7 +68,7 @@ fn plaintext() -> Refusal {
     Delivery::Again
 )]
 #[case::never_handed_in(
-    before(&asking(), |step| *step == Step::DeliverGatewayToken).with_refusal("anthropic", &not_found()),
+    before(&asking(), |step| *step == Step::Credentials(CredentialStep::DeliverGatewayToken)).with_refusal("anthropic", &not_found()),
     Delivery::Refused(not_found())
 )]
 fn a_credential_is_as_the_agent_and_the_cluster_say(
@@ -106,12 +107,12 @@ fn a_value_that_is_due_is_not_called_delivered() {
 #[test]
 fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
     let at_deletion = walk(&asking(), nothing().with_both_values(), |step| {
-        matches!(step, Step::DeleteSecret { .. })
+        matches!(step, Step::Credentials(CredentialStep::DeleteSecret { .. }))
     });
     assert_eq!(at_deletion.status.credentials.len(), 2);
     for missing in 0..2 {
         let mut observed = walk(&asking(), nothing().with_both_values(), |step| {
-            matches!(step, Step::DeleteSecret { .. })
+            matches!(step, Step::Credentials(CredentialStep::DeleteSecret { .. }))
         });
         observed.status.credentials.remove(missing);
         assert!(
@@ -151,7 +152,9 @@ fn a_record_of_another_ciphertext_is_no_receipt() {
 fn the_deletion_names_the_exact_object_that_was_read() {
     let observed = delivered().with_both_values();
     let plan = plan_of(&asking(), &observed);
-    let [Step::DeleteSecret { name, version, recreated }] = &plan.steps[..] else {
+    let [Step::Credentials(CredentialStep::DeleteSecret { name, version, recreated })] =
+        &plan.steps[..]
+    else {
         panic!("{:?}", plan.steps)
     };
     assert_eq!(
@@ -221,7 +224,9 @@ fn a_replaced_ciphertext_is_delivered_and_starts_the_count_anew() {
         .at("2026-09-03T00:00:00Z")
         .with_secret("2026-09-02T12:00:00Z", &[("anthropic", 9), ("telegram", 2)]);
     assert!(
-        plan_of(&asking(), &observed).steps.contains(&Step::DeliverCredential(name("anthropic")))
+        plan_of(&asking(), &observed)
+            .steps
+            .contains(&Step::Credentials(CredentialStep::Deliver(name("anthropic"))))
     );
     let mut end = walk(&asking(), observed, |_| false);
     let known = record(&mut end, "anthropic");

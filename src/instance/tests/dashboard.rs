@@ -8,6 +8,7 @@ use crate::{
     credentials::secret_source::SecretVersion,
     instance::{
         Observed, Step, Wanted,
+        dashboard::DashboardStep,
         fixtures::{kinds, plan_of, ready, status_of, wanted},
         observed::{AgentState, DashboardState},
     },
@@ -48,10 +49,10 @@ fn it_is_written_by_the_version_that_was_seen_once_the_status_names_it(
     let observed = Observed { dashboard_secret: state.clone(), ..recorded(&wanted, None) };
     assert_eq!(
         plan_of(&wanted, &observed).steps,
-        [Step::RecordDashboardSecret(Some(NAME.to_owned()))]
+        [Step::Dashboard(DashboardStep::Record(Some(NAME.to_owned())))]
     );
     let observed = Observed { dashboard_secret: state, ..recorded(&wanted, Some(NAME)) };
-    let write = Step::WriteDashboardSecret { name: NAME.to_owned(), version };
+    let write = Step::Dashboard(DashboardStep::Write { name: NAME.to_owned(), version });
     assert_eq!(plan_of(&wanted, &observed).steps, [write]);
 }
 
@@ -64,9 +65,10 @@ fn the_former_one_goes_before_its_name_is_forgotten(#[case] wanted: Wanted) {
         ..recorded(&wanted, Some("former"))
     };
     let observed = Observed { former_dashboard: Some(version()), ..former() };
-    let delete = Step::DeleteDashboardSecret { name: "former".to_owned(), version: version() };
+    let delete =
+        Step::Dashboard(DashboardStep::Delete { name: "former".to_owned(), version: version() });
     assert_eq!(plan_of(&wanted, &observed).steps.as_slice(), std::slice::from_ref(&delete));
-    assert_eq!(plan_of(&wanted, &former()).steps, [Step::RecordDashboardSecret(None)]);
+    assert_eq!(plan_of(&wanted, &former()).steps, [Step::Dashboard(DashboardStep::Record(None))]);
     // It does not wait for an agent that is silent.
     let silent = AgentState::Silent(AgentError::NotReady);
     let observed = Observed { former_dashboard: Some(version()), agent: silent, ..former() };

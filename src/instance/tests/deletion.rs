@@ -10,6 +10,7 @@ use crate::{
     instance::{
         deletion::{self, DeletionStep, Remains, has_history, server_to_record},
         fixtures::{FIRST_EPOCH, ready, status_of, subject, wanted},
+        tunnel::TunnelStep,
         wanted::Subject,
     },
     ownership::Marked as _,
@@ -145,7 +146,7 @@ fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
     );
     assert!(!has_history(&refused));
     let begun = crate::instance::fixtures::before(&wanted(), |step| {
-        matches!(step, crate::instance::Step::CreateTunnel)
+        matches!(step, crate::instance::Step::Tunnel(TunnelStep::Create))
     });
     assert!(has_history(&begun.status), "before the first call to a cloud");
 }

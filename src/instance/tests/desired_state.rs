@@ -14,7 +14,9 @@ use crate::{
     api::{conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted,
+        desired_state::PutDesired,
         fixtures::{kinds, name, nothing, plan_of, ready, status_of, walk, wanted},
+        rotation::RotationStep,
     },
 };
 
@@ -25,7 +27,7 @@ fn condition(wanted: &Wanted, observed: &Observed) -> (String, String, String) {
 }
 
 fn is_put(step: &Step) -> bool {
-    matches!(step, Step::PutDesired { .. })
+    matches!(step, Step::DesiredState(PutDesired { .. }))
 }
 
 #[test]
@@ -34,7 +36,9 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
     let first = walk(&wanted, nothing(), is_put);
     let plan = plan_of(&wanted, &first);
     assert!(
-        plan.steps.iter().any(|step| matches!(step, Step::PutDesired { replaces: None, .. })),
+        plan.steps
+            .iter()
+            .any(|step| matches!(step, Step::DesiredState(PutDesired { replaces: None, .. }))),
         "{plan:?}"
     );
 
@@ -42,7 +46,9 @@ fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
     let has = observed.view().report.desired.digest;
     let changed = wanted.with_config(json!({"agents": {"defaults": {"workspace": "~/work"}}}));
     let plan = plan_of(&changed, &observed);
-    let [Step::PutDesired { document, replaces }] = &plan.steps[..] else { panic!("{plan:?}") };
+    let [Step::DesiredState(PutDesired { document, replaces })] = &plan.steps[..] else {
+        panic!("{plan:?}")
+    };
     assert!(has.is_some());
     assert_eq!(*replaces, has);
     assert_eq!(document.config.pointer("/agents/defaults/workspace"), Some(&json!("~/work")));
@@ -57,7 +63,7 @@ fn a_document_refers_only_to_values_that_are_stored() {
     let at_sending = walk(&wanted, observed, is_put);
     let plan = plan_of(&wanted, &at_sending);
     let document = plan.steps.iter().find_map(|step| match step {
-        Step::PutDesired { document, .. } => Some(document),
+        Step::DesiredState(PutDesired { document, .. }) => Some(document),
         _ => None,
     });
     let document = document.unwrap();
@@ -229,6 +235,7 @@ fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
 #[test]
 fn the_tunnel_is_rotated_while_openclaw_starts() {
     let wanted = wanted();
-    let observed = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
+    let observed =
+        walk(&wanted, nothing(), |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
     assert_eq!(observed.view().report.desired.state, ConvergenceState::Converging);
 }

@@ -16,7 +16,9 @@ use crate::{
             FIRST_EPOCH, INSTALLATION, kinds, plan_of, ready, status_of, subject, walk, wanted,
         },
         observed::ServerState,
-        routes::taken,
+        records::EnsureRecords,
+        records::taken,
+        server::ServerStep,
         wanted::Subject,
     },
     inventory::InstanceView,
@@ -33,7 +35,9 @@ fn labels_that_somebody_took_off_are_set_again_and_others_stay() {
     server.labels.remove(label::NAMESPACE);
     server.labels.insert("cost-centre".to_owned(), "7".to_owned());
     let plan = plan_of(&wanted, &observed);
-    let [Step::LabelServer(labelled, labels)] = plan.steps.as_slice() else { panic!("{plan:?}") };
+    let [Step::Server(ServerStep::Label(labelled, labels))] = plan.steps.as_slice() else {
+        panic!("{plan:?}")
+    };
     assert_eq!(*labelled, id);
     assert_eq!(labels.len(), whole.len() + 1);
     let end = walk(&wanted, observed, |_| false);
@@ -45,7 +49,7 @@ fn a_tunnel_that_somebody_renamed_gets_its_name_back() {
     let wanted = wanted();
     let mut observed = ready(&wanted);
     observed.tunnel.as_mut().unwrap().name = "office".to_owned();
-    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["NameTunnel"]);
+    assert_eq!(kinds(&plan_of(&wanted, &observed)), ["RenameTunnel"]);
     let end = walk(&wanted, observed, |_| false);
     assert_eq!(plan_of(&wanted, &end).steps, []);
 }
@@ -61,7 +65,7 @@ fn a_comment_that_was_lost_is_set_again_and_nothing_else_is(#[case] comment: Opt
         record.comment.clone_from(&comment);
     }
     let plan = plan_of(&wanted, &observed);
-    let [Step::EnsureRecords { posts, patches }] = plan.steps.as_slice() else {
+    let [Step::Records(EnsureRecords { posts, patches })] = plan.steps.as_slice() else {
         panic!("{plan:?}")
     };
     assert_eq!((posts.len(), patches.len()), (0, 2));

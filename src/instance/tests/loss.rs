@@ -12,6 +12,7 @@ use crate::{
         fixtures::{SECOND_EPOCH, kinds, plan_of, ready, status_of, walk, wanted},
         observed::{Disappearance, ServerState},
         placeholders,
+        server::ServerStep,
     },
 };
 
@@ -19,9 +20,12 @@ use crate::{
 fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
     let wanted = wanted();
     let observed = ready(&wanted).with_lost_server();
-    assert_eq!(plan_of(&wanted, &observed).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
+    assert_eq!(
+        plan_of(&wanted, &observed).steps,
+        [Step::Server(ServerStep::RecordEpoch(SECOND_EPOCH))]
+    );
 
-    let at_creation = walk(&wanted, observed, |step| *step == Step::CreateServer);
+    let at_creation = walk(&wanted, observed, |step| *step == Step::Server(ServerStep::Create));
     assert_eq!(at_creation.epoch, Some(SECOND_EPOCH));
     assert_eq!(
         at_creation.tunnel_memory.bootstrapped,
@@ -85,7 +89,10 @@ fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() 
     );
 
     let accepted = Observed { accepted_loss: true, ..observed };
-    assert_eq!(plan_of(&wanted, &accepted).steps, [Step::RecordEpoch(SECOND_EPOCH)]);
+    assert_eq!(
+        plan_of(&wanted, &accepted).steps,
+        [Step::Server(ServerStep::RecordEpoch(SECOND_EPOCH))]
+    );
 }
 
 #[test]
@@ -115,7 +122,7 @@ fn a_rebuild_waits_while_much_is_missing() {
     let ready = plan.verdicts.iter().find(|told| told.kind == ConditionType::ServerReady);
     assert_eq!(ready.unwrap().reason, Reason::Ready, "the server is looked after meanwhile");
     let accepted = Observed { accepted_loss: true, ..observed };
-    assert_eq!(plan_of(&wanted, &accepted).steps, [Step::DeleteServer(id)]);
+    assert_eq!(plan_of(&wanted, &accepted).steps, [Step::Server(ServerStep::Delete(id))]);
 }
 
 #[test]
@@ -148,7 +155,7 @@ fn a_rebuild_deletes_the_named_server_and_nothing_else() {
     let observed = ready(&plain);
     let id = observed.server.present().unwrap().id;
     let steps = plan_of(&plain.clone().with_rebuild_of(id.0), &observed).steps;
-    assert_eq!(steps, [Step::DeleteServer(id)]);
+    assert_eq!(steps, [Step::Server(ServerStep::Delete(id))]);
     let other = plain.with_rebuild_of(id.0 - 1);
     assert_eq!(plan_of(&other, &observed).steps, []);
 }

@@ -12,6 +12,7 @@ use crate::{
     api::{conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted, desired_state,
+        desired_state::PutDesired,
         fixtures::{FIRST_EPOCH, nothing, now, plan_of, ready, status_of, wanted},
     },
 };
@@ -89,7 +90,7 @@ fn an_agent_gets_artifacts_of_integrations_when_it_takes_them() {
     let document = desired_state::document(&wanted, observed.view());
     assert_eq!(document.integrations, wanted.release.integrations);
     let steps = plan_of(&wanted, &observed).steps;
-    assert!(matches!(&steps[..], [Step::PutDesired { .. }]), "{steps:?}");
+    assert!(matches!(&steps[..], [Step::DesiredState(PutDesired { .. })]), "{steps:?}");
 }
 
 #[test]

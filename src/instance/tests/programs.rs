@@ -11,8 +11,10 @@ use crate::{
     api::{OpenClawInstanceStatus, conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted,
+        desired_state::PutDesired,
         fixtures::{nothing, now, plan_of, ready, status_of, walk, wanted},
         observed::AgentState,
+        rotation::RotationStep,
     },
 };
 
@@ -48,7 +50,9 @@ pub(super) fn told(wanted: &Wanted) -> Observed {
     let old = crate::instance::fixtures::wanted();
     let mut observed = ready(&old);
     let plan = plan_of(wanted, &observed);
-    let [Step::PutDesired { document, .. }] = &plan.steps[..] else { panic!("{plan:?}") };
+    let [Step::DesiredState(PutDesired { document, .. })] = &plan.steps[..] else {
+        panic!("{plan:?}")
+    };
     let progress = &mut observed.view_mut().report.desired;
     progress.digest = Some(document.digest());
     progress.state = ConvergenceState::Converging;
@@ -83,7 +87,8 @@ fn of_a_silent_agent_nobody_knows_what_it_runs() {
 #[test]
 fn the_first_programs_are_named_while_they_come() {
     let wanted = wanted();
-    let observed = walk(&wanted, nothing(), |step| matches!(step, Step::RotateTunnel(_)));
+    let observed =
+        walk(&wanted, nothing(), |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
     let status = status_of(&wanted, &observed);
     let (holds, reason, message) = find(&status, "ConfigApplied");
     assert_eq!((holds.as_str(), reason.as_str()), ("False", Reason::Progressing.as_str()));

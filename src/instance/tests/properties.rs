@@ -7,10 +7,16 @@ use crate::{
     api::instance::Phase,
     instance::{
         Observed, Step, Wanted,
+        credentials::CredentialStep,
         credentials::{Delivery, delivery},
         fixtures::{SECOND_EPOCH, agent_keys, nothing, plan_of, status_of, walk, wanted},
         forecast::Model,
         observed::{AgentState, Disappearance, ServerState, TunnelMemory},
+        records::EnsureRecords,
+        rotation::RotationStep,
+        routes::RoutesStep,
+        server::ServerStep,
+        tunnel::TunnelStep,
         wanted::Subject,
     },
     names,
@@ -142,7 +148,7 @@ proptest! {
     fn a_server_is_made_only_where_none_is_and_only_for_a_recorded_epoch(start in start()) {
         let wanted = asking();
         let observed = start.world(&wanted);
-        if plan_of(&wanted, &observed).steps.contains(&Step::CreateServer) {
+        if plan_of(&wanted, &observed).steps.contains(&Step::Server(ServerStep::Create)) {
             prop_assert_eq!(&observed.server, &ServerState::None);
             let recorded = observed.status.server.as_ref().map(|server| server.epoch.clone());
             prop_assert_eq!(recorded, observed.epoch.map(|epoch| epoch.to_string()));
@@ -155,7 +161,7 @@ proptest! {
     fn no_server_is_deleted_that_no_person_named(start in start()) {
         let wanted = asking();
         let plan = plan_of(&wanted, &start.world(&wanted));
-        prop_assert!(!plan.steps.iter().any(|step| matches!(step, Step::DeleteServer(_))));
+        prop_assert!(!plan.steps.iter().any(|step| matches!(step, Step::Server(ServerStep::Delete(_)))));
     }
 
     #[test]
@@ -185,13 +191,11 @@ proptest! {
         }
         for step in plan_of(&wanted, &observed).steps {
             let theirs = match &step {
-                Step::DeleteServer(_) | Step::AttachFirewall(..) | Step::LabelServer(..) => server,
-                Step::BootstrapTunnel(_)
-                | Step::RotateTunnel(_)
-                | Step::NameTunnel(_)
-                | Step::PutRoutes(..)
-                | Step::CheckRoutes(..) => tunnel,
-                Step::EnsureRecords { patches, .. } => records && !patches.is_empty(),
+                Step::Server(ServerStep::Delete(_) | ServerStep::AttachFirewall(..) | ServerStep::Label(..)) => server,
+                Step::Tunnel(TunnelStep::Bootstrap(_) | TunnelStep::Rename(_))
+                | Step::Rotation(RotationStep::Rotate(_))
+                | Step::Routes(RoutesStep::Put(..) | RoutesStep::Check(..)) => tunnel,
+                Step::Records(EnsureRecords { patches, .. }) => records && !patches.is_empty(),
                 _ => false,
             };
             prop_assert!(!theirs, "{step}");
@@ -213,8 +217,8 @@ proptest! {
         let present = observed.server.present().map_or(0, |server| server.id.0);
         let wanted = if rebuild { asking().with_rebuild_of(present) } else { asking() };
         for step in plan_of(&wanted, &observed).steps {
-            prop_assert!(!matches!(step, Step::DeleteServer(_)), "{step}");
-            let next = matches!(step, Step::RecordEpoch(_) | Step::CreateServer | Step::BootstrapTunnel(_));
+            prop_assert!(!matches!(step, Step::Server(ServerStep::Delete(_))), "{step}");
+            let next = matches!(step, Step::Server(ServerStep::RecordEpoch(_) | ServerStep::Create) | Step::Tunnel(TunnelStep::Bootstrap(_)));
             prop_assert!(!(next && observed.server == ServerState::Gone), "{step}");
         }
     }
@@ -225,7 +229,7 @@ proptest! {
         let observed = start.world(&wanted);
         let plan = plan_of(&wanted, &observed);
         for step in &plan.steps {
-            let Step::DeleteSecret { name, .. } = step else { continue };
+            let Step::Credentials(CredentialStep::DeleteSecret { name, .. }) = step else { continue };
             let bundle = observed.bundles.iter().find(|bundle| bundle.secret == *name).unwrap();
             for credential in bundle.values.keys() {
                 prop_assert!(is_recorded(&observed, credential), "{credential} of {name} has no receipt");

@@ -14,6 +14,7 @@ use crate::{
         failure::Retry,
         fixtures::{before, nothing, ready, status_after, status_of, wanted},
         observed::AgentState,
+        server::ServerStep,
         status,
         wanted::Refused,
     },
@@ -43,7 +44,7 @@ fn failure(retry: Retry) -> Failure {
 
 #[rstest]
 #[case::nothing_yet(nothing(), None, "Reconciling", Phase::Provisioning)]
-#[case::half_way(before(&wanted(), |step| *step == Step::CreateServer), None, "Reconciling", Phase::Provisioning)]
+#[case::half_way(before(&wanted(), |step| *step == Step::Server(ServerStep::Create)), None, "Reconciling", Phase::Provisioning)]
 #[case::ready(ready(&wanted()), None, "Ready", Phase::Ready)]
 #[case::a_passing_failure(ready(&wanted()), Some(failure(Retry::BackOff)), "Reconciling", Phase::Updating)]
 #[case::a_terminal_failure(ready(&wanted()), Some(failure(Retry::Changed)), "Stalled", Phase::Stalled)]

@@ -8,10 +8,14 @@ use crate::{
     api::instance::Phase,
     instance::{
         Observed, Step,
+        credentials::CredentialStep,
         fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
         observed::{AgentState, TunnelMemory},
+        records::EnsureRecords,
         rotation::PATIENCE,
+        rotation::RotationStep,
         routes,
+        routes::RoutesStep,
     },
 };
 
@@ -42,7 +46,7 @@ fn a_rebuild_heals_a_lost_tunnel() {
 #[test]
 fn the_agent_holds_the_new_token_before_cloudflare_takes_it() {
     let wanted = wanted();
-    let observed = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    let observed = before(&wanted, |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
     let tunnel_token = observed.own_tokens.unwrap().tunnel;
     let held = observed.view().receipt(&crate::instance::fixtures::name("moorage-tunnel")).unwrap();
     assert_eq!(held.source_sha256, tunnel_token);
@@ -52,7 +56,8 @@ fn the_agent_holds_the_new_token_before_cloudflare_takes_it() {
 #[test]
 fn a_rotation_is_given_time_and_then_repeated() {
     let wanted = wanted();
-    let mut observed = before(&wanted, |step| matches!(step, Step::RotateTunnel(_)));
+    let mut observed =
+        before(&wanted, |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
     observed.tunnel_memory.rotated = Some(now());
     assert!(!kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel"));
     observed.now = now() + PATIENCE;
@@ -90,7 +95,7 @@ fn a_status_older_than_a_rotation_that_this_process_finished_does_not_repeat_it(
         let mut observed = if moved_on {
             ready(&wanted)
         } else {
-            before(&wanted, |step| matches!(step, Step::RotateTunnel(_)))
+            before(&wanted, |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))))
         };
         observed.tunnel_memory.rotated = Some(observed.now);
         observed.status.tunnel.as_mut().unwrap().rotating = true;
@@ -114,7 +119,7 @@ fn a_rotation_ends_when_the_old_token_is_erased() {
 #[test]
 fn the_rules_come_before_the_records() {
     let wanted = wanted();
-    let observed = before(&wanted, |step| matches!(step, Step::PutRoutes(..)));
+    let observed = before(&wanted, |step| matches!(step, Step::Routes(RoutesStep::Put(..))));
     assert_eq!(kinds(&plan_of(&wanted, &observed)), ["PutRoutes", "EnsureRecords", "CreateServer"]);
 }
 
@@ -157,7 +162,7 @@ fn a_missing_record_is_made_and_a_bent_one_corrected() {
     observed.records.remove(0);
     observed.records[0].content = Some("elsewhere.cfargotunnel.com".to_owned());
     let plan = plan_of(&wanted, &observed);
-    let [Step::EnsureRecords { posts, patches }] = &plan.steps[..] else {
+    let [Step::Records(EnsureRecords { posts, patches })] = &plan.steps[..] else {
         panic!("{:?}", plan.steps)
     };
     let tunnel = &observed.tunnel.as_ref().unwrap().id;
@@ -184,7 +189,9 @@ fn a_record_that_is_not_proxied_is_corrected() {
 #[test]
 fn the_tunnel_is_not_ready_before_its_first_token_was_replaced() {
     let wanted = wanted();
-    let observed = walk(&wanted, nothing(), |step| *step == Step::DeliverGatewayToken);
+    let observed = walk(&wanted, nothing(), |step| {
+        *step == Step::Credentials(CredentialStep::DeliverGatewayToken)
+    });
     let status = status_of(&wanted, &observed);
     let condition = status.conditions.iter().find(|known| known.type_ == "TunnelReady").unwrap();
     assert_eq!(

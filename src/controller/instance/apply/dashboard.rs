@@ -1,50 +1,37 @@
-//! The dashboard's Secret: recorded in the status before it is made, so that it is found again when
-//! the spec names another or none.
+//! The dashboard's Secret: written, and deleted when it is somebody else's name by now.
 
-use super::{Executor, Trouble};
+use super::{Apply, Executor, Trouble};
 use crate::{
-    api::OpenClawInstanceStatus,
     cluster::DashboardAccess,
-    credentials::secret_source::SecretVersion,
-    instance::{Observed, observed::DashboardState},
+    instance::{
+        Observed,
+        dashboard::{DashboardOutcome, DashboardStep},
+    },
 };
 
-impl Executor<'_> {
-    pub(super) async fn record_dashboard_secret(
-        &mut self,
-        name: Option<String>,
+impl Apply for DashboardStep {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<(), Trouble> {
-        let status =
-            OpenClawInstanceStatus { dashboard_secret_name: name, ..observed.status.clone() };
-        Ok(self.persist(status, observed).await?)
-    }
-
-    pub(super) async fn write_dashboard_secret(
-        &self,
-        name: &str,
-        version: Option<&SecretVersion>,
-        observed: &mut Observed,
-    ) -> Result<(), Trouble> {
-        let url = format!("https://{}", self.wanted.subject.dashboard_host());
-        let token = self.gateway_token(observed)?;
-        let access = DashboardAccess { url: &url, token: token.secret() };
-        let cluster = &self.controller.cluster;
-        let written = cluster.write_dashboard_secret(self.instance, name, version, &access).await?;
-        observed.dashboard_secret = DashboardState::Current(written);
-        Ok(())
-    }
-
-    pub(super) async fn delete_dashboard_secret(
-        &self,
-        name: &str,
-        version: &SecretVersion,
-        observed: &mut Observed,
-    ) -> Result<(), Trouble> {
-        let namespace = &self.wanted.subject.namespace;
-        self.controller.cluster.delete_secret(namespace, name, version).await?;
-        tracing::info!(secret = name, "deleted the Secret that was the dashboard's before");
-        observed.former_dashboard = None;
-        Ok(())
+    ) -> Result<DashboardOutcome, Trouble> {
+        let (subject, cluster) = (&executor.wanted.subject, &executor.controller.cluster);
+        match self {
+            Self::Record(_) => Ok(DashboardOutcome::Recorded),
+            Self::Write { name, version } => {
+                let url = format!("https://{}", subject.dashboard_host());
+                let token = executor.gateway_token(observed)?;
+                let access = DashboardAccess { url: &url, token: token.secret() };
+                let (instance, version) = (executor.instance, version.as_ref());
+                let written =
+                    cluster.write_dashboard_secret(instance, &name, version, &access).await?;
+                Ok(DashboardOutcome::Written(written))
+            }
+            Self::Delete { name, version } => {
+                cluster.delete_secret(&subject.namespace, &name, &version).await?;
+                tracing::info!(secret = name, "deleted the Secret that was the dashboard's before");
+                Ok(DashboardOutcome::Deleted)
+            }
+        }
     }
 }

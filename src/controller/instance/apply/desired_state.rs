@@ -1,29 +1,29 @@
-//! The desired state: the one document that tells the agent all that its server should be.
+//! The desired state, sent to the agent.
 
-use moorage_wire::{DesiredState, Sha256, problem::ProblemCode};
+use moorage_wire::{Sha256, problem::ProblemCode};
 
-use super::{Executor, Trouble};
+use super::{Apply, Executor, Trouble};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
-    instance::{Failure, Observed},
+    instance::{Failure, Observed, desired_state::PutDesired},
 };
 
-impl Executor<'_> {
-    pub(super) async fn put_desired(
-        &self,
-        document: &DesiredState,
-        replaces: Option<Sha256>,
+impl Apply for PutDesired {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Option<Sha256>, Trouble> {
         let part = ConditionType::ConfigApplied;
-        let (route, keys, view) = self.agent(observed, part)?;
-        let (agents, agent) = (&self.controller.ctx.agents, view.keys.public_key);
-        match agents.put_desired(&route, &keys, agent, document.to_bytes(), replaces).await {
-            Ok(()) => Ok(()),
+        let (route, keys, view) = executor.agent(observed, part)?;
+        let (agents, agent) = (&executor.controller.ctx.agents, view.keys.public_key);
+        let document = &self.document;
+        match agents.put_desired(&route, &keys, agent, document.to_bytes(), self.replaces).await {
+            Ok(()) => Ok(Some(document.digest())),
             // The agent has another document than its report said: the next look tells which.
             Err(AgentError::Refused(problem)) if problem.code == ProblemCode::DigestMismatch => {
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(Failure::of_agent(part, &error).into()),
         }

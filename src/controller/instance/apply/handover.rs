@@ -1,12 +1,19 @@
 //! A server's hand-over to the newest master key.
 
+use std::sync::Arc;
+
 use moorage_wire::{Sha256, enrolment::AgentIdentity, handover};
 
-use super::{Executor, Trouble, no_epoch};
+use super::{Apply, Executor, Trouble, no_epoch};
 use crate::{
     agent::{AgentError, ServerKeys},
     api::{OpenClawInstanceStatus, conditions::ConditionType},
-    instance::{Failure, Observed, desired_state, observed::AgentState},
+    instance::{
+        Failure, Observed, desired_state,
+        handover::{HandOverOutcome, HandOverStep},
+        observed::AgentState,
+    },
+    master_key::MasterKey,
 };
 
 const PART: ConditionType = ConditionType::AgentReady;
@@ -15,9 +22,23 @@ fn refused(error: &AgentError) -> Trouble {
     Failure::of_agent(PART, error).into()
 }
 
+impl Apply for HandOverStep {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
+        observed: &mut Observed,
+    ) -> Result<HandOverOutcome, Trouble> {
+        match self {
+            Self::Begin => executor.begin_hand_over(observed).await,
+            Self::TakeOver => executor.take_over(observed).await,
+            Self::End => executor.end_hand_over(observed).await,
+        }
+    }
+}
+
 impl Executor<'_> {
     /// The agent is told who comes next, by the key that it obeys.
-    pub(super) async fn hand_over(&self, observed: &mut Observed) -> Result<(), Trouble> {
+    async fn begin_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, Trouble> {
         let next = self.next_keys(observed)?;
         let (route, keys, view) = self.agent(observed, PART)?;
         let identity = AgentIdentity {
@@ -39,12 +60,11 @@ impl Executor<'_> {
             .begin_hand_over(&route, &keys, view.keys.public_key, &word)
             .await
             .map_err(|error| refused(&error))?;
-        view.report.details.operator_keys = vec![word.from, word.to];
-        Ok(())
+        Ok(HandOverOutcome::Obeyed(vec![word.from, word.to]))
     }
 
     /// The next key has to work before it is recorded; what is recorded is what is used from then on.
-    pub(super) async fn take_over(&mut self, observed: &mut Observed) -> Result<(), Trouble> {
+    async fn take_over(&mut self, observed: &mut Observed) -> Result<HandOverOutcome, Trouble> {
         let next = self.next_keys(observed)?;
         let (route, _, view) = self.agent(observed, PART)?;
         let agents = &self.controller.ctx.agents;
@@ -52,8 +72,7 @@ impl Executor<'_> {
             .report(&route, &next, view.keys.public_key)
             .await
             .map_err(|error| refused(&error))?;
-        view.report = report;
-        let newest = self.controller.ctx.master_keys.newest().id().to_string();
+        let newest = self.newest_key(observed).id().to_string();
         let server = observed.status.server.clone().map(|mut server| {
             server.master_key_id = Some(newest.clone());
             server
@@ -61,14 +80,12 @@ impl Executor<'_> {
         let status = OpenClawInstanceStatus { server, ..observed.status.clone() };
         self.persist(status, observed).await?;
         tracing::info!(master_key = newest, "the server obeys the newest master key");
-        observed.master_key_id = Some(newest);
-        self.controller.derive(self.wanted, observed);
-        Ok(())
+        Ok(HandOverOutcome::Taken { report: Some(Box::new(report)) })
     }
 
     /// The agent obeys the recorded key alone. Before that, whatever it shows to its installer as the
     /// operator's word is signed again by that key.
-    pub(super) async fn end_hand_over(&self, observed: &mut Observed) -> Result<(), Trouble> {
+    async fn end_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, Trouble> {
         let (route, keys, view) = self.agent(observed, PART)?;
         let (agents, agent) = (&self.controller.ctx.agents, view.keys.public_key);
         let document = desired_state::document(self.wanted, view);
@@ -78,8 +95,7 @@ impl Executor<'_> {
             put.await.map_err(|error| refused(&error))?;
         }
         agents.end_hand_over(&route, &keys, agent).await.map_err(|error| refused(&error))?;
-        view.report.details.operator_keys = vec![keys.operator.public_key()];
-        Ok(())
+        Ok(HandOverOutcome::Obeyed(vec![keys.operator.public_key()]))
     }
 
     fn next_keys(&self, observed: &Observed) -> Result<ServerKeys, Failure> {
@@ -87,7 +103,14 @@ impl Executor<'_> {
         if !matches!(observed.agent, AgentState::Reported(_)) {
             return Err(no_epoch(PART));
         }
-        let newest = self.controller.ctx.master_keys.newest();
+        let newest = self.newest_key(observed);
         Ok(ServerKeys::derive(&newest, self.wanted.subject.instance, epoch))
+    }
+
+    /// The newest key as it was when this pass began.
+    fn newest_key(&self, observed: &Observed) -> Arc<MasterKey> {
+        let keys = &self.controller.ctx.master_keys;
+        let newest = observed.newest_master_key_id.as_deref();
+        keys.of_server(newest).unwrap_or_else(|| keys.newest())
     }
 }

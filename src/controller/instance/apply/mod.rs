@@ -1,11 +1,13 @@
 //! Apply: every write of a pass. Each step can be repeated, and what it did is noted at once in what
-//! was seen, so that the next round of planning knows. Here is which step is done where; how, is in
-//! the file of each part.
+//! was observed, so that the next round of planning knows. How a part's steps are carried out is in the
+//! file of the part; what they do to what was observed, in its file in [`crate::instance`].
 
 mod credentials;
 mod dashboard;
 mod desired_state;
 mod handover;
+mod records;
+mod rotation;
 mod routes;
 mod server;
 mod tunnel;
@@ -20,10 +22,10 @@ use crate::{
     cloud::CloudError,
     cluster::ClusterError,
     credentials::key_ring::KeyRing,
-    dns::DnsChange,
     instance::{
         Failure, Observed, Step, Wanted,
         observed::{AgentState, AgentView},
+        step::{PartStep, with_step},
     },
     ownership::Owner,
     pool::PoolRuntime,
@@ -75,6 +77,17 @@ fn failed(part: ConditionType) -> impl Fn(CloudError) -> Trouble {
     }
 }
 
+/// How the steps of a part are carried out.
+trait Apply: PartStep {
+    /// Carries out one step. In `observed` it changes only what is so even if it fails: what it did is
+    /// noted from its outcome.
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
+        observed: &mut Observed,
+    ) -> Result<Self::Outcome, Trouble>;
+}
+
 impl Executor<'_> {
     pub(super) async fn apply(
         mut self,
@@ -100,43 +113,28 @@ impl Executor<'_> {
             tracing::error!(%step, "a step on what is not this instance's, or not allowed now, was not carried out");
             return Err(no_epoch(ConditionType::Ready).into());
         }
-        match step {
-            Step::RecordEpoch(epoch) => self.record_epoch(epoch, observed).await,
-            Step::LabelServer(id, labels) => self.label_server(id, &labels, observed).await,
-            Step::NameTunnel(id) => self.name_tunnel(&id, observed).await,
-            Step::CreateTunnel => self.create_tunnel(observed).await,
-            Step::BootstrapTunnel(id) => self.bootstrap_tunnel(&id, observed).await,
-            Step::PutRoutes(id, rules) => self.put_routes(&id, &rules, observed).await,
-            Step::CheckRoutes(id, rules) => self.check_routes(&id, &rules, observed).await,
-            Step::EnsureRecords { posts, patches } => {
-                self.ensure_records(DnsChange::Ensure { posts, patches }, observed).await
-            }
-            Step::CreateServer => self.create_server(observed).await,
-            Step::AttachFirewall(firewall, id) => {
-                self.attach_firewall(firewall, id, observed).await
-            }
-            Step::DeleteServer(id) => self.delete_server(id, observed).await,
-            Step::HandOver => self.hand_over(observed).await,
-            Step::TakeOver => self.take_over(observed).await,
-            Step::EndHandOver => self.end_hand_over(observed).await,
-            Step::DeliverCredential(name) => self.deliver(&name, observed).await,
-            Step::DeliverGatewayToken => self.deliver_gateway_token(observed).await,
-            Step::DeliverTunnelToken => self.deliver_tunnel_token(observed).await,
-            Step::RotateTunnel(id) => self.rotate(&id, observed).await,
-            Step::PutDesired { document, replaces } => {
-                self.put_desired(&document, replaces, observed).await
-            }
-            Step::DeleteSecret { name, version, recreated } => {
-                self.delete_secret(name, &version, &recreated, observed).await
-            }
-            Step::RecordDashboardSecret(name) => self.record_dashboard_secret(name, observed).await,
-            Step::WriteDashboardSecret { name, version } => {
-                self.write_dashboard_secret(&name, version.as_ref(), observed).await
-            }
-            Step::DeleteDashboardSecret { name, version } => {
-                self.delete_dashboard_secret(&name, &version, observed).await
-            }
+        with_step!(step, step => self.carry_out(step, observed).await)
+    }
+
+    async fn carry_out<S: Apply>(
+        &mut self,
+        step: S,
+        observed: &mut Observed,
+    ) -> Result<(), Trouble> {
+        let derived_of = |observed: &Observed| {
+            let tunnel = observed.tunnel.as_ref().map(|tunnel| tunnel.id.clone());
+            (observed.epoch, tunnel, observed.master_key_id.clone())
+        };
+        let before = derived_of(observed);
+        if let Some(status) = step.status_first(observed) {
+            self.persist(status, observed).await?;
         }
+        let outcome = step.apply(self, observed).await?;
+        S::note(outcome, observed);
+        if derived_of(observed) != before {
+            self.controller.derive(self.wanted, observed);
+        }
+        Ok(())
     }
 
     /// Writes a status that has to stand before something is done.
@@ -158,9 +156,9 @@ impl Executor<'_> {
 
     fn agent<'a>(
         &self,
-        observed: &'a mut Observed,
+        observed: &'a Observed,
         part: ConditionType,
-    ) -> Result<(AgentRoute, ServerKeys, &'a mut AgentView), Failure> {
+    ) -> Result<(AgentRoute, ServerKeys, &'a AgentView), Failure> {
         let silent = || Failure::of_agent(part, &AgentError::NotReady);
         let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
@@ -169,7 +167,7 @@ impl Executor<'_> {
             self.wanted.subject.instance,
             epoch,
         );
-        match &mut observed.agent {
+        match &observed.agent {
             AgentState::Reported(view) => Ok((route, keys, view)),
             AgentState::NotAsked | AgentState::Silent(_) => Err(silent()),
         }

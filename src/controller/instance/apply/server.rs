@@ -1,25 +1,20 @@
-//! The server: its epoch, its making in the first place that has one, its firewall, its end.
+//! The server: made in the first place that has one, labelled, put behind its firewall, deleted.
 
 use moorage_wire::{Epoch, bootstrap::Bootstrap};
 
-use super::{Executor, Trouble, failed, no_epoch};
+use super::{Apply, Executor, Trouble, failed, no_epoch};
 use crate::{
     agent::ServerKeys,
-    api::{
-        OpenClawInstanceStatus,
-        conditions::{ConditionType, Reason},
-        instance::ServerStatus,
-    },
+    api::conditions::{ConditionType, Reason},
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::Tunnel,
     hetzner::{
-        self, AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Labels,
-        Server, ServerId, ServerStatus as ServerPower,
+        self, AppliedFirewall, CreateServer, CreatedServer, FirewallId, FirewallStatus, Server,
+        ServerId, ServerStatus as ServerPower,
     },
     instance::{
         Failure, Observed, RefusedPlaces,
-        observed::{AgentState, DashboardState, ServerState},
-        programs,
+        server::{ServerOutcome, ServerStep},
         wanted::Placement,
     },
     master_key::TunnelGeneration,
@@ -29,46 +24,40 @@ use crate::{
     user_data::{self, UserDataInput},
 };
 
-impl Executor<'_> {
-    /// The epoch stands in the status before anything is made for it: whatever dies now, the next
-    /// pass knows which server to look for.
-    pub(super) async fn record_epoch(
-        &mut self,
-        epoch: Epoch,
+impl Apply for ServerStep {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<(), Trouble> {
-        let master_key_id = Some(self.controller.ctx.master_keys.newest().id().to_string());
-        observed.master_key_id.clone_from(&master_key_id);
-        // From then on it takes a while until a person can have it replaced again.
-        let former = observed.status.server.is_some();
-        let replaced_at = former.then(|| programs::to_the_second(observed.now));
-        let server = ServerStatus {
-            epoch: epoch.to_string(),
-            master_key_id,
-            replaced_at,
-            ..ServerStatus::default()
+    ) -> Result<ServerOutcome, Trouble> {
+        let server = match self {
+            Self::RecordEpoch(epoch) => return Ok(ServerOutcome::Epoch(epoch)),
+            Self::Delete(id) => {
+                executor.delete_server(id, observed).await?;
+                return Ok(ServerOutcome::Deleted);
+            }
+            Self::Create => {
+                let server = executor.create_server(observed).await?;
+                executor.pool.inventory.note_server(server.clone());
+                return Ok(ServerOutcome::Made(Box::new(server)));
+            }
+            Self::Label(id, labels) => {
+                tracing::warn!(server = %id, "somebody changed the server's labels; setting them again");
+                let labelled = executor.pool.hetzner.update_server_labels(id, &labels).await;
+                labelled.map_err(failed(ConditionType::ServerReady))?
+            }
+            Self::AttachFirewall(firewall, id) => {
+                executor.attach_firewall(firewall, id, observed).await?
+            }
         };
-        let mut status =
-            OpenClawInstanceStatus { server: Some(server), agent: None, ..observed.status.clone() };
-        if let Some(tunnel) = &mut status.tunnel {
-            // The secret of the new server's user-data is set before it, and cuts whatever is up.
-            tunnel.rotating = false;
-        }
-        self.persist(status, observed).await?;
-        observed.epoch = Some(epoch);
-        observed.server = ServerState::None;
-        if let DashboardState::Current(version) = &observed.dashboard_secret {
-            // Its token is of the server before.
-            observed.dashboard_secret = DashboardState::Stale(version.clone());
-        }
-        observed.agent = AgentState::NotAsked;
-        observed.tunnel_memory.rotated = None;
-        self.controller.derive(self.wanted, observed);
-        Ok(())
+        executor.pool.inventory.note_server(server.clone());
+        Ok(ServerOutcome::Changed(Box::new(server)))
     }
+}
 
+impl Executor<'_> {
     /// Tries each type and location in order; what is out of stock or not offered there leads to the next.
-    pub(super) async fn create_server(&self, observed: &mut Observed) -> Result<(), Trouble> {
+    async fn create_server(&self, observed: &Observed) -> Result<Server, Trouble> {
         let part = ConditionType::ServerReady;
         let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let tunnel = observed.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
@@ -88,8 +77,7 @@ impl Executor<'_> {
                     let admissions = &self.controller.ctx.admissions;
                     admissions.server_made(&subject.pool, &subject.namespace);
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
-                    self.take_server(server, observed);
-                    return Ok(());
+                    return Ok(server);
                 }
                 // Made before, and the answer was lost.
                 Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
@@ -152,8 +140,8 @@ impl Executor<'_> {
         &self,
         name: &str,
         epoch: Epoch,
-        observed: &mut Observed,
-    ) -> Result<(), Trouble> {
+        observed: &Observed,
+    ) -> Result<Server, Trouble> {
         let part = ConditionType::ServerReady;
         let found = self
             .pool
@@ -165,8 +153,7 @@ impl Executor<'_> {
             Some(server) => {
                 let whose = self.owner(observed).server(&server);
                 if whose.is_ours() && names::epoch(&server) == Some(epoch) {
-                    self.take_server(server, observed);
-                    return Ok(());
+                    return Ok(server);
                 }
                 Err(in_the_way(&server, name, whose).into())
             }
@@ -174,48 +161,26 @@ impl Executor<'_> {
         }
     }
 
-    fn take_server(&self, server: Server, observed: &mut Observed) {
-        self.pool.inventory.note_server(server.clone());
-        observed.server = ServerState::Present(Box::new(server));
-    }
-
-    pub(super) async fn attach_firewall(
+    async fn attach_firewall(
         &self,
         firewall: FirewallId,
         id: ServerId,
-        observed: &mut Observed,
-    ) -> Result<(), Trouble> {
+        observed: &Observed,
+    ) -> Result<Server, Trouble> {
+        let part = ConditionType::ServerReady;
+        let server = observed.server.present().ok_or_else(|| no_epoch(part))?;
         tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
         let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
-        applied.map_err(failed(ConditionType::ServerReady))?;
-        if let ServerState::Present(server) = &mut observed.server {
-            let status = FirewallStatus::Pending;
-            server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
-            self.pool.inventory.note_server(server.as_ref().clone());
-        }
-        Ok(())
-    }
-
-    /// Gives a server the labels back by which it is known.
-    pub(super) async fn label_server(
-        &self,
-        id: ServerId,
-        labels: &Labels,
-        observed: &mut Observed,
-    ) -> Result<(), Trouble> {
-        tracing::warn!(server = %id, "somebody changed the server's labels; setting them again");
-        let labelled = self.pool.hetzner.update_server_labels(id, labels).await;
-        self.take_server(labelled.map_err(failed(ConditionType::ServerReady))?, observed);
-        Ok(())
+        applied.map_err(failed(part))?;
+        let mut server = server.clone();
+        let status = FirewallStatus::Pending;
+        server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
+        Ok(server)
     }
 
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
     /// for first.
-    pub(super) async fn delete_server(
-        &self,
-        id: ServerId,
-        observed: &Observed,
-    ) -> Result<(), Trouble> {
+    async fn delete_server(&self, id: ServerId, observed: &Observed) -> Result<(), Trouble> {
         let part = ConditionType::ServerReady;
         let hetzner = &self.pool.hetzner;
         let found = hetzner.get_server(Priority::Normal, id).await.map_err(failed(part))?;

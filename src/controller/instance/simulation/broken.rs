@@ -9,6 +9,7 @@ use crate::{
     hetzner::Server,
     instance::{
         Observed, Plan, Step, Wanted,
+        credentials::CredentialStep,
         plan::{self, Timing},
     },
 };
@@ -56,12 +57,19 @@ pub(super) const ID_ANNOTATION: &str = "moorage.dev/instance-id";
 
 fn deletes_secrets_first(wanted: &Wanted, observed: &Observed, timing: Timing) -> Plan {
     let mut plan = plan::plan(wanted, observed, timing);
-    let delivery = |step: &Step| matches!(step, Step::DeliverCredential(_));
+    let delivery = |step: &Step| matches!(step, Step::Credentials(CredentialStep::Deliver(_)));
     if let Some(at) = plan.steps.iter().position(delivery) {
         for bundle in &observed.bundles {
             let Some(version) = bundle.version.clone() else { continue };
             let name = bundle.secret.clone();
-            plan.steps.insert(at, Step::DeleteSecret { name, version, recreated: Vec::new() });
+            plan.steps.insert(
+                at,
+                Step::Credentials(CredentialStep::DeleteSecret {
+                    name,
+                    version,
+                    recreated: Vec::new(),
+                }),
+            );
         }
     }
     plan

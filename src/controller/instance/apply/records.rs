@@ -1,0 +1,64 @@
+//! The DNS records: made and corrected in a batch that instances share.
+
+use super::{Apply, Executor, Trouble, failed};
+use crate::{
+    api::conditions::ConditionType,
+    cloud::{CloudError, Conflict, ErrorKind, Priority},
+    cloudflare::DnsRecord,
+    dns::DnsChange,
+    instance::{Observed, records::EnsureRecords},
+};
+
+impl Apply for EnsureRecords {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
+        observed: &mut Observed,
+    ) -> Result<Vec<DnsRecord>, Trouble> {
+        let Self { posts, patches } = self;
+        let pool = executor.pool;
+        let records = match pool.dns.apply(DnsChange::Ensure { posts, patches }).await {
+            // Made before, and the answer was lost: no need to wait for the next sweep.
+            Err(error)
+                if matches!(
+                    error.kind,
+                    ErrorKind::Conflict(Conflict::RecordExists | Conflict::HostExists)
+                ) =>
+            {
+                executor.find_records(error, observed).await?
+            }
+            records => records.map_err(failed(ConditionType::RoutesReady))?,
+        };
+        for record in &records {
+            pool.inventory.note_record(record.clone());
+        }
+        Ok(records)
+    }
+}
+
+impl Executor<'_> {
+    /// The instance's records at its host names that were not seen yet; without any the conflict is
+    /// with somebody else's, which the next sweep shows.
+    async fn find_records(
+        &self,
+        conflict: CloudError,
+        observed: &Observed,
+    ) -> Result<Vec<DnsRecord>, Trouble> {
+        let subject = &self.wanted.subject;
+        let owner = self.owner(observed);
+        let comment = owner.comment_prefix();
+        let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
+        let found = cloudflare.list_dns_records(Priority::Normal, zone, &comment).await;
+        let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let hosts = subject.hosts();
+        found.retain(|record| {
+            owner.record(record, &[]).is_ours()
+                && hosts.contains(&record.name)
+                && !observed.records.iter().any(|known| known.id == record.id)
+        });
+        if found.is_empty() {
+            return Err(failed(ConditionType::RoutesReady)(conflict));
+        }
+        Ok(found)
+    }
+}

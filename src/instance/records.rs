@@ -1,0 +1,170 @@
+//! The DNS records that lead the instance's two host names to its tunnel.
+
+use std::fmt;
+
+use super::{
+    Observed, Part, Wanted,
+    placeholders::new_record,
+    plan::Timing,
+    step::{Own, PartStep},
+    wanted::{Refused, Subject},
+};
+use crate::{
+    api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
+    cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordType, TunnelId},
+    inventory::InstanceView,
+    ownership::{Marked as _, Owner, Ownership, Place},
+};
+
+/// Make or correct DNS records, all of them or none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EnsureRecords {
+    /// To make.
+    pub posts: Vec<NewDnsRecord>,
+    /// To correct.
+    pub patches: Vec<DnsPatch>,
+}
+
+impl PartStep for EnsureRecords {
+    /// The records that were made or corrected, as they are.
+    type Outcome = Vec<DnsRecord>;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        self.patches.iter().all(|patch| own.record(&patch.id))
+    }
+
+    fn foresee(&self, _: &Wanted, observed: &Observed) -> Vec<DnsRecord> {
+        let corrected = self.patches.iter().filter_map(|patch| {
+            let known = observed.records.iter().find(|record| record.id == patch.id)?;
+            Some(corrected(known.clone(), patch))
+        });
+        self.posts.iter().map(new_record).chain(corrected).collect()
+    }
+
+    fn note(records: Vec<DnsRecord>, observed: &mut Observed) {
+        for record in records {
+            observed.records.retain(|known| known.name != record.name);
+            observed.records.push(record);
+        }
+    }
+}
+
+impl fmt::Display for EnsureRecords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.posts.iter().map(|post| post.name.as_str()).collect();
+        let made =
+            (!names.is_empty()).then(|| format!("create the DNS records {}", names.join(" and ")));
+        let patches = self.patches.len();
+        let corrected = (patches > 0).then(|| format!("correct {}", counted(patches)));
+        let both: Vec<_> = made.into_iter().chain(corrected).collect();
+        formatter.write_str(&both.join("; "))
+    }
+}
+
+/// A number of records in words.
+pub(super) fn counted(records: usize) -> String {
+    if records == 1 { "1 DNS record".to_owned() } else { format!("{records} DNS records") }
+}
+
+fn corrected(record: DnsRecord, patch: &DnsPatch) -> DnsRecord {
+    DnsRecord {
+        content: patch.content.clone().or(record.content),
+        proxied: patch.proxied.or(record.proxied),
+        comment: patch.comment.clone().or(record.comment),
+        ..record
+    }
+}
+
+/// Both names lead to the tunnel; the rules that they rely on are planned before.
+pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
+    let passable = Part { passable: true, ..Part::default() };
+    let Some(tunnel) = &observed.tunnel else { return passable };
+    let Some(step) = due(&wanted.subject, &tunnel.id, &observed.records) else { return passable };
+    let verdict = Verdict::no(RoutesReady, Reason::Progressing, "The DNS records are being set");
+    Part { passable: true, ..Part::todo(step, verdict) }
+}
+
+/// What has to be made or corrected so that both names lead to the tunnel.
+fn due(subject: &Subject, tunnel: &TunnelId, records: &[DnsRecord]) -> Option<EnsureRecords> {
+    let comment = subject.record_comment();
+    let (mut posts, mut patches) = (Vec::new(), Vec::new());
+    for host in subject.hosts() {
+        match records.iter().find(|record| record.name == host) {
+            None => posts.push(NewDnsRecord::tunnel_cname(host, tunnel, comment.clone())),
+            Some(record) => {
+                let (astray, nameless) = (!leads_to(record, tunnel), record.mark().is_none());
+                if astray || nameless {
+                    patches.push(DnsPatch {
+                        id: record.id.clone(),
+                        content: astray.then(|| tunnel.dns_target()),
+                        proxied: astray.then_some(true),
+                        // Without it the record is known only as long as the tunnel is.
+                        comment: nameless.then(|| comment.clone()),
+                    });
+                }
+            }
+        }
+    }
+    let nothing = posts.is_empty() && patches.is_empty();
+    (!nothing).then_some(EnsureRecords { posts, patches })
+}
+
+/// Why the instance cannot have its host names, if something that is not its own stands there.
+pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
+    let tunnels: Vec<_> = view.tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
+    let (record, whose) = view
+        .records
+        .iter()
+        .map(|record| (record, owner.record(record, &tunnels)))
+        .find(|(_, whose)| !whose.is_ours())?;
+    let host = &record.name;
+    let of = |place: Option<Place>| {
+        place.map_or_else(|| "an instance".to_owned(), |place| format!("instance {place}"))
+    };
+    let (reason, message) = match whose {
+        Ownership::Ours => return None,
+        Ownership::Retained(place) => (
+            Reason::Retained,
+            format!(
+                "The DNS record at {host} was kept for the server of {}, which was deleted with deletionPolicy Retain. Remove the record when that server is no longer needed, or make this instance with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::FormerInstallation { installation, place } => (
+            Reason::ForeignDnsRecord,
+            format!(
+                "The DNS record at {host} is of {} of another Moorage installation, {installation}, and is left untouched. If that was this cluster before it was lost, restore its Secret moorage-master-key and the instance finds its server again; else make this one with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::AnotherInstance { place, .. } => (
+            Reason::ForeignDnsRecord,
+            format!(
+                "The DNS record at {host} is of {} of this installation, and is left untouched. Delete that instance first (apply its manifest again if it is gone already), or make this one with another hostname",
+                of(place)
+            ),
+        ),
+        Ownership::Foreign => (Reason::ForeignDnsRecord, foreign(record)),
+    };
+    Some(Refused::terminal(reason, message))
+}
+
+/// A record that nothing shows to be Moorage's.
+fn foreign(record: &DnsRecord) -> String {
+    let DnsRecord { name, record_type, .. } = record;
+    let content = record.content.as_deref().unwrap_or_default();
+    let advice = if content.ends_with(".cfargotunnel.com") {
+        "If that tunnel is of a lost Moorage, see what it serves before you remove it; else make the instance with another hostname"
+    } else {
+        "If nobody needs it, remove it, or make the instance with another hostname"
+    };
+    format!(
+        "There is a DNS record at {name} ({record_type} {content}) that is not this instance's, and it is left untouched. {advice}"
+    )
+}
+
+fn leads_to(record: &DnsRecord, tunnel: &TunnelId) -> bool {
+    record.record_type == RecordType::Cname
+        && record.content.as_deref() == Some(tunnel.dns_target().as_str())
+        && record.proxied == Some(true)
+}
