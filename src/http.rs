@@ -1,7 +1,7 @@
 //! The operator's own HTTP server: metrics, probes, and the certificate to seal credentials with.
 //! Nothing here is secret, nothing can be changed through it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     routing::get,
 };
 use http::{StatusCode, header};
+use parking_lot::RwLock;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -38,11 +39,11 @@ impl Readiness {
 
     /// The present state.
     pub fn get(&self) -> Result<(), String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     fn set(&self, state: Result<(), String>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = state;
+        *self.0.write() = state;
     }
 }
 
@@ -72,7 +73,7 @@ impl PublishedCertificate {
     }
 
     async fn pem(&self) -> Option<String> {
-        let origin = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let origin = self.0.read().clone();
         match origin {
             CertificateOrigin::None => None,
             CertificateOrigin::Pem(pem) => Some(pem),
@@ -84,7 +85,7 @@ impl PublishedCertificate {
     }
 
     fn set(&self, origin: CertificateOrigin) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = origin;
+        *self.0.write() = origin;
     }
 }
 

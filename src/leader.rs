@@ -9,7 +9,7 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -22,6 +22,7 @@ use kube::{
     client::{Body, ClientBuilder},
 };
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError, LeaseParams};
+use parking_lot::{Mutex, MutexGuard};
 use thiserror::Error;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tower::{Layer, Service};
@@ -171,7 +172,7 @@ impl Candidate {
     }
 
     fn before(&self) -> MutexGuard<'_, Option<String>> {
-        self.before.lock().unwrap_or_else(PoisonError::into_inner)
+        self.before.lock()
     }
 
     /// Waits until nobody has the lease, or it is gone.
@@ -279,11 +280,11 @@ impl Default for Renewals {
 
 impl Renewals {
     fn last(&self) -> Instant {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.0.lock()
     }
 
     fn renewed(&self, at: Instant) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = at;
+        *self.0.lock() = at;
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, PoisonError, RwLock},
+    sync::Arc,
 };
 
 use moorage_wire::InstallationId;
+use parking_lot::RwLock;
 
 use crate::{
     api::pool::{MasterKeyPlace, MasterKeyStatus, OlderMasterKey},
@@ -91,12 +92,12 @@ impl CurrentKeys {
 
     /// All keys.
     pub fn get(&self) -> Arc<MasterKeys> {
-        Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.0.read())
     }
 
     /// Takes over what was read last.
     pub fn set(&self, keys: Arc<MasterKeys>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        *self.0.write() = keys;
     }
 
     /// The installation.
@@ -188,12 +189,12 @@ pub struct SealingKeyUse(RwLock<Option<BTreeMap<String, u32>>>);
 impl SealingKeyUse {
     /// What is known.
     pub fn get(&self) -> Option<BTreeMap<String, u32>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().clone()
     }
 
     /// Takes over what was counted.
     pub fn set(&self, counted: BTreeMap<String, u32>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(counted);
+        *self.0.write() = Some(counted);
     }
 }
 

@@ -7,11 +7,12 @@ mod register;
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use prometheus::{
     GaugeVec, Histogram, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
 };
@@ -73,11 +74,11 @@ impl Metrics {
 
     /// Shows what is left of these budgets from now on.
     pub fn watch_budgets(&self, budgets: Arc<BudgetRegistry>) {
-        *self.budgets.lock().unwrap_or_else(PoisonError::into_inner) = Some(budgets);
+        *self.budgets.lock() = Some(budgets);
     }
 
     fn read_budgets(&self) {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = self.budgets.lock();
         let Some(budgets) = &*budgets else { return };
         for (cloud, group, left) in budgets.left() {
             let labels = [cloud.as_str(), &group];
@@ -144,7 +145,7 @@ impl Metrics {
     pub fn set_orphans(&self, pool: &str, figures: OrphanFigures) {
         self.orphans.with_label_values(&[pool]).set(figures.count.into());
         self.orphans_cost.with_label_values(&[pool]).set(figures.monthly_cost.unwrap_or_default());
-        let mut since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.orphans_since.lock();
         match figures.oldest {
             Some(oldest) => since.insert(pool.to_owned(), oldest),
             None => since.remove(pool),
@@ -154,7 +155,7 @@ impl Metrics {
 
     /// Forgets those of a pool that is gone.
     pub fn forget_orphans(&self, pool: &str) {
-        let mut since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut since = self.orphans_since.lock();
         since.remove(pool);
         // What was never set is not there, which is just as well.
         let _ = self.orphans.remove_label_values(&[pool]);
@@ -163,7 +164,7 @@ impl Metrics {
     }
 
     fn read_ages(&self) {
-        let since = self.orphans_since.lock().unwrap_or_else(PoisonError::into_inner);
+        let since = self.orphans_since.lock();
         for (pool, since) in &*since {
             let age = Timestamp::now().duration_since(*since).as_secs().max(0);
             self.oldest_orphan.with_label_values(&[pool]).set(age);

@@ -7,10 +7,11 @@ pub mod ledger;
 pub mod meter;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::time::Instant;
 
 use super::Cloud;
@@ -112,7 +113,7 @@ impl Budget {
     }
 
     fn queue(&self, priority: Priority, flow: &Flow) -> Arc<Queue> {
-        let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut queues = self.queues.lock();
         if queues.len() >= MANY_QUEUES {
             queues.retain(|_, queue| Arc::strong_count(queue) > 1);
         }
@@ -155,7 +156,7 @@ impl Budget {
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {
         // The ledger's methods leave it consistent even if one were to panic.
-        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ledger.lock()
     }
 }
 
@@ -200,7 +201,7 @@ impl BudgetRegistry {
             Cloud::Hetzner => self.hetzner,
             Cloud::Cloudflare => self.cloudflare,
         };
-        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut budgets = self.budgets.lock();
         Arc::clone(
             budgets.entry((cloud, group.to_owned())).or_insert_with(|| Arc::new(Budget::new(plan))),
         )
@@ -208,7 +209,7 @@ impl BudgetRegistry {
 
     /// What is left of every budget, for metrics.
     pub fn left(&self) -> Vec<(Cloud, String, BudgetLeft)> {
-        let budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        let budgets = self.budgets.lock();
         budgets
             .iter()
             .map(|((cloud, group), budget)| (*cloud, group.clone(), budget.left()))

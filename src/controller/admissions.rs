@@ -3,12 +3,13 @@
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::{
@@ -174,7 +175,7 @@ impl Admissions {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -237,10 +238,10 @@ mod tests {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
         let admissions = Admissions::new(Arc::new(SystemClock));
         let known = Arc::clone(&all);
-        admissions.follow(Vec::new(), move || (known.lock().unwrap().clone(), Vec::new()));
+        admissions.follow(Vec::new(), move || (known.lock().clone(), Vec::new()));
         admissions.set_pool("eu-1", &pool(&["*"]), false);
         assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
-        all.lock().unwrap().push(applicant("team-b", "old", 1));
+        all.lock().push(applicant("team-b", "old", 1));
         let old = admissions.admit(&instance("team-b", "old"));
         assert_eq!(old, Some(Err(Denied::HostnameTaken)));
         assert_eq!(admissions.admit(&instance("tenants", "young")), Some(Ok(())));
@@ -251,13 +252,13 @@ mod tests {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "ada", 1)]));
         let admissions = Admissions::new(Arc::new(SystemClock));
         let known = Arc::clone(&all);
-        admissions.follow(Vec::new(), move || (known.lock().unwrap().clone(), Vec::new()));
+        admissions.follow(Vec::new(), move || (known.lock().clone(), Vec::new()));
         admissions.set_pool("eu-1", &pool(&["*"]), false);
         let ada = instance("tenants", "ada");
         assert_eq!(admissions.admit(&ada), Some(Ok(())));
         admissions.grant(&ada);
         let ended = Applicant { resting: true, ended: true, ..applicant("tenants", "ada", 1) };
-        *all.lock().unwrap() = vec![ended, applicant("team-b", "bob", 2)];
+        *all.lock() = vec![ended, applicant("team-b", "bob", 2)];
         // It has the same host name.
         assert_eq!(admissions.admit(&instance("team-b", "bob")), Some(Ok(())));
         assert!(!admissions.counts("eu-1", "tenants", "ada"));

@@ -1,12 +1,9 @@
 //! How long an object that failed has to wait: exponential with jitter, for each object on its own.
 //! The arithmetic takes its randomness as an argument; [`random`] is the source in production.
 
-use std::{
-    collections::HashMap,
-    hash::Hash,
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, hash::Hash, time::Duration};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::randomness::{Randomness as _, SystemRandomness};
 
@@ -63,7 +60,7 @@ impl<K: Hash + Eq + Clone> Backoff<K> {
     }
 
     fn failures(&self) -> MutexGuard<'_, Failures<K>> {
-        self.failures.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failures.lock()
     }
 }
 

@@ -1,12 +1,10 @@
 //! What we wrote last of each object, until the watch has brought it back. A watch lags behind our own
 //! writes, and a pass that began with an older object would lay what it did not know of over them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use kube::{Resource, ResourceExt as _};
+use parking_lot::{Mutex, MutexGuard};
 
 /// Our last writes, by the UID of the object.
 #[derive(Debug)]
@@ -52,7 +50,7 @@ impl<K: Resource> Latest<K> {
     }
 
     fn written(&self) -> MutexGuard<'_, HashMap<String, Arc<K>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -23,7 +23,7 @@ pub mod trouble;
 
 use std::{
     collections::{BTreeSet, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
     time::Duration,
 };
 
@@ -39,6 +39,7 @@ use kube::{
         watcher,
     },
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use url::Url;
@@ -219,7 +220,7 @@ impl Controller {
             .default_backoff()
             .modify(|pool| pool.meta_mut().managed_fields = None)
             .inspect(move |event| {
-                let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut known = known.lock();
                 let (known, listed) = &mut *known;
                 let name = |pool: &GuardedPool| pool.meta().name.clone().unwrap_or_default();
                 match event {

@@ -1,10 +1,7 @@
 //! Which instance names which pool and release: the little that pools and releases need to know of
 //! instances, kept without the rest of them.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use futures::{Stream, StreamExt as _, stream};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -13,6 +10,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use moorage_wire::InstanceId;
+use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -186,7 +184,7 @@ impl References {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Takes in one event and returns the references that one instance more or less has now.

@@ -3,9 +3,10 @@
 
 use std::{
     collections::{HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::oneshot;
 
 use crate::fair;
@@ -107,7 +108,7 @@ impl Slots {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 
@@ -152,7 +153,7 @@ mod tests {
             let (slots, order) = (&slots, &order);
             async move {
                 let _slot = slots.enter(namespace).await;
-                order.lock().unwrap().push(name);
+                order.lock().push(name);
                 tokio::task::yield_now().await;
             }
         };
@@ -164,7 +165,7 @@ mod tests {
         ]);
         let release = async { drop(held) };
         futures::join!(all, release);
-        assert_eq!(*order.lock().unwrap(), ["a1", "b1", "a2", "a3"]);
+        assert_eq!(*order.lock(), ["a1", "b1", "a2", "a3"]);
     }
 
     #[tokio::test]

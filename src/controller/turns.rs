@@ -1,11 +1,9 @@
 //! Work that waits, at most one piece for each name, handed out in turns by namespace: whoever has ten
 //! thousand names waiting delays another namespace by one piece of work.
 
-use std::{
-    collections::{HashMap, VecDeque},
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::{HashMap, VecDeque};
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 /// Namespace and name.
@@ -78,7 +76,7 @@ impl<W> Turns<W> {
     }
 
     fn state(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 }
 

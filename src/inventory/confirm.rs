@@ -1,13 +1,11 @@
 //! Confirmations: what the clouds themselves say of single instances, asked after the question was put.
 //! A round of questions answers all that wait for it, so that many deletions cost few lists.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use moorage_wire::InstanceId;
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::Inventory;
@@ -51,12 +49,12 @@ pub(super) struct Confirmations {
 impl Confirmations {
     fn join(&self, instance: InstanceId) -> oneshot::Receiver<Answer> {
         let (sender, receiver) = oneshot::channel();
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).push((instance, sender));
+        self.waiting.lock().push((instance, sender));
         receiver
     }
 
     fn take(&self) -> Vec<(InstanceId, oneshot::Sender<Answer>)> {
-        std::mem::take(&mut *self.waiting.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.waiting.lock())
     }
 }
 

@@ -11,10 +11,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use jiff::Timestamp;
 use moorage_wire::{InstallationId, InstanceId};
@@ -32,6 +29,7 @@ use crate::{
 
 use confirm::Confirmations;
 pub use confirm::Confirmed;
+use parking_lot::Mutex;
 use table::Table;
 
 /// The swept state of one pool.
@@ -308,8 +306,8 @@ impl Inventory {
         self.lock().records.forget(id);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, Seen> {
+        self.seen.lock()
     }
 }
 

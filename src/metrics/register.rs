@@ -1,7 +1,6 @@
 //! The names, help texts, labels and buckets of all metrics, and their registration.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use prometheus::{
     GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,

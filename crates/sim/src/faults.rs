@@ -1,13 +1,11 @@
 //! What goes wrong on purpose: which requests a fault meets and what it does to them. Faults are
 //! made through the admin API and met in `gateway`.
 
-use std::sync::Mutex;
-
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::sync::Notify;
 
-use crate::ids::lock;
 use crate::journal::Cloud;
 
 /// A fault as it is asked for.
@@ -116,7 +114,7 @@ pub struct Faults {
 impl Faults {
     /// Adds a fault.
     pub fn add(&self, spec: FaultSpec) -> Fault {
-        let mut registry = lock(&self.registry);
+        let mut registry = self.registry.lock();
         registry.last_id += 1;
         let fault = Fault { id: registry.last_id, spec };
         registry.faults.push(fault.clone());
@@ -125,12 +123,12 @@ impl Faults {
 
     /// The faults that can still strike.
     pub fn list(&self) -> Vec<Fault> {
-        lock(&self.registry).faults.clone()
+        self.registry.lock().faults.clone()
     }
 
     /// Removes one fault; false when there is none of that id.
     pub fn remove(&self, id: u64) -> bool {
-        let mut registry = lock(&self.registry);
+        let mut registry = self.registry.lock();
         let before = registry.faults.len();
         registry.faults.retain(|fault| fault.id != id);
         self.removed.notify_waiters();
@@ -139,7 +137,7 @@ impl Faults {
 
     /// Removes every fault.
     pub fn clear(&self) {
-        lock(&self.registry).faults.clear();
+        self.registry.lock().faults.clear();
         self.removed.notify_waiters();
     }
 
@@ -147,7 +145,7 @@ impl Faults {
     async fn gone(&self, id: u64) {
         loop {
             let removed = self.removed.notified();
-            if !lock(&self.registry).faults.iter().any(|fault| fault.id == id) {
+            if !self.registry.lock().faults.iter().any(|fault| fault.id == id) {
                 return;
             }
             removed.await;
@@ -182,14 +180,15 @@ impl Faults {
 
     /// Whether a fault says that this type is sold out there, without counting it down.
     pub(crate) fn sold_out(&self, tenant: &str, server_type: &str, location: &str) -> bool {
-        lock(&self.registry)
+        self.registry
+            .lock()
             .faults
             .iter()
             .any(|fault| fault.spec.sells_out(tenant, server_type, location))
     }
 
     fn take(&self, strikes: impl Fn(&FaultSpec) -> bool) -> Option<Fault> {
-        let mut registry = lock(&self.registry);
+        let mut registry = self.registry.lock();
         let index = registry.faults.iter().position(|fault| strikes(&fault.spec))?;
         let fault = registry.faults[index].clone();
         if matches!(fault.spec.kind, FaultKind::Hold) {

@@ -15,7 +15,6 @@ use serde_json::Value;
 use crate::cloudflare::{self, Caller};
 use crate::faults::{FaultKind, replace_enum};
 use crate::hetzner::{self, ActionFailure, Call};
-use crate::ids::lock;
 use crate::journal::{Arrival, Cloud};
 use crate::ratelimit::BucketReading;
 use crate::world::World;
@@ -84,7 +83,7 @@ pub(crate) async fn hetzner(
     let tenant = project.as_ref().map(|(name, _)| name.clone());
     let seq = received.note(&world, Cloud::Hetzner, tenant.as_deref());
     let response = if let Some((name, project)) = project {
-        let reading = lock(&project).rate.take(Instant::now(), world.timings.rate_limit_scale);
+        let reading = project.lock().rate.take(Instant::now(), world.timings.rate_limit_scale);
         let mut response = if reading.allowed {
             let fault = received.strike(&world, Cloud::Hetzner, &name).await;
             received.parts.extensions.insert(Call {

@@ -1,7 +1,6 @@
-//! Random identifiers and small locks. No state of either cloud lives here.
+//! Random identifiers. No state of either cloud lives here.
 
 use std::fmt::Write as _;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Bytes from the system's random source.
 pub(crate) fn random_bytes<const N: usize>() -> [u8; N] {
@@ -31,10 +30,4 @@ pub(crate) fn uuid() -> String {
 /// A random UUID (version 4).
 pub(crate) fn random_uuid() -> uuid::Uuid {
     uuid::Builder::from_random_bytes(random_bytes()).into_uuid()
-}
-
-/// Locks `mutex`. A panic elsewhere while it was held has already failed its own request; the data
-/// is still the best there is.
-pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

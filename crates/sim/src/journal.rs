@@ -2,13 +2,11 @@
 //! as it was sent. Nothing is redacted here: tests look for secrets in it.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-
-use crate::ids::lock;
 
 /// Which cloud a request went to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -111,7 +109,7 @@ impl Journal {
                 Value::String(String::from_utf8_lossy(arrival.body).into_owned())
             })
         });
-        let mut log = lock(&self.0);
+        let mut log = self.0.lock();
         let seq = log.cleared + log.entries.len() as u64 + 1;
         log.entries.push(Entry {
             seq,
@@ -130,7 +128,7 @@ impl Journal {
 
     /// Notes the answer to request `seq`. Does nothing if the entry was cleared meanwhile.
     pub(crate) fn close(&self, seq: u64, status: u16, lost: bool) {
-        let mut log = lock(&self.0);
+        let mut log = self.0.lock();
         let cleared = log.cleared;
         let index = seq.checked_sub(cleared + 1).and_then(|index| usize::try_from(index).ok());
         if let Some(entry) = index.and_then(|index| log.entries.get_mut(index)) {
@@ -141,13 +139,13 @@ impl Journal {
 
     /// The entries that `filter` admits, in order of arrival.
     pub fn entries(&self, filter: &Filter) -> Vec<Entry> {
-        lock(&self.0).entries.iter().filter(|entry| filter.admits(entry)).cloned().collect()
+        self.0.lock().entries.iter().filter(|entry| filter.admits(entry)).cloned().collect()
     }
 
     /// How often each kind of request came.
     pub fn counts(&self, filter: &Filter) -> Vec<Count> {
         let mut counts = BTreeMap::new();
-        for entry in lock(&self.0).entries.iter().filter(|entry| filter.admits(entry)) {
+        for entry in self.0.lock().entries.iter().filter(|entry| filter.admits(entry)) {
             let key =
                 (entry.cloud, entry.tenant.clone(), entry.method.clone(), template(&entry.path));
             *counts.entry(key).or_insert(0) += 1;
@@ -166,7 +164,7 @@ impl Journal {
 
     /// Forgets every entry. `seq` goes on counting.
     pub fn clear(&self) {
-        let mut log = lock(&self.0);
+        let mut log = self.0.lock();
         log.cleared += log.entries.len() as u64;
         log.entries.clear();
     }

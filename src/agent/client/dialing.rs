@@ -5,9 +5,9 @@
 use std::{
     collections::{HashMap, hash_map::Entry},
     net::SocketAddr,
-    sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use parking_lot::{Mutex, MutexGuard};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// How the edge is dialled.
@@ -59,7 +59,7 @@ impl EdgeResolver {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Anchored>> {
-        self.anchors.lock().unwrap_or_else(PoisonError::into_inner)
+        self.anchors.lock()
     }
 }
 

@@ -1,12 +1,10 @@
 //! The nonces that agents gave and that were not used yet: the newest one of each server, in bounded
 //! memory. Losing one costs a second request, no more.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::collections::HashMap;
 
 use moorage_wire::{Epoch, InstanceId};
+use parking_lot::{Mutex, MutexGuard};
 
 use crate::agent::ServerKeys;
 
@@ -36,7 +34,7 @@ impl Nonces {
     }
 
     fn lock(&self) -> MutexGuard<'_, Given> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

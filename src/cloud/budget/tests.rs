@@ -38,12 +38,12 @@ async fn callers_are_served_in_the_order_they_came() {
         let (budget, served) = (Arc::clone(&budget), Arc::clone(&served));
         callers.push(async move {
             let permit = budget.acquire(Priority::Normal, within(60_000)).await.unwrap();
-            served.lock().unwrap().push(caller);
+            served.lock().push(caller);
             drop(permit);
         });
     }
     futures::future::join_all(callers).await;
-    assert_eq!(*served.lock().unwrap(), [0, 1, 2, 3, 4, 5]);
+    assert_eq!(*served.lock(), [0, 1, 2, 3, 4, 5]);
 }
 
 #[tokio::test]

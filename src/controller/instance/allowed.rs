@@ -2,16 +2,14 @@
 //! allows. Of the others only the essence is kept, or whoever may make them could fill the memory; one
 //! that is admitted is read once more. Which pools allow which namespaces is known before any instance is.
 
-use std::{
-    collections::HashMap,
-    sync::{PoisonError, RwLock},
-};
+use std::collections::HashMap;
 
 use kube::{
     Api, Client, ResourceExt as _,
     api::ListParams,
     runtime::watcher::{self, Event},
 };
+use parking_lot::RwLock;
 
 use super::GuardedInstance;
 use crate::{
@@ -43,7 +41,7 @@ impl Allowed {
         match event {
             Ok(Event::Apply(pool) | Event::InitApply(pool)) => self.set(pool),
             Ok(Event::Delete(pool)) => {
-                let mut rules = self.0.write().unwrap_or_else(PoisonError::into_inner);
+                let mut rules = self.0.write();
                 rules.remove(&pool.name_any());
             }
             // Of a pool that went unseen the instances are kept whole: that costs memory only.
@@ -53,7 +51,7 @@ impl Allowed {
 
     fn set(&self, pool: &Guarded<HostingPool>) {
         let of = pool.0.as_ref().ok().map(|pool| Rules::of(&pool.spec, false));
-        self.0.write().unwrap_or_else(PoisonError::into_inner).insert(pool.name_any(), of);
+        self.0.write().insert(pool.name_any(), of);
     }
 
     /// Drops what is not needed of an instance that has nothing, or that its pool does not allow. How many
@@ -67,7 +65,7 @@ impl Allowed {
     }
 
     fn allows(&self, instance: &OpenClawInstance) -> bool {
-        let rules = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let rules = self.0.read();
         let of = rules.get(instance.spec.pool.as_str());
         let namespace = instance.metadata.namespace.as_deref().unwrap_or_default();
         of.is_some_and(|rules| rules.as_ref().is_none_or(|rules| rules.allows(namespace)))

@@ -1,14 +1,11 @@
 //! Which master key a server obeys, and which one comes next. What is derived for a server is derived
 //! from the key that is recorded for it, and from no other.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use moorage_wire::Epoch;
+use parking_lot::Mutex;
 
 use super::Controller;
 use crate::{
@@ -31,7 +28,7 @@ pub(super) struct Pace(Mutex<HashMap<String, (Timestamp, u32)>>);
 impl Pace {
     /// Whether one more may begin now; counts it.
     pub(super) fn take(&self, pool: &str, now: Timestamp) -> bool {
-        let mut begun = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun = self.0.lock();
         let (since, count) = begun.entry(pool.to_owned()).or_insert((now, 0));
         if now.duration_since(*since).unsigned_abs() >= WINDOW {
             (*since, *count) = (now, 0);

@@ -1,14 +1,11 @@
 //! What a process remembers of each instance between two passes. All of it can be lost: what is not
 //! remembered is looked at or done again.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use parking_lot::Mutex;
 
 use crate::{
     api::{OpenClawInstance, OpenClawInstanceStatus, annotation, instance::Phase},
@@ -78,8 +75,8 @@ impl Memories {
         self.lock().insert(key.clone(), memory);
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
+        self.0.lock()
     }
 }
 

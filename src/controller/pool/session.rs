@@ -1,13 +1,10 @@
 //! What is kept of a pool between passes: its clients, inventory and DNS queue for as long as its
 //! tokens stay the same, and what the last pass came to. The task that sweeps is in `sweeper`.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use moorage_wire::InstallationId;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::{
     sync::{Notify, watch},
     time::Instant,
@@ -93,20 +90,20 @@ impl Session {
 
     /// What instances got last.
     pub(super) fn kept(&self) -> Option<Facilities> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.kept.lock().clone()
     }
 
     /// Keeps what instances get.
     pub(super) fn keep(&self, facilities: Option<&Facilities>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = facilities.cloned();
+        *self.kept.lock() = facilities.cloned();
     }
 
     pub(super) fn remembered(&self) -> Option<Remembered> {
-        self.remembered.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.remembered.lock().clone()
     }
 
     pub(super) fn remember(&self, remembered: Option<Remembered>) {
-        *self.remembered.lock().unwrap_or_else(PoisonError::into_inner) = remembered;
+        *self.remembered.lock() = remembered;
     }
 }
 
@@ -133,7 +130,7 @@ impl Sessions {
     }
 
     fn by_pool(&self) -> MutexGuard<'_, HashMap<String, Arc<Session>>> {
-        self.by_pool.lock().unwrap_or_else(PoisonError::into_inner)
+        self.by_pool.lock()
     }
 
     /// What the last pass over a pool came to.

@@ -13,7 +13,6 @@ use super::access_apps::App;
 use super::access_policies::{Decision, Policy, Rule};
 use super::state::Account;
 use crate::faults::matches;
-use crate::ids::lock;
 
 /// The verdict of Access.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ impl CloudflareState {
     ) -> AccessDecision {
         let hostname = hostname.to_ascii_lowercase();
         let hostname = hostname.as_str();
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let covering = inner.accounts.values().flat_map(|account| {
             account
                 .apps

@@ -13,7 +13,7 @@ use super::CloudflareState;
 use super::configurations::IngressConfig;
 use super::envelope::{Answer, ApiError, Caller, now};
 use super::tunnels::live;
-use crate::ids::{lock, uuid};
+use crate::ids::uuid;
 use crate::query::QueryPairs;
 
 /// Something that the edge must react to. The tunnel's id is inside.
@@ -119,7 +119,7 @@ impl CloudflareState {
         tunnel_id: &str,
         secret: &[u8],
     ) -> Result<ConnectionLease, RegisterError> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let account = inner.accounts.get_mut(account_tag).ok_or(RegisterError::NotFound)?;
         let tunnel = account.tunnels.get_mut(tunnel_id).ok_or(RegisterError::NotFound)?;
         if tunnel.deleted_at.is_some() {
@@ -138,7 +138,7 @@ impl CloudflareState {
 
     /// Notes what the connector of that connection says about itself.
     pub fn describe_connection(&self, lease: &ConnectionLease, connector: &ConnectorInfo) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let tunnels = inner
             .accounts
             .values_mut()
@@ -150,7 +150,7 @@ impl CloudflareState {
 
     /// Forgets a connection that ended. Unknown ids are fine.
     pub fn drop_connection(&self, id: &str) {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         for tunnel in inner.accounts.values_mut().flat_map(|account| account.tunnels.values_mut()) {
             if tunnel.connections.contains_key(id) {
                 tunnel.disconnect(|connection| connection.id == id);
@@ -161,7 +161,7 @@ impl CloudflareState {
 
     /// Whether that connection is still let in.
     pub fn is_live(&self, id: &str) -> bool {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         inner
             .accounts
             .values()
@@ -176,7 +176,7 @@ impl CloudflareState {
 
     /// The rules of a tunnel and their version, once there are any.
     pub fn ingress(&self, tunnel_id: &str) -> Option<(u64, IngressConfig)> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let tunnel = inner.accounts.values().find_map(|account| account.tunnels.get(tunnel_id))?;
         let config = tunnel.config.as_ref().filter(|_| tunnel.deleted_at.is_none())?;
         Some((config.version, config.document.clone()))
@@ -188,7 +188,7 @@ impl CloudflareState {
     pub fn route(&self, hostname: &str) -> Option<String> {
         let hostname = hostname.to_ascii_lowercase();
         let wildcard = hostname.split_once('.').map(|(_, parent)| format!("*.{parent}"));
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         [Some(hostname), wildcard].into_iter().flatten().find_map(|name| {
             inner.zones.values().find_map(|zone| {
                 let record = zone.records.values().find(|record| {

@@ -13,7 +13,6 @@ use serde_json::Value;
 
 use super::CloudflareState;
 use super::state::{Account, Grant, Inner, Zone};
-use crate::ids::lock;
 use crate::query::QueryPairs;
 
 #[derive(Debug, Serialize)]
@@ -251,8 +250,8 @@ impl Caller {
         work(zone.ok_or_else(ApiError::forbidden)?)
     }
 
-    pub(crate) fn inner(&self) -> std::sync::MutexGuard<'_, Inner> {
-        lock(&self.state.inner)
+    pub(crate) fn inner(&self) -> parking_lot::MutexGuard<'_, Inner> {
+        self.state.inner.lock()
     }
 }
 

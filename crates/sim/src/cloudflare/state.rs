@@ -1,10 +1,11 @@
 //! Everything behind the Cloudflare API: tokens and users, accounts, zones.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
@@ -16,7 +17,7 @@ use super::dns_records::Record;
 use super::envelope::now;
 use super::service_tokens::{ServiceToken, ServiceTokenView};
 use super::tunnels::{Tunnel, TunnelView};
-use crate::ids::{hex32, lock};
+use crate::ids::hex32;
 use crate::ratelimit::{Window, WindowLimit};
 
 /// Events that a slow listener may miss before it is told that it lagged.
@@ -159,7 +160,7 @@ impl CloudflareState {
     /// Creates an account or adds a token, zones and limits to the one that is there. `Err` says
     /// what is in the way.
     pub fn put_account(&self, id: &str, spec: &AccountSpec) -> Result<(), String> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let user = spec.user.clone().unwrap_or_else(|| id.to_owned());
         if inner.tokens.get(&spec.token).is_some_and(|grant| grant.user != user) {
             return Err("the token belongs to another user".to_owned());
@@ -216,7 +217,7 @@ impl CloudflareState {
     /// Forgets an account with its zones and the tokens that open nothing else. False when there is
     /// none of that id.
     pub fn remove_account(&self, id: &str) -> bool {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         let Some(account) = inner.accounts.remove(id) else {
             return false;
         };
@@ -234,12 +235,12 @@ impl CloudflareState {
 
     /// What `token` opens.
     pub(crate) fn grant(&self, token: &str) -> Option<Grant> {
-        lock(&self.inner).tokens.get(token).cloned()
+        self.inner.lock().tokens.get(token).cloned()
     }
 
     /// Counts a request of `user`. `Err` says how long all calls stay blocked.
     pub(crate) fn take_request(&self, user: &str, scale: f64) -> Result<(), Duration> {
-        let mut inner = lock(&self.inner);
+        let mut inner = self.inner.lock();
         inner.users.get_mut(user).map_or(Ok(()), |window| window.take(Instant::now(), scale))
     }
 
@@ -250,7 +251,7 @@ impl CloudflareState {
 
     /// What `GET /admin/state` shows.
     pub(crate) fn dump(&self) -> BTreeMap<String, AccountDump> {
-        let inner = lock(&self.inner);
+        let inner = self.inner.lock();
         let dump = |account: &Account| AccountDump {
             tunnels: account
                 .tunnels

@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use rustls::pki_types::ServerName;
 use tokio::io::DuplexStream;
 use tokio::net::TcpStream;
@@ -22,7 +23,6 @@ use tokio_util::task::LocalPoolHandle;
 use super::{Shared, Signals, origin};
 use crate::body::{ProxyBody, reading, written};
 use crate::edge::streams::{CONTROL_STREAM, STREAM_TYPE};
-use crate::ids::lock;
 use crate::registration::{self, RegisterError, Registration, SERVER_NAME, Session};
 
 /// How long dialling and the TLS handshake may take together, and then registering.
@@ -169,7 +169,7 @@ async fn answer(
         return origin::answer(&shared.rules, &shared.map, request).await;
     }
     let (output, body) = written();
-    let control = lock(control).take();
+    let control = control.lock().take();
     let taken = control.map(|control| control.send(Control { input: request.into_body(), output }));
     let mut response = Response::new(body);
     if !matches!(taken, Some(Ok(()))) {

@@ -1,9 +1,9 @@
 //! The ingress rules in force: checked when they arrive, looked up for each request.
 
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
 
 use http::StatusCode;
+use parking_lot::Mutex;
 use url::Url;
 
 use crate::edge::ingress::{ConfigurationApplied, ConfigurationPush, IngressConfig, IngressRule};
@@ -53,7 +53,7 @@ struct Held {
 impl Rules {
     /// Takes new rules unless they are old or wrong; wrong ones leave the old in force.
     pub(super) fn apply(&self, push: ConfigurationPush) -> ConfigurationApplied {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.0.lock();
         let mut refused = None;
         if held.version.is_none_or(|version| push.version > version) {
             match check(&push.config) {
@@ -73,14 +73,14 @@ impl Rules {
 
     /// Where a request for this hostname goes; `None` while there are no rules.
     pub(super) fn service_for(&self, hostname: &str) -> Option<Service> {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         let (_, service) = held.table.iter().find(|(rule, _)| rule.matches(hostname))?;
         Some(service.clone())
     }
 
     /// The version (-1 before the first) and the rules.
     pub(super) fn in_force(&self) -> (i64, IngressConfig) {
-        let held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = self.0.lock();
         let version = held.version.and_then(|version| i64::try_from(version).ok());
         (version.unwrap_or(-1), held.config.clone())
     }

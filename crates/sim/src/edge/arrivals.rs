@@ -2,13 +2,14 @@
 //! on which the connector registers, and the end.
 
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use http::{Request, StatusCode};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
@@ -20,7 +21,6 @@ use super::registry::ConnectionClaim;
 use super::streams;
 use crate::body::{BodyError, ProxyBody, reading, written};
 use crate::cloudflare::ConnectorInfo;
-use crate::ids::lock;
 use crate::listener;
 use crate::registration::{self, Refusal, Registered, Registrar, Registration};
 
@@ -175,7 +175,7 @@ enum Place {
 
 impl Seat {
     fn take(&self, claim: &ConnectionClaim) -> Result<Arc<Connection>, Refusal> {
-        let mut place = lock(&self.place);
+        let mut place = self.place.lock();
         if !matches!(*place, Place::Free) {
             return Err(refusal("the connection has registered before".to_owned()));
         }
@@ -188,7 +188,7 @@ impl Seat {
     }
 
     fn leave(&self) {
-        let place = std::mem::replace(&mut *lock(&self.place), Place::Left);
+        let place = std::mem::replace(&mut *self.place.lock(), Place::Left);
         if let Place::Taken(connection) = place {
             self.live.forget(&connection);
             tracing::info!(
@@ -200,7 +200,7 @@ impl Seat {
     }
 
     fn is_taken(&self) -> bool {
-        matches!(*lock(&self.place), Place::Taken(_))
+        matches!(*self.place.lock(), Place::Taken(_))
     }
 }
 

@@ -2,13 +2,14 @@
 //! when the API says so. How a connection comes to be is in `arrivals`.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use http::{Method, Request};
 use http_body_util::BodyExt as _;
 use hyper::client::conn::http2::SendRequest;
+use parking_lot::Mutex;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -18,7 +19,6 @@ use super::registry::{ConnectionClaim, TunnelRegistry};
 use super::streams;
 use crate::body::{BodyError, ProxyBody, full};
 use crate::cloudflare::{RegisterError, TunnelEvent};
-use crate::ids::lock;
 
 /// How long the answer to a registration waits for the connector to apply its first rules; connectors wait
 /// 5 s for it.
@@ -48,7 +48,7 @@ enum Requests {
 impl Connection {
     /// A handle to open streams with, unless visitors may not come yet, or not any more.
     pub(super) async fn ready(&self) -> Option<SendRequest<ProxyBody>> {
-        let mut requests = match &*lock(&self.requests) {
+        let mut requests = match &*self.requests.lock() {
             Requests::Open(requests) => requests.clone(),
             Requests::NotYet | Requests::Over => return None,
         };
@@ -56,12 +56,12 @@ impl Connection {
     }
 
     fn is_open(&self) -> bool {
-        matches!(&*lock(&self.requests), Requests::Open(requests) if !requests.is_closed())
+        matches!(&*self.requests.lock(), Requests::Open(requests) if !requests.is_closed())
     }
 
     /// Lets visitors come, unless the connection has left since.
     fn let_in(&self, handle: SendRequest<ProxyBody>) {
-        let mut requests = lock(&self.requests);
+        let mut requests = self.requests.lock();
         if let Requests::NotYet = *requests {
             *requests = Requests::Open(handle);
         }
@@ -82,7 +82,9 @@ impl LiveConnections {
 
     /// The connections of a tunnel that take streams.
     pub(super) fn of(&self, tunnel: &str) -> Vec<Arc<Connection>> {
-        let mut connections: Vec<_> = lock(&self.by_tunnel)
+        let mut connections: Vec<_> = self
+            .by_tunnel
+            .lock()
             .get(tunnel)
             .into_iter()
             .flatten()
@@ -104,7 +106,7 @@ impl LiveConnections {
         claim: &ConnectionClaim,
         cut: CancellationToken,
     ) -> Result<Arc<Connection>, RegisterError> {
-        let mut by_tunnel = lock(&self.by_tunnel);
+        let mut by_tunnel = self.by_tunnel.lock();
         let connection = Arc::new(Connection {
             id: self.registry.register_connection(claim)?,
             tunnel: claim.tunnel.clone(),
@@ -130,8 +132,8 @@ impl LiveConnections {
 
     /// Takes a connection out: no visitor comes any more, what runs in it may end.
     pub(super) fn forget(&self, connection: &Connection) {
-        *lock(&connection.requests) = Requests::Over;
-        let mut by_tunnel = lock(&self.by_tunnel);
+        *connection.requests.lock() = Requests::Over;
+        let mut by_tunnel = self.by_tunnel.lock();
         if let Some(connections) = by_tunnel.get_mut(&connection.tunnel) {
             connections.retain(|held| held.id != connection.id);
             if connections.is_empty() {
@@ -144,7 +146,7 @@ impl LiveConnections {
 
     /// Cuts the connections of a tunnel that the registry no longer lets in.
     fn cut_dead(&self, tunnel: &str) {
-        for connection in lock(&self.by_tunnel).get(tunnel).into_iter().flatten() {
+        for connection in self.by_tunnel.lock().get(tunnel).into_iter().flatten() {
             if !self.registry.is_live(&connection.id) {
                 connection.cut.cancel();
             }
@@ -152,7 +154,7 @@ impl LiveConnections {
     }
 
     fn tunnels(&self) -> Vec<String> {
-        lock(&self.by_tunnel).keys().cloned().collect()
+        self.by_tunnel.lock().keys().cloned().collect()
     }
 
     fn current_rules(&self, tunnel: &str) -> Option<ConfigurationPush> {

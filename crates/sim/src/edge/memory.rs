@@ -1,14 +1,14 @@
 //! A registry in memory, for tests of the edge alone.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
+use parking_lot::Mutex;
 use tokio::sync::broadcast;
 
 use super::ingress::IngressConfig;
 use super::registry::{ConnectionClaim, TunnelRegistry};
 use crate::cloudflare::{AccessDecision, ConnectorInfo, RegisterError, TunnelEvent};
-use crate::ids::{lock, uuid};
+use crate::ids::uuid;
 
 /// A registry in memory.
 pub struct MemoryRegistry {
@@ -61,12 +61,12 @@ impl MemoryRegistry {
             rules: None,
             connections: Vec::new(),
         };
-        lock(&self.state).tunnels.insert(tunnel.to_owned(), added);
+        self.state.lock().tunnels.insert(tunnel.to_owned(), added);
     }
 
     /// Replaces the rules of a tunnel.
     pub fn set_rules(&self, tunnel: &str, rules: IngressConfig) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+        if let Some(held) = self.state.lock().tunnels.get_mut(tunnel) {
             let version = held.rules.as_ref().map_or(0, |(version, _)| version + 1);
             held.rules = Some((version, rules));
         }
@@ -75,14 +75,14 @@ impl MemoryRegistry {
 
     /// Replaces the secret of a tunnel; its connections stay.
     pub fn rotate(&self, tunnel: &str, secret: &[u8]) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+        if let Some(held) = self.state.lock().tunnels.get_mut(tunnel) {
             held.secret = secret.to_vec();
         }
     }
 
     /// Closes the connections of a tunnel.
     pub fn close_connections(&self, tunnel: &str) {
-        if let Some(held) = lock(&self.state).tunnels.get_mut(tunnel) {
+        if let Some(held) = self.state.lock().tunnels.get_mut(tunnel) {
             held.connections.clear();
         }
         self.announce(TunnelEvent::ConnectionsClosed(tunnel.to_owned()));
@@ -90,31 +90,31 @@ impl MemoryRegistry {
 
     /// Deletes a tunnel.
     pub fn delete_tunnel(&self, tunnel: &str) {
-        lock(&self.state).tunnels.remove(tunnel);
+        self.state.lock().tunnels.remove(tunnel);
         self.announce(TunnelEvent::TunnelDeleted(tunnel.to_owned()));
     }
 
     /// Leads a hostname to a tunnel.
     pub fn add_route(&self, hostname: &str, tunnel: &str) {
-        lock(&self.state).routes.insert(hostname.to_owned(), tunnel.to_owned());
+        self.state.lock().routes.insert(hostname.to_owned(), tunnel.to_owned());
     }
 
     /// Lets only this service token reach a hostname.
     pub fn protect(&self, hostname: &str, client_id: &str, client_secret: &str) {
         let token = (client_id.to_owned(), client_secret.to_owned());
-        lock(&self.state).service_tokens.insert(hostname.to_owned(), token);
+        self.state.lock().service_tokens.insert(hostname.to_owned(), token);
     }
 
     /// What the connectors of a tunnel say about themselves, one entry for each connection.
     pub fn connectors(&self, tunnel: &str) -> Vec<ConnectorInfo> {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         let connections = state.tunnels.get(tunnel).map(|held| held.connections.as_slice());
         connections.unwrap_or_default().iter().map(|(_, connector)| connector.clone()).collect()
     }
 
     /// How many connections were refused.
     pub fn refusals(&self) -> usize {
-        lock(&self.state).refusals
+        self.state.lock().refusals
     }
 
     fn announce(&self, event: TunnelEvent) {
@@ -125,20 +125,20 @@ impl MemoryRegistry {
 
 impl TunnelRegistry for MemoryRegistry {
     fn register_connection(&self, claim: &ConnectionClaim) -> Result<String, RegisterError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let registered = state.register(claim);
         state.refusals += usize::from(registered.is_err());
         registered
     }
 
     fn drop_connection(&self, connection: &str) {
-        for tunnel in lock(&self.state).tunnels.values_mut() {
+        for tunnel in self.state.lock().tunnels.values_mut() {
             tunnel.connections.retain(|(id, _)| id != connection);
         }
     }
 
     fn is_live(&self, connection: &str) -> bool {
-        let state = lock(&self.state);
+        let state = self.state.lock();
         state
             .tunnels
             .values()
@@ -150,11 +150,11 @@ impl TunnelRegistry for MemoryRegistry {
     }
 
     fn ingress(&self, tunnel: &str) -> Option<(u64, IngressConfig)> {
-        lock(&self.state).tunnels.get(tunnel)?.rules.clone()
+        self.state.lock().tunnels.get(tunnel)?.rules.clone()
     }
 
     fn route(&self, hostname: &str) -> Option<String> {
-        lock(&self.state).routes.get(hostname).cloned()
+        self.state.lock().routes.get(hostname).cloned()
     }
 
     fn access_check(
@@ -163,7 +163,7 @@ impl TunnelRegistry for MemoryRegistry {
         client_id: Option<&str>,
         client_secret: Option<&str>,
     ) -> AccessDecision {
-        match lock(&self.state).service_tokens.get(hostname) {
+        match self.state.lock().service_tokens.get(hostname) {
             None => AccessDecision::NotProtected,
             Some((id, secret))
                 if client_id == Some(id.as_str()) && client_secret == Some(secret.as_str()) =>

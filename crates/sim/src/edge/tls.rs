@@ -4,9 +4,10 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use jiff::tz::TimeZone;
+use parking_lot::Mutex;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
@@ -15,8 +16,6 @@ use rustls::crypto::aws_lc_rs::sign::any_ecdsa_type;
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-
-use crate::ids::lock;
 
 /// Leaves that are kept; visitors choose the names, so the number has to have an end.
 const LEAVES_KEPT: usize = 1024;
@@ -112,7 +111,7 @@ impl ResolvesServerCert for Leaves {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         // No name, or a name of one label: no zone could be meant.
         let (_, zone) = hello.server_name()?.split_once('.')?;
-        let mut made = lock(&self.made);
+        let mut made = self.made.lock();
         if let Some(leaf) = made.get(zone) {
             return Some(leaf.clone());
         }

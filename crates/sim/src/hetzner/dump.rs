@@ -1,10 +1,11 @@
 //! What the admin API sees of Hetzner, and does to it behind everybody's back.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex};
+
+use parking_lot::Mutex;
+use std::sync::Arc;
 
 use super::{Call, Project, ProjectDump, firewalls, project::ServerDump, servers};
-use crate::ids::lock;
 use crate::world::World;
 
 /// Every project by name.
@@ -41,7 +42,7 @@ fn dump_project(call: &Call) -> ProjectDump {
 
 /// Removes a server at once. False when there is none of that id.
 pub(crate) fn vanish(project: &Mutex<Project>, id: u64) -> bool {
-    let mut project = lock(project);
+    let mut project = project.lock();
     let found = project.servers.contains_key(&id);
     project.forget_server(id);
     found

@@ -23,8 +23,8 @@ mod ssh_keys;
 mod validate;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use axum::Router;
@@ -32,6 +32,7 @@ use axum::extract::FromRequestParts;
 use axum::middleware;
 use axum::routing::{get, post};
 use http::request::Parts;
+use parking_lot::{Mutex, MutexGuard};
 
 pub(crate) use dump::{dump, vanish};
 pub(crate) use error::ApiError;
@@ -41,7 +42,6 @@ pub(crate) use project::{Project, ProjectDump};
 use crate::backend::{BackendError, VpsBackend};
 use crate::faults::FaultKind;
 use crate::gateway;
-use crate::ids::lock;
 use crate::world::World;
 
 /// All projects. Ids are unique over all of them, as they are at Hetzner.
@@ -66,14 +66,14 @@ impl HetznerState {
     /// Creates a project, or changes token, quota and rate limit of the one that is there; what it
     /// holds stays. False when the token belongs to another project.
     pub fn put_project(&self, name: &str, spec: &ProjectSpec) -> bool {
-        let mut projects = lock(&self.projects);
+        let mut projects = self.projects.lock();
         if projects.by_token.get(&spec.token).is_some_and(|owner| owner != name) {
             return false;
         }
         projects.by_token.retain(|_, owner| owner != name);
         projects.by_token.insert(spec.token.clone(), name.to_owned());
         match projects.by_name.get(name) {
-            Some(project) => lock(project).change(spec),
+            Some(project) => project.lock().change(spec),
             None => {
                 projects.by_name.insert(name.to_owned(), Arc::new(Mutex::new(Project::new(spec))));
             }
@@ -83,28 +83,28 @@ impl HetznerState {
 
     /// Forgets a project and returns the ids of the servers it held.
     pub fn remove_project(&self, name: &str) -> Option<Vec<u64>> {
-        let mut projects = lock(&self.projects);
+        let mut projects = self.projects.lock();
         projects.by_token.retain(|_, owner| owner != name);
         let project = projects.by_name.remove(name)?;
-        let servers = lock(&project).servers.keys().copied().collect();
+        let servers = project.lock().servers.keys().copied().collect();
         Some(servers)
     }
 
     /// The project that `token` opens.
     pub(crate) fn by_token(&self, token: &str) -> Option<(String, Arc<Mutex<Project>>)> {
-        let projects = lock(&self.projects);
+        let projects = self.projects.lock();
         let name = projects.by_token.get(token)?;
         Some((name.clone(), Arc::clone(projects.by_name.get(name)?)))
     }
 
     /// The project of that name.
     pub(crate) fn by_name(&self, name: &str) -> Option<Arc<Mutex<Project>>> {
-        lock(&self.projects).by_name.get(name).cloned()
+        self.projects.lock().by_name.get(name).cloned()
     }
 
     /// Every project with its name.
     pub(crate) fn all(&self) -> Vec<(String, Arc<Mutex<Project>>)> {
-        let projects = lock(&self.projects);
+        let projects = self.projects.lock();
         projects.by_name.iter().map(|(name, project)| (name.clone(), Arc::clone(project))).collect()
     }
 }
@@ -141,7 +141,7 @@ pub(crate) struct Call {
 impl Call {
     /// The project as it is now: what was due has happened.
     pub(crate) fn project(&self) -> MutexGuard<'_, Project> {
-        let mut project = lock(&self.project);
+        let mut project = self.project.lock();
         let now = Instant::now();
         project.settle(now);
         project.note_who_is_off(now, |id| self.world.backend.is_off_by_itself(id));
@@ -166,7 +166,7 @@ impl Call {
                 tracing::warn!(%error, action, "the backend refused");
                 let failure =
                     ActionFailure { code: "action_failed".to_owned(), message: error.to_string() };
-                lock(&project).fail(action, failure);
+                project.lock().fail(action, failure);
             }
         });
         if let Err(error) = work.await {

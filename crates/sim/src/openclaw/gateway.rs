@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use axum::extract::ws::{Message, WebSocket, WebSocketUpgrade};
@@ -14,6 +14,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode, header};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -22,7 +23,6 @@ use super::control::{self, Answer, Call, Command};
 use super::devices::Devices;
 use super::secrets::{SecretError, Secrets};
 use super::{CONFIGURATION_ERROR, Places, TITLE, VERSION};
-use crate::ids::lock;
 use crate::terminal;
 
 const DEFAULT_PORT: u16 = 18789;
@@ -153,7 +153,7 @@ impl Gateway {
     /// configuration has another than the running gateway is refused.
     fn answer(&self, call: Call) -> Answer {
         let wanted = {
-            let held = lock(&self.held);
+            let held = self.held.lock();
             let wanted = held.secrets.get("gateway.auth.token").map(str::to_owned);
             wanted.filter(|_| held.config.auth_mode() == "token")
         };
@@ -174,11 +174,11 @@ impl Gateway {
             },
             Command::GetConfig => {
                 let on_disk = Config::load(&self.config_path).ok().map(|config| config.revision());
-                let in_use = lock(&self.held).config.revision();
+                let in_use = self.held.lock().config.revision();
                 Answer::Done(json!({"configRevisionHash": on_disk, "appliedConfigHash": in_use}))
             }
-            Command::ListDevices => Answer::Done(json!(&*lock(&self.devices))),
-            Command::ApproveDevice { request_id } => match lock(&self.devices).approve(&request_id)
+            Command::ListDevices => Answer::Done(json!(&*self.devices.lock())),
+            Command::ApproveDevice { request_id } => match self.devices.lock().approve(&request_id)
             {
                 Ok(Some(device)) => Answer::Done(json!({"approved": device})),
                 Ok(None) => Answer::Failed(format!("there is no pending request `{request_id}`")),
@@ -188,7 +188,7 @@ impl Gateway {
     }
 
     fn reload_secrets(&self) -> Result<(), SecretError> {
-        let mut held = lock(&self.held);
+        let mut held = self.held.lock();
         held.secrets = Secrets::resolve(&held.config)?;
         terminal::say(&format!("{TITLE}: secrets reloaded"));
         Ok(())
@@ -217,7 +217,7 @@ impl Gateway {
                 });
             match taken {
                 Ok(new) => {
-                    *lock(&self.held) = new;
+                    *self.held.lock() = new;
                     terminal::say(&format!("{TITLE}: configuration reloaded"));
                 }
                 Err(problem) => {
@@ -231,7 +231,7 @@ impl Gateway {
 
     /// Whether the headers carry what the configuration wants of visitors.
     fn admits(&self, headers: &HeaderMap) -> bool {
-        let held = lock(&self.held);
+        let held = self.held.lock();
         let wanted = match held.config.auth_mode() {
             "none" => return true,
             "password" => held.secrets.get("gateway.auth.password"),
@@ -286,7 +286,7 @@ async fn readyz(State(gateway): State<Arc<Gateway>>) -> (StatusCode, Json<Value>
             Json(json!({"ready": false, "failing": ["startup"]})),
         );
     }
-    let held = lock(&gateway.held);
+    let held = gateway.held.lock();
     let failing = held.secrets.channel_problems(&held.config);
     let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, Json(json!({"ready": failing.is_empty(), "failing": failing})))
@@ -307,7 +307,7 @@ async fn require_attribution(
 }
 
 fn trusts(gateway: &Gateway, peer: IpAddr) -> bool {
-    lock(&gateway.held).config.trusts_proxy(peer)
+    gateway.held.lock().config.trusts_proxy(peer)
 }
 
 async fn require_auth(
@@ -327,7 +327,7 @@ fn refuse(status: StatusCode, code: &str) -> Response {
 }
 
 async fn whoami(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
-    let held = lock(&gateway.held);
+    let held = gateway.held.lock();
     Json(json!({
         "gateway": TITLE,
         "version": VERSION,
@@ -337,7 +337,7 @@ async fn whoami(State(gateway): State<Arc<Gateway>>) -> Json<Value> {
 }
 
 async fn request_pairing(State(gateway): State<Arc<Gateway>>) -> Response {
-    match lock(&gateway.devices).request() {
+    match gateway.devices.lock().request() {
         Ok(device) => (StatusCode::ACCEPTED, Json(json!(device))).into_response(),
         Err(error) => {
             tracing::error!(%error, "a pairing request cannot be kept");

@@ -5,10 +5,11 @@ use std::ffi::OsString;
 use std::io;
 use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use moorage_wire::bootstrap::{AGENT_SOCKET_PATH, GATEWAY_PORT};
+use parking_lot::Mutex;
 use serde_json::json;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -21,7 +22,6 @@ use super::unit::{SupervisedUnit, UnitSpec};
 use super::user_data::UserData;
 use super::{ProcessOptions, Unit};
 use crate::backend::ServerBoot;
-use crate::ids::lock;
 
 /// How long connections may take to end: less than a unit may take to stop, and demo and tests wait.
 const CONNECTOR_GRACE_MS: u64 = 5_000;
@@ -94,7 +94,7 @@ impl Machine {
     }
 
     pub(super) fn processes(&self) -> Vec<(Unit, u32)> {
-        let Some(units) = lock(&self.units).clone() else { return Vec::new() };
+        let Some(units) = self.units.lock().clone() else { return Vec::new() };
         units.all().into_iter().filter_map(|(unit, held)| Some((unit, held.process()?))).collect()
     }
 
@@ -126,7 +126,7 @@ impl Machine {
         std::fs::create_dir_all(self.layout.folder())?;
         std::fs::write(self.layout.card(), format!("{card:#}\n"))?;
         self.initialized.store(false, Ordering::Release);
-        *lock(&self.boot) = boot;
+        *self.boot.lock() = boot;
         Ok(())
     }
 
@@ -149,7 +149,7 @@ impl Machine {
             }
         };
         let units = Arc::new(units);
-        *lock(&self.units) = Some(units.clone());
+        *self.units.lock() = Some(units.clone());
         let how = tokio::select! {
             how = &mut stopped => how.unwrap_or(Stop::Cut),
             () = self.run(&units) => Stop::Cut,
@@ -163,7 +163,7 @@ impl Machine {
                 tracing::error!(server = self.id, ?unit, %error, "a unit did not stop");
             }
         }
-        *lock(&self.units) = None;
+        *self.units.lock() = None;
     }
 
     /// Everything before the first unit.
@@ -181,7 +181,7 @@ impl Machine {
 
     /// Plays cloud-init. Wrong user-data does not keep a real server from booting either.
     fn initialize(&self) -> io::Result<()> {
-        let boot = lock(&self.boot).clone();
+        let boot = self.boot.lock().clone();
         let applied =
             UserData::parse(&boot.user_data).and_then(|data| data.apply(self.layout.root()));
         let line = match applied {

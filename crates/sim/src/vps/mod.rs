@@ -22,7 +22,7 @@ pub mod user_data;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,7 +31,7 @@ use self::layout::Layout;
 use self::machine::{Machine, Stop};
 use self::spawner::Spawner;
 use crate::backend::{BackendError, PowerAction, ServerBoot, VpsBackend};
-use crate::ids::lock;
+use parking_lot::Mutex;
 
 pub use self::address::{AGENT_PORT, METRICS_PORT};
 pub use self::state_dir::{StateDir, StateDirError};
@@ -135,7 +135,7 @@ impl ProcessBackend {
     }
 
     fn machine(&self, id: u64) -> Option<Arc<Machine>> {
-        lock(&self.machines).get(&id).cloned()
+        self.machines.lock().get(&id).cloned()
     }
 
     fn existing(&self, id: u64) -> Result<Arc<Machine>, BackendError> {
@@ -161,13 +161,13 @@ impl VpsBackend for ProcessBackend {
         let machine = Machine::make(server, self.options.clone(), self.spawner.clone())
             .await
             .map_err(|error| BackendError(format!("server {id}: {error}")))?;
-        lock(&self.machines).insert(id, machine.clone());
+        self.machines.lock().insert(id, machine.clone());
         machine.power_on().await;
         Ok(())
     }
 
     async fn delete(&self, id: u64) -> Result<(), BackendError> {
-        let Some(machine) = lock(&self.machines).remove(&id) else { return Ok(()) };
+        let Some(machine) = self.machines.lock().remove(&id) else { return Ok(()) };
         machine.power_off(Stop::Cut).await;
         machine.erase().await.map_err(|error| BackendError(format!("server {id}: {error}")))
     }
@@ -202,7 +202,7 @@ impl VpsBackend for ProcessBackend {
     }
 
     async fn shutdown(&self) {
-        let machines: Vec<_> = lock(&self.machines).drain().map(|(_, machine)| machine).collect();
+        let machines: Vec<_> = self.machines.lock().drain().map(|(_, machine)| machine).collect();
         let cuts = machines.iter().map(|machine| machine.power_off(Stop::Cut));
         futures::future::join_all(cuts).await;
     }

@@ -7,11 +7,12 @@ use std::io::{self, Write as _};
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use moorage_agent::installer::protocol::{Ending, UnitFailure};
+use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, oneshot};
@@ -135,7 +136,7 @@ impl SupervisedUnit {
 
     /// How it failed, while it is down for that.
     pub(super) fn failure(&self) -> Option<UnitFailure> {
-        *self.observed.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.observed.failure.lock()
     }
 
     async fn order(&self, order: Order) -> io::Result<()> {
@@ -306,7 +307,7 @@ impl Supervisor {
     }
 
     fn note_failure(&self, failure: Option<UnitFailure>) {
-        *self.observed.failure.lock().unwrap_or_else(PoisonError::into_inner) = failure;
+        *self.observed.failure.lock() = failure;
     }
 }
 

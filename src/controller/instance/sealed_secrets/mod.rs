@@ -8,12 +8,13 @@ mod replay;
 
 use std::{
     collections::{HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use k8s_openapi::api::core::v1::{ObjectReference, Secret as KubeSecret};
 use kube::{core::PartialObjectMeta, runtime::watcher};
+use parking_lot::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 
 use super::GuardedInstance;
@@ -66,7 +67,7 @@ impl SealedSecrets {
     }
 
     fn evidence(&self) -> MutexGuard<'_, Evidence> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
@@ -114,7 +115,7 @@ struct Keeper<'a> {
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl Keeper<'_> {

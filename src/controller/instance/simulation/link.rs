@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::runtime::events::Event;
+use parking_lot::{Mutex, MutexGuard};
 
 use super::{
     broken::Defect,
@@ -62,7 +63,7 @@ impl Link {
     }
 
     pub(super) fn listed(&self) -> MutexGuard<'_, BTreeSet<u64>> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.listed.lock()
     }
 
     /// Whether the process lives. The calls of a dead one have no effect.
@@ -76,11 +77,11 @@ impl Link {
 
     /// Whose pass it is.
     pub(super) fn act_for(&self, key: Option<Key>) {
-        *self.acting.lock().unwrap_or_else(PoisonError::into_inner) = key;
+        *self.acting.lock() = key;
     }
 
     pub(super) fn acting(&self) -> Option<Key> {
-        self.acting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.acting.lock().clone()
     }
 
     /// Lets others go first, then decides.

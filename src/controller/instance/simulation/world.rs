@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{LazyLock, Mutex, MutexGuard, PoisonError},
+    sync::LazyLock,
     time::Duration,
 };
 
@@ -16,6 +16,7 @@ use moorage_wire::{
     identity::OperatorPublicKey,
     report::{Consumed, ConvergenceState},
 };
+use parking_lot::{Mutex, MutexGuard};
 
 use super::dice::Dice;
 use crate::{
@@ -173,7 +174,7 @@ impl World {
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

@@ -28,7 +28,6 @@ use super::machine::{Host, Machine};
 use super::network::{Outcome, Probe};
 use super::running::Button;
 use super::services::artifacts::{Artifacts, Fault, Fetch};
-use crate::ids::lock;
 
 #[derive(Clone)]
 struct Context {
@@ -66,12 +65,12 @@ pub(super) fn router(host: Arc<Host>, machines: Machines, artifacts: Arc<Artifac
 }
 
 fn machine(context: &Context, id: u64) -> Result<Arc<Machine>, Refused> {
-    let machine = lock(&context.machines).get(&id).cloned();
+    let machine = context.machines.lock().get(&id).cloned();
     machine.ok_or_else(|| Refused(StatusCode::NOT_FOUND, "there is no such server".to_owned()))
 }
 
 async fn list(State(context): Shared) -> Json<Vec<Card>> {
-    let mut machines: Vec<_> = lock(&context.machines).clone().into_iter().collect();
+    let mut machines: Vec<_> = context.machines.lock().clone().into_iter().collect();
     machines.sort_by_key(|(id, _)| *id);
     let cards = machines.iter().map(|(_, machine)| machine.card());
     Json(futures::future::join_all(cards).await)

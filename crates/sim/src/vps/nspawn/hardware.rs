@@ -2,13 +2,12 @@
 //! own. A person (or a test) says so by the server's name before the cloud creates it.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 
 use jiff::civil::DateTime;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
 use super::disk::Extent;
-use crate::ids::lock;
 
 /// What a server consists of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,12 +51,12 @@ pub(super) struct Catalogue(Mutex<HashMap<String, Hardware>>);
 impl Catalogue {
     /// Servers whose names begin with this and a hyphen, or are this, will be such machines.
     pub(super) fn set(&self, prefix: String, hardware: Hardware) {
-        lock(&self.0).insert(prefix, hardware);
+        self.0.lock().insert(prefix, hardware);
     }
 
     /// What a server of this name will be; the longest prefix says.
     pub(super) fn of(&self, name: &str) -> Hardware {
-        let said = lock(&self.0);
+        let said = self.0.lock();
         let fits = |prefix: &str| {
             name.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
         };

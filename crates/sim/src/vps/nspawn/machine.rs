@@ -6,10 +6,11 @@ use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::process::Command;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -24,7 +25,6 @@ use super::network::{Cable, Network};
 use super::running::{Button, Ended, Running};
 use super::{NspawnOptions, guest_agent, leftovers, qemu, seed};
 use crate::backend::ServerBoot;
-use crate::ids::lock;
 use crate::vps::spawner::Spawner;
 
 /// What all machines share.
@@ -77,7 +77,7 @@ impl Machine {
 
     /// What it was booted with.
     pub(super) fn boot(&self) -> ServerBoot {
-        lock(&self.boot).clone()
+        self.boot.lock().clone()
     }
 
     /// Runs a program inside; `None` while nothing can run there.
@@ -196,7 +196,7 @@ impl Machine {
     pub(super) async fn wipe(&self, boot: ServerBoot) -> io::Result<()> {
         let disk = Disk::of(&self.folder());
         let (bytes, authority) = (self.host.options.disk_bytes, self.host.options.edge_ca.clone());
-        *lock(&self.boot) = boot.clone();
+        *self.boot.lock() = boot.clone();
         let hardware = self.hardware;
         let files = move || Ok::<_, io::Error>(seed::files(&boot, hardware, fs::read(authority)?));
         blocking(move || disk.make(bytes, hardware.extent(), &files()?)).await?;

@@ -31,7 +31,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
@@ -44,7 +44,7 @@ use self::running::Button;
 use self::services::Services;
 use super::spawner::Spawner;
 use crate::backend::{BackendError, PowerAction, ServerBoot, VpsBackend};
-use crate::ids::lock;
+use parking_lot::Mutex;
 
 pub use self::hardware::Acceleration;
 pub use self::services::ARTIFACTS_NAME;
@@ -136,7 +136,7 @@ impl NspawnBackend {
     }
 
     fn machine(&self, id: u64) -> Option<Arc<Machine>> {
-        lock(&self.machines).get(&id).cloned()
+        self.machines.lock().get(&id).cloned()
     }
 
     fn existing(&self, id: u64) -> Result<Arc<Machine>, BackendError> {
@@ -179,7 +179,7 @@ fn of_server(id: u64) -> impl FnOnce(io::Error) -> BackendError {
 
 /// The server that has this address.
 fn by_address(machines: &Machines, address: IpAddr) -> Option<ServerBoot> {
-    let machines = lock(machines);
+    let machines = machines.lock();
     machines.values().map(|machine| machine.boot()).find(|boot| match address {
         IpAddr::V4(address) => boot.ipv4 == Some(address),
         IpAddr::V6(address) => boot.ipv6 == Some(address),
@@ -194,12 +194,12 @@ impl VpsBackend for NspawnBackend {
             return Err(BackendError(format!("server {id} exists already")));
         }
         let machine = Machine::make(self.host.clone(), server).await.map_err(of_server(id))?;
-        lock(&self.machines).insert(id, machine.clone());
+        self.machines.lock().insert(id, machine.clone());
         machine.power_on().await.map_err(of_server(id))
     }
 
     async fn delete(&self, id: u64) -> Result<(), BackendError> {
-        let Some(machine) = lock(&self.machines).remove(&id) else { return Ok(()) };
+        let Some(machine) = self.machines.lock().remove(&id) else { return Ok(()) };
         machine.cut().await;
         machine.erase().await.map_err(of_server(id))
     }
@@ -232,7 +232,7 @@ impl VpsBackend for NspawnBackend {
     }
 
     async fn shutdown(&self) {
-        let machines: Vec<_> = lock(&self.machines).drain().map(|(_, machine)| machine).collect();
+        let machines: Vec<_> = self.machines.lock().drain().map(|(_, machine)| machine).collect();
         let ends = machines.iter().map(|machine| async move {
             machine.cut().await;
             machine.erase().await

@@ -5,7 +5,7 @@ use std::io::{self, SeekFrom};
 use std::net::SocketAddr;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,12 +15,12 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use crate::gateway::LostResponse;
-use crate::ids::lock;
 
 /// How much is read and sent at once, in bytes.
 const CHUNK: u64 = 64 * 1024;
@@ -79,18 +79,18 @@ impl Artifacts {
 
     /// Replaces all faults, or those of one path.
     pub(in crate::vps::nspawn) fn set_faults(&self, of: Option<&str>, faults: Vec<Fault>) {
-        let mut all = lock(&self.faults);
+        let mut all = self.faults.lock();
         all.retain(|fault| of.is_some() && fault.path.as_deref() != of);
         all.extend(faults);
     }
 
     /// What was asked for, oldest first.
     pub(in crate::vps::nspawn) fn fetches(&self) -> Vec<Fetch> {
-        lock(&self.fetches).clone()
+        self.fetches.lock().clone()
     }
 
     fn strike(&self, path: &str) -> Option<FaultKind> {
-        let mut faults = lock(&self.faults);
+        let mut faults = self.faults.lock();
         let strikes = |fault: &Fault| {
             fault.times != Some(0) && fault.path.as_deref().is_none_or(|only| only == path)
         };
@@ -100,7 +100,7 @@ impl Artifacts {
     }
 
     fn note(&self, fetch: Fetch) {
-        let mut fetches = lock(&self.fetches);
+        let mut fetches = self.fetches.lock();
         if fetches.len() < MEMORY {
             fetches.push(fetch);
         }

@@ -11,9 +11,10 @@ mod relay;
 
 use std::io;
 use std::net::Ipv4Addr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use axum::Router;
+use parking_lot::Mutex;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -22,7 +23,6 @@ use self::mirror::Mirror;
 use super::Machines;
 use super::machine::Host;
 use super::network::{ARTIFACTS, EDGE, METADATA, SERVICES};
-use crate::ids::lock;
 use crate::listener;
 
 pub use self::names::ARTIFACTS_NAME;
@@ -74,7 +74,7 @@ impl Services {
     /// Closes everything.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
-        let mut tasks = std::mem::take(&mut *lock(&self.tasks));
+        let mut tasks = std::mem::take(&mut *self.tasks.lock());
         while tasks.join_next().await.is_some() {}
     }
 }
