@@ -53,6 +53,12 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	hack/tools/test.sh
 	@$(tools); hack/test-chart.sh
 
+.PHONY: check
+check: nextest ## The daily loop: formatting, clippy, and all tests that need no server
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	@PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --lib --test generated
+
 .PHONY: simulate
 simulate: ## SEEDS=N lives of the model world, optimised; SEED=n replays one
 	@cargo test --profile simulation --lib -- simulation::tests::no_life --nocapture | grep -v '^$$\|running'

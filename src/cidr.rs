@@ -1,20 +1,14 @@
 //! Networks in CIDR notation, as the pool's `allowFrom` names them: one reading of them for the
 //! cloud's firewall and for the server's own.
 
-use std::{
-    fmt,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
+use ipnet::IpNet;
 use thiserror::Error;
 
 /// A network with the bits behind its prefix cleared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Network {
-    address: IpAddr,
-    length: u32,
-}
+pub struct Network(IpNet);
 
 /// Text that names no network.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -24,7 +18,7 @@ pub struct NotANetwork(String);
 impl Network {
     /// Whether it is one of IPv6.
     pub fn is_ipv6(self) -> bool {
-        self.address.is_ipv6()
+        matches!(self.0, IpNet::V6(_))
     }
 }
 
@@ -32,33 +26,15 @@ impl FromStr for Network {
     type Err = NotANetwork;
 
     fn from_str(text: &str) -> Result<Self, NotANetwork> {
-        parse(text).ok_or_else(|| NotANetwork(text.to_owned()))
+        let network: IpNet = text.parse().map_err(|_| NotANetwork(text.to_owned()))?;
+        Ok(Self(network.trunc()))
     }
 }
 
 impl fmt::Display for Network {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}/{}", self.address, self.length)
+        self.0.fmt(formatter)
     }
-}
-
-fn parse(text: &str) -> Option<Network> {
-    let (address, length) = text.split_once('/')?;
-    if length.is_empty() || !length.bytes().all(|digit| digit.is_ascii_digit()) {
-        return None;
-    }
-    let length: u32 = length.parse().ok()?;
-    let address = match address.parse().ok()? {
-        IpAddr::V4(address) => {
-            let mask = u32::MAX.checked_shl(Ipv4Addr::BITS.checked_sub(length)?).unwrap_or(0);
-            Ipv4Addr::from_bits(address.to_bits() & mask).into()
-        }
-        IpAddr::V6(address) => {
-            let mask = u128::MAX.checked_shl(Ipv6Addr::BITS.checked_sub(length)?).unwrap_or(0);
-            Ipv6Addr::from_bits(address.to_bits() & mask).into()
-        }
-    };
-    Some(Network { address, length })
 }
 
 #[cfg(test)]

@@ -74,6 +74,20 @@ fn the_table_of_reasons_is_up_to_date() {
 }
 
 #[test]
+fn the_page_on_the_architecture_names_only_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/architecture.md")).unwrap();
+    let quoted = page.split('`').skip(1).step_by(2);
+    let folders = ["src/", "crates/", "tests/", "docs/"];
+    let paths: Vec<_> =
+        quoted.filter(|name| folders.iter().any(|folder| name.starts_with(folder))).collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        assert!(root.join(path).exists(), "docs/architecture.md names {path}, which is not there");
+    }
+}
+
+#[test]
 fn every_reason_is_used_and_ends_in_a_remedy() {
     let is_test = |path: &Path| path.ends_with("tests.rs") || path.iter().any(|dir| dir == "tests");
     let sources = sources("src").into_iter().filter(|(path, _)| !is_test(path));

@@ -30,8 +30,6 @@ pub struct Intervals {
     pub sweep: Duration,
     /// Between two reports of an agent that is ready; jittered.
     pub report: Duration,
-    /// Between two questions to an agent during bring-up.
-    pub bring_up: Duration,
     /// Between two comparisons of a tunnel's ingress rules with the wanted ones; jittered.
     pub routes: Duration,
     /// How long something in the clouds has to belong to nobody before it may be deleted.
@@ -43,7 +41,6 @@ impl Default for Intervals {
         Self {
             sweep: Duration::from_secs(60),
             report: Duration::from_mins(5),
-            bring_up: Duration::from_secs(1),
             routes: Duration::from_hours(1),
             orphan_age: crate::orphans::DEFAULT_AGE,
         }
