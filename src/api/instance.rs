@@ -286,10 +286,8 @@ impl fmt::Debug for CredentialSpec {
 }
 
 fn customer_types() -> Vec<&'static str> {
-    moorage_wire::CredentialType::CUSTOMER
-        .into_iter()
-        .map(moorage_wire::CredentialType::as_str)
-        .collect()
+    let types = moorage_wire::CredentialType::of_customers();
+    types.map(moorage_wire::CredentialType::as_str).collect()
 }
 
 /// One key of a Secret in the instance's namespace.

@@ -230,7 +230,6 @@ impl RunArgs {
             report: self.report_interval,
             routes: self.routes_interval,
             orphan_age: self.orphan_age,
-            ..Intervals::default()
         };
         let controllers = ControllerSettings {
             hetzner_endpoint: self.hetzner_endpoint,

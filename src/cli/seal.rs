@@ -12,7 +12,7 @@ use k8s_openapi::{
     ByteString, api::core::v1::Secret as KubeSecret, apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use moorage_wire::{
-    CredentialType, Secret,
+    Secret,
     credential::FormatError,
     sealing::{SealingCertificate, strict_label},
 };
@@ -113,7 +113,7 @@ pub enum SealError {
         source: io::Error,
     },
     /// `--type` with an unknown type.
-    #[error("{0} is not a type of credential; the types are {types}", types = CredentialType::CUSTOMER.map(CredentialType::as_str).join(", "))]
+    #[error("{0} is not a type of credential; the types are {types}", types = crate::credentials::refusal::types())]
     UnknownType(String),
     /// `--type` for a key that is not given.
     #[error("--type names {0}, for which there is no value")]

@@ -228,8 +228,9 @@ fn day(at: &Timestamp) -> String {
     at.strftime("%Y-%m-%d").to_string()
 }
 
-fn types() -> String {
-    CredentialType::CUSTOMER.map(CredentialType::as_str).join(", ")
+/// The names of all types, for messages.
+pub fn types() -> String {
+    CredentialType::of_customers().map(CredentialType::as_str).collect::<Vec<_>>().join(", ")
 }
 
 #[cfg(test)]

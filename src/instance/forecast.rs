@@ -121,7 +121,7 @@ impl Model<'_> {
         view.report.openclaw.state = OpenClawState::Ready;
         let artifacts = &self.wanted.release.artifacts;
         let lacked = programs::behind(artifacts, &view.report.details);
-        view.report.details.programs = installed(artifacts, &Program::ALL);
+        view.report.details.programs = installed(artifacts, Program::ALL);
         let lacked = lacked.into_iter().map(|(program, _)| programs::titled(artifacts, program));
         Some(Happening::ServerConverges { lacked: lacked.collect() })
     }

@@ -170,7 +170,7 @@ impl Record<'_> {
             view.report.desired.digest = Some(desired_state::document(applied, view).digest());
             view.report.desired.state = ConvergenceState::Converged;
             view.report.details.programs =
-                placeholders::installed(&applied.release.artifacts, &Program::ALL);
+                placeholders::installed(&applied.release.artifacts, Program::ALL);
             let degraded = self.status.phase == Some(Phase::Degraded);
             view.report.openclaw.state =
                 if degraded { OpenClawState::Degraded } else { OpenClawState::Ready };

@@ -45,7 +45,7 @@ pub fn behind(artifacts: &Artifacts, details: &Details) -> Vec<(Program, Stage)>
             None => Some((program, Stage::Missing)),
         }
     };
-    Program::ALL.into_iter().filter_map(stage).collect()
+    Program::ALL.iter().copied().filter_map(stage).collect()
 }
 
 /// What the server is about with its programs, if anything.
@@ -116,7 +116,7 @@ pub fn status(artifacts: &Artifacts, details: &Details) -> Vec<ProgramStatus> {
             sha256: one.sha256.to_string(),
         })
     };
-    Program::ALL.into_iter().filter_map(current).collect()
+    Program::ALL.iter().copied().filter_map(current).collect()
 }
 
 /// The last update that was rolled back, for the status.

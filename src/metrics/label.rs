@@ -1,9 +1,12 @@
 //! The values that labels have: their set is bounded by the code.
 
+use strum::{IntoStaticStr, VariantArray};
+
 use crate::api::instance::Phase;
 
 /// What the operator writes to the cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum WriteKind {
     /// The status of one of Moorage's resources.
     Status,
@@ -18,23 +21,15 @@ pub enum WriteKind {
 }
 
 impl WriteKind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Status, Self::Finalizer, Self::Event, Self::Delete, Self::Object];
-
     /// The metrics label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Status => "status",
-            Self::Finalizer => "finalizer",
-            Self::Event => "event",
-            Self::Delete => "delete",
-            Self::Object => "object",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 
 /// What became of an attempt to hand a credential over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
     /// A receipt came.
     Delivered,
@@ -47,17 +42,9 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    pub(super) const ALL: [Self; 4] =
-        [Self::Delivered, Self::AlreadyDelivered, Self::Refused, Self::Failed];
-
     /// The metrics label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::AlreadyDelivered => "already_delivered",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
+    pub fn as_str(self) -> &'static str {
+        self.into()
     }
 }
 

@@ -6,6 +6,7 @@ use prometheus::{
     Registry,
     core::{Collector, GenericCounterVec},
 };
+use strum::VariantArray as _;
 
 use super::{
     Metrics,
@@ -159,10 +160,10 @@ impl Builder {
 impl Metrics {
     /// A counter that first appears with its first increment hides that increment from `rate()`.
     fn begin_at_zero(&self) {
-        for kind in WriteKind::ALL {
+        for kind in WriteKind::VARIANTS {
             self.api_writes.with_label_values(&[kind.as_str()]);
         }
-        for outcome in DeliveryOutcome::ALL {
+        for outcome in DeliveryOutcome::VARIANTS {
             self.deliveries.with_label_values(&[outcome.as_str()]);
         }
         self.set_instances([]);

@@ -72,7 +72,20 @@ impl<'de> Deserialize<'de> for CredentialName {
 }
 
 /// What kind of value a credential is. The type decides the format check and where OpenClaw finds it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
 pub enum CredentialType {
     /// An API key of Anthropic; admin keys are refused.
     AnthropicApiKey,
@@ -104,42 +117,23 @@ pub enum CredentialType {
 
 impl CredentialType {
     /// All types that a customer may name.
-    pub const CUSTOMER: [Self; 11] = [
-        Self::AnthropicApiKey,
-        Self::OpenAiApiKey,
-        Self::OpenRouterApiKey,
-        Self::GeminiApiKey,
-        Self::TelegramBotToken,
-        Self::DiscordBotToken,
-        Self::SlackBotToken,
-        Self::SlackAppToken,
-        Self::SlackSigningSecret,
-        Self::GoogleOAuthClient,
-        Self::ProviderApiKey,
-    ];
+    pub fn of_customers() -> impl Iterator<Item = Self> {
+        <Self as strum::VariantArray>::VARIANTS.iter().copied().filter(|kind| !kind.is_internal())
+    }
+
+    /// Whether it is of Moorage's own tokens.
+    fn is_internal(self) -> bool {
+        matches!(self, Self::TunnelToken | Self::GatewayToken)
+    }
 
     /// The name as it stands in a spec.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AnthropicApiKey => "AnthropicApiKey",
-            Self::OpenAiApiKey => "OpenAiApiKey",
-            Self::OpenRouterApiKey => "OpenRouterApiKey",
-            Self::GeminiApiKey => "GeminiApiKey",
-            Self::TelegramBotToken => "TelegramBotToken",
-            Self::DiscordBotToken => "DiscordBotToken",
-            Self::SlackBotToken => "SlackBotToken",
-            Self::SlackAppToken => "SlackAppToken",
-            Self::SlackSigningSecret => "SlackSigningSecret",
-            Self::GoogleOAuthClient => "GoogleOAuthClient",
-            Self::ProviderApiKey => "ProviderApiKey",
-            Self::TunnelToken => "TunnelToken",
-            Self::GatewayToken => "GatewayToken",
-        }
+        self.into()
     }
 
     /// Parses a customer's type name; Moorage's own types are not taken.
     pub fn parse_customer(text: &str) -> Option<Self> {
-        Self::CUSTOMER.into_iter().find(|kind| kind.as_str() == text)
+        Self::of_customers().find(|kind| kind.as_str() == text)
     }
 
     /// Whether a credential of this type may have this name: Moorage's own names and types belong
@@ -393,7 +387,7 @@ mod tests {
     #[test]
     fn a_customer_cannot_name_the_internal_types() {
         assert_eq!(CredentialType::parse_customer("TunnelToken"), None);
-        for kind in CredentialType::CUSTOMER {
+        for kind in CredentialType::of_customers() {
             assert_eq!(CredentialType::parse_customer(kind.as_str()), Some(kind));
         }
     }

@@ -5,8 +5,22 @@ use serde::{Deserialize, Serialize};
 use crate::desired::{Artifact, Artifacts};
 
 /// A program of a release.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    Deserialize,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
 #[serde(rename_all = "kebab-case")]
+#[strum(serialize_all = "kebab-case")]
 pub enum Program {
     /// The Node.js runtime that OpenClaw needs; a `.tar.gz`.
     Node,
@@ -20,16 +34,11 @@ pub enum Program {
 
 impl Program {
     /// All of them, in the order in which a server gets them.
-    pub const ALL: [Self; 4] = [Self::Node, Self::Openclaw, Self::Cloudflared, Self::Agent];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// Its name in documents, statuses and paths.
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Node => "node",
-            Self::Openclaw => "openclaw",
-            Self::Cloudflared => "cloudflared",
-            Self::Agent => "agent",
-        }
+        self.into()
     }
 
     /// Its name in sentences.
@@ -100,7 +109,7 @@ impl From<Component> for &'static str {
 
 impl From<String> for Component {
     fn from(name: String) -> Self {
-        let program = Program::ALL.into_iter().find(|program| program.name() == name);
+        let program = Program::ALL.iter().copied().find(|program| program.name() == name);
         match program {
             Some(program) => Self::Program(program),
             None if name == Self::INTEGRATION => Self::Integration,
@@ -115,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_program_has_one_name_in_both_forms() {
-        for program in Program::ALL {
+        for &program in Program::ALL {
             let text = serde_json::to_string(&program).unwrap();
             assert_eq!(text, format!("\"{}\"", program.name()));
             assert_eq!(serde_json::to_string(&Component::from(program)).unwrap(), text);

@@ -9,7 +9,7 @@ use super::meter::{Limit, Meter, Window};
 use crate::fair;
 
 /// What a call is for, which decides how much of the budget it may touch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, strum::VariantArray)]
 pub enum Priority {
     /// Deleting, and the look-ups a deletion needs: may use the reserve.
     Delete,
@@ -21,7 +21,7 @@ pub enum Priority {
 
 impl Priority {
     /// All of them, in the order of their discriminants.
-    pub const ALL: [Self; 3] = [Self::Delete, Self::Normal, Self::Sweep];
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
 
     /// The metrics label.
     pub const fn as_str(self) -> &'static str {

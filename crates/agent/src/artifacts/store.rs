@@ -50,7 +50,7 @@ impl Store {
         remove_all(&staging)?;
         make_folder(&staging, 0o700)?;
         make_folder(&store.folder(Shelf::Integrations), 0o755)?;
-        for kind in Program::ALL {
+        for &kind in Program::ALL {
             let folder = store.folder(kind);
             make_folder(&folder, 0o755)?;
             for link in [CURRENT, PREVIOUS] {
@@ -87,7 +87,7 @@ impl Store {
     /// All installed versions.
     pub fn list(&self) -> Result<Vec<InstalledArtifact>, ArtifactError> {
         let mut all = Vec::new();
-        for kind in Program::ALL {
+        for &kind in Program::ALL {
             let current = self.current(kind);
             let mut versions = self.versions(kind)?;
             versions.sort_unstable();

@@ -45,7 +45,7 @@ fn each_priority_gets_its_share(#[case] plan: BudgetPlan) {
 #[case::bucket(small_bucket())]
 #[case::window(small_window())]
 fn waiting_as_long_as_it_says_is_enough(#[case] plan: BudgetPlan) {
-    for priority in Priority::ALL {
+    for &priority in Priority::ALL {
         let mut now = Instant::now();
         let mut ledger = Ledger::new(plan, now);
         take_all(&mut ledger, now, Priority::Sweep);
@@ -98,7 +98,7 @@ fn a_429_pauses_everyone_deletions_included() {
     let mut ledger = Ledger::new(small_window(), now);
     ledger.limited(now, Some(300 * SECOND));
     ledger.limited(now, Some(10 * SECOND));
-    for priority in Priority::ALL {
+    for &priority in Priority::ALL {
         assert_eq!(
             ledger.try_take(now + SECOND, priority, &Flow::Shared),
             Err(299 * SECOND),

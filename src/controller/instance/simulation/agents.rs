@@ -50,7 +50,7 @@ impl Machine {
 
     fn report(&self, keys: &ServerKeys, active: Option<Sha256>) -> Report {
         let brought = [Program::Cloudflared, Program::Agent];
-        let programs = if self.converged_once { &Program::ALL[..] } else { &brought };
+        let programs = if self.converged_once { Program::ALL } else { &brought };
         let installed = |program: &Program| InstalledProgram {
             kind: (*program).into(),
             sha256: super::process::artifact_sha256(*program),

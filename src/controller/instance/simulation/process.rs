@@ -81,8 +81,8 @@ static RELEASE_OBJECT: LazyLock<OpenClawRelease> = LazyLock::new(|| {
         })
     };
     let artifacts: serde_json::Map<_, _> = Program::ALL
-        .map(|program| (program.name().to_owned(), artifact(program)))
-        .into_iter()
+        .iter()
+        .map(|program| (program.name().to_owned(), artifact(*program)))
         .collect();
     let spec = json!({"version": "2026.9.6", "artifacts": artifacts});
     OpenClawRelease::new(RELEASE, serde_json::from_value(spec).expect("it is a release's spec"))
