@@ -94,14 +94,14 @@ impl WriteRates {
         wanted: &OpenClawInstanceStatus,
         now: Timestamp,
     ) -> Option<Duration> {
-        let mut rates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rates = self.0.lock();
         let rate = rates.entry(key).or_default();
         rate.take(current, wanted, now)
     }
 
     /// Of an instance that is gone nothing is kept.
     pub(super) fn forget(&self, key: &ObjectRef<OpenClawInstance>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0.lock().remove(key);
     }
 }
 
