@@ -23,7 +23,7 @@ use options::NpmArgs;
 /// servers install out of it, the same bytes every time, and prints the manifest that approves them.
 #[derive(Args)]
 #[command(
-    after_help = "Example:\n  moorage release lock --openclaw 2026.9.6 --node 24.21.0\n  moorage release build --openclaw 2026.9.6 --cloudflared ./cloudflared --agent ./moorage-agent \\\n    --base-url https://releases.example.com/ --output out > release.yaml"
+    after_help = "Example:\n  moorage release lock --openclaw VERSION --node VERSION\n  moorage release build --openclaw VERSION --cloudflared ./cloudflared --agent ./moorage-agent \\\n    --base-url https://releases.example.com/ --output out > release.yaml"
 )]
 pub struct ReleaseArgs {
     #[command(subcommand)]
