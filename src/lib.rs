@@ -31,6 +31,7 @@ pub mod openclaw;
 pub mod orphans;
 pub mod ownership;
 pub mod pool;
+pub mod problem;
 pub mod randomness;
 pub mod release;
 pub mod telemetry;

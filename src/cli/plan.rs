@@ -27,10 +27,10 @@ use crate::{
         placeholders,
         plan::Timing,
         refer::{self, Pool},
-        wanted::Refused,
     },
     ownership,
     pool::Offers,
+    problem::Problem,
 };
 
 use render::Report;
@@ -240,7 +240,7 @@ async fn wanted(
     instance: &OpenClawInstance,
     pool: &HostingPool,
     cluster: &dyn ClusterReader,
-) -> Result<Result<Wanted, Refused>, PlanError> {
+) -> Result<Result<Wanted, Problem>, PlanError> {
     let name = pool.name_any();
     let firewall =
         FirewallId(pool.status.as_ref().and_then(|status| status.firewall_id).unwrap_or_default());

@@ -9,6 +9,7 @@ mod deletion;
 mod keys;
 mod memory;
 mod observe;
+mod pass_error;
 mod refer;
 mod sealed_secrets;
 #[cfg(test)]
@@ -48,16 +49,15 @@ use crate::{
     cloud::Flow,
     cluster::{ClusterApi, ClusterError, InstanceKey, KubeCluster},
     instance::{
-        Failure, Observed, Wanted,
+        Observed, Wanted,
         deletion::has_history,
-        failure::{Retry, TERMINAL_RETRY},
         observed::AgentState,
         plan::{self, Plan, SOON, Timing},
         status::{self, Outcome},
-        wanted::Refused,
     },
     ownership,
     pool::PoolState,
+    problem::{Problem, Retry, TERMINAL_RETRY},
 };
 
 use allowed::Allowed;
@@ -370,7 +370,7 @@ impl Controller {
 
     /// Whether an instance that is well goes on without a word although something around it is not: its
     /// server works, and the pool says what is wrong. What it names may be gone for a while only.
-    fn is_borne(&self, instance: &OpenClawInstance, refused: &Refused) -> bool {
+    fn is_borne(&self, instance: &OpenClawInstance, refused: &Problem) -> bool {
         if !is_well(instance) {
             return false;
         }
@@ -387,37 +387,25 @@ impl Controller {
     async fn refuse(
         &self,
         instance: &OpenClawInstance,
-        refused: &Refused,
+        refused: &Problem,
     ) -> Result<Requeue, ClusterError> {
         let old = instance.status.clone().unwrap_or_default();
         let status =
             status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
         self.settle(instance, &status).await?;
-        Ok(if refused.terminal {
-            Requeue::After(TERMINAL_RETRY)
-        } else {
-            Requeue::BackOff(refused.reason)
-        })
+        Ok(self.requeue_after(refused))
     }
 
     /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
     async fn blind(
         &self,
         instance: &OpenClawInstance,
-        failure: &Failure,
+        failure: &Problem,
     ) -> Result<Requeue, ClusterError> {
         if failure.is_of_the_way() && is_well(instance) {
             return Ok(self.requeue_after(failure));
         }
-        let old = instance.status.clone().unwrap_or_default();
-        let refused = Refused {
-            reason: failure.reason,
-            message: failure.message.clone(),
-            terminal: failure.retry == Retry::Changed,
-        };
-        let status = status::of_refusal(&old, &refused, instance.metadata.generation, self.now());
-        self.settle(instance, &status).await?;
-        Ok(self.requeue_after(failure))
+        self.refuse(instance, failure).await
     }
 
     /// When to look at an instance again at which there is nothing to do.
@@ -512,11 +500,11 @@ impl Controller {
         jittered(interval, self.random())
     }
 
-    fn requeue_after(&self, failure: &Failure) -> Requeue {
+    fn requeue_after(&self, failure: &Problem) -> Requeue {
         match failure.retry {
             Retry::BackOff => Requeue::BackOff(failure.reason),
             Retry::After(wait) => Requeue::After(self.jittered(wait)),
-            Retry::Changed => Requeue::After(self.jittered(TERMINAL_RETRY)),
+            Retry::OnChange | Retry::Slowly => Requeue::After(self.jittered(TERMINAL_RETRY)),
         }
     }
 }

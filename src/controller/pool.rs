@@ -19,7 +19,6 @@ mod session;
 pub mod ssh_keys;
 mod sweeper;
 mod tokens;
-pub mod trouble;
 
 use std::{
     collections::{BTreeSet, HashSet},

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::{
     Observed, Part, Wanted,
-    failure::{Failure, Retry},
     observed::AgentState,
     plan::{SOON, Timing},
 };
@@ -12,6 +11,7 @@ use crate::{
     agent::{AgentError, Reached},
     api::conditions::{ConditionType::AgentReady, Reason, Verdict},
     hetzner::Server,
+    problem::{Problem, Retry},
 };
 
 /// How soon an agent is asked again that should answer and does not: sooner than one that is well, and
@@ -39,15 +39,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
                 }
                 AgentError::NotReady if !known => boots(),
                 error => {
-                    let failure = Failure::of_agent(AgentReady, error);
-                    let requeue_after = match failure.retry {
+                    let problem = Problem::of_agent(AgentReady, error);
+                    let requeue_after = match problem.retry {
                         Retry::After(wait) => wait,
-                        Retry::BackOff | Retry::Changed => SILENT_RETRY,
+                        Retry::BackOff | Retry::OnChange | Retry::Slowly => SILENT_RETRY,
                     };
-                    Part::wait(
-                        Verdict::no(AgentReady, failure.reason, failure.message),
-                        requeue_after,
-                    )
+                    Part::wait(problem, requeue_after)
                 }
             }
         }

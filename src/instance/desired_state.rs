@@ -14,11 +14,11 @@ use moorage_wire::{
 };
 
 use super::{
-    Observed, Part, Wanted,
+    Observed, Part, Wanted, failed_document,
     observed::{AgentState, AgentView},
     older_agents,
     plan::{SOON, Timing},
-    programs, server, setback,
+    programs, server,
     step::{Own, PartStep},
 };
 use crate::{
@@ -131,12 +131,12 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     match (progress.state, failed) {
         (ConvergenceState::Converged, _) => go_on(converged(view)),
         (ConvergenceState::RolledBack | ConvergenceState::Failed, Some(failed)) => {
-            go_on(Part::stuck(setback::given_up(wanted, view, failed)))
+            go_on(Part::stuck(failed_document::given_up(wanted, view, failed)))
         }
         (_, Some(trouble)) => {
             let remote = [FailureReason::Artifact, FailureReason::Integration];
             let requeue_after = if remote.contains(&trouble.reason) { HELD_UP_RETRY } else { SOON };
-            go_on(Part::wait(setback::held_up(wanted, trouble), requeue_after))
+            go_on(Part::wait(failed_document::held_up(wanted, trouble), requeue_after))
         }
         (_, None) => {
             let of_programs = programs::progress(&wanted.release.artifacts, &view.report.details);
@@ -160,7 +160,7 @@ fn insecure(view: &AgentView) -> Option<Verdict> {
 /// OpenClaw is ready, but not with all that it should have.
 fn half_working(openclaw: &OpenClawHealth) -> Option<Verdict> {
     let what = match (&openclaw.failure, &openclaw.message) {
-        (Some(failure), _) => setback::running(failure),
+        (Some(failure), _) => failed_document::running(failure),
         (None, Some(words)) => older_agents::words(words),
         (None, None) => return None,
     };
@@ -174,7 +174,7 @@ fn converged(view: &AgentView) -> Part {
         OpenClawState::Ready => {
             let troubles = half_working(openclaw)
                 .or_else(|| insecure(view))
-                .or_else(|| setback::unpaired(view));
+                .or_else(|| failed_document::unpaired(view));
             Part::done(troubles.unwrap_or_else(|| {
                 Verdict::yes(ConfigApplied, Reason::Ready, "OpenClaw runs with the configuration")
             }))

@@ -212,9 +212,9 @@ pub(super) fn status_of(wanted: &Wanted, observed: &Observed) -> OpenClawInstanc
 pub(super) fn status_after(
     wanted: &Wanted,
     observed: &Observed,
-    failure: Option<super::Failure>,
+    problem: Option<crate::problem::Problem>,
 ) -> OpenClawInstanceStatus {
-    let outcome = status::Outcome { verdicts: plan_of(wanted, observed).verdicts, failure };
+    let outcome = status::Outcome { verdicts: plan_of(wanted, observed).verdicts, problem };
     status::of_pass(wanted, observed, &outcome, Some("key-1"), Some(1))
 }
 

@@ -128,7 +128,7 @@ impl Model<'_> {
 
     /// Writes the status that the pass would write; tells whether it says anything new.
     pub(super) fn write_status(&mut self, plan: &Plan) -> bool {
-        let outcome = status::Outcome { verdicts: plan.verdicts.clone(), failure: None };
+        let outcome = status::Outcome { verdicts: plan.verdicts.clone(), problem: None };
         let observed = &self.observed;
         let key =
             observed.status.server.as_ref().and_then(|server| server.master_key_id.as_deref());

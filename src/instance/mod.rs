@@ -10,7 +10,7 @@ pub mod credentials;
 pub mod dashboard;
 pub mod deletion;
 pub mod desired_state;
-pub mod failure;
+pub mod failed_document;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;
@@ -28,7 +28,6 @@ pub mod refer;
 pub mod rotation;
 pub mod routes;
 pub mod server;
-pub mod setback;
 pub mod status;
 pub mod step;
 #[cfg(test)]
@@ -38,7 +37,6 @@ mod versions;
 pub mod wanted;
 pub mod write_rate;
 
-pub use failure::Failure;
 pub use observed::Observed;
 pub use places::RefusedPlaces;
 pub use plan::{Part, Plan};

@@ -6,36 +6,36 @@ use moorage_wire::{
     report::{FailedDigest, FailureReason},
 };
 
-use super::setback::{self, Setback};
+use super::failed_document::{self, Explanation};
 use crate::api::conditions::Reason;
 
 /// What such an agent says of a document that does not work.
-pub(super) fn setback(failed: &FailedDigest) -> Setback {
+pub(super) fn explanation(failed: &FailedDigest) -> Explanation {
     let words = words(&failed.message);
-    let place = setback::place(failed);
+    let place = failed_document::place(failed);
     let (reason, what, remedy) = match failed.reason {
         FailureReason::Artifact => (
             Reason::ArtifactFailed,
             format!("An artifact of the release cannot be installed: {words}"),
-            setback::REPLACE_ARTIFACT,
+            failed_document::REPLACE_ARTIFACT,
         ),
         FailureReason::Integration => (
             Reason::IntegrationFailed,
             format!("OpenClaw's integrations cannot be installed: {words}"),
-            setback::REPLACE_INTEGRATION,
+            failed_document::REPLACE_INTEGRATION,
         ),
         FailureReason::InvalidConfig => (
             Reason::ConfigRejected,
             format!("The configuration is rejected{place}: {words}"),
-            setback::CORRECT_CONFIG,
+            failed_document::CORRECT_CONFIG,
         ),
         FailureReason::Unhealthy | FailureReason::System | FailureReason::Unknown => (
             Reason::RolledBack,
             format!("The desired state does not work{place}: {words}"),
-            setback::CORRECT_EITHER,
+            failed_document::CORRECT_EITHER,
         ),
     };
-    Setback { reason, what, remedy }
+    Explanation { reason, what, remedy }
 }
 
 /// The words of such an agent, fit for a status: one line of bounded length. Counts of bytes, which

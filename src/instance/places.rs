@@ -1,14 +1,11 @@
 //! Where no server could be made: what the next tries are spared, and what is told in the end.
 
-use super::{
-    Failure,
-    failure::{Retry, STOCK_RETRY},
-    wanted::Placement,
-};
+use super::wanted::Placement;
 use crate::{
     api::conditions::{ConditionType, Reason},
     cloud::{CloudError, ErrorKind},
     hetzner,
+    problem::{Problem, Retry, STOCK_RETRY},
 };
 
 /// As many refused places are named in a message.
@@ -33,11 +30,11 @@ impl RefusedPlaces {
 
     /// What an instance is told that no place is left for. Where something is merely out of stock, it is
     /// tried again by itself.
-    pub fn failure(&self, pool: &str) -> Failure {
+    pub fn problem(&self, pool: &str) -> Problem {
         let part = ConditionType::ServerReady;
         if self.0.is_empty() {
             let message = "There is no server type and location to choose from";
-            return Failure::terminal(part, Reason::InvalidSpec, message);
+            return Problem::new(part, Reason::InvalidSpec, message);
         }
         let list = self.list();
         let sold_out = |(_, error): &(Placement, CloudError)| error.kind == ErrorKind::OutOfStock;
@@ -46,12 +43,12 @@ impl RefusedPlaces {
                 "Hetzner refused create_server everywhere: {list}. It is tried again every 5 minutes; add server types or locations to HostingPool {pool} to have it sooner"
             );
             let retry = Retry::After(STOCK_RETRY);
-            return Failure { part, reason: Reason::OutOfStock, message, retry };
+            return Problem::new(part, Reason::OutOfStock, message).retrying(retry);
         }
         let message = format!(
             "Hetzner refused create_server everywhere: {list}. Correct serverTypes or locations of HostingPool {pool}, or what spec.server of the instance takes of them"
         );
-        Failure::terminal(part, Reason::CloudRejected, message)
+        Problem::new(part, Reason::CloudRejected, message)
     }
 
     fn list(&self) -> String {
@@ -104,10 +101,10 @@ mod tests {
     fn what_is_offered_nowhere_is_named_and_waits_for_a_person() {
         let mut refused = RefusedPlaces::default();
         refused.note(&place("cx33", "ash"), not_offered("location"));
-        let failure = refused.failure("us-1");
-        assert_eq!((failure.reason, failure.retry), (Reason::CloudRejected, Retry::Changed));
+        let problem = refused.problem("us-1");
+        assert_eq!((problem.reason, problem.retry), (Reason::CloudRejected, Retry::OnChange));
         for part in ["cx33 in ash", "us-1"] {
-            assert!(failure.message.contains(part), "{}", failure.message);
+            assert!(problem.message.contains(part), "{}", problem.message);
         }
     }
 
@@ -116,8 +113,8 @@ mod tests {
         let mut refused = RefusedPlaces::default();
         refused.note(&place("cx33", "fsn1"), sold_out());
         refused.note(&place("cx33", "ash"), not_offered("location"));
-        let failure = refused.failure("us-1");
-        assert_eq!(failure.reason, Reason::OutOfStock);
-        assert_eq!(failure.retry, Retry::After(STOCK_RETRY));
+        let problem = refused.problem("us-1");
+        assert_eq!(problem.reason, Reason::OutOfStock);
+        assert_eq!(problem.retry, Retry::After(STOCK_RETRY));
     }
 }

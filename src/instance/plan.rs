@@ -33,13 +33,17 @@ impl Part {
     }
 
     /// Nothing can be done now.
-    pub fn stuck(verdict: Verdict) -> Self {
-        Self { verdicts: vec![verdict], ..Self::default() }
+    pub fn stuck(verdict: impl Into<Verdict>) -> Self {
+        Self { verdicts: vec![verdict.into()], ..Self::default() }
     }
 
     /// Something else has to happen first; look again soon.
-    pub fn wait(verdict: Verdict, requeue_after: Duration) -> Self {
-        Self { verdicts: vec![verdict], requeue_after: Some(requeue_after), ..Self::default() }
+    pub fn wait(verdict: impl Into<Verdict>, requeue_after: Duration) -> Self {
+        Self {
+            verdicts: vec![verdict.into()],
+            requeue_after: Some(requeue_after),
+            ..Self::default()
+        }
     }
 }
 

@@ -9,8 +9,8 @@ use moorage_wire::{
 };
 
 use super::{
-    Observed, Wanted, desired_state, host_health, observed::AgentView, older_agents, setback,
-    versions,
+    Observed, Wanted, desired_state, failed_document, host_health, observed::AgentView,
+    older_agents, versions,
 };
 use crate::api::{
     conditions::{ConditionType::UpToDate, Reason, Verdict},
@@ -86,7 +86,7 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
         return Verdict::yes(UpToDate, Reason::Ready, message);
     };
     let reason = match given_up(wanted, view) {
-        Some(failed) => setback::of(wanted, failed).reason,
+        Some(failed) => failed_document::of(wanted, failed).reason,
         None => Reason::Progressing,
     };
     let message =
@@ -134,7 +134,7 @@ pub fn last_rollback(details: &Details) -> Option<RollbackStatus> {
         program: kind.name().to_owned(),
         sha256: from.to_string(),
         reason: match failure {
-            Some(failure) => setback::cause(failure),
+            Some(failure) => failed_document::cause(failure),
             None => older_agents::words(reason),
         },
         at: to_the_second(at),

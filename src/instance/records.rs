@@ -7,13 +7,14 @@ use super::{
     placeholders::new_record,
     plan::Timing,
     step::{Own, PartStep},
-    wanted::{Refused, Subject},
+    wanted::Subject,
 };
 use crate::{
     api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
     cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordType, TunnelId},
     inventory::InstanceView,
     ownership::{Marked as _, Owner, Ownership, Place},
+    problem::Problem,
 };
 
 /// Make or correct DNS records, all of them or none.
@@ -110,7 +111,7 @@ fn due(subject: &Subject, tunnel: &TunnelId, records: &[DnsRecord]) -> Option<En
 }
 
 /// Why the instance cannot have its host names, if something that is not its own stands there.
-pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
+pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Problem> {
     let tunnels: Vec<_> = view.tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
     let (record, whose) = view
         .records
@@ -146,7 +147,7 @@ pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Refused> {
         ),
         Ownership::Foreign => (Reason::ForeignDnsRecord, foreign(record)),
     };
-    Some(Refused::terminal(reason, message))
+    Some(Problem::whole(reason, message))
 }
 
 /// A record that nothing shows to be Moorage's.

@@ -10,7 +10,7 @@ use moorage_wire::{
 
 use super::{
     Wanted,
-    wanted::{Refused, Release, Subject, narrow, placements},
+    wanted::{Release, Subject, narrow, placements},
 };
 use crate::{
     admission::{Denied, Rules},
@@ -30,6 +30,7 @@ use crate::{
     master_key::GatewayGeneration,
     openclaw,
     pool::Offers,
+    problem::Problem,
 };
 
 /// A pool by its name.
@@ -69,14 +70,14 @@ pub fn subject(
 pub fn release_name<'a>(
     instance: &'a OpenClawInstance,
     pool: Pool<'a>,
-) -> Result<&'a str, Refused> {
+) -> Result<&'a str, Problem> {
     let named = instance.spec.release.as_ref().or(pool.spec.default_release.as_ref());
     named.map(ReleaseName::as_str).ok_or_else(|| {
         let message = format!(
             "spec.release is not set and HostingPool {} has no defaultRelease; set one of them",
             pool.name
         );
-        Refused::terminal(Reason::ReleaseNotFound, message)
+        Problem::whole(Reason::InvalidSpec, message)
     })
 }
 
@@ -90,20 +91,20 @@ pub fn wanted(
     pool: Pool<'_>,
     (firewall, offers): (FirewallId, &Offers),
     (release_name, release): (&str, &OpenClawReleaseSpec),
-) -> Result<Wanted, Refused> {
+) -> Result<Wanted, Problem> {
     check_place(&subject, pool)?;
     check_release(release_name, pool)?;
     let spec = &instance.spec;
     let account = AccountId::parse(pool.spec.cloudflare.account_id.as_str()).map_err(|error| {
         let message = format!("HostingPool {}: spec.cloudflare.accountId is {error}", pool.name);
-        Refused::waiting(Reason::PoolNotReady, message)
+        Problem::whole(Reason::PoolNotReady, message)
     })?;
     let config = spec.config.parse().map_err(|problem| {
-        Refused::terminal(Reason::InvalidSpec, format!("spec.config: {problem}"))
+        Problem::whole(Reason::InvalidSpec, format!("spec.config: {problem}"))
     })?;
     openclaw::check(&config).map_err(|refusals| {
         let first = refusals.first().map_or(Reason::InvalidSpec, openclaw::ConfigRefusal::reason);
-        Refused::terminal(first, openclaw::told(&refusals))
+        Problem::whole(first, openclaw::told(&refusals))
     })?;
     let release = Release {
         name: release_name.to_owned(),
@@ -120,7 +121,7 @@ pub fn wanted(
             pool.name,
             unknown.join(", ")
         );
-        Refused::terminal(Reason::InvalidSpec, message)
+        Problem::whole(Reason::InvalidSpec, message)
     };
     let types = narrow(&spec_of_pool.server_types, &spec.server.server_types)
         .map_err(|unknown| not_offered("serverTypes", &unknown))?;
@@ -157,7 +158,7 @@ fn short_mark(text: &str) -> String {
 }
 
 /// A pool may say which releases its instances run.
-fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
+fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Problem> {
     let allowed = &pool.spec.allowed_releases;
     if allowed.is_empty() || allowed.iter().any(|name| *name == *release) {
         return Ok(());
@@ -167,11 +168,11 @@ fn check_release(release: &str, pool: Pool<'_>) -> Result<(), Refused> {
         pool.name,
         allowed.iter().map(ReleaseName::as_str).collect::<Vec<_>>().join(", ")
     );
-    Err(Refused::terminal(Reason::ReleaseNotAllowed, message))
+    Err(Problem::whole(Reason::ReleaseNotAllowed, message))
 }
 
 /// Namespace and host name, as the pool has a say in them.
-fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Refused> {
+fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Problem> {
     let allowed = Rules::of(pool.spec, false).allow(&subject.namespace, &subject.hostname);
     allowed.map_err(|why| denied(why, subject, pool))
 }
@@ -187,12 +188,12 @@ fn servers_left(count: u32) -> String {
 }
 
 /// What an instance is told that is not admitted.
-pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
+pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Problem {
     let (namespace, hostname, pool) = (&subject.namespace, &subject.hostname, pool.name);
     let (reason, message) = match why {
         Denied::NoPool => {
             let message = format!("There is no HostingPool {pool}; make it");
-            return Refused::waiting(Reason::PoolNotFound, message);
+            return Problem::whole(Reason::PoolNotFound, message);
         }
         Denied::NamespaceNotAllowed => (
             Reason::NamespaceNotAllowed,
@@ -228,7 +229,7 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
             let message = format!(
                 "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each billed for an hour. Moorage retries automatically; find out what deletes and recreates instances"
             );
-            return Refused::waiting(Reason::ServerRateExceeded, message);
+            return Problem::whole(Reason::ServerRateExceeded, message);
         }
         Denied::PoolFull { capacity, left } => (
             Reason::PoolFull,
@@ -241,14 +242,14 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Refused {
             let message = format!(
                 "HostingPool {pool} is being deleted and takes no new instances; make the instance in another"
             );
-            return Refused::waiting(Reason::PoolNotReady, message);
+            return Problem::whole(Reason::PoolNotReady, message);
         }
         Denied::Resting => {
             let message = "The instance is suspended or being deleted; nothing is made for it";
-            return Refused::waiting(Reason::Suspended, message);
+            return Problem::whole(Reason::Suspended, message);
         }
     };
-    Refused::terminal(reason, message)
+    Problem::whole(reason, message)
 }
 
 /// An entry of `spec.credentials`, to be parsed.
@@ -265,11 +266,11 @@ pub fn entry(credential: &CredentialSpec) -> CredentialEntry<'_> {
     }
 }
 
-fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Refused> {
+fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Problem> {
     let artifact = |what: &str, pinned: &PinnedArtifact| {
         let sha256 = pinned.sha256.parse().map_err(|error| {
             let message = format!("OpenClawRelease {name}: spec.artifacts.{what}.sha256: {error}");
-            Refused::terminal(Reason::InvalidSpec, message)
+            Problem::whole(Reason::InvalidSpec, message)
         })?;
         Ok(Artifact {
             version: pinned.version.to_string(),
@@ -289,14 +290,14 @@ fn artifacts(name: &str, release: &OpenClawReleaseSpec) -> Result<Artifacts, Ref
 }
 
 /// That of all four programs.
-fn architecture(name: &str, release: &OpenClawReleaseSpec) -> Result<Architecture, Refused> {
+fn architecture(name: &str, release: &OpenClawReleaseSpec) -> Result<Architecture, Problem> {
     let ReleaseArtifacts { openclaw, node, cloudflared, agent } = &release.artifacts;
     let architecture = openclaw.architecture;
     if [node, cloudflared, agent].iter().any(|pinned| pinned.architecture != architecture) {
         let message = format!(
             "OpenClawRelease {name}: spec.artifacts are for different architectures; use a release whose programs run on one machine"
         );
-        return Err(Refused::terminal(Reason::InvalidSpec, message));
+        return Err(Problem::whole(Reason::InvalidSpec, message));
     }
     Ok(architecture)
 }
@@ -305,12 +306,12 @@ fn integrations(
     asked: &[IntegrationRef],
     name: &str,
     release: &OpenClawReleaseSpec,
-) -> Result<Vec<Integration>, Refused> {
+) -> Result<Vec<Integration>, Problem> {
     let approved = |asked: &IntegrationRef| {
         let approved = release.integrations.iter().find(|known| known.name == asked.name);
         let approved = approved.ok_or_else(|| {
             let message = format!("spec.integrations: OpenClawRelease {name} does not approve {}; remove it, or use a release that does", asked.name);
-            Refused::terminal(Reason::IntegrationNotApproved, message)
+            Problem::whole(Reason::IntegrationNotApproved, message)
         })?;
         let kind = match approved.kind {
             IntegrationKind::Plugin => WireKind::Plugin,
@@ -334,13 +335,13 @@ fn packed_integration(
     release: &str,
     approved: &ApprovedIntegration,
     file: &IntegrationArtifact,
-) -> Result<Artifact, Refused> {
+) -> Result<Artifact, Problem> {
     let sha256 = file.sha256.parse().map_err(|error| {
         let message = format!(
             "OpenClawRelease {release}: the artifact of {} has no SHA-256: {error}",
             approved.name
         );
-        Refused::terminal(Reason::InvalidSpec, message)
+        Problem::whole(Reason::InvalidSpec, message)
     })?;
     let version = approved.version.to_string();
     Ok(Artifact { version, url: file.url.to_string(), sha256, size: file.size })

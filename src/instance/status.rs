@@ -5,8 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use moorage_wire::PlainText;
 
 use super::{
-    Failure, Observed, Wanted, credentials, failure::Retry, host_health, programs, rotation,
-    setback, versions, wanted::Refused,
+    Observed, Wanted, credentials, failed_document, host_health, programs, rotation, versions,
 };
 use crate::api::{
     OpenClawInstanceStatus,
@@ -16,6 +15,7 @@ use crate::api::{
         TunnelStatus, Urls,
     },
 };
+use crate::problem::Problem;
 
 /// The longest reason of a rollback: a clause, and what the agent says of it.
 const LONGEST_REASON: usize = 1024;
@@ -25,8 +25,8 @@ const LONGEST_REASON: usize = 1024;
 pub struct Outcome {
     /// The verdicts of the parts.
     pub verdicts: Vec<Verdict>,
-    /// A step that could not be done.
-    pub failure: Option<Failure>,
+    /// What stopped it.
+    pub problem: Option<Problem>,
 }
 
 /// The status after a pass over an instance that should exist.
@@ -38,12 +38,12 @@ pub fn of_pass(
     generation: Option<i64>,
 ) -> OpenClawInstanceStatus {
     let mut verdicts = outcome.verdicts.clone();
-    if let Some(failure) = &outcome.failure {
-        let verdict = Verdict::no(failure.part, failure.reason, failure.message.clone());
-        verdicts.retain(|known| known.kind != failure.part);
-        verdicts.push(verdict);
+    if let Some(problem) = &outcome.problem {
+        verdicts.retain(|known| known.kind != problem.part);
+        verdicts.push(problem.clone().into());
     }
-    let summary = summarize(&mut verdicts, outcome.failure.as_ref(), setback::is_final(observed));
+    let summary =
+        summarize(&mut verdicts, outcome.problem.as_ref(), failed_document::is_final(observed));
     let degraded = verdicts.iter().any(|verdict| verdict.reason.severity() == Severity::Degraded);
     let phase = match summary {
         Summary::Ready if degraded => Phase::Degraded,
@@ -81,11 +81,11 @@ pub fn of_pass(
 /// The status of an instance that cannot be worked on; all that is known of it stays.
 pub fn of_refusal(
     old: &OpenClawInstanceStatus,
-    refused: &Refused,
+    refused: &Problem,
     generation: Option<i64>,
     now: Timestamp,
 ) -> OpenClawInstanceStatus {
-    let (phase, second) = if refused.terminal {
+    let (phase, second) = if refused.needs_a_person() {
         (Phase::Stalled, ConditionType::Stalled)
     } else {
         (Phase::Pending, ConditionType::Reconciling)
@@ -125,24 +125,24 @@ fn keep_parts(
 /// The status of an instance that is being deleted.
 pub fn of_deletion(
     old: &OpenClawInstanceStatus,
-    failure: Option<&Failure>,
+    problem: Option<&Problem>,
     generation: Option<i64>,
     now: Timestamp,
 ) -> OpenClawInstanceStatus {
-    let (reason, message) = failure.map_or_else(
+    let (reason, message) = problem.map_or_else(
         || {
             (
                 Reason::Deleting,
                 "The server, the tunnel and the DNS records are being deleted".to_owned(),
             )
         },
-        |failure| (failure.reason, failure.message.clone()),
+        |problem| (problem.reason, problem.message.clone()),
     );
     let mut verdicts = vec![
         Verdict::no(ConditionType::Ready, reason, message.clone()),
         Verdict::yes(ConditionType::Reconciling, reason, message.clone()),
     ];
-    if failure.is_some_and(|failure| failure.retry == Retry::Changed) {
+    if problem.is_some_and(Problem::needs_a_person) {
         verdicts[1] = Verdict::yes(ConditionType::Stalled, reason, message);
     }
     with(old, &verdicts, Phase::Deleting, generation, now)
@@ -171,7 +171,7 @@ enum Summary {
 
 /// Adds `Ready`, and `Reconciling` or `Stalled` where they apply. `given_up` tells whether the agent
 /// does not try again by itself.
-fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: bool) -> Summary {
+fn summarize(verdicts: &mut Vec<Verdict>, problem: Option<&Problem>, given_up: bool) -> Summary {
     let in_order = || ConditionType::ALL.iter().copied().filter(|kind| kind.decides_ready());
     let of = |kind| {
         verdicts
@@ -180,7 +180,7 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: b
     };
     let wrong = |kind| of(kind).filter(|verdict| verdict.status == ConditionStatus::False);
     // What failed says more than what waits for it, whichever of them comes first.
-    let failed = failure.and_then(|failure| of(failure.part));
+    let failed = problem.and_then(|problem| of(problem.part));
     let worst = failed.or_else(|| in_order().find_map(wrong)).or_else(|| in_order().find_map(of));
     let worst = worst.cloned();
     verdicts.retain(|verdict| verdict.kind != ConditionType::Ready);
@@ -193,8 +193,7 @@ fn summarize(verdicts: &mut Vec<Verdict>, failure: Option<&Failure>, given_up: b
         return Summary::Ready;
     };
     verdicts.push(Verdict::no(ConditionType::Ready, worst.reason, worst.message.clone()));
-    let stalled = failure.is_some_and(|failure| failure.retry == Retry::Changed)
-        || worst.reason.needs_a_person(given_up);
+    let stalled = worst.reason.needs_a_person(given_up);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     verdicts.push(Verdict::yes(second, worst.reason, worst.message));
     if stalled { Summary::Stalled } else { Summary::Progressing }

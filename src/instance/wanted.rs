@@ -11,10 +11,7 @@ use moorage_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{
-        OpenClawInstanceStatus, conditions::Reason, instance::DeletionPolicy, pool::SshSpec,
-        release::Architecture,
-    },
+    api::{OpenClawInstanceStatus, instance::DeletionPolicy, pool::SshSpec, release::Architecture},
     cloudflare::{AccountId, TunnelId},
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{self, FirewallId, ServerId},
@@ -193,29 +190,6 @@ impl Release {
             Architecture::Arm => hetzner::Architecture::Arm,
         };
         *processor == needed
-    }
-}
-
-/// Why an instance cannot be worked on at all, as a condition says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// For programs.
-    pub reason: Reason,
-    /// The field and the remedy.
-    pub message: String,
-    /// Whether only a change by a person helps.
-    pub terminal: bool,
-}
-
-impl Refused {
-    /// Only a person can help.
-    pub fn terminal(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), terminal: true }
-    }
-
-    /// Something is not there yet.
-    pub fn waiting(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into(), terminal: false }
     }
 }
 

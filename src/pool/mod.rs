@@ -12,11 +12,12 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     agent::AccessHeaders,
-    api::{HostingPoolSpec, conditions::Reason},
+    api::HostingPoolSpec,
     cloudflare::{AccountId, CloudflareApi, ZoneId},
     dns::DnsQueue,
     hetzner::{FirewallId, HetznerApi, SshKeyId},
     inventory::Inventory,
+    problem::Problem,
 };
 
 pub use offers::Offers;
@@ -44,9 +45,9 @@ pub struct PoolRuntime {
     pub accepted_loss: Option<usize>,
     /// What instances need besides the clients; without it they can only be deleted. What was found
     /// once serves on while the pool cannot be looked at.
-    pub facilities: Result<Facilities, Blocked>,
+    pub facilities: Result<Facilities, Problem>,
     /// Whether something may be made for an instance that has nothing yet.
-    pub intake: Result<(), Blocked>,
+    pub intake: Result<(), Problem>,
 }
 
 /// The shared cloud objects of a pool.
@@ -62,15 +63,6 @@ pub struct Facilities {
     pub offers: Arc<Offers>,
 }
 
-/// Why a pool cannot be used, as a condition says it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Blocked {
-    /// For programs.
-    pub reason: Reason,
-    /// What a person does next.
-    pub message: String,
-}
-
 /// What is known of a pool by its name.
 #[derive(Clone)]
 pub enum PoolState {
@@ -79,7 +71,7 @@ pub enum PoolState {
     /// There is none that this operator looks after.
     Absent,
     /// Its clouds cannot be talked to, or nothing was ever seen in them.
-    Blocked(Blocked),
+    Blocked(Problem),
     /// Its clouds can be talked to.
     Running(Arc<PoolRuntime>),
 }
@@ -89,10 +81,12 @@ impl PoolState {
     fn differs(&self, other: &Self) -> bool {
         match (self, other) {
             (Self::Starting, Self::Starting) | (Self::Absent, Self::Absent) => false,
-            (Self::Blocked(old), Self::Blocked(new)) => old != new,
+            (Self::Blocked(old), Self::Blocked(new)) => old.told() != new.told(),
             (Self::Running(old), Self::Running(new)) => {
                 let why = |runtime: &PoolRuntime| {
-                    (runtime.facilities.as_ref().err().cloned(), runtime.intake.clone())
+                    let told = |problem: &Problem| (problem.reason, problem.message.clone());
+                    let barred = runtime.facilities.as_ref().err().map(told);
+                    (barred, runtime.intake.as_ref().err().map(told))
                 };
                 let says = |runtime: &PoolRuntime| (runtime.spec.clone(), runtime.accepted_loss);
                 let has = |runtime: &PoolRuntime| {
@@ -175,6 +169,7 @@ impl Pools {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::conditions::Reason;
 
     #[test]
     fn no_pool_is_absent_before_all_were_listed() {
@@ -191,12 +186,8 @@ mod tests {
     #[test]
     fn only_a_change_that_matters_to_instances_is_told() {
         let pools = Pools::default();
-        let blocked = |message: &str| {
-            PoolState::Blocked(Blocked {
-                reason: Reason::Unauthorized,
-                message: message.to_owned(),
-            })
-        };
+        let blocked =
+            |message: &str| PoolState::Blocked(Problem::whole(Reason::Unauthorized, message));
         pools.set("eu-1", blocked("a"));
         assert!(pools.take_changed().contains("eu-1"));
         pools.set("eu-1", blocked("a"));

@@ -22,7 +22,7 @@ fn refusals() -> Vec<(Value, &'static str, &'static str)> {
         (status(403, "forbidden"), "Forbidden", "missing permission"),
         (status(401, "unauthorized"), "Unauthorized", "token Secret"),
         (json!({"kind": "out-of-stock"}), "OutOfStock", "add server types or locations"),
-        (status(422, "invalid_input"), "CloudRejected", "correct the field"),
+        (status(422, "invalid_input"), "CloudRejected", "Correct the field"),
         (status(423, "locked"), "CloudUnavailable", "retries automatically"),
         (status(500, "server_error"), "CloudUnavailable", "retries automatically"),
         (status(503, "unavailable"), "CloudUnavailable", "retries automatically"),

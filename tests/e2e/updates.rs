@@ -112,7 +112,7 @@ pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_
     // With a type that runs it, the server can be recreated.
     let types = json!({"spec": {"hetzner": {"serverTypes": ["cax91", "cx33", "cax21"]}}});
     tenant.patch_pool(types).await;
-    let message = tenant.pool_until_reason("Ready", "Degraded").await;
+    let message = tenant.pool_until_reason("Ready", "NotOffered").await;
     assert!(message.contains("Hetzner does not have spec.hetzner.serverTypes: cax91"), "{message}");
     tenant.until_reason("ada", "UpToDate", "ArchitectureMismatch").await;
     let id = ada["status"]["server"]["id"].to_string();

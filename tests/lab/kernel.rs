@@ -135,7 +135,7 @@ async fn a_clock_that_falls_back_is_told_and_harms_nothing(tenant: &Tenant, serv
     let before = restarts().await;
     server.exec(&["date", "--set=1970-01-02"]).await.unwrap();
     tenant.look_now(NAME).await;
-    let said = tenant.until_reason(NAME, "ServerReady", "Degraded").await;
+    let said = tenant.until_reason(NAME, "ServerReady", "ClockSkewed").await;
     assert!(said.contains("clock is more than a day behind"), "{said}");
     let now = format!("--set=@{}", jiff::Timestamp::now().as_second());
     server.exec(&["date", &now]).await.unwrap();

@@ -3,7 +3,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::{Controller, Requeue, is_claimed};
+use super::{Controller, Requeue, is_claimed, pass_error::PassError};
 use crate::{
     api::{
         FINALIZER, OpenClawInstance, OpenClawInstanceStatus,
@@ -15,15 +15,14 @@ use crate::{
     dns::DnsChange,
     hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
-        Failure,
         deletion::{self, DeletionStep, Remains},
-        failure::Retry,
         plan::SOON,
         status,
-        wanted::{Refused, Subject},
+        wanted::Subject,
     },
     names,
     pool::PoolRuntime,
+    problem::{PROTECTED_RETRY, Problem, Retry},
 };
 
 /// What a deletion works on.
@@ -54,7 +53,7 @@ impl Controller {
                 return self.suspend(instance).await;
             }
             let message = format!("HostingPool {} cannot be used: {}", pool.name, blocked.message);
-            let failure = Failure::passing(ConditionType::Ready, Reason::PoolNotReady, message);
+            let failure = Problem::new(ConditionType::Ready, Reason::PoolNotReady, message);
             return self.deletion_failed(instance, &status, &failure).await;
         }
         if pool.inventory.swept().is_none() {
@@ -74,7 +73,7 @@ impl Controller {
         }
         let mut ending = Ending { instance, subject: &subject, pool: &pool, status, remains };
         if let Err(error) = ending.find_unmarked().await {
-            let failure = Failure::of_cloud(ConditionType::Ready, &error);
+            let failure = Problem::of_cloud(ConditionType::Ready, &error);
             return self.deletion_failed(instance, &ending.status, &failure).await;
         }
         self.begin(&mut ending).await?;
@@ -87,7 +86,7 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         status: &OpenClawInstanceStatus,
-        refused: Refused,
+        refused: Problem,
     ) -> Result<Requeue, ClusterError> {
         let name = &instance.spec.pool;
         let missing = !self.cluster.pool_exists(name).await?;
@@ -101,9 +100,9 @@ impl Controller {
             let message = format!(
                 "HostingPool {name} is gone, but this instance may still have a server or tunnel in its clouds. Recreate the pool with the same tokens; the deletion then continues"
             );
-            Failure::passing(ConditionType::Ready, Reason::PoolNotFound, message)
+            Problem::new(ConditionType::Ready, Reason::PoolNotFound, message)
         } else {
-            Failure::passing(ConditionType::Ready, refused.reason, refused.message)
+            refused
         };
         self.deletion_failed(instance, status, &failure).await
     }
@@ -131,8 +130,8 @@ impl Controller {
                     Ok(Gone::Yes) => {}
                     Ok(Gone::Soon) => accepted = true,
                     Ok(Gone::All) => return self.let_go(ending.instance, &ending.status).await,
-                    Err(Trouble::Cluster(error)) => return Err(error),
-                    Err(Trouble::Failed(failure)) => {
+                    Err(PassError::Cluster(error)) => return Err(error),
+                    Err(PassError::Problem(failure)) => {
                         tracing::warn!(reason = %failure.reason, "{}", failure.message);
                         let (instance, status) = (ending.instance, &ending.status);
                         return self.deletion_failed(instance, status, &failure).await;
@@ -194,7 +193,7 @@ impl Controller {
         &self,
         instance: &OpenClawInstance,
         old: &OpenClawInstanceStatus,
-        failure: &Failure,
+        failure: &Problem,
     ) -> Result<Requeue, ClusterError> {
         let generation = instance.metadata.generation;
         let status = status::of_deletion(old, Some(failure), generation, self.now());
@@ -206,16 +205,18 @@ impl Controller {
         &self,
         ending: &mut Ending<'_>,
         step: DeletionStep,
-    ) -> Result<Gone, Trouble> {
+    ) -> Result<Gone, PassError> {
         let (subject, pool) = (ending.subject, ending.pool);
+        let of_cloud = PassError::of_cloud(ConditionType::Ready);
         match step {
             DeletionStep::Server(id) => return ending.delete_server(id).await,
             DeletionStep::Tunnel(id) => {
-                delete_tunnel(pool, &id).await?;
+                delete_tunnel(pool, &id).await.map_err(of_cloud)?;
                 ending.forget_tunnel(&id);
             }
             DeletionStep::Records(ids) => {
-                pool.dns.apply(DnsChange::Delete(ids.clone())).await?;
+                let deleted = pool.dns.apply(DnsChange::Delete(ids.clone())).await;
+                deleted.map_err(of_cloud)?;
                 ending.forget_records(&ids);
             }
             DeletionStep::Secrets(secrets) => {
@@ -228,7 +229,8 @@ impl Controller {
             DeletionStep::RetainServer(id, labels) => ending.retain_server(id, &labels).await?,
             DeletionStep::RetainTunnel(id) => {
                 let name = names::retained_tunnel(subject.installation, subject.instance, &id);
-                let tunnel = pool.cloudflare.rename_tunnel(&id, &name).await?;
+                let tunnel = pool.cloudflare.rename_tunnel(&id, &name).await;
+                let tunnel = tunnel.map_err(of_cloud)?;
                 ending.forget_tunnel(&id);
                 pool.inventory.note_tunnel(tunnel);
             }
@@ -242,19 +244,19 @@ impl Controller {
                 };
                 let patches = ids.iter().map(retained).collect();
                 let kept = DnsChange::Ensure { posts: Vec::new(), patches };
-                let kept = pool.dns.apply(kept).await?;
+                let kept = pool.dns.apply(kept).await.map_err(of_cloud)?;
                 ending.forget_records(&ids);
                 for record in kept {
                     pool.inventory.note_record(record);
                 }
             }
             DeletionStep::Confirm => {
-                ending.confirm().await?;
+                ending.confirm().await.map_err(of_cloud)?;
                 let deleting =
                     ending.remains.servers.iter().any(|server| server.status == Power::Deleting);
                 return Ok(if deleting { Gone::Soon } else { Gone::Yes });
             }
-            DeletionStep::TellOfCopies(ids) => return Err(Trouble::Failed(copies_left(&ids))),
+            DeletionStep::TellOfCopies(ids) => return Err(PassError::Problem(copies_left(&ids))),
             DeletionStep::RemoveFinalizer => return Ok(Gone::All),
         }
         Ok(Gone::Yes)
@@ -264,24 +266,26 @@ impl Controller {
 impl Ending<'_> {
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
     /// for first.
-    async fn delete_server(&mut self, id: ServerId) -> Result<Gone, Trouble> {
+    async fn delete_server(&mut self, id: ServerId) -> Result<Gone, PassError> {
         let hetzner = &self.pool.hetzner;
-        let found = hetzner.get_server(Priority::Delete, id).await?;
+        let found = hetzner.get_server(Priority::Delete, id).await;
+        let found = found.map_err(PassError::of_cloud(ConditionType::Ready))?;
         let owner = self.subject.owner(&self.status);
         let own = found.filter(|server| owner.server(server).is_ours());
         let deleting = own.as_ref().is_some_and(|server| server.status == Power::Deleting);
         if own.is_some() && !deleting {
             let deleted = hetzner.delete_server(id).await;
             deleted
-                .map_err(|error| Failure::of_server_deletion(ConditionType::Ready, id, &error))?;
+                .map_err(|error| Problem::of_server_deletion(ConditionType::Ready, id, &error))?;
         }
         self.forget_server(id);
         // Hetzner takes a moment; the confirmation asks whether it has.
         Ok(if deleting { Gone::Soon } else { Gone::Yes })
     }
 
-    async fn retain_server(&mut self, id: ServerId, labels: &Labels) -> Result<(), Trouble> {
-        let retained = self.pool.hetzner.update_server_labels(id, labels).await?;
+    async fn retain_server(&mut self, id: ServerId, labels: &Labels) -> Result<(), PassError> {
+        let retained = self.pool.hetzner.update_server_labels(id, labels).await;
+        let retained = retained.map_err(PassError::of_cloud(ConditionType::Ready))?;
         self.forget_server(id);
         // It is billed on, so that it counts for its namespace without a gap.
         self.pool.inventory.note_server(retained);
@@ -399,41 +403,16 @@ enum Gone {
     All,
 }
 
-enum Trouble {
-    Cluster(ClusterError),
-    Failed(Failure),
-}
-
-impl From<ClusterError> for Trouble {
-    fn from(error: ClusterError) -> Self {
-        Self::Cluster(error)
-    }
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<CloudError> for Trouble {
-    fn from(error: CloudError) -> Self {
-        Self::Failed(Failure::of_cloud(ConditionType::Ready, &error))
-    }
-}
-
 /// All else is gone; a copy is not deleted unasked, and not left behind untold.
-fn copies_left(ids: &[ServerId]) -> Failure {
+fn copies_left(ids: &[ServerId]) -> Problem {
     let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
     let message = format!(
         "Server {} has the labels of this instance but is not its server, so it was not deleted. Delete it in Hetzner's console, or remove its label {} to keep it; the deletion then continues",
         ids.join(", "),
         crate::api::label::INSTANCE,
     );
-    Failure {
-        retry: Retry::After(crate::instance::failure::PROTECTED_RETRY),
-        ..Failure::terminal(ConditionType::Ready, Reason::DuplicateServer, message)
-    }
+    let retry = Retry::After(PROTECTED_RETRY);
+    Problem::whole(Reason::DuplicateServer, message).retrying(retry)
 }
 
 /// A tunnel with live connections cannot be deleted, and its server may still be on its way down.

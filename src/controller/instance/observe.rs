@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use kube::ResourceExt as _;
 use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
 
-use super::{Controller, memory::Memory};
+use super::{Controller, memory::Memory, pass_error::PassError};
 use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
     api::{
@@ -21,7 +21,7 @@ use crate::{
     credentials::{bundle::secrets_of, courier::OwnCredential, secret_source::SecretVersion},
     hetzner::{Server, ServerId},
     instance::{
-        Failure, Observed, Wanted,
+        Observed, Wanted,
         copies::{self, Known},
         observed::{
             AgentKeys, AgentState, AgentView, DashboardState, Disappearance, OwnTokens, ServerState,
@@ -32,32 +32,12 @@ use crate::{
     names,
     ownership::{Owner, Ownership},
     pool::PoolRuntime,
+    problem::Problem,
 };
 
 /// How long an agent that answered before may be silent without a word: a rotation of its tunnel
 /// takes some seconds.
 pub(super) const SILENCE: Duration = Duration::from_secs(45);
-
-/// Why a pass could not see enough to plan: what is not known is never taken for gone.
-#[derive(Debug)]
-pub(super) enum Blind {
-    /// The Kubernetes API.
-    Cluster(ClusterError),
-    /// A cloud.
-    Cloud(Failure),
-}
-
-impl From<ClusterError> for Blind {
-    fn from(error: ClusterError) -> Self {
-        Self::Cluster(error)
-    }
-}
-
-impl From<Failure> for Blind {
-    fn from(failure: Failure) -> Self {
-        Self::Cloud(failure)
-    }
-}
 
 impl Controller {
     pub(super) async fn observe(
@@ -66,7 +46,7 @@ impl Controller {
         wanted: &Wanted,
         pool: &PoolRuntime,
         memory: &Memory,
-    ) -> Result<Observed, Blind> {
+    ) -> Result<Observed, PassError> {
         let subject = &wanted.subject;
         let status = instance.status.clone().unwrap_or_default();
         let owner = subject.owner(&status);
@@ -85,7 +65,7 @@ impl Controller {
         observed.tunnel = match (view.tunnels.into_iter().next(), &owner.recorded.tunnel) {
             (None, Some(id)) => confirm_tunnel(pool, &owner, id)
                 .await
-                .map_err(|error| Failure::of_cloud(ConditionType::TunnelReady, &error))?,
+                .map_err(|error| Problem::of_cloud(ConditionType::TunnelReady, &error))?,
             (tunnel, _) => tunnel,
         };
         let tunnels: Vec<_> = observed.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
@@ -328,7 +308,7 @@ async fn look_at_servers(
     servers: Vec<Server>,
     recorded: Option<&ServerStatus>,
     mass: bool,
-) -> Result<(ServerState, Vec<ServerId>), Failure> {
+) -> Result<(ServerState, Vec<ServerId>), Problem> {
     let name = names::server(&owner.hostname, owner.instance);
     let known = Known { recorded, gone: false, name: &name };
     let told = copies::tell_apart(&servers, known);
@@ -340,7 +320,7 @@ async fn look_at_servers(
         return Ok((ServerState::Gone, Vec::new()));
     }
     let found = pool.hetzner.get_server(Priority::Normal, id).await;
-    match found.map_err(|error| Failure::of_cloud(ConditionType::ServerReady, &error))? {
+    match found.map_err(|error| Problem::of_cloud(ConditionType::ServerReady, &error))? {
         Some(server) if owner.server(&server).is_ours() => {
             pool.inventory.note_server(server.clone());
             return Ok((ServerState::Present(Box::new(server)), told.copies));
@@ -356,7 +336,7 @@ async fn look_at_servers(
 }
 
 /// Another server beside this one would be a second one, and this one is not to be written to.
-fn relabelled(owner: &Owner, server: &Server) -> Failure {
+fn relabelled(owner: &Owner, server: &Server) -> Problem {
     let said = match owner.server(server) {
         Ownership::Retained(_) => "that it is retained".to_owned(),
         Ownership::FormerInstallation { installation, .. } => {
@@ -372,7 +352,7 @@ fn relabelled(owner: &Owner, server: &Server) -> Failure {
         label::INSTALLATION,
         label::RETAINED,
     );
-    Failure::terminal(ConditionType::ServerReady, Reason::ForeignServer, message)
+    Problem::new(ConditionType::ServerReady, Reason::ForeignServer, message)
 }
 
 /// The life that is under way: that of the server that is there, else the one that was written down.

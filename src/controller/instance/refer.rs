@@ -13,28 +13,29 @@ use crate::{
     instance::{
         Wanted, records,
         refer::{self, Pool},
-        wanted::{Refused, Subject},
+        wanted::Subject,
     },
     ownership,
-    pool::{Blocked, PoolRuntime, PoolState},
+    pool::{PoolRuntime, PoolState},
+    problem::Problem,
 };
 
 /// Why an instance cannot be worked on now.
 pub(super) enum Unfit {
     /// Because of what all instances of its pool need, or because what it names is not there.
-    Surroundings(Refused),
+    Surroundings(Problem),
     /// The same, but what was seen of it is not to be believed any more.
-    Doubt(Refused),
+    Doubt(Problem),
     /// Because of itself.
-    Instance(Refused),
+    Instance(Problem),
     /// It is admitted, but only as much of it is here as a refusal needs.
     InPart,
     /// Whether it is admitted is not known yet.
     Unknown,
 }
 
-impl From<Refused> for Unfit {
-    fn from(refused: Refused) -> Self {
+impl From<Problem> for Unfit {
+    fn from(refused: Problem) -> Self {
         Self::Instance(refused)
     }
 }
@@ -47,16 +48,16 @@ pub(super) struct Referred {
 
 impl Controller {
     /// The running pool of an instance.
-    pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolRuntime>, Refused> {
+    pub(super) fn pool(&self, name: &str) -> Result<Arc<PoolRuntime>, Problem> {
         let unready = |why: &str| {
             let message = format!("HostingPool {name} cannot be used: {why}");
-            Refused::waiting(Reason::PoolNotReady, message)
+            Problem::whole(Reason::PoolNotReady, message)
         };
         match self.ctx.pools.get(name) {
             PoolState::Running(pool) => Ok(pool),
             PoolState::Blocked(blocked) => Err(unready(&blocked.message)),
             PoolState::Starting => Err(unready("it is being looked at")),
-            PoolState::Absent => Err(Refused::waiting(
+            PoolState::Absent => Err(Problem::whole(
                 Reason::PoolNotFound,
                 format!(
                     "spec.pool: there is no HostingPool {name} that this operator looks after; make it, or correct the name in a new instance"
@@ -90,10 +91,10 @@ impl Controller {
         })?;
         let subject = self.subject(instance, &pool);
         self.check_admission(instance, &subject, &pool)?;
-        let unready = |blocked: &Blocked| {
+        let unready = |blocked: &Problem| {
             let message =
                 format!("HostingPool {} cannot take instances: {}", pool.name, blocked.message);
-            let refused = Refused::waiting(Reason::PoolNotReady, message);
+            let refused = Problem::whole(Reason::PoolNotReady, message);
             let doubt = blocked.reason == Reason::ProjectChanged;
             if doubt { Unfit::Doubt(refused) } else { Unfit::Surroundings(refused) }
         };
@@ -110,7 +111,7 @@ impl Controller {
                 let message = format!(
                     "spec.release: there is no OpenClawRelease {name}; make it, or name another"
                 );
-                Unfit::Surroundings(Refused::waiting(Reason::ReleaseNotFound, message))
+                Unfit::Surroundings(Problem::whole(Reason::ReleaseNotFound, message))
             })?;
         if instance.is_in_part() {
             // An empty configuration and no credentials are not what it asks for.
@@ -146,7 +147,7 @@ impl Controller {
     }
 
     /// A server obeys only the master key that it was made under. Replacing it on purpose is the way out.
-    fn check_master_key(&self, instance: &OpenClawInstance) -> Result<(), Refused> {
+    fn check_master_key(&self, instance: &OpenClawInstance) -> Result<(), Problem> {
         let server = instance.status.as_ref().and_then(|status| status.server.as_ref());
         let made_under = server.and_then(|server| server.master_key_id.as_deref());
         let (Some(made_under), Some(id)) = (made_under, server.and_then(|server| server.id)) else {
@@ -161,7 +162,7 @@ impl Controller {
         let message = format!(
             "The server was made under master key {made_under}, but the key is {current} now. Restore the old key from your backup; if it is lost, the annotation moorage.dev/rebuild={id} replaces the server, and all its data is lost"
         );
-        Err(Refused::terminal(Reason::MasterKeyChanged, message))
+        Err(Problem::whole(Reason::MasterKeyChanged, message))
     }
 }
 

@@ -7,7 +7,8 @@ use super::{
     apply::{Applied, Executor},
     is_well,
     memory::Memory,
-    observe::{Blind, SILENCE},
+    observe::SILENCE,
+    pass_error::PassError,
 };
 use crate::{
     agent::AgentError,
@@ -42,8 +43,8 @@ impl Controller {
             Err(blind) => {
                 self.memories.put(&key, Memory::of_tunnel(memory.tunnel));
                 return match blind {
-                    Blind::Cluster(error) => Err(error),
-                    Blind::Cloud(failure) => self.blind(instance, &failure).await,
+                    PassError::Cluster(error) => Err(error),
+                    PassError::Problem(failure) => self.blind(instance, &failure).await,
                 };
             }
         };
@@ -96,7 +97,7 @@ impl Controller {
         for _ in 0..MAX_ROUNDS {
             let plan = (self.decisions.plan)(wanted, observed, timing);
             (outcome, requeue_after) =
-                (Outcome { verdicts: plan.verdicts, failure: None }, plan.requeue_after);
+                (Outcome { verdicts: plan.verdicts, problem: None }, plan.requeue_after);
             let stale = observed.agent.view().is_some_and(|view| view.stale);
             let steps: Vec<_> =
                 plan.steps.into_iter().filter(|step| !(stale && step.needs_agent())).collect();
@@ -134,7 +135,7 @@ impl Controller {
                     break;
                 }
                 Applied::Failed(failure) => {
-                    outcome.failure = Some(failure);
+                    outcome.problem = Some(failure);
                     break;
                 }
             }
@@ -142,10 +143,10 @@ impl Controller {
         let status = Self::status(instance, wanted, observed, &outcome);
         let agent = &observed.agent;
         let written = self.write_at_rate(instance, persisted.as_ref(), &status, agent).await?;
-        if let (Some(failure), Written::Now) = (&outcome.failure, written) {
+        if let (Some(failure), Written::Now) = (&outcome.problem, written) {
             tracing::warn!(reason = %failure.reason, "{}", failure.message);
         }
-        let failed = || outcome.failure.as_ref().map(|failure| self.requeue_after(failure));
+        let failed = || outcome.problem.as_ref().map(|failure| self.requeue_after(failure));
         let planned = || {
             let planned = requeue_after.unwrap_or_else(|| self.settled(observed));
             match written {

@@ -20,10 +20,8 @@ use crate::{
     api_server::told,
     cloudflare::IssuedServiceToken,
     metrics::{Metrics, WriteKind},
-    pool::Blocked,
+    problem::{Problem, Retry},
 };
-
-use super::trouble::{Again, Trouble};
 
 /// The type of the Secret.
 pub const ACCESS_SECRET_TYPE: &str = "moorage.dev/access-token";
@@ -81,32 +79,26 @@ pub trait AccessSecret: Send + Sync {
 }
 
 /// What an error of the API server about this Secret means for the pool.
-pub fn trouble(error: &kube::Error, place: &str) -> Trouble {
+pub fn problem(error: &kube::Error, place: &str) -> Problem {
     tracing::warn!(error = told(error), secret = place, "the Access service token cannot be kept");
     let forbidden = matches!(error, kube::Error::Api(status) if status.is_forbidden());
-    let (reason, message, again) = if forbidden {
+    if forbidden {
         let message = format!(
             "The operator may not read and write Secret {place}. Give its Role that right."
         );
-        (Reason::Forbidden, message, Again::Slowly)
+        Problem::whole(Reason::Forbidden, message).retrying(Retry::Slowly)
     } else {
         let message = format!("Secret {place} cannot be read or written. Moorage tries again.");
-        (Reason::Progressing, message, Again::Backoff)
-    };
-    Trouble { blocked: Blocked { reason, message }, again }
+        Problem::whole(Reason::Progressing, message)
+    }
 }
 
 /// The Secret has been made by someone else.
-pub fn foreign(place: &str) -> Trouble {
-    Trouble {
-        blocked: Blocked {
-            reason: Reason::ForeignSecret,
-            message: format!(
-                "Secret {place} exists and is not of this pool. Delete or rename it: Moorage keeps the pool's Access service token there."
-            ),
-        },
-        again: Again::Backoff,
-    }
+pub fn foreign(place: &str) -> Problem {
+    let message = format!(
+        "Secret {place} exists and is not of this pool. Delete or rename it: Moorage keeps the pool's Access service token there."
+    );
+    Problem::whole(Reason::ForeignSecret, message).retrying(Retry::BackOff)
 }
 
 /// The Secret's name.

@@ -11,7 +11,8 @@ use crate::{
     cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
-    pool::{Blocked, Facilities, Offers},
+    pool::{Facilities, Offers},
+    problem::{Problem, Retry},
 };
 
 use super::{
@@ -22,7 +23,6 @@ use super::{
     observe::{self, AccessObjects, Clouds, Glance},
     plan::{self, ParsedSpec},
     ssh_keys,
-    trouble::{Again, Trouble},
 };
 
 /// What a pass works on.
@@ -67,26 +67,23 @@ pub struct Outcome {
     /// What Hetzner's catalogue says of what the spec names.
     pub offers: Option<Arc<Offers>>,
     /// What went wrong, if something did.
-    pub trouble: Option<Trouble>,
+    pub problem: Option<Problem>,
     /// Whether the pool's instances are looked after all the same.
     pub serving: bool,
 }
 
 impl Outcome {
     /// What instances get, or why they get nothing.
-    pub fn facilities(&self) -> Result<Facilities, Blocked> {
-        match (&self.trouble, self.firewall, &self.headers, &self.offers) {
-            (Some(trouble), ..) => Err(trouble.blocked.clone()),
+    pub fn facilities(&self) -> Result<Facilities, Problem> {
+        match (&self.problem, self.firewall, &self.headers, &self.offers) {
+            (Some(problem), ..) => Err(problem.clone()),
             (None, Some(firewall), Some(access), Some(offers)) => Ok(Facilities {
                 firewall,
                 ssh_keys: self.ssh_keys.clone(),
                 access: Arc::clone(access),
                 offers: Arc::clone(offers),
             }),
-            (None, ..) => Err(Blocked {
-                reason: Reason::Progressing,
-                message: "The pool is being set up.".to_owned(),
-            }),
+            (None, ..) => Err(Problem::whole(Reason::Progressing, "The pool is being set up.")),
         }
     }
 }
@@ -104,11 +101,11 @@ impl Pass<'_> {
     /// Brings the pool's objects to what the spec says.
     pub async fn run(&self) -> Outcome {
         let mut outcome = Outcome::default();
-        outcome.trouble = self.steps(&mut outcome).await.err();
+        outcome.problem = self.steps(&mut outcome).await.err();
         outcome
     }
 
-    async fn steps(&self, outcome: &mut Outcome) -> Result<(), Trouble> {
+    async fn steps(&self, outcome: &mut Outcome) -> Result<(), Problem> {
         if self.thorough {
             let zone = observe::zone(self.clouds, &self.parsed.zone).await;
             let zone = zone.map_err(|error| self.cloud(&error))?;
@@ -127,7 +124,7 @@ impl Pass<'_> {
         Ok(())
     }
 
-    async fn offers(&self) -> Result<Arc<Offers>, Trouble> {
+    async fn offers(&self) -> Result<Arc<Offers>, Problem> {
         if let (false, Some(known)) = (self.thorough, self.offers) {
             return Ok(Arc::clone(known));
         }
@@ -136,12 +133,12 @@ impl Pass<'_> {
         Ok(Arc::new(Offers::of(&self.spec.hetzner, &catalogue)))
     }
 
-    fn cloud(&self, error: &CloudError) -> Trouble {
+    fn cloud(&self, error: &CloudError) -> Problem {
         tracing::warn!(pool = self.identity.pool, %error, "a call for the pool failed");
-        Trouble::cloud(error, &token_secret(self.spec, self.namespace, error.cloud))
+        Problem::of_pool(error, &token_secret(self.spec, self.namespace, error.cloud))
     }
 
-    async fn firewall(&self, step: FirewallStep) -> Result<FirewallId, Trouble> {
+    async fn firewall(&self, step: FirewallStep) -> Result<FirewallId, Problem> {
         let hetzner = self.clouds.hetzner;
         match step {
             FirewallStep::Keep(id) => Ok(id),
@@ -161,26 +158,23 @@ impl Pass<'_> {
     }
 
     /// The name is taken: by our own call whose answer was lost, or by a stranger.
-    async fn adopt_firewall(&self, wanted: &CreateFirewall) -> Result<FirewallId, Trouble> {
+    async fn adopt_firewall(&self, wanted: &CreateFirewall) -> Result<FirewallId, Problem> {
         let selector = self.identity.selector();
         let found = self.clouds.hetzner.list_firewalls(Priority::Normal, &selector).await;
         let found = found.map_err(|error| self.cloud(&error))?;
         let ours = found
             .into_iter()
             .find(|firewall| firewall.name == wanted.name && self.identity.owns(&firewall.labels));
-        ours.map(|firewall| firewall.id).ok_or_else(|| Trouble {
-            blocked: Blocked {
-                reason: Reason::CloudRejected,
-                message: format!(
+        ours.map(|firewall| firewall.id).ok_or_else(|| {
+            let message = format!(
                     "The Hetzner project has a firewall {} without this pool's labels, so it is not taken over. Rename or delete it.",
                     wanted.name
-                ),
-            },
-            again: Again::Slowly,
+                );
+            Problem::whole(Reason::CloudRejected, message).retrying(Retry::Slowly)
         })
     }
 
-    async fn ssh_keys(&self, observed: &Glance) -> Result<Vec<SshKeyId>, Trouble> {
+    async fn ssh_keys(&self, observed: &Glance) -> Result<Vec<SshKeyId>, Problem> {
         let keys = self.spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.keys);
         let steps = ssh_keys::plan(self.identity, keys, &observed.ssh_keys)?;
         let mut ids = steps.keep;
@@ -197,7 +191,7 @@ impl Pass<'_> {
 
     /// Hetzner takes a public key once per project. One that a person put there serves as well; it is
     /// not ours, so it is never deleted.
-    async fn ssh_key(&self, key: &CreateSshKey) -> Result<SshKeyId, Trouble> {
+    async fn ssh_key(&self, key: &CreateSshKey) -> Result<SshKeyId, Problem> {
         let hetzner = self.clouds.hetzner;
         let error = match hetzner.create_ssh_key(key).await {
             Ok(made) => return Ok(made.id),
@@ -213,7 +207,7 @@ impl Pass<'_> {
     async fn access(
         &self,
         observed: &Glance,
-    ) -> Result<(AccessStatus, Arc<AccessHeaders>), Trouble> {
+    ) -> Result<(AccessStatus, Arc<AccessHeaders>), Problem> {
         if let (false, Some(known), Some(headers)) =
             (self.thorough, self.unchanged_access(observed), self.stored.headers())
         {
@@ -246,7 +240,7 @@ impl Pass<'_> {
     async fn token(
         &self,
         objects: &AccessObjects,
-    ) -> Result<(ServiceTokenId, Arc<AccessHeaders>), Trouble> {
+    ) -> Result<(ServiceTokenId, Arc<AccessHeaders>), Problem> {
         if matches!(self.stored, StoredToken::Foreign) {
             return Err(access_secret::foreign(&self.secret.place()));
         }
@@ -268,7 +262,7 @@ impl Pass<'_> {
         let id = issued.token.id.clone();
         let stored = self.secret.store(issued, self.stored).await;
         let headers =
-            stored.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+            stored.map_err(|error| access_secret::problem(&error, &self.secret.place()))?;
         Ok((id, headers))
     }
 
@@ -276,7 +270,7 @@ impl Pass<'_> {
         &self,
         token: &ServiceTokenId,
         objects: &AccessObjects,
-    ) -> Result<AccessPolicyId, Trouble> {
+    ) -> Result<AccessPolicyId, Problem> {
         let name = self.identity.object_name();
         let spec = access::policy_spec(&name, token);
         let cloudflare = self.clouds.cloudflare;
@@ -292,7 +286,7 @@ impl Pass<'_> {
         &self,
         policy: &AccessPolicyId,
         observed: &Glance,
-    ) -> Result<AccessAppId, Trouble> {
+    ) -> Result<AccessAppId, Problem> {
         let (name, domain) = (self.identity.object_name(), &self.spec.cloudflare.domain);
         let spec = access::app_spec(&name, domain, policy);
         let cloudflare = self.clouds.cloudflare;
@@ -309,7 +303,7 @@ impl Pass<'_> {
         &self,
         used: &ServiceTokenId,
         objects: &AccessObjects,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Problem> {
         let name = self.identity.object_name();
         for surplus in access::surplus_tokens(&name, &objects.tokens, used) {
             let deleted = self.clouds.cloudflare.delete_service_token(&surplus).await;

@@ -6,7 +6,7 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{FirewallId, SshKeyId},
-    pool::Blocked,
+    problem::Problem,
 };
 
 use super::{
@@ -14,7 +14,6 @@ use super::{
     access_secret::{self, AccessSecret, StoredToken},
     identity::PoolIdentity,
     observe::{self, Clouds},
-    trouble::{Again, Trouble},
 };
 
 /// What is to be taken away.
@@ -40,33 +39,33 @@ pub struct Deletion<'a> {
     pub token_secret: &'a (dyn Fn(&CloudError) -> String + Sync),
 }
 
-fn waiting(message: String) -> Trouble {
-    Trouble { blocked: Blocked { reason: Reason::Deleting, message }, again: Again::Backoff }
+fn waiting(message: String) -> Problem {
+    Problem::whole(Reason::Deleting, message)
 }
 
 impl Deletion<'_> {
     /// One pass. `Ok` only if nothing was left to delete.
-    pub async fn run(&self) -> Result<(), Trouble> {
+    pub async fn run(&self) -> Result<(), Problem> {
         self.no_servers().await?;
         let stored = self.secret.read().await;
         let stored =
-            stored.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+            stored.map_err(|error| access_secret::problem(&error, &self.secret.place()))?;
         let left = self.left(&stored).await.map_err(|error| self.cloud(&error))?;
         if left == Left::default() {
             return Ok(());
         }
         self.delete(&left).await.map_err(|error| self.cloud(&error))?;
         let deleted = self.secret.delete(&stored).await;
-        deleted.map_err(|error| access_secret::trouble(&error, &self.secret.place()))?;
+        deleted.map_err(|error| access_secret::problem(&error, &self.secret.place()))?;
         Err(waiting("The pool's objects in the clouds are being deleted.".to_owned()))
     }
 
-    fn cloud(&self, error: &CloudError) -> Trouble {
+    fn cloud(&self, error: &CloudError) -> Problem {
         tracing::warn!(pool = self.identity.pool, %error, "deleting the pool's objects failed");
-        Trouble::cloud(error, &(self.token_secret)(error))
+        Problem::of_pool(error, &(self.token_secret)(error))
     }
 
-    async fn no_servers(&self) -> Result<(), Trouble> {
+    async fn no_servers(&self) -> Result<(), Problem> {
         let hetzner = self.clouds.hetzner;
         let servers = hetzner.list_servers(Priority::Delete, &self.identity.selector()).await;
         let servers = servers.map_err(|error| self.cloud(&error))?;

@@ -7,10 +7,10 @@ use crate::{
     api::conditions::Reason,
     cidr::Network,
     hetzner::{CreateFirewall, Direction, Firewall, FirewallId, FirewallRule, Protocol},
-    pool::Blocked,
+    problem::Problem,
 };
 
-use super::{identity::PoolIdentity, trouble::Trouble};
+use super::identity::PoolIdentity;
 
 const SSH_PORT: &str = "22";
 
@@ -44,7 +44,7 @@ pub fn plan(
     rules: Vec<FirewallRule>,
     found: &[Firewall],
     marker: Marker<'_>,
-) -> Result<FirewallStep, Trouble> {
+) -> Result<FirewallStep, Problem> {
     let ours = |firewall: &&Firewall| identity.owns(&firewall.labels);
     if let Some(recorded) = marker.recorded {
         if let Some(firewall) = found.iter().filter(ours).find(|firewall| firewall.id == recorded) {
@@ -89,26 +89,26 @@ fn comparable(rules: &[FirewallRule]) -> BTreeSet<(String, String, Option<&str>,
         .collect()
 }
 
-fn project_changed(recorded: FirewallId) -> Trouble {
-    Trouble::terminal(Blocked {
-        reason: Reason::ProjectChanged,
-        message: format!(
+fn project_changed(recorded: FirewallId) -> Problem {
+    Problem::whole(
+        Reason::ProjectChanged,
+        format!(
             "Firewall {recorded}, which marks this pool's Hetzner project, is not in the project of the token. \
              Nothing is made or forgotten until that is settled. If the token is of the wrong project, put the \
              right one into its Secret. If someone deleted the firewall, annotate the pool with \
              moorage.dev/retry={recorded} to have a new one made."
         ),
-    })
+    )
 }
 
 /// The rules that the spec asks for: none at all without `ssh.allowFrom`.
-pub fn rules(allow_from: &[impl AsRef<str>]) -> Result<Vec<FirewallRule>, Trouble> {
+pub fn rules(allow_from: &[impl AsRef<str>]) -> Result<Vec<FirewallRule>, Problem> {
     if allow_from.is_empty() {
         return Ok(Vec::new());
     }
     let networks = allow_from.iter().map(|text| {
         text.as_ref().parse::<Network>().map_err(|error| {
-            Trouble::invalid_spec("spec.hetzner.ssh.allowFrom", &error.to_string())
+            Problem::invalid_spec("spec.hetzner.ssh.allowFrom", &error.to_string())
         })
     });
     // A set: Hetzner refuses a rule that names a network twice.
@@ -152,12 +152,12 @@ mod tests {
     }
 
     /// What a step is, without its data.
-    fn kind(step: &Result<FirewallStep, Trouble>) -> &'static str {
+    fn kind(step: &Result<FirewallStep, Problem>) -> &'static str {
         match step {
             Ok(FirewallStep::Keep(_)) => "keep",
             Ok(FirewallStep::Repair(..)) => "repair",
             Ok(FirewallStep::Create(_)) => "create",
-            Err(trouble) => trouble.blocked.reason.as_str(),
+            Err(problem) => problem.reason.as_str(),
         }
     }
 
@@ -208,8 +208,8 @@ mod tests {
     #[test]
     fn without_networks_nothing_comes_in() {
         assert_eq!(rules(&[""; 0]).unwrap(), []);
-        let trouble = rules(&["nowhere".to_owned()]).unwrap_err();
-        assert_eq!(trouble.blocked.reason, Reason::InvalidSpec);
-        assert!(trouble.blocked.message.contains("allowFrom"), "{}", trouble.blocked.message);
+        let problem = rules(&["nowhere".to_owned()]).unwrap_err();
+        assert_eq!(problem.reason, Reason::InvalidSpec);
+        assert!(problem.message.contains("allowFrom"), "{}", problem.message);
     }
 }

@@ -80,9 +80,9 @@ impl Controller {
         };
         let look = Inspection { name, pool, session, place, before };
         let elsewhere = outcome
-            .trouble
+            .problem
             .as_ref()
-            .is_some_and(|trouble| trouble.blocked.reason == Reason::ProjectChanged);
+            .is_some_and(|problem| problem.reason == Reason::ProjectChanged);
         // Looks are cheap, but every change of an instance leads here.
         let often = self.ctx.intervals.sweep / 4;
         let recent = self
@@ -228,7 +228,7 @@ impl Controller {
         if (Disappearance { missing, total: ids.len() }).is_mass() {
             return Some(Doubt::MassDisappearance);
         }
-        outcome.trouble.as_ref().map(|_| Doubt::PoolNotReady)
+        outcome.problem.as_ref().map(|_| Doubt::PoolNotReady)
     }
 
     /// Adds prices: those that were told before, so that they stay as they are, else the catalogue's.

@@ -16,7 +16,6 @@ use super::{
     plan::{self, Findings, ParsedSpec, Supply, SweepState},
     session::{Inputs, Remembered, Session},
     tokens,
-    trouble::{Again, Trouble},
 };
 use crate::{
     api::{
@@ -31,7 +30,8 @@ use crate::{
         events, guard, status,
     },
     hetzner::FirewallId,
-    pool::{Blocked, PoolRuntime, PoolState},
+    pool::{PoolRuntime, PoolState},
+    problem::{Problem, Retry},
 };
 
 /// A pool is looked at again after this many sweeps.
@@ -58,7 +58,7 @@ impl Controller {
                     // Whoever runs in it already runs on.
                     if matches!(self.ctx.pools.get(name), PoolState::Starting) {
                         let message = "this version of Moorage cannot read it".to_owned();
-                        let blocked = Blocked { reason: Reason::Malformed, message };
+                        let blocked = Problem::whole(Reason::Malformed, message);
                         self.ctx.pools.set(name, PoolState::Blocked(blocked));
                     }
                 }
@@ -94,7 +94,7 @@ impl Controller {
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {
                 let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
-                let gone = deleting && instances == 0 && outcome.trouble.is_none();
+                let gone = deleting && instances == 0 && outcome.problem.is_none();
                 if gone {
                     status::set_finalizer(&api, pool, version, false, metrics).await?;
                     self.forget(name);
@@ -112,10 +112,10 @@ impl Controller {
                 }
                 outcome
             }
-            Err(trouble) => {
+            Err(problem) => {
                 self.sessions.remove(name);
-                self.ctx.pools.set(name, PoolState::Blocked(trouble.blocked.clone()));
-                Outcome { trouble: Some(trouble), ..Outcome::default() }
+                self.ctx.pools.set(name, PoolState::Blocked(problem.clone()));
+                Outcome { problem: Some(problem), ..Outcome::default() }
             }
         };
         self.write_status(&api, pool, (&outcome, orphans), instances).await?;
@@ -127,21 +127,21 @@ impl Controller {
         &self,
         name: &str,
         pool: &HostingPool,
-    ) -> Result<Result<(Arc<Session>, ParsedSpec), Trouble>, kube::Error> {
+    ) -> Result<Result<(Arc<Session>, ParsedSpec), Problem>, kube::Error> {
         let parsed = match plan::parse_spec(&pool.spec) {
             Ok(parsed) => parsed,
-            Err(trouble) => return Ok(Err(trouble)),
+            Err(problem) => return Ok(Err(problem)),
         };
         let (client, namespace) = (&self.ctx.client, &self.ctx.namespace);
         let tokens = match tokens::read_tokens(client, namespace, &pool.spec).await? {
             Ok(tokens) => tokens,
-            Err(trouble) => return Ok(Err(trouble)),
+            Err(problem) => return Ok(Err(problem)),
         };
         let uid = pool.uid().unwrap_or_default();
         let opened = self.sessions.open(name, &uid, &self.settings, &pool.spec, &parsed, tokens);
         Ok(opened.map(|session| (session, parsed)).map_err(|error| {
             let message = format!("{error}. Correct the operator's flags and restart it.");
-            Trouble::terminal(Blocked { reason: Reason::CloudRejected, message })
+            Problem::whole(Reason::CloudRejected, message)
         }))
     }
 
@@ -166,7 +166,7 @@ impl Controller {
             return Ok(last.outcome.clone());
         }
         let same =
-            last.as_ref().filter(|last| last.inputs == inputs && last.outcome.trouble.is_none());
+            last.as_ref().filter(|last| last.inputs == inputs && last.outcome.problem.is_none());
         let glances = same.map_or(0, |last| (last.glances + 1) % LOOKS_PER_THOROUGH);
         let clouds = Clouds { hetzner: &*session.hetzner, cloudflare: &*session.cloudflare };
         if last.as_ref().is_some_and(|last| last.inputs.reconcile_at != inputs.reconcile_at) {
@@ -176,7 +176,7 @@ impl Controller {
             let place = |error: &CloudError| token_secret(&pool.spec, namespace, error.cloud);
             let (identity, token_secret) = (&identity, &place);
             let deletion = Deletion { clouds, secret: &secret, identity, token_secret };
-            Outcome { trouble: deletion.run().await.err(), ..Outcome::default() }
+            Outcome { problem: deletion.run().await.err(), ..Outcome::default() }
         } else {
             // A pool that is being deleted is kept as it is for as long as instances need it.
             let status = pool.status.as_ref();
@@ -210,15 +210,15 @@ impl Controller {
     /// For how long the outcome of a look at the clouds is good.
     fn until(&self, name: &str, outcome: &Outcome) -> Option<Instant> {
         let look = jittered(self.ctx.intervals.sweep * SWEEPS_PER_LOOK, random());
-        let pause = match outcome.trouble.as_ref().map(|trouble| trouble.again) {
+        let pause = match outcome.problem.as_ref().map(|problem| problem.retry) {
             None => {
                 self.backoff.reset(&name.to_owned());
                 look
             }
-            Some(Again::OnChange) => return None,
-            Some(Again::Slowly) => SLOWLY,
-            Some(Again::Backoff) => self.backoff.next(&name.to_owned(), random()),
-            Some(Again::After(pause)) => pause.max(self.backoff.next(&name.to_owned(), random())),
+            Some(Retry::OnChange) => return None,
+            Some(Retry::Slowly) => SLOWLY,
+            Some(Retry::BackOff) => self.backoff.next(&name.to_owned(), random()),
+            Some(Retry::After(pause)) => pause.max(self.backoff.next(&name.to_owned(), random())),
         };
         Some(Instant::now() + pause)
     }
@@ -234,7 +234,7 @@ impl Controller {
     ) -> Outcome {
         let sweep = session.sweep();
         let place = |error: &CloudError| token_secret(&pool.spec, &self.ctx.namespace, error.cloud);
-        let swept = plan::sweep_trouble(&sweep, place);
+        let swept = plan::sweep_problem(&sweep, place);
         let deleting = pool.metadata.deletion_timestamp.is_some();
         let supply = plan::supply(&outcome, session.kept(), swept.as_ref(), deleting);
         session.keep(supply.facilities.as_ref().ok());
@@ -246,7 +246,7 @@ impl Controller {
             }
             SweepState::Failed { error, .. } => {
                 outcome.serving = false;
-                Some(PoolState::Blocked(Trouble::cloud(error, &place(error)).blocked))
+                Some(PoolState::Blocked(Problem::of_pool(error, &place(error))))
             }
             // Whoever has a former session's picture keeps it until this one has its own.
             SweepState::Pending => supply.project_changed().map(PoolState::Blocked),
@@ -254,7 +254,7 @@ impl Controller {
         if let Some(state) = state {
             self.ctx.pools.set(name, state);
         }
-        outcome.trouble = outcome.trouble.or(swept);
+        outcome.problem = outcome.problem.or(swept);
         outcome
     }
 
@@ -280,7 +280,7 @@ impl Controller {
             master_key: self.master_key_status(),
             orphans,
             deleting: pool.metadata.deletion_timestamp.is_some(),
-            trouble: outcome.trouble.as_ref(),
+            problem: outcome.problem.as_ref(),
             serving: outcome.serving,
             offers: outcome.offers.as_deref(),
         };
@@ -305,8 +305,8 @@ impl Controller {
         match until {
             Some(Some(until)) => Action::requeue(wait(until).min(soon.unwrap_or(Duration::MAX))),
             Some(None) => soon.map_or_else(Action::await_change, Action::requeue),
-            None => match outcome.trouble.as_ref().map(|trouble| trouble.again) {
-                Some(Again::OnChange) => Action::await_change(),
+            None => match outcome.problem.as_ref().map(|problem| problem.retry) {
+                Some(Retry::OnChange) => Action::await_change(),
                 _ => Action::requeue(self.ctx.intervals.sweep),
             },
         }

@@ -11,14 +11,11 @@ use crate::{
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
     hetzner::{FirewallId, FirewallRule},
-    pool::{Blocked, Facilities, Offers},
+    pool::{Facilities, Offers},
+    problem::{Problem, Retry},
 };
 
-use super::{
-    apply::Outcome,
-    firewall,
-    trouble::{Again, Trouble},
-};
+use super::{apply::Outcome, firewall};
 
 /// The parts of a spec that are text in the API and more than that here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -32,9 +29,9 @@ pub struct ParsedSpec {
 }
 
 /// Parses; an error names the field.
-pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Trouble> {
+pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Problem> {
     let invalid = |field| {
-        move |error: crate::cloud::InvalidId| Trouble::invalid_spec(field, &error.to_string())
+        move |error: crate::cloud::InvalidId| Problem::invalid_spec(field, &error.to_string())
     };
     let cloudflare = &spec.cloudflare;
     let allow_from = spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.allow_from);
@@ -47,24 +44,22 @@ pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Trouble> {
 }
 
 /// Whether the zone is the one that the spec speaks of.
-pub fn check_zone(zone: Option<&Zone>, account: &AccountId, domain: &str) -> Result<(), Trouble> {
+pub fn check_zone(zone: Option<&Zone>, account: &AccountId, domain: &str) -> Result<(), Problem> {
     let Some(zone) = zone else {
-        return Err(Trouble {
-            again: Again::Slowly,
-            ..Trouble::invalid_spec(
-                "spec.cloudflare.zoneId",
-                "the API token sees no such zone; the id is wrong, or the token lacks Zone Read on it",
-            )
-        });
+        return Err(Problem::invalid_spec(
+            "spec.cloudflare.zoneId",
+            "the API token sees no such zone; the id is wrong, or the token lacks Zone Read on it",
+        )
+        .retrying(Retry::Slowly));
     };
     if zone.account.id != *account {
-        return Err(Trouble::invalid_spec(
+        return Err(Problem::invalid_spec(
             "spec.cloudflare.accountId",
             &format!("the zone {} belongs to account {}", zone.name, zone.account.id),
         ));
     }
     if zone.name != domain {
-        return Err(Trouble::invalid_spec(
+        return Err(Problem::invalid_spec(
             "spec.cloudflare.domain",
             &format!("the zone of this zoneId is {}", zone.name),
         ));
@@ -93,19 +88,19 @@ pub enum SweepState {
 /// What instances get of a pool.
 pub struct Supply {
     /// See [`crate::pool::PoolRuntime::facilities`].
-    pub facilities: Result<Facilities, Blocked>,
+    pub facilities: Result<Facilities, Problem>,
     /// See [`crate::pool::PoolRuntime::intake`].
-    pub intake: Result<(), Blocked>,
+    pub intake: Result<(), Problem>,
 }
 
 impl Supply {
     /// That the token is of another project, if it is: then what was seen before counts for nothing.
-    pub fn project_changed(&self) -> Option<Blocked> {
+    pub fn project_changed(&self) -> Option<Problem> {
         self.facilities.as_ref().err().filter(|why| is_project_changed(why)).cloned()
     }
 }
 
-fn is_project_changed(why: &Blocked) -> bool {
+fn is_project_changed(why: &Problem) -> bool {
     why.reason == Reason::ProjectChanged
 }
 
@@ -115,14 +110,13 @@ fn is_project_changed(why: &Blocked) -> bool {
 pub fn supply(
     outcome: &Outcome,
     kept: Option<Facilities>,
-    swept: Option<&Trouble>,
+    swept: Option<&Problem>,
     deleting: bool,
 ) -> Supply {
     let found = outcome.facilities();
-    let passing = |why: &Blocked| why.reason == Reason::RateLimited;
-    let refused = swept
-        .map(|trouble| &trouble.blocked)
-        .filter(|why| [Reason::Unauthorized, Reason::Forbidden].contains(&why.reason));
+    let passing = |why: &Problem| why.reason == Reason::RateLimited;
+    let refused =
+        swept.filter(|why| [Reason::Unauthorized, Reason::Forbidden].contains(&why.reason));
     let mut intake = match (&found, refused) {
         (Err(why), _) if kept.is_none() || !passing(why) => Err(why.clone()),
         (_, Some(why)) => Err(why.clone()),
@@ -130,7 +124,7 @@ pub fn supply(
     };
     if deleting && intake.is_ok() {
         let message = "it is being deleted. Name another pool in a new instance";
-        intake = Err(Blocked { reason: Reason::Deleting, message: message.to_owned() });
+        intake = Err(Problem::whole(Reason::Deleting, message));
     }
     let facilities = match (found, kept) {
         (Err(why), Some(kept)) if !is_project_changed(&why) => Ok(kept),
@@ -159,7 +153,7 @@ pub struct Findings<'a> {
     /// Being deleted.
     pub deleting: bool,
     /// What stands in the way.
-    pub trouble: Option<&'a Trouble>,
+    pub problem: Option<&'a Problem>,
     /// Whether the pool's instances are looked after all the same.
     pub serving: bool,
     /// What Hetzner's catalogue says, if it is known.
@@ -189,7 +183,7 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
     if findings.deleting && findings.instances > 0 {
         return held(findings);
     }
-    let Some(Trouble { blocked: Blocked { reason, message }, .. }) = findings.trouble else {
+    let Some(Problem { reason, message, .. }) = findings.problem else {
         if findings.deleting {
             let message = "The pool's objects in the clouds are being deleted.";
             return vec![
@@ -202,7 +196,7 @@ fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
     if *reason == Reason::RateLimited && findings.serving {
         return vec![Verdict::yes(ConditionType::Ready, Reason::RateLimited, message.clone())];
     }
-    let stalled = findings.trouble.is_some_and(Trouble::is_stalled);
+    let stalled = findings.problem.is_some_and(Problem::needs_a_person);
     let second = if stalled { ConditionType::Stalled } else { ConditionType::Reconciling };
     vec![
         Verdict::no(ConditionType::Ready, *reason, message.clone()),
@@ -217,8 +211,8 @@ fn held(findings: &Findings<'_>) -> Vec<Verdict> {
          Delete them, or keep the pool: remove its finalizer by hand and apply the same pool again (docs/operations.md).",
         findings.instances
     );
-    if let Some(trouble) = findings.trouble {
-        message = format!("{message} {}", trouble.blocked.message);
+    if let Some(problem) = findings.problem {
+        message = format!("{message} {}", problem.message);
     }
     vec![
         Verdict::no(ConditionType::Ready, Reason::Deleting, message.clone()),
@@ -244,23 +238,20 @@ fn ready(offers: Option<&Offers>) -> Verdict {
 
 /// What the sweeps say about the pool. A single failure after a success is no news: the inventory
 /// is a little older, and the next sweep comes soon.
-pub fn sweep_trouble(
+pub fn sweep_problem(
     state: &SweepState,
     token_secret: impl Fn(&CloudError) -> String,
-) -> Option<Trouble> {
+) -> Option<Problem> {
     match state {
         SweepState::Done => None,
-        SweepState::Pending => Some(Trouble {
-            blocked: Blocked {
-                reason: Reason::Progressing,
-                message: "The clouds are being listed for the first time.".to_owned(),
-            },
-            again: Again::Backoff,
-        }),
+        SweepState::Pending => Some(Problem::whole(
+            Reason::Progressing,
+            "The clouds are being listed for the first time.",
+        )),
         SweepState::Failed { error, swept_before, times } => {
-            let trouble = Trouble::cloud(error, &token_secret(error));
-            let blip = *swept_before && *times < 2 && !trouble.is_stalled();
-            (!blip).then_some(trouble)
+            let problem = Problem::of_pool(error, &token_secret(error));
+            let blip = *swept_before && *times < 2 && !problem.needs_a_person();
+            (!blip).then_some(problem)
         }
     }
 }
@@ -295,9 +286,9 @@ mod tests {
         let account = AccountId::parse(ACCOUNT).unwrap();
         match (check_zone(zone.as_ref(), &account, "example.com"), field) {
             (Ok(()), None) => {}
-            (Err(trouble), Some(field)) => {
-                assert_eq!(trouble.blocked.reason, Reason::InvalidSpec);
-                assert!(trouble.blocked.message.starts_with(field), "{}", trouble.blocked.message);
+            (Err(problem), Some(field)) => {
+                assert_eq!(problem.reason, Reason::InvalidSpec);
+                assert!(problem.message.starts_with(field), "{}", problem.message);
             }
             (result, _) => panic!("{result:?}"),
         }
@@ -319,7 +310,7 @@ mod tests {
         #[case] told: bool,
     ) {
         let state = SweepState::Failed { error: error(kind), swept_before, times };
-        assert_eq!(sweep_trouble(&state, |_| String::new()).is_some(), told);
+        assert_eq!(sweep_problem(&state, |_| String::new()).is_some(), told);
     }
 
     #[test]
@@ -329,7 +320,7 @@ mod tests {
             sealing_certificate: Some("pem".to_owned()),
             ..HostingPoolStatus::default()
         };
-        let trouble = Trouble::invalid_spec("spec.capacity", "x");
+        let problem = Problem::invalid_spec("spec.capacity", "x");
         let findings = Findings {
             generation: Some(2),
             firewall: None,
@@ -339,7 +330,7 @@ mod tests {
             master_key: fakes::master_key(),
             orphans: None,
             deleting: false,
-            trouble: Some(&trouble),
+            problem: Some(&problem),
             serving: false,
             offers: None,
         };
@@ -363,10 +354,10 @@ mod tests {
     }
 
     fn outcome(kind: Option<ErrorKind>) -> Outcome {
-        let trouble = kind.map(|kind| Trouble::cloud(&error(kind), "Secret"));
+        let problem = kind.map(|kind| Problem::of_pool(&error(kind), "Secret"));
         let Facilities { firewall, access, offers, .. } = facilities();
-        match trouble {
-            Some(_) => Outcome { trouble, ..Outcome::default() },
+        match problem {
+            Some(_) => Outcome { problem, ..Outcome::default() },
             None => Outcome {
                 firewall: Some(firewall),
                 headers: Some(access),
@@ -397,10 +388,9 @@ mod tests {
 
     #[test]
     fn of_another_project_nothing_is_believed() {
-        let blocked =
-            Blocked { reason: Reason::ProjectChanged, message: "Firewall 7 is gone".to_owned() };
-        let trouble = Some(Trouble::terminal(blocked.clone()));
-        let outcome = Outcome { trouble, ..Outcome::default() };
+        let blocked = Problem::whole(Reason::ProjectChanged, "Firewall 7 is gone");
+        let problem = Some(blocked.clone());
+        let outcome = Outcome { problem, ..Outcome::default() };
         let supply = supply(&outcome, Some(facilities()), None, false);
         assert_eq!(supply.project_changed(), Some(blocked));
         assert!(supply.intake.is_err());
@@ -417,7 +407,7 @@ mod tests {
             master_key: fakes::master_key(),
             orphans: None,
             deleting: false,
-            trouble: None,
+            problem: None,
             serving: true,
             offers: None,
         }
@@ -442,8 +432,8 @@ mod tests {
     #[case::never_seen(false, "False")]
     fn a_spent_budget_makes_no_pool_unready_that_works(#[case] serving: bool, #[case] ready: &str) {
         let wait = PAUSE;
-        let trouble = Trouble::cloud(&error(ErrorKind::BudgetExhausted { wait }), "Secret");
-        let findings = Findings { trouble: Some(&trouble), serving, ..findings() };
+        let problem = Problem::of_pool(&error(ErrorKind::BudgetExhausted { wait }), "Secret");
+        let findings = Findings { problem: Some(&problem), serving, ..findings() };
         let said = status(&HostingPoolStatus::default(), &findings, Timestamp::UNIX_EPOCH);
         assert_eq!((&*said.conditions[0].type_, &*said.conditions[0].status), ("Ready", ready));
     }

@@ -5,7 +5,8 @@ use moorage_wire::Sha256;
 
 use crate::hetzner::{CreateSshKey, SshKey, SshKeyId};
 
-use super::{identity::PoolIdentity, trouble::Trouble};
+use super::identity::PoolIdentity;
+use crate::problem::Problem;
 
 /// What to do about the keys.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -23,11 +24,11 @@ pub fn plan(
     identity: &PoolIdentity,
     keys: &[impl AsRef<str>],
     found: &[SshKey],
-) -> Result<SshKeySteps, Trouble> {
+) -> Result<SshKeySteps, Problem> {
     let mut wanted: Vec<String> = Vec::new();
     for key in keys {
         let key = canonical(key.as_ref()).ok_or_else(|| {
-            Trouble::invalid_spec(
+            Problem::invalid_spec(
                 "spec.hetzner.ssh.keys",
                 "every key must be a public key in OpenSSH's format, such as `ssh-ed25519 AAAA…`",
             )
@@ -114,9 +115,9 @@ mod tests {
             "hello world",
             "ssh-rsa AAAA$(x)",
         ] {
-            let trouble = plan(&identity(), &[text.to_owned()], &[]).unwrap_err();
-            assert!(trouble.blocked.message.contains("spec.hetzner.ssh.keys"));
-            assert!(!trouble.blocked.message.contains("PRIVATE"), "the value is repeated");
+            let problem = plan(&identity(), &[text.to_owned()], &[]).unwrap_err();
+            assert!(problem.message.contains("spec.hetzner.ssh.keys"));
+            assert!(!problem.message.contains("PRIVATE"), "the value is repeated");
         }
     }
 }

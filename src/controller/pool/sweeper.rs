@@ -9,13 +9,10 @@ use crate::{
     cloud::CloudError,
     controller::backoff::{Backoff, random},
     inventory::Inventory,
+    problem::{Problem, Retry},
 };
 
-use super::{
-    SLOWLY,
-    plan::SweepState,
-    trouble::{Again, Trouble},
-};
+use super::{SLOWLY, plan::SweepState};
 
 /// The task.
 pub(super) struct Sweeper {
@@ -36,11 +33,11 @@ impl Sweeper {
             let pause = match &state {
                 SweepState::Failed { error, .. } => {
                     tracing::warn!(pool = self.pool, %error, "a sweep failed");
-                    let trouble = Trouble::cloud(error, "");
-                    match trouble.again {
+                    let problem = Problem::of_pool(error, "");
+                    match problem.retry {
                         // A refused token: it may be mended at the cloud, of which nothing tells here.
-                        _ if trouble.blocked.reason == Reason::Unauthorized => SLOWLY,
-                        Again::After(pause) => pause.max(backoff.next(&(), random())),
+                        _ if problem.reason == Reason::Unauthorized => SLOWLY,
+                        Retry::After(pause) => pause.max(backoff.next(&(), random())),
                         _ => backoff.next(&(), random()),
                     }
                 }

@@ -6,10 +6,8 @@ use kube::{Api, Client};
 use crate::{
     api::{HostingPoolSpec, conditions::Reason, pool::TokenSecretRef},
     cloud::{ApiToken, Cloud},
-    pool::Blocked,
+    problem::Problem,
 };
-
-use super::trouble::Trouble;
 
 /// A token as it was read.
 pub(super) struct ReadToken {
@@ -23,7 +21,7 @@ pub(super) async fn read_tokens(
     client: &Client,
     namespace: &str,
     spec: &HostingPoolSpec,
-) -> Result<Result<[ReadToken; 2], Trouble>, kube::Error> {
+) -> Result<Result<[ReadToken; 2], Problem>, kube::Error> {
     let secrets: Api<KubeSecret> = Api::namespaced(client.clone(), namespace);
     let mut tokens = Vec::new();
     let references = [
@@ -65,14 +63,14 @@ fn token_missing(
     namespace: &str,
     reference: &TokenSecretRef,
     problem: &str,
-) -> Trouble {
+) -> Problem {
     let (name, key) = (&reference.name, &reference.key);
-    Trouble::terminal(Blocked {
-        reason: Reason::TokenSecretMissing,
-        message: format!(
+    Problem::whole(
+        Reason::TokenSecretMissing,
+        format!(
             "The API token of {cloud} should be in Secret {namespace}/{name} under key {key}: {problem}. Put it there."
         ),
-    })
+    )
 }
 
 #[cfg(test)]
@@ -102,9 +100,9 @@ mod tests {
     ) {
         let problem = parse_token(secret, &reference()).err().unwrap();
         assert!(problem.contains(about), "{problem}");
-        let trouble = token_missing(Cloud::Hetzner, "moorage-system", &reference(), &problem);
+        let problem = token_missing(Cloud::Hetzner, "moorage-system", &reference(), &problem);
         for part in ["moorage-system/clouds", "key hetzner"] {
-            assert!(trouble.blocked.message.contains(part), "{}", trouble.blocked.message);
+            assert!(problem.message.contains(part), "{}", problem.message);
         }
     }
 

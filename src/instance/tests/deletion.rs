@@ -14,6 +14,7 @@ use crate::{
         wanted::Subject,
     },
     ownership::Marked as _,
+    problem::Problem,
 };
 
 /// The status of an instance that runs.
@@ -134,10 +135,7 @@ fn a_record_whose_comment_was_emptied_goes_with_the_tunnel_that_it_leads_to() {
 #[test]
 fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
     assert!(!has_history(&OpenClawInstanceStatus::default()));
-    let refused = crate::instance::wanted::Refused::terminal(
-        crate::api::conditions::Reason::PoolNotFound,
-        "",
-    );
+    let refused = Problem::whole(crate::api::conditions::Reason::PoolNotFound, "");
     let refused = crate::instance::status::of_refusal(
         &OpenClawInstanceStatus::default(),
         &refused,

@@ -11,7 +11,7 @@ use crate::{
     cloudflare::{DnsRecord, Tunnel},
     hetzner::ServerId,
     instance::{
-        Failure, Step,
+        Step,
         fixtures::{
             FIRST_EPOCH, INSTALLATION, kinds, plan_of, ready, status_of, subject, walk, wanted,
         },
@@ -24,6 +24,7 @@ use crate::{
     inventory::InstanceView,
     names,
     ownership::instance_id,
+    problem::Problem,
 };
 
 #[test]
@@ -145,7 +146,7 @@ fn what_stands_at_a_name_is_called_what_it_is() {
 fn a_protected_server_is_told_as_such_and_other_refusals_as_ever() {
     let of = |kind| {
         let error = CloudError::new(Cloud::Hetzner, "delete_server", kind, "server is protected");
-        Failure::of_server_deletion(ConditionType::Ready, ServerId(4711), &error)
+        Problem::of_server_deletion(ConditionType::Ready, ServerId(4711), &error)
     };
     let protected = of(ErrorKind::Protected);
     assert_eq!(protected.reason, Reason::DeleteProtected);

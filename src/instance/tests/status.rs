@@ -10,14 +10,13 @@ use crate::{
         instance::Phase,
     },
     instance::{
-        Failure, Observed, Step,
-        failure::Retry,
+        Observed, Step,
         fixtures::{before, nothing, ready, status_after, status_of, wanted},
         observed::AgentState,
         server::ServerStep,
         status,
-        wanted::Refused,
     },
+    problem::Problem,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -29,29 +28,20 @@ fn holds(status: &OpenClawInstanceStatus, kind: &str) -> bool {
     find(status, kind).is_some_and(|known| known.status == "True")
 }
 
-fn failure(retry: Retry) -> Failure {
-    Failure {
-        part: ConditionType::RoutesReady,
-        reason: if retry == Retry::Changed {
-            Reason::CloudRejected
-        } else {
-            Reason::CloudUnavailable
-        },
-        message: "no".to_owned(),
-        retry,
-    }
+fn problem(reason: Reason) -> Problem {
+    Problem::new(ConditionType::RoutesReady, reason, "no")
 }
 
 #[rstest]
 #[case::nothing_yet(nothing(), None, "Reconciling", Phase::Provisioning)]
 #[case::half_way(before(&wanted(), |step| *step == Step::Server(ServerStep::Create)), None, "Reconciling", Phase::Provisioning)]
 #[case::ready(ready(&wanted()), None, "Ready", Phase::Ready)]
-#[case::a_passing_failure(ready(&wanted()), Some(failure(Retry::BackOff)), "Reconciling", Phase::Updating)]
-#[case::a_terminal_failure(ready(&wanted()), Some(failure(Retry::Changed)), "Stalled", Phase::Stalled)]
+#[case::a_passing_failure(ready(&wanted()), Some(problem(Reason::CloudUnavailable)), "Reconciling", Phase::Updating)]
+#[case::a_terminal_failure(ready(&wanted()), Some(problem(Reason::CloudRejected)), "Stalled", Phase::Stalled)]
 #[case::a_lost_tunnel(ready(&wanted()).without_tunnel(), None, "Stalled", Phase::Stalled)]
 fn exactly_one_of_ready_reconciling_and_stalled_holds(
     #[case] observed: Observed,
-    #[case] failure: Option<Failure>,
+    #[case] failure: Option<Problem>,
     #[case] which: &str,
     #[case] phase: Phase,
 ) {
@@ -76,7 +66,8 @@ fn the_same_twice_is_the_same_status() {
 
 #[test]
 fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
-    let status = status_after(&wanted(), &ready(&wanted()), Some(failure(Retry::BackOff)));
+    let status =
+        status_after(&wanted(), &ready(&wanted()), Some(problem(Reason::CloudUnavailable)));
     for kind in ["RoutesReady", "Ready", "Reconciling"] {
         let condition = find(&status, kind).unwrap();
         assert_eq!(
@@ -92,15 +83,15 @@ fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
 #[test]
 fn what_failed_says_more_than_what_waits_before_it() {
     let observed = nothing();
-    let status = status_after(&wanted(), &observed, Some(failure(Retry::BackOff)));
+    let status = status_after(&wanted(), &observed, Some(problem(Reason::CloudUnavailable)));
     assert_eq!(find(&status, "Ready").unwrap().reason, Reason::CloudUnavailable);
 }
 
 #[test]
 fn a_transition_time_stays_while_only_words_change() {
     let wanted = wanted();
-    let first = status_after(&wanted, &ready(&wanted), Some(failure(Retry::BackOff)));
-    let mut other = failure(Retry::BackOff);
+    let first = status_after(&wanted, &ready(&wanted), Some(problem(Reason::CloudUnavailable)));
+    let mut other = problem(Reason::CloudUnavailable);
     other.message = "still no".to_owned();
     let observed = Observed { status: first.clone(), ..ready(&wanted) }.at("2026-09-01T13:00:00Z");
     let second = status_after(&wanted, &observed, Some(other));
@@ -135,8 +126,8 @@ fn the_master_key_of_a_server_is_recorded_once() {
 }
 
 #[rstest]
-#[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::terminal(Reason::InvalidSpec, "no"), Some(2), later()), Phase::Stalled)]
-#[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Refused::waiting(Reason::PoolNotReady, "no"), Some(2), later()), Phase::Pending)]
+#[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Problem::whole(Reason::InvalidSpec, "no"), Some(2), later()), Phase::Stalled)]
+#[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Problem::whole(Reason::PoolNotReady, "no"), Some(2), later()), Phase::Pending)]
 #[case::suspended(|old: &OpenClawInstanceStatus| status::of_suspension(old, Some(2), later()), Phase::Suspended)]
 fn where_nothing_can_be_done_all_that_is_known_of_the_parts_stays(
     #[case] write: fn(&OpenClawInstanceStatus) -> OpenClawInstanceStatus,
@@ -176,7 +167,7 @@ fn an_instance_that_is_being_deleted_says_nothing_of_parts_that_go() {
     let status = status::of_deletion(&old, None, Some(2), later());
     let names: Vec<_> = status.conditions.iter().map(|known| known.type_.as_str()).collect();
     assert_eq!(names, ["Ready", "Reconciling"]);
-    let stuck = status::of_deletion(&old, Some(&failure(Retry::Changed)), Some(2), later());
+    let stuck = status::of_deletion(&old, Some(&problem(Reason::CloudRejected)), Some(2), later());
     assert!(holds(&stuck, "Stalled") && !holds(&stuck, "Reconciling"));
 }
 

@@ -3,17 +3,18 @@
 
 use moorage_wire::{CredentialName, problem::ProblemCode, report::Consumed};
 
-use super::{Apply, Executor, Trouble, no_epoch};
+use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
     credentials::courier::{OwnCredential, Parcel, Recipient, prepare, prepare_own},
     instance::{
-        Failure, Observed,
+        Observed,
         credentials::{CredentialOutcome, CredentialStep, DeliveryOutcome, credentials_of},
     },
     master_key::GatewayToken,
     metrics,
+    problem::Problem,
 };
 
 impl Apply for CredentialStep {
@@ -21,7 +22,7 @@ impl Apply for CredentialStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<CredentialOutcome, Trouble> {
+    ) -> Result<CredentialOutcome, PassError> {
         Ok(match self {
             Self::Deliver(name) => {
                 CredentialOutcome::Delivery(executor.deliver(name, observed).await?)
@@ -47,7 +48,7 @@ impl Executor<'_> {
         &self,
         name: CredentialName,
         observed: &Observed,
-    ) -> Result<DeliveryOutcome, Trouble> {
+    ) -> Result<DeliveryOutcome, PassError> {
         let Some(Ok(value)) = observed.handed_in.get(&name) else {
             return Ok(DeliveryOutcome::Nothing);
         };
@@ -75,7 +76,7 @@ impl Executor<'_> {
         &self,
         own: OwnCredential<'_>,
         observed: &Observed,
-    ) -> Result<DeliveryOutcome, Trouble> {
+    ) -> Result<DeliveryOutcome, PassError> {
         let part = ConditionType::CredentialsDelivered;
         let (_, keys, view) = self.agent(observed, part)?;
         let certificate = match own {
@@ -83,15 +84,19 @@ impl Executor<'_> {
             // For cloudflared, and nothing for the user that OpenClaw runs as.
             OwnCredential::Tunnel(_) => view.tunnel_certificate(),
         };
-        let certificate = certificate.map_err(|error| Failure::of_agent(part, &error))?;
+        let certificate = certificate.map_err(|error| Problem::of_agent(part, &error))?;
         let to =
             Recipient { certificate: &certificate, instance: keys.instance, epoch: keys.epoch };
         let parcel = prepare_own(own, &to)
-            .map_err(|refusal| Failure::passing(part, refusal.reason(), refusal.to_string()))?;
+            .map_err(|refusal| Problem::new(part, refusal.reason(), refusal.to_string()))?;
         self.send(parcel, observed).await
     }
 
-    async fn send(&self, parcel: Parcel, observed: &Observed) -> Result<DeliveryOutcome, Trouble> {
+    async fn send(
+        &self,
+        parcel: Parcel,
+        observed: &Observed,
+    ) -> Result<DeliveryOutcome, PassError> {
         let part = ConditionType::CredentialsDelivered;
         let (route, keys, view) = self.agent(observed, part)?;
         let (ctx, agent) = (&self.controller.ctx, view.keys.public_key);
@@ -107,7 +112,7 @@ impl Executor<'_> {
             Ok(_) => {
                 ctx.metrics.delivery(metrics::DeliveryOutcome::Failed);
                 let error = AgentError::NotAuthentic("its receipt is for another value".into());
-                Err(Failure::of_agent(part, &error).into())
+                Err(Problem::of_agent(part, &error).into())
             }
             Err(AgentError::Refused(problem)) if problem.code == ProblemCode::AlreadyConsumed => {
                 ctx.metrics.delivery(metrics::DeliveryOutcome::AlreadyDelivered);
@@ -125,12 +130,12 @@ impl Executor<'_> {
             }
             Err(error) => {
                 ctx.metrics.delivery(metrics::DeliveryOutcome::Failed);
-                Err(Failure::of_agent(part, &error).into())
+                Err(Problem::of_agent(part, &error).into())
             }
         }
     }
 
-    pub(super) fn gateway_token(&self, observed: &Observed) -> Result<GatewayToken, Failure> {
+    pub(super) fn gateway_token(&self, observed: &Observed) -> Result<GatewayToken, Problem> {
         let epoch = observed.epoch.ok_or_else(|| no_epoch(ConditionType::CredentialsDelivered))?;
         Ok(self.controller.gateway_token(self.wanted, observed, epoch))
     }

@@ -1,6 +1,6 @@
 //! The dashboard's Secret: written, and deleted when it is somebody else's name by now.
 
-use super::{Apply, Executor, Trouble};
+use super::{Apply, Executor, PassError};
 use crate::{
     cluster::DashboardAccess,
     instance::{
@@ -14,7 +14,7 @@ impl Apply for DashboardStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<DashboardOutcome, Trouble> {
+    ) -> Result<DashboardOutcome, PassError> {
         let (subject, cluster) = (&executor.wanted.subject, &executor.controller.cluster);
         match self {
             Self::Record(_) => Ok(DashboardOutcome::Recorded),

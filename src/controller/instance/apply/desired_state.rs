@@ -2,11 +2,12 @@
 
 use moorage_wire::{Sha256, problem::ProblemCode};
 
-use super::{Apply, Executor, Trouble};
+use super::{Apply, Executor, PassError};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
-    instance::{Failure, Observed, desired_state::PutDesired},
+    instance::{Observed, desired_state::PutDesired},
+    problem::Problem,
 };
 
 impl Apply for PutDesired {
@@ -14,7 +15,7 @@ impl Apply for PutDesired {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<Option<Sha256>, Trouble> {
+    ) -> Result<Option<Sha256>, PassError> {
         let part = ConditionType::ConfigApplied;
         let (route, keys, view) = executor.agent(observed, part)?;
         let (agents, agent) = (&executor.controller.ctx.agents, view.keys.public_key);
@@ -25,7 +26,7 @@ impl Apply for PutDesired {
             Err(AgentError::Refused(problem)) if problem.code == ProblemCode::DigestMismatch => {
                 Ok(None)
             }
-            Err(error) => Err(Failure::of_agent(part, &error).into()),
+            Err(error) => Err(Problem::of_agent(part, &error).into()),
         }
     }
 }

@@ -4,22 +4,23 @@ use std::sync::Arc;
 
 use moorage_wire::{Sha256, enrolment::AgentIdentity, handover};
 
-use super::{Apply, Executor, Trouble, no_epoch};
+use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     agent::{AgentError, ServerKeys},
     api::{OpenClawInstanceStatus, conditions::ConditionType},
     instance::{
-        Failure, Observed, desired_state,
+        Observed, desired_state,
         handover::{HandOverOutcome, HandOverStep},
         observed::AgentState,
     },
     master_key::MasterKey,
+    problem::Problem,
 };
 
 const PART: ConditionType = ConditionType::AgentReady;
 
-fn refused(error: &AgentError) -> Trouble {
-    Failure::of_agent(PART, error).into()
+fn refused(error: &AgentError) -> PassError {
+    Problem::of_agent(PART, error).into()
 }
 
 impl Apply for HandOverStep {
@@ -27,7 +28,7 @@ impl Apply for HandOverStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<HandOverOutcome, Trouble> {
+    ) -> Result<HandOverOutcome, PassError> {
         match self {
             Self::Begin => executor.begin_hand_over(observed).await,
             Self::TakeOver => executor.take_over(observed).await,
@@ -38,7 +39,7 @@ impl Apply for HandOverStep {
 
 impl Executor<'_> {
     /// The agent is told who comes next, by the key that it obeys.
-    async fn begin_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, Trouble> {
+    async fn begin_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, PassError> {
         let next = self.next_keys(observed)?;
         let (route, keys, view) = self.agent(observed, PART)?;
         let identity = AgentIdentity {
@@ -64,7 +65,7 @@ impl Executor<'_> {
     }
 
     /// The next key has to work before it is recorded; what is recorded is what is used from then on.
-    async fn take_over(&mut self, observed: &mut Observed) -> Result<HandOverOutcome, Trouble> {
+    async fn take_over(&mut self, observed: &mut Observed) -> Result<HandOverOutcome, PassError> {
         let next = self.next_keys(observed)?;
         let (route, _, view) = self.agent(observed, PART)?;
         let agents = &self.controller.ctx.agents;
@@ -85,7 +86,7 @@ impl Executor<'_> {
 
     /// The agent obeys the recorded key alone. Before that, whatever it shows to its installer as the
     /// operator's word is signed again by that key.
-    async fn end_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, Trouble> {
+    async fn end_hand_over(&self, observed: &Observed) -> Result<HandOverOutcome, PassError> {
         let (route, keys, view) = self.agent(observed, PART)?;
         let (agents, agent) = (&self.controller.ctx.agents, view.keys.public_key);
         let document = desired_state::document(self.wanted, view);
@@ -98,7 +99,7 @@ impl Executor<'_> {
         Ok(HandOverOutcome::Obeyed(vec![keys.operator.public_key()]))
     }
 
-    fn next_keys(&self, observed: &Observed) -> Result<ServerKeys, Failure> {
+    fn next_keys(&self, observed: &Observed) -> Result<ServerKeys, Problem> {
         let epoch = observed.epoch.ok_or_else(|| no_epoch(PART))?;
         if !matches!(observed.agent, AgentState::Reported(_)) {
             return Err(no_epoch(PART));

@@ -12,23 +12,23 @@ mod routes;
 mod server;
 mod tunnel;
 
-use super::Controller;
+use super::{Controller, pass_error::PassError};
 use crate::{
     agent::{AgentError, AgentRoute, ServerKeys},
     api::{
         OpenClawInstance, OpenClawInstanceStatus,
         conditions::{ConditionType, Reason},
     },
-    cloud::CloudError,
     cluster::ClusterError,
     credentials::key_ring::KeyRing,
     instance::{
-        Failure, Observed, Step, Wanted,
+        Observed, Step, Wanted,
         observed::{AgentState, AgentView},
         step::{PartStep, with_step},
     },
     ownership::Owner,
     pool::PoolRuntime,
+    problem::Problem,
 };
 
 /// What became of a round of steps.
@@ -38,7 +38,7 @@ pub(super) enum Applied {
     /// Done, but their effect can be seen only by observing again.
     LookAgain,
     /// One could not be done; those after it were not tried.
-    Failed(Failure),
+    Failed(Problem),
 }
 
 /// All that the steps of one instance need.
@@ -51,32 +51,6 @@ pub(super) struct Executor<'a> {
     pub(super) persisted: &'a mut Option<OpenClawInstanceStatus>,
 }
 
-/// Why a step could not be done.
-enum Trouble {
-    Cluster(ClusterError),
-    Failed(Failure),
-}
-
-impl From<Failure> for Trouble {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
-}
-
-impl From<ClusterError> for Trouble {
-    fn from(error: ClusterError) -> Self {
-        Self::Cluster(error)
-    }
-}
-
-/// Turns a cloud's error into the failure of a part.
-fn failed(part: ConditionType) -> impl Fn(CloudError) -> Trouble {
-    move |error| {
-        tracing::warn!(%error, "a call to a cloud failed");
-        Failure::of_cloud(part, &error).into()
-    }
-}
-
 /// How the steps of a part are carried out.
 trait Apply: PartStep {
     /// Carries out one step. In `observed` it changes only what is so even if it fails: what it did is
@@ -85,7 +59,7 @@ trait Apply: PartStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<Self::Outcome, Trouble>;
+    ) -> Result<Self::Outcome, PassError>;
 }
 
 impl Executor<'_> {
@@ -99,15 +73,15 @@ impl Executor<'_> {
             look_again |= step.ends_pass();
             match self.step(step, observed).await {
                 Ok(()) => {}
-                Err(Trouble::Failed(failure)) => return Ok(Applied::Failed(failure)),
-                Err(Trouble::Cluster(error)) => return Err(error),
+                Err(PassError::Problem(failure)) => return Ok(Applied::Failed(failure)),
+                Err(PassError::Cluster(error)) => return Err(error),
             }
         }
         Ok(if look_again { Applied::LookAgain } else { Applied::All })
     }
 
     /// Carries out one step. Nothing that is not the instance's own gets past here.
-    async fn step(&mut self, step: Step, observed: &mut Observed) -> Result<(), Trouble> {
+    async fn step(&mut self, step: Step, observed: &mut Observed) -> Result<(), PassError> {
         let barred = observed.is_mass_loss() && step.ends_a_life(observed);
         if barred || !step.touches_only_own(&self.owner(observed), observed) {
             tracing::error!(%step, "a step on what is not this instance's, or not allowed now, was not carried out");
@@ -120,7 +94,7 @@ impl Executor<'_> {
         &mut self,
         step: S,
         observed: &mut Observed,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), PassError> {
         let derived_of = |observed: &Observed| {
             let tunnel = observed.tunnel.as_ref().map(|tunnel| tunnel.id.clone());
             (observed.epoch, tunnel, observed.master_key_id.clone())
@@ -158,8 +132,8 @@ impl Executor<'_> {
         &self,
         observed: &'a Observed,
         part: ConditionType,
-    ) -> Result<(AgentRoute, ServerKeys, &'a AgentView), Failure> {
-        let silent = || Failure::of_agent(part, &AgentError::NotReady);
+    ) -> Result<(AgentRoute, ServerKeys, &'a AgentView), Problem> {
+        let silent = || Problem::of_agent(part, &AgentError::NotReady);
         let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
         let keys = ServerKeys::derive(
@@ -175,6 +149,6 @@ impl Executor<'_> {
 }
 
 /// Steps are planned only when what they need is there.
-fn no_epoch(part: ConditionType) -> Failure {
-    Failure::passing(part, Reason::Waiting, "Waits for the parts before it")
+fn no_epoch(part: ConditionType) -> Problem {
+    Problem::new(part, Reason::Waiting, "Waits for the parts before it")
 }

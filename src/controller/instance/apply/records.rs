@@ -1,6 +1,6 @@
 //! The DNS records: made and corrected in a batch that instances share.
 
-use super::{Apply, Executor, Trouble, failed};
+use super::{Apply, Executor, PassError};
 use crate::{
     api::conditions::ConditionType,
     cloud::{CloudError, Conflict, ErrorKind, Priority},
@@ -14,7 +14,7 @@ impl Apply for EnsureRecords {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<Vec<DnsRecord>, Trouble> {
+    ) -> Result<Vec<DnsRecord>, PassError> {
         let Self { posts, patches } = self;
         let pool = executor.pool;
         let records = match pool.dns.apply(DnsChange::Ensure { posts, patches }).await {
@@ -27,7 +27,7 @@ impl Apply for EnsureRecords {
             {
                 executor.find_records(error, observed).await?
             }
-            records => records.map_err(failed(ConditionType::RoutesReady))?,
+            records => records.map_err(PassError::of_cloud(ConditionType::RoutesReady))?,
         };
         for record in &records {
             pool.inventory.note_record(record.clone());
@@ -43,13 +43,13 @@ impl Executor<'_> {
         &self,
         conflict: CloudError,
         observed: &Observed,
-    ) -> Result<Vec<DnsRecord>, Trouble> {
+    ) -> Result<Vec<DnsRecord>, PassError> {
         let subject = &self.wanted.subject;
         let owner = self.owner(observed);
         let comment = owner.comment_prefix();
         let (cloudflare, zone) = (&self.pool.cloudflare, self.pool.dns.zone());
         let found = cloudflare.list_dns_records(Priority::Normal, zone, &comment).await;
-        let mut found = found.map_err(failed(ConditionType::RoutesReady))?;
+        let mut found = found.map_err(PassError::of_cloud(ConditionType::RoutesReady))?;
         let hosts = subject.hosts();
         found.retain(|record| {
             owner.record(record, &[]).is_ours()
@@ -57,7 +57,7 @@ impl Executor<'_> {
                 && !observed.records.iter().any(|known| known.id == record.id)
         });
         if found.is_empty() {
-            return Err(failed(ConditionType::RoutesReady)(conflict));
+            return Err(PassError::of_cloud(ConditionType::RoutesReady)(conflict));
         }
         Ok(found)
     }

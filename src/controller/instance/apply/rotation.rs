@@ -1,6 +1,6 @@
 //! The rotation of the tunnel's token.
 
-use super::{Apply, Executor, Trouble, no_epoch};
+use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     api::conditions::ConditionType,
     credentials::courier::OwnCredential,
@@ -16,7 +16,7 @@ impl Apply for RotationStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<RotationOutcome, Trouble> {
+    ) -> Result<RotationOutcome, PassError> {
         match self {
             Self::DeliverToken => {
                 let secret = executor.tunnel_secret(observed, TunnelGeneration::FIRST_ROTATED)?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Apply, Executor, Trouble, failed};
+use super::{Apply, Executor, PassError};
 use crate::{
     api::conditions::ConditionType,
     cloud::{CloudError, ErrorKind, Priority},
@@ -20,7 +20,7 @@ impl Apply for RoutesStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<AppliedRules, Trouble> {
+    ) -> Result<AppliedRules, PassError> {
         let cloudflare = &executor.pool.cloudflare;
         let (put, id, rules) = match self {
             Self::Put(id, rules) => (true, id, rules),
@@ -35,7 +35,7 @@ impl Apply for RoutesStep {
                     let again = interval.saturating_sub(CHECK_PUT_OFF.min(interval / 2));
                     return Ok(applied(observed.now.checked_sub(again).unwrap_or(observed.now)));
                 }
-                found => found.map_err(failed(ConditionType::RoutesReady))?,
+                found => found.map_err(PassError::of_cloud(ConditionType::RoutesReady))?,
             };
             let found = found.and_then(|found| found.config);
             if found.is_some_and(|found| found.ingress == rules.ingress) {
@@ -46,7 +46,7 @@ impl Apply for RoutesStep {
             );
         }
         let put = cloudflare.put_tunnel_configuration(&id, &rules).await;
-        put.map_err(failed(ConditionType::RoutesReady))?;
+        put.map_err(PassError::of_cloud(ConditionType::RoutesReady))?;
         Ok(applied(observed.now))
     }
 }

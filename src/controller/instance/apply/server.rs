@@ -2,7 +2,7 @@
 
 use moorage_wire::{Epoch, bootstrap::Bootstrap};
 
-use super::{Apply, Executor, Trouble, failed, no_epoch};
+use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     agent::ServerKeys,
     api::conditions::{ConditionType, Reason},
@@ -13,7 +13,7 @@ use crate::{
         ServerId, ServerStatus as ServerPower,
     },
     instance::{
-        Failure, Observed, RefusedPlaces,
+        Observed, RefusedPlaces,
         server::{ServerOutcome, ServerStep},
         wanted::Placement,
     },
@@ -21,6 +21,7 @@ use crate::{
     names,
     ownership::Ownership,
     pool::Facilities,
+    problem::Problem,
     user_data::{self, UserDataInput},
 };
 
@@ -29,7 +30,7 @@ impl Apply for ServerStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<ServerOutcome, Trouble> {
+    ) -> Result<ServerOutcome, PassError> {
         let server = match self {
             Self::RecordEpoch(epoch) => return Ok(ServerOutcome::Epoch(epoch)),
             Self::Delete(id) => {
@@ -44,7 +45,7 @@ impl Apply for ServerStep {
             Self::Label(id, labels) => {
                 tracing::warn!(server = %id, "somebody changed the server's labels; setting them again");
                 let labelled = executor.pool.hetzner.update_server_labels(id, &labels).await;
-                labelled.map_err(failed(ConditionType::ServerReady))?
+                labelled.map_err(PassError::of_cloud(ConditionType::ServerReady))?
             }
             Self::AttachFirewall(firewall, id) => {
                 executor.attach_firewall(firewall, id, observed).await?
@@ -57,13 +58,13 @@ impl Apply for ServerStep {
 
 impl Executor<'_> {
     /// Tries each type and location in order; what is out of stock or not offered there leads to the next.
-    async fn create_server(&self, observed: &Observed) -> Result<Server, Trouble> {
+    async fn create_server(&self, observed: &Observed) -> Result<Server, PassError> {
         let part = ConditionType::ServerReady;
         let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let tunnel = observed.tunnel.as_ref().ok_or_else(|| no_epoch(part))?;
         let facilities =
-            self.pool.facilities.as_ref().map_err(|blocked| {
-                Failure::passing(part, blocked.reason, blocked.message.clone())
+            self.pool.facilities.as_ref().map_err(|barred| {
+                Problem::new(part, Reason::PoolNotReady, barred.message.clone())
             })?;
         let mut refused = RefusedPlaces::default();
         for place in self.wanted.usable_placements() {
@@ -87,10 +88,10 @@ impl Executor<'_> {
                     tracing::info!(%error, kind = place.server_type, location = place.location, "no server can be made there");
                     refused.note(place, error);
                 }
-                Err(error) => return Err(failed(part)(error)),
+                Err(error) => return Err(PassError::of_cloud(part)(error)),
             }
         }
-        Err(refused.failure(&self.wanted.subject.pool).into())
+        Err(refused.problem(&self.wanted.subject.pool).into())
     }
 
     fn server_request(
@@ -99,7 +100,7 @@ impl Executor<'_> {
         (epoch, tunnel): (Epoch, &Tunnel),
         facilities: &Facilities,
         place: &Placement,
-    ) -> Result<CreateServer, Failure> {
+    ) -> Result<CreateServer, Problem> {
         let (subject, ctx) = (&self.wanted.subject, &self.controller.ctx);
         let master = self.controller.master_key(observed);
         let keys = ServerKeys::derive(&master, subject.instance, epoch);
@@ -120,7 +121,7 @@ impl Executor<'_> {
             now: ctx.clock.now(),
         };
         let user_data = user_data::render(&input).map_err(|error| {
-            Failure::terminal(ConditionType::ServerReady, Reason::InvalidSpec, error.to_string())
+            Problem::new(ConditionType::ServerReady, Reason::InvalidSpec, error.to_string())
         })?;
         Ok(CreateServer {
             name: names::server(&subject.hostname, subject.instance),
@@ -141,14 +142,14 @@ impl Executor<'_> {
         name: &str,
         epoch: Epoch,
         observed: &Observed,
-    ) -> Result<Server, Trouble> {
+    ) -> Result<Server, PassError> {
         let part = ConditionType::ServerReady;
         let found = self
             .pool
             .hetzner
             .find_server_by_name(Priority::Normal, name)
             .await
-            .map_err(failed(part))?;
+            .map_err(PassError::of_cloud(part))?;
         match found {
             Some(server) => {
                 let whose = self.owner(observed).server(&server);
@@ -157,7 +158,7 @@ impl Executor<'_> {
                 }
                 Err(in_the_way(&server, name, whose).into())
             }
-            None => Err(Failure::passing(part, Reason::CloudUnavailable, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
+            None => Err(Problem::new(part, Reason::CloudUnavailable, "Hetzner says that the server's name is taken but does not show it; it is tried again").into()),
         }
     }
 
@@ -166,12 +167,12 @@ impl Executor<'_> {
         firewall: FirewallId,
         id: ServerId,
         observed: &Observed,
-    ) -> Result<Server, Trouble> {
+    ) -> Result<Server, PassError> {
         let part = ConditionType::ServerReady;
         let server = observed.server.present().ok_or_else(|| no_epoch(part))?;
         tracing::warn!(server = %id, %firewall, "the server stood without the pool's firewall");
         let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
-        applied.map_err(failed(part))?;
+        applied.map_err(PassError::of_cloud(part))?;
         let mut server = server.clone();
         let status = FirewallStatus::Pending;
         server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
@@ -180,17 +181,18 @@ impl Executor<'_> {
 
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
     /// for first.
-    async fn delete_server(&self, id: ServerId, observed: &Observed) -> Result<(), Trouble> {
+    async fn delete_server(&self, id: ServerId, observed: &Observed) -> Result<(), PassError> {
         let part = ConditionType::ServerReady;
         let hetzner = &self.pool.hetzner;
-        let found = hetzner.get_server(Priority::Normal, id).await.map_err(failed(part))?;
+        let found =
+            hetzner.get_server(Priority::Normal, id).await.map_err(PassError::of_cloud(part))?;
         if let Some(server) = found {
             if !self.owner(observed).server(&server).is_ours() {
                 self.pool.inventory.note_server(server);
                 return Err(no_epoch(part).into());
             }
             let deleted = hetzner.delete_server(id).await;
-            deleted.map_err(|error| Failure::of_server_deletion(part, id, &error))?;
+            deleted.map_err(|error| Problem::of_server_deletion(part, id, &error))?;
         }
         self.pool.inventory.forget_server(id);
         Ok(())
@@ -198,14 +200,14 @@ impl Executor<'_> {
 }
 
 /// Why a server cannot be made: another one has its name.
-fn in_the_way(server: &Server, name: &str, whose: Ownership) -> Failure {
+fn in_the_way(server: &Server, name: &str, whose: Ownership) -> Problem {
     let id = server.id;
     let (reason, message) = match whose {
         // Of an epoch that was never written down.
         Ownership::Ours if server.status == ServerPower::Deleting => {
             let message =
                 format!("Server {id} has the name {name} and is being deleted; it is tried again");
-            return Failure::passing(ConditionType::ServerReady, Reason::Progressing, message);
+            return Problem::new(ConditionType::ServerReady, Reason::Progressing, message);
         }
         Ownership::Ours => (
             Reason::DuplicateServer,
@@ -233,5 +235,5 @@ fn in_the_way(server: &Server, name: &str, whose: Ownership) -> Failure {
             ),
         ),
     };
-    Failure::terminal(ConditionType::ServerReady, reason, message)
+    Problem::new(ConditionType::ServerReady, reason, message)
 }

@@ -1,16 +1,17 @@
 //! The tunnel: made, found again, named, and given another secret.
 
-use super::{Apply, Executor, Trouble, failed, no_epoch};
+use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     api::conditions::{ConditionType, Reason},
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::{CreateTunnel, Tunnel, TunnelId},
     instance::{
-        Failure, Observed,
+        Observed,
         tunnel::{TunnelOutcome, TunnelStep},
     },
     master_key::{TunnelGeneration, TunnelSecret},
     names,
+    problem::Problem,
 };
 
 impl Apply for TunnelStep {
@@ -18,7 +19,7 @@ impl Apply for TunnelStep {
         self,
         executor: &mut Executor<'_>,
         observed: &mut Observed,
-    ) -> Result<TunnelOutcome, Trouble> {
+    ) -> Result<TunnelOutcome, PassError> {
         match self {
             Self::Create => executor.create_tunnel(observed).await,
             Self::Bootstrap(id) => {
@@ -29,7 +30,7 @@ impl Apply for TunnelStep {
             Self::Rename(id) => {
                 let renamed =
                     executor.pool.cloudflare.rename_tunnel(&id, &executor.tunnel_name()).await;
-                let tunnel = renamed.map_err(failed(ConditionType::TunnelReady))?;
+                let tunnel = renamed.map_err(PassError::of_cloud(ConditionType::TunnelReady))?;
                 executor.pool.inventory.note_tunnel(tunnel.clone());
                 Ok(TunnelOutcome::Renamed(tunnel))
             }
@@ -38,7 +39,7 @@ impl Apply for TunnelStep {
 }
 
 impl Executor<'_> {
-    async fn create_tunnel(&self, observed: &Observed) -> Result<TunnelOutcome, Trouble> {
+    async fn create_tunnel(&self, observed: &Observed) -> Result<TunnelOutcome, PassError> {
         let name = self.tunnel_name();
         let secret = self.tunnel_secret(observed, TunnelGeneration::BOOTSTRAP)?;
         let request = CreateTunnel { name: &name, secret: &secret };
@@ -49,9 +50,9 @@ impl Executor<'_> {
             Err(error) if error.kind == ErrorKind::Conflict(Conflict::NameTaken) => {
                 let found = self.find_tunnel(&name).await?;
                 let own = Some(found).filter(|found| self.owner(observed).tunnel(found).is_ours());
-                (own.ok_or_else(|| failed(ConditionType::TunnelReady)(error))?, false)
+                (own.ok_or_else(|| PassError::of_cloud(ConditionType::TunnelReady)(error))?, false)
             }
-            Err(error) => return Err(failed(ConditionType::TunnelReady)(error)),
+            Err(error) => return Err(PassError::of_cloud(ConditionType::TunnelReady)(error)),
         };
         self.pool.inventory.note_tunnel(tunnel.clone());
         Ok(TunnelOutcome::Found { tunnel, bootstrapped })
@@ -61,11 +62,11 @@ impl Executor<'_> {
         names::tunnel(self.wanted.subject.installation, self.wanted.subject.instance)
     }
 
-    async fn find_tunnel(&self, name: &str) -> Result<Tunnel, Trouble> {
+    async fn find_tunnel(&self, name: &str) -> Result<Tunnel, PassError> {
         let found = self.pool.cloudflare.find_tunnel_by_name(Priority::Normal, name).await;
-        found.map_err(failed(ConditionType::TunnelReady))?.ok_or_else(|| {
+        found.map_err(PassError::of_cloud(ConditionType::TunnelReady))?.ok_or_else(|| {
             let message = "Cloudflare says that the tunnel's name is taken but does not show it; it is tried again";
-            Failure::passing(ConditionType::TunnelReady, Reason::CloudUnavailable, message).into()
+            Problem::new(ConditionType::TunnelReady, Reason::CloudUnavailable, message).into()
         })
     }
 
@@ -74,16 +75,16 @@ impl Executor<'_> {
         &self,
         id: &TunnelId,
         secret: &TunnelSecret,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), PassError> {
         let cloudflare = &self.pool.cloudflare;
         cloudflare
             .rotate_tunnel_secret(id, secret)
             .await
-            .map_err(failed(ConditionType::TunnelReady))?;
+            .map_err(PassError::of_cloud(ConditionType::TunnelReady))?;
         cloudflare
             .delete_tunnel_connections(id)
             .await
-            .map_err(failed(ConditionType::TunnelReady))?;
+            .map_err(PassError::of_cloud(ConditionType::TunnelReady))?;
         Ok(())
     }
 
@@ -91,7 +92,7 @@ impl Executor<'_> {
         &self,
         observed: &Observed,
         generation: TunnelGeneration,
-    ) -> Result<TunnelSecret, Failure> {
+    ) -> Result<TunnelSecret, Problem> {
         let epoch = observed.epoch.ok_or_else(|| no_epoch(ConditionType::TunnelReady))?;
         let master = self.controller.master_key(observed);
         Ok(master.tunnel_secret(self.wanted.subject.instance, epoch, generation))

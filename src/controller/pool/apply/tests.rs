@@ -13,6 +13,7 @@ use crate::{
         status,
     },
     hetzner::{Direction, Firewall, FirewallRule, Labels, Protocol, ServerType, SshKey},
+    problem::{Problem, Retry},
 };
 
 const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
@@ -105,7 +106,7 @@ impl World {
             master_key: super::super::fakes::master_key(),
             orphans: None,
             deleting: false,
-            trouble: outcome.trouble.as_ref(),
+            problem: outcome.problem.as_ref(),
             serving: false,
             offers: outcome.offers.as_deref(),
         };
@@ -116,7 +117,7 @@ impl World {
         (outcome, differs)
     }
 
-    async fn tear_down(&self) -> Result<(), Trouble> {
+    async fn tear_down(&self) -> Result<(), Problem> {
         let identity = Self::identity();
         let token_secret = |_: &CloudError| "Secret".to_owned();
         let (clouds, secret) = (self.clouds(), &self.fakes);
@@ -135,14 +136,14 @@ impl World {
 }
 
 fn reason(outcome: &Outcome) -> Option<Reason> {
-    outcome.trouble.as_ref().map(|trouble| trouble.blocked.reason)
+    outcome.problem.as_ref().map(|problem| problem.reason)
 }
 
 #[tokio::test]
 async fn the_first_pass_makes_everything_and_the_second_writes_nothing() {
     let mut world = World::new();
     let (first, written) = world.pass(true).await;
-    assert_eq!(first.trouble, None);
+    assert_eq!(first.problem, None);
     assert!(written);
     assert_eq!(
         world.writes(),
@@ -168,7 +169,7 @@ async fn the_first_pass_makes_everything_and_the_second_writes_nothing() {
     for thorough in [true, false] {
         world.reads();
         let (again, written) = world.pass(thorough).await;
-        assert_eq!((again.trouble, written), (None, false));
+        assert_eq!((again.problem, written), (None, false));
         assert_eq!(world.writes(), [""; 0]);
         let calls = if thorough { 7 } else { 3 };
         assert_eq!(world.reads().len(), calls);
@@ -205,7 +206,7 @@ async fn without_ssh_nothing_comes_in_and_no_key_is_made() {
     let mut world = World::new();
     world.spec.hetzner.ssh = None;
     let (outcome, _) = world.pass(true).await;
-    assert_eq!(outcome.trouble, None);
+    assert_eq!(outcome.problem, None);
     assert_eq!(world.fakes.state().firewalls[0].rules, []);
     assert!(world.fakes.state().ssh_keys.is_empty());
 }
@@ -221,12 +222,12 @@ async fn a_failure_of_any_write_leaves_no_orphan(
     let mut world = World::new();
     world.fakes.state().fail_write = Some((number, took_effect));
     let (failed, _) = world.pass(true).await;
-    assert!(failed.trouble.is_some());
+    assert!(failed.problem.is_some());
     assert!(failed.facilities().is_err());
     let (healed, _) = world.pass(true).await;
-    assert_eq!(healed.trouble, None);
+    assert_eq!(healed.problem, None);
     let (quiet, written) = world.pass(true).await;
-    assert_eq!((quiet.trouble, written), (None, false));
+    assert_eq!((quiet.problem, written), (None, false));
     let state = world.fakes.state();
     let counts = [
         state.firewalls.len(),
@@ -258,7 +259,7 @@ async fn rules_that_someone_opened_are_closed_again() {
     world.fakes.state().firewalls[0].rules.push(open);
     world.writes();
     let (outcome, written) = world.pass(false).await;
-    assert_eq!((outcome.trouble, written), (None, false));
+    assert_eq!((outcome.problem, written), (None, false));
     assert_eq!(world.writes(), ["set_firewall_rules"]);
     assert_eq!(world.fakes.state().firewalls[0].rules.len(), 1);
 }
@@ -279,7 +280,7 @@ async fn a_token_of_another_project_blocks_the_pool_and_makes_nothing() {
     world.retry = Some("1");
     assert_eq!(recorded, Some(1));
     let (outcome, written) = world.pass(true).await;
-    assert_eq!((outcome.trouble, written), (None, true));
+    assert_eq!((outcome.problem, written), (None, true));
     assert_ne!(world.status.firewall_id, recorded);
 }
 
@@ -320,7 +321,7 @@ async fn a_lost_secret_gets_a_new_one_for_the_same_token() {
     world.fakes.state().stored = None;
     world.writes();
     let (outcome, written) = world.pass(false).await;
-    assert_eq!((outcome.trouble, written), (None, false));
+    assert_eq!((outcome.problem, written), (None, false));
     assert_eq!(world.writes(), ["rotate_service_token", "store_secret"]);
     assert!(world.fakes.state().stored_token_works());
 }
@@ -341,7 +342,7 @@ async fn an_application_that_lost_its_policy_is_repaired_by_a_glance() {
     world.fakes.state().apps[0].policies = Some(Vec::new());
     world.writes();
     let (outcome, _) = world.pass(false).await;
-    assert_eq!(outcome.trouble, None);
+    assert_eq!(outcome.problem, None);
     assert_eq!(world.writes(), ["update_access_app"]);
 }
 
@@ -350,9 +351,9 @@ async fn a_refused_token_stalls_the_pool_and_names_the_secret() {
     let mut world = World::new();
     world.fakes.state().refuse = Some((Cloud::Cloudflare, ErrorKind::Unauthorized));
     let (outcome, _) = world.pass(true).await;
-    let trouble = outcome.trouble.unwrap();
-    assert_eq!((trouble.blocked.reason, trouble.again), (Reason::Unauthorized, Again::Slowly));
-    assert!(trouble.blocked.message.contains("Secret moorage-system/cloudflare (key token)"));
+    let problem = outcome.problem.unwrap();
+    assert_eq!((problem.reason, problem.retry), (Reason::Unauthorized, Retry::Slowly));
+    assert!(problem.message.contains("Secret moorage-system/cloudflare (key token)"));
     assert!(world.status.conditions.iter().any(|condition| condition.type_ == "Stalled"));
 }
 
@@ -371,7 +372,7 @@ async fn a_deletion_ends_only_when_a_pass_finds_nothing_left() {
     world.pass(true).await;
     world.writes();
     let first = world.tear_down().await.unwrap_err();
-    assert_eq!(first.blocked.reason, Reason::Deleting);
+    assert_eq!(first.reason, Reason::Deleting);
     assert_eq!(
         world.writes(),
         [
@@ -397,8 +398,8 @@ async fn servers_of_the_pool_keep_its_objects() {
         "labels": World::identity().labels(), "server_type": { "name": "cx33" },
     }));
     world.fakes.state().servers.push(server.unwrap());
-    let trouble = world.tear_down().await.unwrap_err();
-    assert!(trouble.blocked.message.contains("moorage-ada"), "{}", trouble.blocked.message);
+    let problem = world.tear_down().await.unwrap_err();
+    assert!(problem.message.contains("moorage-ada"), "{}", problem.message);
     assert_eq!(world.writes(), [""; 0]);
 }
 

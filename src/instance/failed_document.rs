@@ -10,6 +10,7 @@ use moorage_wire::{
 
 use super::{Observed, Wanted, observed::AgentView, older_agents, programs};
 use crate::api::conditions::{ConditionType::ConfigApplied, Reason, Verdict};
+use crate::problem::Problem;
 
 pub(super) const REPLACE_ARTIFACT: &str = "correct the file on that server, use another release, or annotate moorage.dev/retry to try again";
 pub(super) const REPLACE_INTEGRATION: &str = "take it out of spec.integrations, use a release that approves another version, or annotate moorage.dev/retry to try again";
@@ -24,9 +25,9 @@ pub(super) const CORRECT_EITHER: &str =
 const MAKE_ROOM: &str = "remove data of OpenClaw that is not needed, or rebuild the instance with a larger server type (a rebuild deletes its data)";
 const SEE_JOURNAL: &str = "see journalctl -u moorage-agent -u moorage-worker -u moorage-installer -u openclaw over the pool's SSH fall-back";
 
-/// What failed.
+/// What failed and what to do, before it is known whether the server retries.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Setback {
+pub struct Explanation {
     /// For programs.
     pub reason: Reason,
     /// What happened and why.
@@ -36,32 +37,33 @@ pub struct Setback {
 }
 
 /// The agent gave the document up.
-pub fn given_up(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Verdict {
-    let Setback { reason, what, remedy } = of(wanted, failed);
+pub fn given_up(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Problem {
+    let Explanation { reason, what, remedy } = of(wanted, failed);
     let kept = if view.report.desired.state == ConvergenceState::RolledBack {
         "; the last good state is back"
     } else {
         ""
     };
-    Verdict::no(ConfigApplied, reason, format!("{what}{kept}. {}", capitalized(remedy)))
+    Problem::new(ConfigApplied, reason, format!("{what}{kept}. {}", capitalized(remedy)))
 }
 
 /// The agent retries.
-pub fn held_up(wanted: &Wanted, failed: &FailedDigest) -> Verdict {
-    let Setback { reason, what, remedy } = match failed.reason {
+pub fn held_up(wanted: &Wanted, failed: &FailedDigest) -> Problem {
+    let Explanation { reason, what, remedy } = match failed.reason {
         FailureReason::Artifact | FailureReason::Integration => of(wanted, failed),
         _ => waiting(failed),
     };
-    Verdict::no(ConfigApplied, reason, format!("{what}; the server retries. If it lasts, {remedy}"))
+    let message = format!("{what}; the server retries. If it lasts, {remedy}");
+    Problem::new(ConfigApplied, reason, message)
 }
 
-fn waiting(failed: &FailedDigest) -> Setback {
+fn waiting(failed: &FailedDigest) -> Explanation {
     let code = failed.failure.as_ref().map(|failure| failure.code);
     let why = match &failed.failure {
         Some(failure) => cause(failure),
         None => older_agents::words(&failed.message),
     };
-    Setback {
+    Explanation {
         reason: Reason::Progressing,
         what: format!("The server cannot reach the desired state yet: {why}"),
         remedy: if code == Some(FailureCode::NoSpace) { MAKE_ROOM } else { SEE_JOURNAL },
@@ -99,14 +101,14 @@ pub fn is_final(observed: &Observed) -> bool {
 }
 
 /// What failed, and what to do.
-pub fn of(wanted: &Wanted, failed: &FailedDigest) -> Setback {
+pub fn of(wanted: &Wanted, failed: &FailedDigest) -> Explanation {
     match &failed.failure {
         Some(failure) => told(wanted, failed, failure),
-        None => older_agents::setback(failed),
+        None => older_agents::explanation(failed),
     }
 }
 
-fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Setback {
+fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Explanation {
     let (subject, why, place) = (subject(wanted, failure), cause(failure), place(failed));
     let (reason, what, remedy) = match failed.reason {
         FailureReason::Artifact => {
@@ -140,7 +142,7 @@ fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Setback {
             (Reason::RolledBack, what, CORRECT_EITHER)
         }
     };
-    Setback { reason, what: capitalized(&what), remedy }
+    Explanation { reason, what: capitalized(&what), remedy }
 }
 
 /// Where in the configuration.
