@@ -3,6 +3,7 @@
 
 #![allow(unreachable_pub, reason = "the derives of kube put public types behind private modules")]
 
+pub mod annotation;
 pub mod conditions;
 pub mod guarded;
 pub mod instance;
@@ -28,22 +29,6 @@ pub const GROUP: &str = "moorage.dev";
 pub const FINALIZER: &str = "moorage.dev/finalizer";
 /// Type of the Secrets that customers hand their sealed values in with.
 pub const SEALED_SECRET_TYPE: &str = "moorage.dev/sealed-credentials";
-
-/// Names of annotations.
-pub mod annotation {
-    /// Any change makes the operator look now.
-    pub const RECONCILE_AT: &str = "moorage.dev/reconcile-at";
-    /// The id of the server that is to be replaced: the only way a server is replaced on purpose.
-    pub const REBUILD: &str = "moorage.dev/rebuild";
-    /// Any change makes failed digests and held-back deliveries be tried again.
-    pub const RETRY: &str = "moorage.dev/retry";
-    /// On a pool: how many missing servers a person accepts to have recreated.
-    pub const ACCEPT_LOSS: &str = "moorage.dev/accept-missing-servers";
-    /// The fingerprint of the certificate that the values of a Secret were sealed to.
-    pub const SEALED_WITH: &str = "moorage.dev/sealed-with";
-    /// On a sealed Secret: that its instance was seen beside it. Set by the operator.
-    pub const INSTANCE_SEEN: &str = "moorage.dev/instance-seen";
-}
 
 /// Names of labels, on Kubernetes objects and on Hetzner's.
 pub mod label {

@@ -237,6 +237,8 @@ reasons! {
     MassDisappearance: Person on [Instance], "Find out why. Nothing is recreated until you annotate the pool as the message says.";
     /// The running server is not what the spec would make.
     ServerMismatch: Notice on [Instance], "Nothing, or annotate the instance `moorage.dev/rebuild: <server id>`: all data on the server is lost, and its keys have to be sealed again.";
+    /// The annotation `moorage.dev/rebuild` is no server id, so nothing is replaced.
+    InvalidAnnotation: Notice on [Instance], "Correct the annotation as the message says, or remove it.";
     /// The server replaced another one less than ten minutes ago, and the annotation asks for the next.
     RebuildTooSoon: Passing on [Instance], "Nothing: the message says when it is replaced. Remove the annotation if you do not want that.";
     /// The release is for another processor than the server's, or than those of all server types that

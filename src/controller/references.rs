@@ -17,12 +17,14 @@ use tokio::sync::watch;
 
 use crate::{
     api::{
-        OpenClawInstance, annotation,
+        OpenClawInstance,
+        annotation::Rebuild,
         guarded::{self, Fields},
         instance::EarlierIdentity,
     },
     api_server::{PAGE_SIZE, told},
     instance::observed::Disappearance,
+    master_key::MasterKeyId,
 };
 
 /// Shorter than the idle timeout of common load balancers.
@@ -69,7 +71,7 @@ impl<'de> Deserialize<'de> for ReferringInstance {
             ..ObjectMeta::default()
         };
         let deleting = all.deletion_timestamp.is_some();
-        let rebuild = all.annotations.as_ref().and_then(|known| known.get(annotation::REBUILD));
+        let rebuild = all.annotations.as_ref().map(Rebuild::of).unwrap_or_default();
         let spec = Fields::of(parts.spec.as_deref());
         let suspended = spec.get("suspend").unwrap_or_default();
         let spec = ReferringSpec {
@@ -87,14 +89,15 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         let in_server = Fields::of(server.as_deref());
         let tunnel: Option<Box<RawValue>> = status.get("tunnel");
         let server_id: Option<u64> = in_server.get("id");
-        let rebuild = rebuild.map(String::as_str);
         let expected =
             server_id.filter(|id| Disappearance::counts(*id, deleting, suspended, rebuild));
         let made = Made {
             held,
             in_status: server.is_some(),
             untold: held && server.is_none() && told.is_none_or(|told| told.is_empty()),
-            master_key: in_server.get("masterKeyId"),
+            master_key: in_server
+                .get("masterKeyId")
+                .filter(|id: &String| id.parse::<MasterKeyId>().is_ok()),
             earlier_id: earlier,
             server: server_id,
             expected_server: expected,
@@ -256,6 +259,7 @@ pub fn watch(client: Client) -> (Arc<References>, impl Stream<Item = Reference> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::annotation;
     use serde_json::json;
     use watcher::Event;
 
@@ -303,6 +307,8 @@ mod tests {
         let rebuild = |id: &str| json!({"name": "ada", "annotations": {annotation::REBUILD: id}});
         assert_eq!(expected(rebuild("4711"), false), None);
         assert_eq!(expected(rebuild("4712"), false), Some(4711));
+        // Nothing else replaces the server for this, so it is missed.
+        assert_eq!(expected(rebuild("+4711"), false), Some(4711));
         let going = json!({
             "name": "ada", "deletionTimestamp": "2026-11-30T12:00:00Z", "finalizers": ["x.example/hold"],
         });

@@ -93,7 +93,7 @@ pub fn document(wanted: &Wanted, view: &AgentView) -> DesiredState {
         artifacts: wanted.release.artifacts.clone(),
         integrations: integrations(wanted, view),
         approved_pairings: wanted.approved_pairings.clone(),
-        retry: wanted.retry.clone(),
+        retry: wanted.retry.as_ref().map(|mark| mark.as_str().to_owned()),
     }
 }
 

@@ -29,7 +29,10 @@ use super::{
     wanted::{Placement, Release, Subject},
 };
 use crate::{
-    api::{OpenClawInstanceStatus, instance::DeletionPolicy, release::Architecture},
+    api::{
+        OpenClawInstanceStatus, annotation::Rebuild, instance::DeletionPolicy,
+        release::Architecture,
+    },
     cloudflare::AccountId,
     credentials::{
         bundle::{Bundle, HandedIn, Scope},
@@ -37,7 +40,6 @@ use crate::{
         secret_source::{CredentialRequest, CredentialSource, SealedTo, SecretVersion},
         test_keys,
     },
-    hetzner::ServerId,
 };
 
 pub(super) const INSTALLATION: InstallationId = InstallationId::from_bytes([0xbb; 8]);
@@ -108,7 +110,7 @@ pub(super) fn wanted() -> Wanted {
         gateway_generation: crate::master_key::GatewayGeneration(0),
         dashboard_secret: None,
         retry: None,
-        rebuild: None,
+        rebuild: Rebuild::No,
     }
 }
 
@@ -148,7 +150,7 @@ impl Wanted {
     }
 
     pub(super) fn with_rebuild_of(self, server: u64) -> Self {
-        Self { rebuild: Some(ServerId(server)), ..self }
+        Self { rebuild: Rebuild::Server(server), ..self }
     }
 
     pub(super) fn with_dashboard_secret(self) -> Self {

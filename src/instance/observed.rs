@@ -8,10 +8,10 @@ use moorage_wire::{
     AgentPublicKey, CredentialName, Epoch, Receipt, Report, Sha256, sealing::SealingCertificate,
 };
 
-use super::{Wanted, handover::OperatorKeys};
+use super::{Wanted, handover::OperatorKeys, rotation::Repetitions};
 use crate::{
     agent::AgentError,
-    api::OpenClawInstanceStatus,
+    api::{OpenClawInstanceStatus, annotation::Rebuild},
     cloudflare::{DnsRecord, Tunnel},
     credentials::{
         bundle::{Bundle, HandedIn, read_inline, read_secret},
@@ -134,6 +134,8 @@ pub struct TunnelMemory {
     pub rules: Option<(Sha256, Timestamp)>,
     /// When the rotated token was made the only valid one; nothing while that is under way.
     pub rotated: Option<Timestamp>,
+    /// How often that was repeated.
+    pub repetitions: Repetitions,
 }
 
 /// How many servers of a pool are missing at once.
@@ -147,10 +149,9 @@ pub struct Disappearance {
 
 impl Disappearance {
     /// Whether the absence of an instance's server says something of the project. What is being deleted
-    /// or was replaced by its own tenant does not, nor does what nobody looks after meanwhile. `rebuild` is
-    /// the server that a person asked to replace.
-    pub fn counts(server: u64, deleting: bool, suspended: bool, rebuild: Option<&str>) -> bool {
-        !deleting && !suspended && rebuild != Some(&*server.to_string())
+    /// or was replaced by its own tenant does not, nor does what nobody looks after meanwhile.
+    pub fn counts(server: u64, deleting: bool, suspended: bool, rebuild: Rebuild) -> bool {
+        !deleting && !suspended && !rebuild.asks_for(server)
     }
 
     /// More than 3 and more than 10 %: rather a wrong token or an accident than single losses.

@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use moorage_wire::{
-    InstallationId, InstanceId, Sha256,
+    InstallationId, InstanceId,
     desired::{Artifact, Artifacts, Integration, IntegrationKind as WireKind},
 };
 
@@ -15,7 +15,8 @@ use super::{
 use crate::{
     admission::{Denied, Rules},
     api::{
-        HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec, annotation,
+        HostingPoolSpec, OpenClawInstance, OpenClawReleaseSpec,
+        annotation::{self, Mark, Rebuild},
         conditions::Reason,
         instance::{CredentialSpec, IntegrationRef, SealedTo},
         names::ReleaseName,
@@ -26,7 +27,7 @@ use crate::{
     },
     cloudflare::AccountId,
     credentials::secret_source::{CredentialEntry, parse_entries},
-    hetzner::{FirewallId, ServerId},
+    hetzner::FirewallId,
     master_key::GatewayGeneration,
     openclaw,
     pool::Offers,
@@ -146,15 +147,9 @@ pub fn wanted(
         approved_pairings: spec.access.approved_pairings.iter().map(ToString::to_string).collect(),
         gateway_generation: GatewayGeneration(spec.access.token_generation),
         dashboard_secret: spec.access.dashboard_secret_name.as_ref().map(ToString::to_string),
-        retry: annotations.get(annotation::RETRY).map(|mark| short_mark(mark)),
-        rebuild: annotations.get(annotation::REBUILD).and_then(|id| id.parse().ok()).map(ServerId),
+        retry: Mark::of(annotations, annotation::RETRY),
+        rebuild: Rebuild::of(annotations),
     })
-}
-
-/// A text of which only changes matter, as it can be passed on: itself if it is short and plain.
-fn short_mark(text: &str) -> String {
-    let plain = text.len() <= 64 && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-    if plain { text.to_owned() } else { Sha256::of(text.as_bytes()).to_string() }
 }
 
 /// A pool may say which releases its instances run.

@@ -8,6 +8,7 @@
 
 use std::{fmt, time::Duration};
 
+use jiff::{SignedDuration, Timestamp};
 use moorage_wire::{CredentialType, credential::TUNNEL_TOKEN};
 
 use super::{
@@ -92,6 +93,7 @@ impl PartStep for RotationStep {
                 let tunnel = TunnelStatus { id: id.to_string(), rotating: false };
                 observed.status.tunnel = Some(tunnel);
                 observed.tunnel_memory.rotated = Some(observed.now);
+                observed.tunnel_memory.repetitions.note(observed.now);
             }
         }
     }
@@ -112,8 +114,34 @@ impl fmt::Display for RotationStep {
     }
 }
 
-/// How long cloudflared may take to come back with the new token before the rotation is repeated.
+/// How long cloudflared may take to come back with the new token before the rotation is first repeated.
+/// Each repetition is waited for twice as long as the one before.
 pub const PATIENCE: Duration = Duration::from_secs(60);
+/// The longest that a repetition is waited for.
+pub const LONGEST_PATIENCE: Duration = Duration::from_hours(1);
+/// After so long without a rotation the next one is a first one again.
+const CALM: SignedDuration = SignedDuration::from_hours(6);
+
+/// How often a rotation was repeated. Whoever has the server can go on saying that it has the old token,
+/// and each repetition costs calls to Cloudflare. Nothing that the server says takes this back.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Repetitions {
+    count: u32,
+    last: Option<Timestamp>,
+}
+
+impl Repetitions {
+    fn note(&mut self, now: Timestamp) {
+        let calm = self.last.is_none_or(|last| now.duration_since(last) >= CALM);
+        self.count = if calm { 0 } else { self.count.saturating_add(1) };
+        self.last = Some(now);
+    }
+
+    fn patience(self) -> Duration {
+        let factor = 2_u32.checked_pow(self.count).unwrap_or(u32::MAX);
+        PATIENCE.saturating_mul(factor).min(LONGEST_PATIENCE)
+    }
+}
 
 /// cloudflared runs with the rotated token and with nothing else.
 pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
@@ -133,7 +161,8 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
         };
     }
     if cloudflared.active_token_sha256 != Some(own.tunnel) {
-        let patient = |at| observed.now.duration_since(at).unsigned_abs() < PATIENCE;
+        let patience = observed.tunnel_memory.repetitions.patience();
+        let patient = |at| observed.now.duration_since(at).unsigned_abs() < patience;
         if view.stale || observed.tunnel_memory.rotated.is_some_and(patient) {
             return waiting();
         }

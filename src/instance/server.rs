@@ -11,13 +11,16 @@ use super::{
     placeholders::{applied, new_server},
     plan::{SOON, Timing},
     programs,
+    rotation::Repetitions,
     step::{Own, PartStep},
     wanted::Release,
 };
 use crate::{
     api::{
-        OpenClawInstanceStatus, annotation,
+        OpenClawInstanceStatus,
+        annotation::{self, Rebuild},
         conditions::{
+            ConditionStatus,
             ConditionType::{ServerReady, UpToDate},
             Reason, Verdict,
         },
@@ -127,6 +130,7 @@ impl PartStep for ServerStep {
                 }
                 observed.agent = AgentState::NotAsked;
                 observed.tunnel_memory.rotated = None;
+                observed.tunnel_memory.repetitions = Repetitions::default();
             }
             ServerOutcome::Made(server) => {
                 observed.server = ServerState::Present(server);
@@ -177,7 +181,7 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         }
     };
     let obstacle = obstacle(wanted);
-    let replaced = |server: &Server| wanted.rebuild == Some(server.id);
+    let replaced = |server: &Server| wanted.rebuild.asks_for(server.id.0);
     match (&observed.server, observed.epoch) {
         (ServerState::Gone, _) if observed.is_mass_loss() => {
             let count = observed.disappearance;
@@ -359,12 +363,22 @@ fn duplicates(server: &Server, copies: &[ServerId]) -> String {
     )
 }
 
+fn unreadable_rebuild(server: &Server) -> Verdict {
+    let message = format!(
+        "The annotation {} is not a server id, so it is ignored. Set it to {} to replace the server, which deletes all its data, or remove it",
+        annotation::REBUILD,
+        server.id,
+    );
+    Verdict::no(UpToDate, Reason::InvalidAnnotation, message)
+}
+
 /// Whether the server is what the spec would make today.
 pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
     let Some(server) = observed.server.present() else {
         return Verdict::unknown(UpToDate, Reason::Waiting, "There is no server yet");
     };
-    if wanted.rebuild == Some(server.id) && observed.is_mass_loss() {
+    let replaced = wanted.rebuild.asks_for(server.id.0);
+    if replaced && observed.is_mass_loss() {
         let message = format!(
             "Server {} is not replaced while {} of the pool's {} servers are missing: a new one might be lost as well. Find out why they are, or annotate the HostingPool with {}={}",
             server.id,
@@ -375,7 +389,7 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
         );
         return Verdict::no(UpToDate, Reason::MassDisappearance, message);
     }
-    if let (true, Some((end, _))) = (wanted.rebuild == Some(server.id), pause(observed)) {
+    if let (true, Some((end, _))) = (replaced, pause(observed)) {
         let message = format!(
             "Server {} replaced another one less than 10 minutes ago. It is replaced at {end}, unless you remove the annotation {}",
             server.id,
@@ -392,7 +406,11 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
             && (location.is_empty() || place.location == location)
     });
     if fits {
-        return programs::up_to_date(wanted, observed);
+        let verdict = programs::up_to_date(wanted, observed);
+        // What else is wrong comes first, and says what to set the annotation to.
+        let ignored =
+            verdict.status == ConditionStatus::True && wanted.rebuild == Rebuild::Unreadable;
+        return if ignored { unreadable_rebuild(server) } else { verdict };
     }
     Verdict::no(
         UpToDate,

@@ -11,7 +11,13 @@ use moorage_wire::{
 use serde_json::{Map, Value};
 
 use crate::{
-    api::{OpenClawInstanceStatus, instance::DeletionPolicy, pool::SshSpec, release::Architecture},
+    api::{
+        OpenClawInstanceStatus,
+        annotation::{Mark, Rebuild},
+        instance::DeletionPolicy,
+        pool::SshSpec,
+        release::Architecture,
+    },
     cloudflare::{AccountId, TunnelId},
     credentials::{bundle::InstanceRef, refusal::Refusal, secret_source::CredentialRequest},
     hetzner::{self, FirewallId, ServerId},
@@ -52,9 +58,9 @@ pub struct Wanted {
     /// The Secret for the dashboard's URL and token.
     pub dashboard_secret: Option<String>,
     /// Value of the annotation `moorage.dev/retry`.
-    pub retry: Option<String>,
+    pub retry: Option<Mark>,
     /// The server that is to be replaced on purpose.
-    pub rebuild: Option<ServerId>,
+    pub rebuild: Rebuild,
 }
 
 /// Who an instance is: what stays the same for its whole life.

@@ -12,7 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use crate::{
     agent::AccessHeaders,
-    api::HostingPoolSpec,
+    api::{HostingPoolSpec, annotation::AcceptedLoss},
     cloudflare::{AccountId, CloudflareApi, ZoneId},
     dns::DnsQueue,
     hetzner::{FirewallId, HetznerApi, SshKeyId},
@@ -42,7 +42,7 @@ pub struct PoolRuntime {
     pub dns: Arc<DnsQueue>,
     /// How many missing servers a person accepts to have recreated (annotation
     /// `moorage.dev/accept-missing-servers`).
-    pub accepted_loss: Option<usize>,
+    pub accepted_loss: Option<AcceptedLoss>,
     /// What instances need besides the clients; without it they can only be deleted. What was found
     /// once serves on while the pool cannot be looked at.
     pub facilities: Result<Facilities, Problem>,

@@ -1,11 +1,14 @@
 //! What is known of one customer's server.
 
+use std::str::FromStr;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use moorage_wire::InstanceId;
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::is_zero;
+use crate::{api::names::SecretName, master_key::MasterKeyId};
 
 /// What is known of one customer's server.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
@@ -46,7 +49,11 @@ pub struct OpenClawInstanceStatus {
     pub credentials: Vec<CredentialStatus>,
     /// Name of the Secret that the dashboard's token was put into: it goes when the spec names another
     /// or none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "names::<SecretName, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub dashboard_secret_name: Option<String>,
 }
 
@@ -77,6 +84,13 @@ fn known_phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Phas
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
+/// A text in a status that is a name of this kind. The operator wrote no other, so another says nothing: it
+/// becomes no path and no word of a message, and what it stood for is found out again.
+fn names<'de, T: FromStr, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    Ok(text.filter(|text| text.parse::<T>().is_ok()))
+}
+
 /// An id from before ids were computed, and whose it is: a status that is restored into another
 /// namespace or under another name says nothing.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
@@ -105,7 +119,11 @@ pub struct ServerStatus {
     /// Random id of this server's life, 16 hexadecimal characters; written before the server is made.
     pub epoch: String,
     /// Id of the master key that this server's keys are derived from.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "names::<MasterKeyId, _>",
+        skip_serializing_if = "Option::is_none"
+    )]
     pub master_key_id: Option<String>,
     /// When the server before it was given up; absent of an instance's first server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -237,4 +255,34 @@ pub struct CredentialStatus {
     /// How often the Secret of a ciphertext that was already consumed came back and was deleted again.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub recreated: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case::names("ada-dashboard", "0123456789abcdef", true)]
+    #[case::query("?limit=500", "?watch=true", false)]
+    #[case::path("../../x", "../../../../x/y/z", false)]
+    #[case::escape("a\u{1b}[2Jb", "\u{1b}[2J9abcdef012", false)]
+    #[case::empty("", "", false)]
+    fn a_text_that_names_nothing_is_not_read(
+        #[case] secret: &str,
+        #[case] master_key: &str,
+        #[case] read: bool,
+    ) {
+        let status = json!({
+            "dashboardSecretName": secret,
+            "server": {"epoch": "0000000000000001", "id": 4711, "masterKeyId": master_key},
+        });
+        let status: OpenClawInstanceStatus = serde_json::from_value(status).unwrap();
+        let server = status.server.unwrap();
+        assert_eq!(server.id, Some(4711));
+        assert_eq!(status.dashboard_secret_name.is_some(), read);
+        assert_eq!(server.master_key_id.is_some(), read);
+    }
 }

@@ -8,7 +8,7 @@ use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
 use parking_lot::Mutex;
 
 use crate::{
-    api::{OpenClawInstance, OpenClawInstanceStatus, annotation, instance::Phase},
+    api::{OpenClawInstance, OpenClawInstanceStatus, annotation::Requests, instance::Phase},
     instance::{
         Observed,
         observed::{AgentState, AgentView, TunnelMemory},
@@ -22,7 +22,7 @@ pub(super) struct Memory {
     pub(super) tunnel: TunnelMemory,
     pub(super) agent: Option<AgentView>,
     /// What the last pass acted on: a change of it is a reason to ask the agent now.
-    pub(super) asked_for: Option<(Option<i64>, Option<String>)>,
+    pub(super) asked_for: Option<(Option<i64>, Requests)>,
     /// Whether the last pass left nothing to do.
     pub(super) settled: bool,
     /// Since when what all around it lacks is lacking, without a word said about it.
@@ -31,12 +31,8 @@ pub(super) struct Memory {
 
 impl Memory {
     /// What a person can change to have the agent asked at once.
-    pub(super) fn request(instance: &OpenClawInstance) -> (Option<i64>, Option<String>) {
-        let asked = [annotation::RECONCILE_AT, annotation::RETRY, annotation::REBUILD];
-        let annotations = instance.annotations();
-        let asked: Vec<_> = asked.into_iter().filter_map(|name| annotations.get(name)).collect();
-        let asked = (!asked.is_empty()).then(|| asked.iter().map(|value| value.as_str()).collect());
-        (instance.metadata.generation, asked)
+    pub(super) fn request(instance: &OpenClawInstance) -> (Option<i64>, Requests) {
+        (instance.metadata.generation, Requests::of(instance.annotations()))
     }
 
     /// What remains of a pass that did not come to its end.

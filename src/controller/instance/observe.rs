@@ -10,7 +10,8 @@ use super::{Controller, memory::Memory, pass_error::PassError};
 use crate::{
     agent::{AccessHeaders, AgentError, AgentRoute, ServerKeys},
     api::{
-        OpenClawInstance, annotation,
+        OpenClawInstance,
+        annotation::Rebuild,
         conditions::{ConditionType, Reason},
         instance::ServerStatus,
         label,
@@ -57,7 +58,7 @@ impl Controller {
         observed.newest_master_key_id = Some(self.ctx.master_keys.newest().id().to_string());
         observed.disappearance = self.disappearance(pool);
         observed.accepted_loss =
-            pool.accepted_loss.is_some_and(|accepted| observed.disappearance.missing <= accepted);
+            pool.accepted_loss.is_some_and(|loss| loss.covers(observed.disappearance.missing));
         let mass = observed.disappearance.is_mass() && !observed.accepted_loss;
         (observed.server, observed.copies) =
             look_at_servers(pool, &owner, view.servers, status.server.as_ref(), mass).await?;
@@ -291,7 +292,7 @@ impl Controller {
             .filter_map(|instance| {
                 let id = instance.status.as_ref()?.server.as_ref()?.id?;
                 let deleting = instance.metadata.deletion_timestamp.is_some();
-                let rebuild = instance.annotations().get(annotation::REBUILD).map(String::as_str);
+                let rebuild = Rebuild::of(instance.annotations());
                 let counts = Disappearance::counts(id, deleting, instance.spec.suspend, rebuild);
                 counts.then_some(ServerId(id))
             })

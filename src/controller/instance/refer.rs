@@ -8,7 +8,7 @@ use kube::ResourceExt as _;
 use super::Controller;
 use crate::{
     admission::Denied,
-    api::{OpenClawInstance, OpenClawRelease, annotation, conditions::Reason},
+    api::{OpenClawInstance, OpenClawRelease, annotation::Rebuild, conditions::Reason},
     hetzner::ServerId,
     instance::{
         Wanted, records,
@@ -155,8 +155,8 @@ impl Controller {
         };
         let keys = self.ctx.master_keys.get();
         let current = keys.newest().id();
-        let rebuild = instance.annotations().get(annotation::REBUILD);
-        if keys.named(made_under).is_some() || rebuild == Some(&id.to_string()) {
+        let replaced = Rebuild::of(instance.annotations()).asks_for(id);
+        if replaced || keys.named(made_under).is_some() {
             return Ok(());
         }
         let message = format!(

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use crate::{
-    api::conditions::Reason,
+    api::{annotation::Mark, conditions::Reason},
     cidr::Network,
     hetzner::{CreateFirewall, Direction, Firewall, FirewallId, FirewallRule, Protocol},
     problem::Problem,
@@ -33,7 +33,7 @@ pub struct Marker<'a> {
     /// Whether some instance names the pool.
     pub has_instances: bool,
     /// The value of the annotation `moorage.dev/retry`.
-    pub retry: Option<&'a str>,
+    pub retry: Option<&'a Mark>,
 }
 
 /// Decides. A recorded firewall that is not there means that the token is of another project, where
@@ -50,7 +50,7 @@ pub fn plan(
         if let Some(firewall) = found.iter().filter(ours).find(|firewall| firewall.id == recorded) {
             return Ok(keep_or_repair(firewall, rules));
         }
-        let given_up = marker.retry == Some(recorded.to_string().as_str());
+        let given_up = marker.retry.is_some_and(|mark| mark.names(recorded.0));
         if marker.has_instances && !given_up {
             return Err(project_changed(recorded));
         }
@@ -170,6 +170,7 @@ mod tests {
     #[case::another_project(Some(4), true, None, vec![], "ProjectChanged")]
     #[case::another_project_that_was_ours_once(Some(4), true, None, vec![firewall(9, vec![])], "ProjectChanged")]
     #[case::an_old_word_of_a_person(Some(4), true, Some("3"), vec![], "ProjectChanged")]
+    #[case::a_number_in_another_way(Some(4), true, Some("+4"), vec![], "ProjectChanged")]
     #[case::an_empty_word_of_a_person(Some(4), true, Some(""), vec![], "ProjectChanged")]
     #[case::a_person_says_so(Some(4), true, Some("4"), vec![], "create")]
     #[case::a_crash_after_a_person_said_so(Some(4), true, Some("4"), vec![firewall(9, vec![])], "keep")]
@@ -182,7 +183,8 @@ mod tests {
         #[case] expected: &str,
     ) {
         let recorded = recorded.map(FirewallId);
-        let marker = Marker { recorded, has_instances, retry };
+        let retry = retry.map(Mark::new);
+        let marker = Marker { recorded, has_instances, retry: retry.as_ref() };
         assert_eq!(kind(&plan(&identity(), Vec::new(), &found, marker)), expected);
     }
 

@@ -19,7 +19,8 @@ use super::{
 };
 use crate::{
     api::{
-        Guarded, HostingPool, HostingPoolStatus, annotation,
+        Guarded, HostingPool, HostingPoolStatus,
+        annotation::{self, AcceptedLoss, Mark},
         conditions::Reason,
         pool::{MasterKeyStatus, OrphansStatus},
     },
@@ -189,7 +190,7 @@ impl Controller {
                 marker: Marker {
                     recorded: status.and_then(|status| status.firewall_id).map(FirewallId),
                     has_instances: instances > 0,
-                    retry: inputs.retry.as_deref(),
+                    retry: inputs.retry.as_ref(),
                 },
                 recorded_access: status.and_then(|status| status.access.as_ref()),
                 stored: &stored,
@@ -314,11 +315,11 @@ impl Controller {
 }
 
 fn inputs(pool: &HostingPool, instances: u32, stored: &StoredToken) -> Inputs {
-    let annotation = |name| pool.annotations().get(name).cloned();
+    let annotations = pool.annotations();
     Inputs {
         generation: pool.metadata.generation,
-        retry: annotation(annotation::RETRY),
-        reconcile_at: annotation(annotation::RECONCILE_AT),
+        retry: Mark::of(annotations, annotation::RETRY),
+        reconcile_at: Mark::of(annotations, annotation::RECONCILE_AT),
         has_instances: instances > 0,
         token_stored: stored.headers().is_some(),
         deleting: pool.metadata.deletion_timestamp.is_some(),
@@ -341,10 +342,7 @@ fn runtime(
         cloudflare: Arc::clone(&session.cloudflare),
         inventory: Arc::clone(&session.inventory),
         dns: Arc::clone(&session.dns),
-        accepted_loss: pool
-            .annotations()
-            .get(annotation::ACCEPT_LOSS)
-            .and_then(|count| count.parse().ok()),
+        accepted_loss: AcceptedLoss::of(pool.annotations()),
         facilities,
         intake,
     }

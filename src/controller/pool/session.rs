@@ -12,7 +12,7 @@ use tokio::{
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    api::{HostingPoolSpec, names::BudgetGroup},
+    api::{HostingPoolSpec, annotation::Mark, names::BudgetGroup},
     clock::Clock,
     cloud::{ClientConfig, Cloud, ConfigError},
     cloudflare::{AccountId, CloudflareApi, CloudflareClient, ZoneId},
@@ -45,8 +45,8 @@ struct Origin {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Inputs {
     pub(super) generation: Option<i64>,
-    pub(super) retry: Option<String>,
-    pub(super) reconcile_at: Option<String>,
+    pub(super) retry: Option<Mark>,
+    pub(super) reconcile_at: Option<Mark>,
     pub(super) has_instances: bool,
     pub(super) token_stored: bool,
     pub(super) deleting: bool,

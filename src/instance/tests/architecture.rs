@@ -3,7 +3,7 @@
 use moorage_wire::Sha256;
 
 use crate::{
-    api::{conditions::Reason, instance::Phase, release::Architecture},
+    api::{annotation::Rebuild, conditions::Reason, instance::Phase, release::Architecture},
     hetzner,
     instance::{
         Observed, Wanted,
@@ -54,6 +54,6 @@ fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
 fn a_server_that_could_not_be_made_anew_is_not_taken_away() {
     let mut wanted = without_placement(wanted());
     let observed = ready(&fixtures::wanted());
-    wanted.rebuild = observed.server.present().map(|server| server.id);
+    wanted.rebuild = Rebuild::Server(observed.server.present().unwrap().id.0);
     assert_eq!(plan_of(&wanted, &observed).steps, []);
 }

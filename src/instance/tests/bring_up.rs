@@ -4,7 +4,7 @@ use rstest::rstest;
 
 use crate::{
     agent::{AgentError, Reached},
-    api::{conditions::Reason, instance::Phase},
+    api::{annotation::Rebuild, conditions::Reason, instance::Phase},
     hetzner::ServerStatus,
     instance::{
         Observed, Step, Wanted,
@@ -188,6 +188,19 @@ fn a_server_that_is_off_is_left_off_and_says_so() {
     server.status = ServerStatus::Off;
     assert_eq!(plan_of(&wanted, &observed).steps, []);
     assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
+}
+
+#[test]
+fn a_rebuild_that_cannot_be_read_is_told_and_ignored() {
+    let wanted = Wanted { rebuild: Rebuild::Unreadable, ..wanted() };
+    let observed = ready(&wanted);
+    assert_eq!(plan_of(&wanted, &observed).steps, []);
+    let status = status_of(&wanted, &observed);
+    let condition = status.conditions.iter().find(|known| known.type_ == "UpToDate").unwrap();
+    assert_eq!(condition.reason, Reason::InvalidAnnotation);
+    let id = observed.server.present().unwrap().id;
+    assert!(condition.message.contains(&format!("Set it to {id} ")), "{}", condition.message);
+    assert_eq!(status.phase, Some(Phase::Ready));
 }
 
 #[test]

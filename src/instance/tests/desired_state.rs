@@ -11,7 +11,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use crate::{
-    api::{conditions::Reason, instance::Phase},
+    api::{annotation::Mark, conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted,
         desired_state::PutDesired,
@@ -144,7 +144,7 @@ fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
     };
     let corrected = plain.clone().with_config(json!({"agents": {}}));
     assert_eq!(kinds(&plan_of(&corrected, &failed())), ["PutDesired"]);
-    let retried = Wanted { retry: Some("1".to_owned()), ..plain.clone() };
+    let retried = Wanted { retry: Some(Mark::new("1")), ..plain.clone() };
     assert_eq!(kinds(&plan_of(&retried, &failed())), ["PutDesired"]);
 }
 

@@ -9,7 +9,7 @@ use moorage_wire::{
 use serde_json::json;
 
 use crate::{
-    api::{conditions::Reason, instance::Phase},
+    api::{annotation::Rebuild, conditions::Reason, instance::Phase},
     instance::{
         Observed, Step, Wanted, desired_state,
         desired_state::PutDesired,
@@ -59,8 +59,8 @@ fn no_server_is_made_or_replaced_that_would_resolve_an_integration_by_itself() {
         assert_eq!(status_of(&wanted, &observed).phase, Some(Phase::Stalled));
     }
     let observed = ready(&with(None, true));
-    let server = observed.server.present().map(|server| server.id);
-    assert_eq!(plan_of(&Wanted { rebuild: server, ..barred() }, &observed).steps, []);
+    let rebuild = Rebuild::Server(observed.server.present().unwrap().id.0);
+    assert_eq!(plan_of(&Wanted { rebuild, ..barred() }, &observed).steps, []);
     let lost = nothing();
     for fine in [packed(), with(None, true)] {
         assert_ne!(plan_of(&fine, &lost).steps, []);

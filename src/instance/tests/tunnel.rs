@@ -12,10 +12,10 @@ use crate::{
         fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
         observed::{AgentState, TunnelMemory},
         records::EnsureRecords,
-        rotation::PATIENCE,
-        rotation::RotationStep,
+        rotation::{PATIENCE, RotationOutcome, RotationStep},
         routes,
         routes::RoutesStep,
+        step::PartStep as _,
     },
 };
 
@@ -62,6 +62,31 @@ fn a_rotation_is_given_time_and_then_repeated() {
     assert!(!kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel"));
     observed.now = now() + PATIENCE;
     assert!(kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel"));
+}
+
+#[test]
+fn a_server_that_keeps_its_old_token_is_rotated_ever_more_seldom() {
+    let wanted = wanted();
+    let mut observed =
+        before(&wanted, |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
+    let mut rotated = |passed: Duration| {
+        observed.now += passed;
+        // Nothing else is due.
+        observed.tunnel_memory.rules.as_mut().unwrap().1 = observed.now;
+        let due = kinds(&plan_of(&wanted, &observed)).contains(&"RotateTunnel");
+        if due {
+            let id = observed.tunnel.as_ref().unwrap().id.clone();
+            RotationStep::note(RotationOutcome::Rotated(id), &mut observed);
+        }
+        due
+    };
+    let pause = Duration::from_secs(10);
+    let per_hour = [0; 4].map(|_| (0..360).filter(|_| rotated(pause)).count());
+    assert_eq!(per_hour, [6, 1, 1, 1]);
+    // A rotation of another day is given the usual time.
+    assert!(rotated(Duration::from_hours(7)));
+    assert!(!rotated(pause));
+    assert!(rotated(PATIENCE));
 }
 
 #[test]

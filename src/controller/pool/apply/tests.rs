@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::*;
 use crate::{
-    api::HostingPoolStatus,
+    api::{HostingPoolStatus, annotation::Mark},
     cloudflare::{AccessDestination, AccountId, Zone, ZoneAccount, ZoneId},
     controller::{
         pool::{deletion::Deletion, fakes::Fakes, plan::Findings},
@@ -50,7 +50,7 @@ struct World {
     spec: HostingPoolSpec,
     status: HostingPoolStatus,
     has_instances: bool,
-    retry: Option<&'static str>,
+    retry: Option<Mark>,
     offers: Option<Arc<Offers>>,
 }
 
@@ -88,7 +88,11 @@ impl World {
             identity: &identity,
             spec: &self.spec,
             parsed: &parsed,
-            marker: Marker { recorded, has_instances: self.has_instances, retry: self.retry },
+            marker: Marker {
+                recorded,
+                has_instances: self.has_instances,
+                retry: self.retry.as_ref(),
+            },
             recorded_access: self.status.access.as_ref(),
             stored: &stored,
             offers: self.offers.as_ref(),
@@ -277,7 +281,7 @@ async fn a_token_of_another_project_blocks_the_pool_and_makes_nothing() {
     assert_eq!(world.writes(), [""; 0]);
     assert_eq!(world.status.firewall_id, recorded, "the marker must not be forgotten");
 
-    world.retry = Some("1");
+    world.retry = Some(Mark::new("1"));
     assert_eq!(recorded, Some(1));
     let (outcome, written) = world.pass(true).await;
     assert_eq!((outcome.problem, written), (None, true));
