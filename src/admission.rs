@@ -5,11 +5,17 @@
 //! What was granted stays granted: an instance for which something was made keeps its name and its
 //! place whoever comes. Among the others the older one comes first, then the one with the lower UID.
 
+mod standing;
+
 use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
+use moorage_wire::{InstallationId, InstanceId};
 
 use crate::api::HostingPoolSpec;
+
+use standing::Left;
+pub use standing::{Home, PoolStanding, Routes, Standing, StandingServer};
 
 /// One instance, as far as it matters here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,8 +37,12 @@ pub struct Applicant {
     pub granted: bool,
     /// Whether it was let in a moment ago, so that something may be made for it any moment.
     pub let_in: bool,
+    /// Whether the epoch of its server is known: its life has begun, and it makes no first tunnel.
+    pub begun: bool,
     /// Whether nothing will be made for it: it is suspended, or being deleted.
     pub resting: bool,
+    /// Whether it is being deleted.
+    pub leaving: bool,
     /// Whether it has ended, and somebody else's finalizer keeps the object: it counts for nothing.
     pub ended: bool,
 }
@@ -42,6 +52,8 @@ pub struct Applicant {
 pub struct Rules {
     /// Where its host names have to be free.
     zone: String,
+    /// Where its tunnels are.
+    account: String,
     allowed_namespaces: Vec<String>,
     reserved_hostnames: Vec<String>,
     capacity: u32,
@@ -56,6 +68,7 @@ impl Rules {
         Self {
             closed,
             zone: spec.cloudflare.zone_id.to_string(),
+            account: spec.cloudflare.account_id.to_string(),
             allowed_namespaces: spec.allowed_namespaces.iter().map(ToString::to_string).collect(),
             reserved_hostnames: spec.reserved_hostnames.iter().map(ToString::to_string).collect(),
             capacity: spec.capacity,
@@ -104,37 +117,26 @@ pub enum Denied {
     HostnameReserved,
     /// Another that is admitted has the host name.
     HostnameTaken,
-    /// Its namespace has as many servers in the pool as it may.
+    /// Its namespace has as many places in the pool as it may.
     NamespaceQuota {
         /// How many it may have.
         most: u32,
-        /// How many of these no instance accounts for.
+        /// How many of these are taken by what no instance accounts for.
         left: u32,
     },
-    /// As many servers were made for its namespace in the last hour as may be.
+    /// As many servers were begun for its namespace in the last hour as may be.
     ServerRate(u32),
     /// The pool is being deleted.
     PoolClosed,
     /// The pool is full.
     PoolFull {
-        /// How many servers it may have.
+        /// How many places it has.
         capacity: u32,
-        /// How many of these no instance accounts for.
+        /// How many of these are taken by what no instance accounts for.
         left: u32,
     },
     /// It asks for nothing: it is suspended, or being deleted, and nothing was made for it.
     Resting,
-}
-
-/// A server that carries the names of a pool and of an instance, whether that is there or not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StandingServer {
-    /// The pool.
-    pub pool: String,
-    /// The namespace of the instance.
-    pub namespace: String,
-    /// The name of the instance.
-    pub name: String,
 }
 
 /// By pool and namespace.
@@ -145,29 +147,17 @@ pub type ByNamespace = HashMap<(String, String), u32>;
 pub struct Population {
     /// All instances.
     pub applicants: Vec<Applicant>,
-    /// All servers. One that no instance has still counts: it was retained, or its instance was removed by
-    /// force, and it is billed all the same.
-    pub servers: Vec<StandingServer>,
-    /// How many servers were made in the last hour.
-    pub made: ByNamespace,
+    /// What stands in the clouds of the pools. What no instance has still counts.
+    pub standing: Vec<PoolStanding>,
+    /// Whose ids these are, as far as this process saw their lives begin.
+    pub homes: HashMap<InstanceId, Home>,
+    /// The installation, by which the ids of the applicants are computed.
+    pub installation: Option<InstallationId>,
+    /// How many lives of servers began in the last hour.
+    pub begun: ByNamespace,
 }
 
-impl Population {
-    /// The servers that no instance has which counts anyway.
-    fn left(&self) -> HashMap<(&str, &str), u32> {
-        let has = self.applicants.iter().filter(|one| one.granted || one.let_in);
-        let has: HashSet<_> = has.map(|one| (&*one.pool, &*one.namespace, &*one.name)).collect();
-        let mut left = HashMap::new();
-        for server in &self.servers {
-            if !has.contains(&(&*server.pool, &*server.namespace, &*server.name)) {
-                *left.entry((&*server.pool, &*server.namespace)).or_default() += 1;
-            }
-        }
-        left
-    }
-}
-
-/// The most servers that are made in an hour for a namespace which may have `quota` at once.
+/// The most lives that begin in an hour for a namespace which may have `quota` servers at once.
 fn hourly(quota: u32) -> u32 {
     quota.saturating_add(quota.max(5))
 }
@@ -191,7 +181,7 @@ impl Register {
     pub fn of(population: &Population, rules: &HashMap<String, Rules>) -> Self {
         let mut applicants: Vec<_> = population.applicants.iter().collect();
         applicants.sort_by_key(|one| (!one.granted, !one.let_in, one.created, one.uid.as_str()));
-        let mut taken = Taken::new(population);
+        let mut taken = Taken::new(population, rules);
         let mut register = Self::default();
         for one in applicants {
             let verdict = match rules.get(&one.pool) {
@@ -239,24 +229,18 @@ impl Register {
 
 /// What those have that came before.
 struct Taken<'a> {
-    left: HashMap<(&'a str, &'a str), u32>,
-    left_in_pool: HashMap<&'a str, u32>,
-    made: &'a ByNamespace,
+    left: Left<'a>,
+    begun: &'a ByNamespace,
     hostnames: HashSet<(&'a str, &'a str)>,
     in_pool: HashMap<&'a str, u32>,
     in_namespace: HashMap<(&'a str, &'a str), u32>,
 }
 
 impl<'a> Taken<'a> {
-    fn new(population: &'a Population) -> Self {
-        let left = population.left();
-        let mut left_in_pool = HashMap::new();
-        for ((pool, _), count) in &left {
-            *left_in_pool.entry(*pool).or_default() += count;
-        }
+    fn new(population: &'a Population, rules: &HashMap<String, Rules>) -> Self {
         let (hostnames, in_pool, in_namespace) = Default::default();
-        let made = &population.made;
-        Self { left, left_in_pool, made, hostnames, in_pool, in_namespace }
+        let (left, begun) = (Left::of(population, rules), &population.begun);
+        Self { left, begun, hostnames, in_pool, in_namespace }
     }
 
     fn judge(&self, one: &'a Applicant, rules: &'a Rules) -> Result<(), Denied> {
@@ -268,26 +252,36 @@ impl<'a> Taken<'a> {
             return Err(Denied::HostnameTaken);
         }
         if one.granted {
-            return Ok(());
+            return self.may_begin(one, rules);
         }
         if rules.closed {
             return Err(Denied::PoolClosed);
         }
         let count = |number: Option<&u32>| number.copied().unwrap_or_default();
         let (pool, namespace) = (&*one.pool, &*one.namespace);
-        let left = count(self.left.get(&(pool, namespace)));
+        let left = count(self.left.by_namespace.get(&(pool, namespace)));
         let in_namespace = count(self.in_namespace.get(&(pool, namespace)));
         let quota = rules.per_namespace;
         if let Some(most) = quota.filter(|most| in_namespace.saturating_add(left) >= *most) {
             return Err(Denied::NamespaceQuota { most, left });
         }
-        let left = count(self.left_in_pool.get(pool));
+        let left = count(self.left.by_pool.get(pool));
         let capacity = rules.capacity;
         if count(self.in_pool.get(pool)).saturating_add(left) >= capacity {
             return Err(Denied::PoolFull { capacity, left });
         }
-        let made = || count(self.made.get(&(pool.to_owned(), namespace.to_owned())));
-        if let Some(most) = quota.map(hourly).filter(|most| !one.let_in && made() >= *most) {
+        self.may_begin(one, rules)
+    }
+
+    /// Whether a life may begin for it, if none has. Its quota does not bound that: whoever has the
+    /// instance removed by force and applies it again has one place, and a new life each time.
+    fn may_begin(&self, one: &Applicant, rules: &Rules) -> Result<(), Denied> {
+        let begun = || self.begun.get(&(one.pool.clone(), one.namespace.clone()));
+        let Some(most) = rules.per_namespace.map(hourly).filter(|_| !one.begun && !one.let_in)
+        else {
+            return Ok(());
+        };
+        if begun().is_some_and(|begun| *begun >= most) {
             return Err(Denied::ServerRate(most));
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Tests of who is admitted.
 
+mod standing;
+
 use proptest::prelude::*;
 use rstest::rstest;
 
@@ -15,7 +17,9 @@ fn applicant(namespace: &str, name: &str, hostname: &str, created: i64) -> Appli
         hostname: hostname.to_owned(),
         granted: false,
         let_in: false,
+        begun: false,
         resting: false,
+        leaving: false,
         ended: false,
     }
 }
@@ -27,6 +31,7 @@ fn granted(one: Applicant) -> Applicant {
 fn rules(allowed: &[&str], capacity: u32) -> Rules {
     Rules {
         zone: "zone".to_owned(),
+        account: "account".to_owned(),
         allowed_namespaces: allowed.iter().map(ToString::to_string).collect(),
         reserved_hostnames: vec!["www".to_owned()],
         capacity,
@@ -48,61 +53,16 @@ fn counts(register: &Register, name: &str) -> bool {
 }
 
 fn register(applicants: &[Applicant], rules: Rules) -> Register {
-    register_of(applicants, &[], rules)
-}
-
-/// With servers of these pools, namespaces and names.
-fn register_of(applicants: &[Applicant], servers: &[(&str, &str, &str)], rules: Rules) -> Register {
-    let servers = servers.iter().map(|(pool, namespace, name)| StandingServer {
-        pool: (*pool).to_owned(),
-        namespace: (*namespace).to_owned(),
-        name: (*name).to_owned(),
-    });
-    let servers = servers.collect();
-    let population =
-        Population { applicants: applicants.to_vec(), servers, ..Population::default() };
+    let population = Population { applicants: applicants.to_vec(), ..Population::default() };
     Register::of(&population, &HashMap::from([("eu-1".to_owned(), rules)]))
 }
 
 #[test]
-fn a_server_that_no_instance_has_counts_for_its_namespace() {
-    let limited = || Rules { per_namespace: Some(1), ..rules(&["*"], 5) };
-    let next = applicant("a", "next", "next", 2);
-    let left = [("eu-1", "a", "gone")];
-    let register = register_of(std::slice::from_ref(&next), &left, limited());
-    let refused = Denied::NamespaceQuota { most: 1, left: 1 };
-    assert_eq!(verdict(&register, "next"), Some(Err(refused)));
-    // Of another namespace, or of another pool.
-    for elsewhere in [("eu-1", "b", "gone"), ("eu-2", "a", "gone")] {
-        let register = register_of(std::slice::from_ref(&next), &[elsewhere], limited());
-        assert_eq!(verdict(&register, "next"), Some(Ok(())));
-    }
-    // One that comes back to its own server, and one that only has the name.
-    let back = applicant("a", "gone", "gone", 3);
-    let register = register_of(&[granted(back.clone())], &left, limited());
-    assert_eq!(verdict(&register, "gone"), Some(Ok(())));
-    let resting = Applicant { resting: true, ..back };
-    let register = register_of(&[resting, next], &left, limited());
-    assert_eq!(verdict(&register, "next"), Some(Err(refused)));
-}
-
-#[test]
-fn a_server_that_no_instance_has_takes_a_place_of_the_pool() {
-    let all = [granted(applicant("a", "one", "one", 1)), applicant("b", "two", "two", 2)];
-    let standing = [("eu-1", "a", "one"), ("eu-1", "c", "gone")];
-    let register = register_of(&all, &standing, rules(&["*"], 2));
-    let refused = Denied::PoolFull { capacity: 2, left: 1 };
-    assert_eq!(verdict(&register, "two"), Some(Err(refused)));
-    let register = register_of(&all, &standing, rules(&["*"], 3));
-    assert_eq!(verdict(&register, "two"), Some(Ok(())));
-}
-
-#[test]
-fn who_makes_servers_in_a_loop_has_to_wait() {
-    let of = |made: u32, quota: Option<u32>, one: Applicant| {
+fn whoever_begins_lives_in_a_loop_has_to_wait() {
+    let of = |begun: u32, quota: Option<u32>, one: Applicant| {
         let population = Population {
             applicants: vec![one],
-            made: HashMap::from([(("eu-1".to_owned(), "a".to_owned()), made)]),
+            begun: HashMap::from([(("eu-1".to_owned(), "a".to_owned()), begun)]),
             ..Population::default()
         };
         let rules = Rules { per_namespace: quota, ..rules(&["*"], 50) };
@@ -115,7 +75,12 @@ fn who_makes_servers_in_a_loop_has_to_wait() {
     assert_eq!(of(39, Some(20), next()), Ok(()));
     assert_eq!(of(40, Some(20), next()), Err(Denied::ServerRate(40)));
     assert_eq!(of(40, None, next()), Ok(()), "nobody asked for a limit");
-    assert_eq!(of(40, Some(20), granted(next())), Ok(()), "its own server is made again");
+    let begun = Applicant { begun: true, ..granted(next()) };
+    assert_eq!(of(40, Some(20), begun), Ok(()), "its own server is made again");
+    let let_in = Applicant { let_in: true, ..next() };
+    assert_eq!(of(40, Some(20), let_in), Ok(()), "it was counted already");
+    // It has a tunnel that is left of an instance of its name, and nothing else.
+    assert_eq!(of(40, Some(20), granted(next())), Err(Denied::ServerRate(40)));
 }
 
 #[test]

@@ -163,13 +163,15 @@ reasons! {
     PoolNotFound: Passing on [Instance], "Create the pool, or delete the instance and name another.";
     /// The pool is not ready, or takes no new instances. One that is `Ready` stays so meanwhile.
     PoolNotReady: Passing on [Instance], "`kubectl describe hpool NAME`, and remedy that first.";
-    /// The pool is full. Servers that no instance has count as well: see [Orphans](#orphans).
+    /// The pool is full. What no instance has takes a place as well (a server, a tunnel or DNS records;
+    /// together they are one place): see [Orphans](#orphans) and [Retained](#retained).
     PoolFull: Person on [Instance], "Raise `spec.capacity` of the pool, or use another.";
-    /// The namespace has as many instances in the pool as it may have. Servers that no instance has
-    /// count as well: the message says how many.
-    NamespaceQuotaExceeded: Person on [Instance], "Delete one, or raise `spec.maxInstancesPerNamespace` of the pool. To stop counting a retained server, remove its label `moorage.dev/pool`. If an instance was removed by force, apply it again and delete it normally: its server is deleted with it.";
-    /// In the last hour as many servers were made for the namespace as its quota and as much again (at
-    /// least 5 more): each is billed for an hour.
+    /// The namespace has as many instances in the pool as it may have. What no instance has takes a place
+    /// as well (a server, a tunnel or DNS records; together they are one place): the message says how many.
+    NamespaceQuotaExceeded: Person on [Instance], "Delete one, or raise `spec.maxInstancesPerNamespace` of the pool. To stop counting a retained server, with its tunnel and records, remove its label `moorage.dev/pool`; without a server, delete the retained tunnel and records. If an instance was removed by force, apply it again and delete it normally: everything of it is deleted.";
+    /// In the last hour as many servers were begun for the namespace as its quota and as much again (at
+    /// least 5 more). A server is begun with its tunnel, whether there is one in stock or not; each that
+    /// is made is billed for an hour.
     ServerRateExceeded: Passing on [Instance], "Nothing: Moorage retries automatically. Find out what deletes and recreates instances.";
     /// The pool does not take instances of this namespace.
     NamespaceNotAllowed: Person on [Instance], "Add the namespace to `spec.allowedNamespaces` of the pool.";

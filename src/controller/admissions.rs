@@ -9,12 +9,13 @@ use std::{
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
+use moorage_wire::{InstallationId, InstanceId};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use crate::{
     admission::{
-        Applicant, ByNamespace, Denied, Population, Register, Rules, StandingServer, is_watched,
+        Applicant, ByNamespace, Denied, Home, PoolStanding, Population, Register, Rules, is_watched,
     },
     api::{HostingPoolSpec, OpenClawInstance},
     clock::Clock,
@@ -23,15 +24,18 @@ use crate::{
 /// For how long the register is believed about others; whoever asks for itself is always in it.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// For how long a server that was made counts: Hetzner bills an hour for each.
+/// For how long a life that began counts: Hetzner bills an hour for each server.
 const BILLED: Duration = Duration::from_hours(1);
+/// How many lives are remembered whatever became of what they made.
+const REMEMBERED: usize = 1000;
 
-/// Gives all instances, and all servers that carry the name of one.
-type Source = Box<dyn Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync>;
+/// Gives all instances, and what stands in the clouds of the pools.
+type Source = Box<dyn Fn() -> (Vec<Applicant>, Vec<PoolStanding>) + Send + Sync>;
 
 /// The register, and what it is made from.
 pub struct Admissions {
     clock: Arc<dyn Clock>,
+    installation: InstallationId,
     source: OnceLock<Source>,
     /// The namespaces that are watched; all if there are none.
     watched: OnceLock<Vec<String>>,
@@ -42,12 +46,14 @@ pub struct Admissions {
 #[derive(Default)]
 struct State {
     rules: HashMap<String, Rules>,
-    /// The UIDs of those of whom something was found in a cloud.
-    granted: HashSet<String>,
+    /// The UIDs of those of whom something was found in a cloud, and whether a server was.
+    granted: HashMap<String, bool>,
     /// The UIDs of those whom this process let in: something may be made for them any moment.
     let_in: HashSet<String>,
-    /// When servers were made, by pool and namespace.
-    servers_made: HashMap<(String, String), VecDeque<Timestamp>>,
+    /// When lives of servers began, by pool and namespace.
+    begun: HashMap<(String, String), VecDeque<Timestamp>>,
+    /// Whose they are: nothing else says it of a tunnel that has no server and no records.
+    homes: HashMap<InstanceId, Home>,
     register: Arc<Register>,
     made: Option<Timestamp>,
     changed: BTreeSet<(String, String)>,
@@ -55,9 +61,10 @@ struct State {
 
 impl Admissions {
     /// Knows nobody yet.
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
+    pub fn new(clock: Arc<dyn Clock>, installation: InstallationId) -> Self {
         let (source, complete) = (OnceLock::new(), watch::Sender::new(false));
-        Self { clock, source, watched: OnceLock::new(), complete, state: Mutex::default() }
+        let (watched, state) = (OnceLock::new(), Mutex::default());
+        Self { clock, installation, source, watched, complete, state }
     }
 
     /// Sets where all instances of the watched namespaces (all if there are none) are known. Called once,
@@ -65,7 +72,7 @@ impl Admissions {
     pub fn follow(
         &self,
         watched: Vec<String>,
-        source: impl Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync + 'static,
+        source: impl Fn() -> (Vec<Applicant>, Vec<PoolStanding>) + Send + Sync + 'static,
     ) {
         let _ = self.watched.set(watched);
         // A second source would be a second instance controller, which there is not.
@@ -114,19 +121,24 @@ impl Admissions {
         Some(verdict)
     }
 
-    /// Notes that a server was made.
-    pub fn server_made(&self, pool: &str, namespace: &str) {
+    /// Notes that a life of an instance's server begins: a tunnel and records are made for it, and then a
+    /// server, if there is one to be had.
+    pub fn begin(&self, id: InstanceId, home: Home) {
         let mut state = self.state();
-        let place = (pool.to_owned(), namespace.to_owned());
-        state.servers_made.entry(place).or_default().push_back(self.clock.now());
+        let place = (home.pool.clone(), home.namespace.clone());
+        state.begun.entry(place).or_default().push_back(self.clock.now());
+        state.homes.insert(id, home);
         state.made = None;
     }
 
-    /// Notes that something of an instance was found in a cloud, whatever its status says.
-    pub fn grant(&self, instance: &OpenClawInstance) {
+    /// Notes that something of an instance was found in a cloud, whatever its status says; and whether a
+    /// server was.
+    pub fn grant(&self, instance: &OpenClawInstance, server: bool) {
         let Some(uid) = instance.uid() else { return };
         let mut state = self.state();
-        if state.granted.insert(uid) {
+        let before = state.granted.get(&uid).copied();
+        if before.is_none_or(|before| server && !before) {
+            state.granted.insert(uid, server);
             state.made = None;
         }
     }
@@ -158,17 +170,22 @@ impl Admissions {
         let fresh = |made| (made..made + FRESH).contains(&now);
         let fresh = state.made.is_some_and(fresh);
         let (false, Some(source)) = (fresh, self.source.get()) else { return };
-        let (mut applicants, servers) = source();
+        let (mut applicants, standing) = source();
         let there: HashSet<&str> = applicants.iter().map(|one| one.uid.as_str()).collect();
-        state.granted.retain(|uid| there.contains(uid.as_str()));
+        state.granted.retain(|uid, _| there.contains(uid.as_str()));
         state.let_in.retain(|uid| there.contains(uid.as_str()));
-        for one in &mut applicants {
-            one.granted |= !one.ended && state.granted.contains(&one.uid);
-            one.let_in = !one.ended && state.let_in.contains(&one.uid);
+        for one in applicants.iter_mut().filter(|one| !one.ended) {
+            let granted = state.granted.get(&one.uid);
+            one.granted |= granted.is_some();
+            one.begun |= granted.is_some_and(|server| *server);
+            one.let_in = state.let_in.contains(&one.uid);
         }
-        let made = state.billed(now);
-        let population = Population { applicants, servers, made };
+        let begun = state.billed(now);
+        state.forget_homes(&standing);
+        let (homes, installation) = (std::mem::take(&mut state.homes), Some(self.installation));
+        let population = Population { applicants, standing, homes, installation, begun };
         let register = Register::of(&population, &state.rules);
+        state.homes = population.homes;
         state.changed.extend(register.changed_since(&state.register));
         state.register = Arc::new(register);
         state.made = Some(now);
@@ -180,17 +197,26 @@ impl Admissions {
 }
 
 impl State {
-    /// How many servers were made within the last hour.
+    /// How many lives began within the last hour.
     fn billed(&mut self, now: Timestamp) -> ByNamespace {
-        for made in self.servers_made.values_mut() {
+        for begun in self.begun.values_mut() {
             // A clock that was set back must not hold anybody up for longer.
-            while made.front().is_some_and(|at| !(*at..*at + BILLED).contains(&now)) {
-                made.pop_front();
+            while begun.front().is_some_and(|at| !(*at..*at + BILLED).contains(&now)) {
+                begun.pop_front();
             }
         }
-        self.servers_made.retain(|_, made| !made.is_empty());
-        let count = |made: &VecDeque<Timestamp>| u32::try_from(made.len()).unwrap_or(u32::MAX);
-        self.servers_made.iter().map(|(place, made)| (place.clone(), count(made))).collect()
+        self.begun.retain(|_, begun| !begun.is_empty());
+        let count = |begun: &VecDeque<Timestamp>| u32::try_from(begun.len()).unwrap_or(u32::MAX);
+        self.begun.iter().map(|(place, begun)| (place.clone(), count(begun))).collect()
+    }
+
+    /// Forgets whose the lives were of which nothing is left, when these are many.
+    fn forget_homes(&mut self, standing: &[PoolStanding]) {
+        let all = || standing.iter().flat_map(|pool| &pool.all);
+        if self.homes.len() > REMEMBERED + 2 * all().count() {
+            let left: HashSet<_> = all().map(|one| one.instance).collect();
+            self.homes.retain(|id, _| left.contains(id));
+        }
     }
 }
 
@@ -199,6 +225,10 @@ mod tests {
     use super::*;
     use crate::clock::SystemClock;
     use serde_json::json;
+
+    fn admissions() -> Admissions {
+        Admissions::new(Arc::new(SystemClock), InstallationId::from_bytes([1; 8]))
+    }
 
     fn instance(namespace: &str, name: &str) -> OpenClawInstance {
         let spec = json!({"pool": "eu-1", "hostname": "ada"});
@@ -218,7 +248,9 @@ mod tests {
             hostname: "ada".to_owned(),
             granted: false,
             let_in: false,
+            begun: false,
             resting: false,
+            leaving: false,
             ended: false,
         }
     }
@@ -236,7 +268,7 @@ mod tests {
     #[test]
     fn whoever_was_let_in_keeps_the_name_though_an_older_one_comes_before_anything_is_written() {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
-        let admissions = Admissions::new(Arc::new(SystemClock));
+        let admissions = admissions();
         let known = Arc::clone(&all);
         admissions.follow(Vec::new(), move || (known.lock().clone(), Vec::new()));
         admissions.set_pool("eu-1", &pool(&["*"]), false);
@@ -250,13 +282,13 @@ mod tests {
     #[test]
     fn an_ended_instance_counts_for_nothing() {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "ada", 1)]));
-        let admissions = Admissions::new(Arc::new(SystemClock));
+        let admissions = admissions();
         let known = Arc::clone(&all);
         admissions.follow(Vec::new(), move || (known.lock().clone(), Vec::new()));
         admissions.set_pool("eu-1", &pool(&["*"]), false);
         let ada = instance("tenants", "ada");
         assert_eq!(admissions.admit(&ada), Some(Ok(())));
-        admissions.grant(&ada);
+        admissions.grant(&ada, true);
         let ended = Applicant { resting: true, ended: true, ..applicant("tenants", "ada", 1) };
         *all.lock() = vec![ended, applicant("team-b", "bob", 2)];
         // It has the same host name.
@@ -264,9 +296,32 @@ mod tests {
         assert!(!admissions.counts("eu-1", "tenants", "ada"));
     }
 
+    /// Of a tunnel without records only its id is known, and the instance is gone.
+    #[test]
+    fn whose_life_began_here_is_known_when_the_instance_is_gone() {
+        let admissions = admissions();
+        let id = moorage_wire::InstanceId::from_bytes([7; 16]);
+        let mut tunnel = crate::admission::Standing::new(id);
+        tunnel.live.tunnels = 1;
+        let standing = PoolStanding { pool: "eu-1".to_owned(), all: vec![Arc::new(tunnel)] };
+        admissions.follow(Vec::new(), move || {
+            (vec![applicant("tenants", "next", 1)], vec![standing.clone()])
+        });
+        let limited = HostingPoolSpec { max_instances_per_namespace: Some(1), ..pool(&["*"]) };
+        admissions.set_pool("eu-1", &limited, false);
+        let home = Home {
+            pool: "eu-1".to_owned(),
+            namespace: "tenants".to_owned(),
+            name: "gone".to_owned(),
+        };
+        admissions.begin(id, home);
+        let refused = Denied::NamespaceQuota { most: 1, left: 1 };
+        assert_eq!(admissions.admit(&instance("tenants", "next")), Some(Err(refused)));
+    }
+
     #[test]
     fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
-        let admissions = Admissions::new(Arc::new(SystemClock));
+        let admissions = admissions();
         admissions.follow(Vec::new(), || (vec![applicant("tenants", "ada", 1)], Vec::new()));
         admissions.set_pool("eu-1", &pool(&[]), false);
         assert_eq!(
@@ -283,7 +338,7 @@ mod tests {
 
     #[test]
     fn one_that_cannot_be_read_counts_where_it_is_allowed() {
-        let admissions = Admissions::new(Arc::new(SystemClock));
+        let admissions = admissions();
         admissions.follow(vec!["tenants".to_owned(), "team-x".to_owned()], Default::default);
         admissions.set_pool("eu-1", &pool(&["tenants", "unwatched"]), false);
         assert!(admissions.counts("eu-1", "tenants", "malformed"));

@@ -163,6 +163,15 @@ struct Controller {
     decisions: Decisions,
 }
 
+/// What is in the clouds of an instance.
+#[derive(Debug, Clone, Copy, Default)]
+struct InClouds {
+    /// A server.
+    server: bool,
+    /// A server, a tunnel or a DNS record.
+    anything: bool,
+}
+
 /// What the passes leave to pure functions. The simulation puts broken ones in their place.
 struct Decisions {
     /// What is to be done.
@@ -358,14 +367,21 @@ impl Controller {
 
     /// Whether something of an instance is in a cloud, though its finalizer may have been taken away.
     fn has_things(&self, instance: &OpenClawInstance) -> bool {
+        instance.status.as_ref().is_some_and(has_history) || self.in_clouds(instance).anything
+    }
+
+    /// What the sweep shows of an instance.
+    fn in_clouds(&self, instance: &OpenClawInstance) -> InClouds {
+        let Ok(pool) = self.pool(&instance.spec.pool) else { return InClouds::default() };
         let status = instance.status.clone().unwrap_or_default();
-        let observed = || {
-            let pool = self.pool(&instance.spec.pool).ok()?;
-            let owner = self.subject(instance, &pool).owner(&status);
-            let view = pool.inventory.view(&owner);
-            Some(!view.servers.is_empty() || !view.tunnels.is_empty())
-        };
-        has_history(&status) || observed().unwrap_or_default()
+        let owner = self.subject(instance, &pool).owner(&status);
+        let view = pool.inventory.view(&owner);
+        let tunnels: Vec<_> = view.tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
+        let mut records = view.records.iter();
+        let server = !view.servers.is_empty();
+        let routes =
+            !tunnels.is_empty() || records.any(|record| owner.record(record, &tunnels).is_ours());
+        InClouds { server, anything: server || routes }
     }
 
     /// Whether an instance that is well goes on without a word although something around it is not: its

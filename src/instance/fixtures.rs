@@ -238,6 +238,7 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::Routes(RoutesStep::Put(..)) => "PutRoutes",
         Step::Routes(RoutesStep::Check(..)) => "CheckRoutes",
         Step::Records(_) => "EnsureRecords",
+        Step::Strays(_) => "DeleteRecords",
         Step::HandOver(HandOverStep::Begin) => "BeginHandOver",
         Step::HandOver(HandOverStep::TakeOver) => "TakeOver",
         Step::HandOver(HandOverStep::End) => "EndHandOver",

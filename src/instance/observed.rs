@@ -30,6 +30,9 @@ pub struct Observed {
     pub tunnel: Option<Tunnel>,
     /// DNS records at the instance's host names, all of them ours: foreign ones were refused before.
     pub records: Vec<DnsRecord>,
+    /// DNS records of ours at other host names: of an earlier instance of the name, whose finalizer was
+    /// taken away.
+    pub stray_records: Vec<DnsRecord>,
     /// The server.
     pub server: ServerState,
     /// Servers that have the instance's labels and are not its server.

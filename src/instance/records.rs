@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{
-    Observed, Part, Wanted,
+    Observed, Part, Step, Wanted,
     placeholders::new_record,
     plan::Timing,
     step::{Own, PartStep},
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
-    cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordType, TunnelId},
+    cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordId, RecordType, TunnelId},
     inventory::InstanceView,
     ownership::{Marked as _, Owner, Ownership, Place},
     problem::Problem,
@@ -62,6 +62,34 @@ impl fmt::Display for EnsureRecords {
     }
 }
 
+/// Delete the instance's own records at host names that it does not have.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeleteRecords(pub Vec<RecordId>);
+
+impl PartStep for DeleteRecords {
+    /// Those that are gone.
+    type Outcome = Vec<RecordId>;
+
+    fn touches_only_own(&self, own: &Own<'_>) -> bool {
+        self.0.iter().all(|id| own.record(id))
+    }
+
+    fn foresee(&self, _: &Wanted, _: &Observed) -> Vec<RecordId> {
+        self.0.clone()
+    }
+
+    fn note(gone: Vec<RecordId>, observed: &mut Observed) {
+        observed.stray_records.retain(|record| !gone.contains(&record.id));
+    }
+}
+
+impl fmt::Display for DeleteRecords {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let records = counted(self.0.len());
+        write!(formatter, "delete {records} of this instance at other host names")
+    }
+}
+
 /// A number of records in words.
 pub(super) fn counted(records: usize) -> String {
     if records == 1 { "1 DNS record".to_owned() } else { format!("{records} DNS records") }
@@ -80,9 +108,21 @@ fn corrected(record: DnsRecord, patch: &DnsPatch) -> DnsRecord {
 pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let passable = Part { passable: true, ..Part::default() };
     let Some(tunnel) = &observed.tunnel else { return passable };
-    let Some(step) = due(&wanted.subject, &tunnel.id, &observed.records) else { return passable };
+    let due = due(&wanted.subject, &tunnel.id, &observed.records).map(Step::from);
+    // First: whoever has the instance removed by force, and applies it again with another host name, must
+    // not leave two records each time.
+    let steps: Vec<_> =
+        strays(&observed.stray_records).map(Step::from).into_iter().chain(due).collect();
+    if steps.is_empty() {
+        return passable;
+    }
     let verdict = Verdict::no(RoutesReady, Reason::Progressing, "The DNS records are being set");
-    Part { passable: true, ..Part::todo(step, verdict) }
+    Part { steps, verdicts: vec![verdict], ..passable }
+}
+
+fn strays(records: &[DnsRecord]) -> Option<DeleteRecords> {
+    let ids: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
+    (!ids.is_empty()).then_some(DeleteRecords(ids))
 }
 
 /// What has to be made or corrected so that both names lead to the tunnel.

@@ -172,13 +172,13 @@ fn check_place(subject: &Subject, pool: Pool<'_>) -> Result<(), Problem> {
     allowed.map_err(|why| denied(why, subject, pool))
 }
 
-/// That servers count which no instance has.
-fn servers_left(count: u32) -> String {
+/// That things count which no instance has.
+fn places_left(count: u32) -> String {
     if count == 0 {
         return String::new();
     }
     format!(
-        ", {count} of them servers that no instance has: deleted with deletionPolicy Retain, or without their finalizer"
+        "; {count} of these places are taken by servers, tunnels or DNS records that no instance has: deleted with deletionPolicy Retain, or without their finalizer"
     )
 }
 
@@ -216,21 +216,21 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Problem {
         Denied::NamespaceQuota { most, left } => (
             Reason::NamespaceQuotaExceeded,
             format!(
-                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have{}; delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
-                servers_left(left)
+                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have{}. Delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
+                places_left(left)
             ),
         ),
         Denied::ServerRate(most) => {
             let message = format!(
-                "{most} servers were made for namespace {namespace} in HostingPool {pool} within the last hour, each billed for an hour. Moorage retries automatically; find out what deletes and recreates instances"
+                "{most} servers were begun for namespace {namespace} in HostingPool {pool} within the last hour, each with a tunnel and DNS records. Moorage retries automatically; find out what deletes and recreates instances"
             );
             return Problem::whole(Reason::ServerRateExceeded, message);
         }
         Denied::PoolFull { capacity, left } => (
             Reason::PoolFull,
             format!(
-                "HostingPool {pool} is full with {capacity} instances{}; raise spec.capacity, or use another pool",
-                servers_left(left)
+                "HostingPool {pool} is full with {capacity} instances{}. Raise spec.capacity, or use another pool",
+                places_left(left)
             ),
         ),
         Denied::PoolClosed => {

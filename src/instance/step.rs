@@ -6,9 +6,16 @@
 use std::fmt;
 
 use super::{
-    Observed, Wanted, credentials::CredentialStep, dashboard::DashboardStep,
-    desired_state::PutDesired, handover::HandOverStep, records::EnsureRecords,
-    rotation::RotationStep, routes::RoutesStep, server::ServerStep, tunnel::TunnelStep,
+    Observed, Wanted,
+    credentials::CredentialStep,
+    dashboard::DashboardStep,
+    desired_state::PutDesired,
+    handover::HandOverStep,
+    records::{DeleteRecords, EnsureRecords},
+    rotation::RotationStep,
+    routes::RoutesStep,
+    server::ServerStep,
+    tunnel::TunnelStep,
 };
 use crate::{
     api::OpenClawInstanceStatus, cloudflare::RecordId, cloudflare::TunnelId, hetzner::ServerId,
@@ -75,7 +82,8 @@ impl Own<'_> {
     /// Whether a DNS record is the instance's.
     pub fn record(&self, id: &RecordId) -> bool {
         let tunnels: Vec<_> = self.observed.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
-        let found = self.observed.records.iter().find(|record| record.id == *id);
+        let mut all = self.observed.records.iter().chain(&self.observed.stray_records);
+        let found = all.find(|record| record.id == *id);
         found.is_some_and(|record| self.owner.record(record, &tunnels).is_ours())
     }
 }
@@ -114,6 +122,8 @@ steps! {
     Routes(RoutesStep),
     /// Of the DNS records.
     Records(EnsureRecords),
+    /// Of the DNS records that an earlier instance of the name left.
+    Strays(DeleteRecords),
     /// Of the hand-over to the newest master key.
     HandOver(HandOverStep),
     /// Of the credentials, and of the Secrets that they came in.

@@ -7,6 +7,7 @@
 mod confirm;
 #[cfg(test)]
 pub(crate) mod fakes;
+mod standing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use moorage_wire::{InstallationId, InstanceId};
 
 use crate::{
-    admission::StandingServer,
+    admission::Standing,
     api::label,
     clock::Clock,
     cloud::{CloudError, Priority},
@@ -30,6 +31,7 @@ use crate::{
 use confirm::Confirmations;
 pub use confirm::Confirmed;
 use parking_lot::Mutex;
+use standing::ById;
 use table::Table;
 
 /// The swept state of one pool.
@@ -48,6 +50,7 @@ struct Seen {
     servers: Table<ServerId, Server>,
     tunnels: Table<TunnelId, Tunnel>,
     records: Table<RecordId, DnsRecord>,
+    standing: ById,
     /// The name that agents are reached through.
     anchor: Option<String>,
     swept: Option<Timestamp>,
@@ -137,6 +140,7 @@ impl Inventory {
                 None => drop(changed.foreign_hosts.insert(record.name.clone())),
             },
         );
+        seen.count(installation);
         seen.swept = Some(self.clock.now());
         seen.ended = Some(begun);
         seen.changed.append(changed);
@@ -168,17 +172,10 @@ impl Inventory {
         Some((all.0, all.1, seen.records.matching(|_| true)))
     }
 
-    /// The servers that carry the name of this pool and of an instance, retained ones too.
-    pub fn standing_servers(&self, pool: &str) -> Vec<StandingServer> {
-        let seen = self.lock();
-        let standing = |server: &Server| {
-            let label = |name: &str| server.labels.get(name).cloned();
-            let of_pool = label(label::POOL).filter(|named| named == pool);
-            let staying = server.status != ServerStatus::Deleting;
-            let (pool, namespace) = of_pool.filter(|_| staying).zip(label(label::NAMESPACE))?;
-            Some(StandingServer { pool, namespace, name: label(label::NAME)? })
-        };
-        seen.servers.filter_map(standing)
+    /// What stands under the id of each instance, whether that is there or not. What is retained is told
+    /// apart.
+    pub fn standing(&self) -> Vec<Arc<Standing>> {
+        self.lock().standing.all()
     }
 
     /// Whether a server is in this pool's project.
@@ -278,32 +275,53 @@ impl Inventory {
 
     /// Notes a server that we made or saw alone.
     pub fn note_server(&self, server: Server) {
-        self.lock().servers.note(server.id, server);
+        let seen = &mut *self.lock();
+        seen.standing.add(self.installation, &server);
+        if let Some(old) = seen.servers.note(server.id, server) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     /// Notes that a server is confirmed to be gone.
     pub fn forget_server(&self, id: ServerId) {
-        self.lock().servers.forget(&id);
+        let seen = &mut *self.lock();
+        if let Some(old) = seen.servers.forget(&id) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     /// Notes a tunnel that we made or saw alone.
     pub fn note_tunnel(&self, tunnel: Tunnel) {
-        self.lock().tunnels.note(tunnel.id.clone(), tunnel);
+        let seen = &mut *self.lock();
+        seen.standing.add(self.installation, &tunnel);
+        if let Some(old) = seen.tunnels.note(tunnel.id.clone(), tunnel) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     /// Notes that a tunnel is confirmed to be gone.
     pub fn forget_tunnel(&self, id: &TunnelId) {
-        self.lock().tunnels.forget(id);
+        let seen = &mut *self.lock();
+        if let Some(old) = seen.tunnels.forget(id) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     /// Notes a record that we made or saw alone.
     pub fn note_record(&self, record: DnsRecord) {
-        self.lock().records.note(record.id.clone(), record);
+        let seen = &mut *self.lock();
+        seen.standing.add(self.installation, &record);
+        if let Some(old) = seen.records.note(record.id.clone(), record) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     /// Notes that a record is confirmed to be gone.
     pub fn forget_record(&self, id: &RecordId) {
-        self.lock().records.forget(id);
+        let seen = &mut *self.lock();
+        if let Some(old) = seen.records.forget(id) {
+            seen.standing.remove(self.installation, &old);
+        }
     }
 
     fn lock(&self) -> parking_lot::MutexGuard<'_, Seen> {
@@ -318,5 +336,14 @@ impl Seen {
         self.tunnels.mark();
         self.records.mark();
         (self.begun, mark)
+    }
+
+    /// Counts everything anew, after a sweep.
+    fn count(&mut self, installation: InstallationId) {
+        let mut standing = ById::default();
+        self.servers.values().for_each(|one| standing.add(installation, one));
+        self.tunnels.values().for_each(|one| standing.add(installation, one));
+        self.records.values().for_each(|one| standing.add(installation, one));
+        self.standing = standing;
     }
 }

@@ -27,22 +27,24 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Table<K, V> {
         self.mark
     }
 
-    pub(super) fn note(&mut self, key: K, value: V) {
+    /// Takes in what we made or saw; gives what was known of it.
+    pub(super) fn note(&mut self, key: K, value: V) -> Option<V> {
         self.own.insert(key.clone(), (self.mark, Some(value.clone())));
-        self.rows.insert(key, value);
+        self.rows.insert(key, value)
     }
 
-    pub(super) fn forget(&mut self, key: &K) {
+    /// Takes out what is gone; gives what was known of it.
+    pub(super) fn forget(&mut self, key: &K) -> Option<V> {
         self.own.insert(key.clone(), (self.mark, None));
-        self.rows.remove(key);
+        self.rows.remove(key)
     }
 
     pub(super) fn contains(&self, key: &K) -> bool {
         self.rows.contains_key(key)
     }
 
-    pub(super) fn filter_map<T>(&self, look: impl FnMut(&V) -> Option<T>) -> Vec<T> {
-        self.rows.values().filter_map(look).collect()
+    pub(super) fn values(&self) -> impl Iterator<Item = &V> {
+        self.rows.values()
     }
 
     pub(super) fn matching(&self, mut wanted: impl FnMut(&V) -> bool) -> Vec<V> {

@@ -312,3 +312,61 @@ async fn a_cloud_that_does_not_answer_confirms_nothing() {
     clouds.state().down = true;
     assert!(inventory(&clouds).confirm(ADA).await.is_err());
 }
+
+/// How many servers stand under an id, then tunnels and records, then those of the retained.
+type Under = (usize, (u32, u32), (u32, u32));
+
+fn under(inventory: &Inventory, id: InstanceId) -> Option<Under> {
+    let all = inventory.standing();
+    let one = all.iter().find(|one| one.instance == id)?;
+    let of = |routes: crate::admission::Routes| (routes.tunnels, routes.records);
+    Some((one.servers.len(), of(one.live), of(one.retained)))
+}
+
+#[tokio::test]
+async fn what_stands_under_an_id_follows_every_change() {
+    let (clouds, _questions) = Fakes::new();
+    {
+        let mut state = clouds.state();
+        state.servers =
+            vec![server(1, ADA, OURS), server(9, BOB, InstallationId::from_bytes([9; 8]))];
+        state.tunnels = vec![tunnel(ADA)];
+        state.records = vec![record("ada.example.com", Some(ADA)), record("www.example.com", None)];
+    }
+    let inventory = swept(&clouds).await;
+    assert_eq!(under(&inventory, ADA), Some((1, (1, 1), (0, 0))));
+    assert_eq!(under(&inventory, BOB), None);
+    let all = inventory.standing();
+    assert_eq!((all[0].namespace.as_deref(), all[0].name.as_deref()), (Some("tenants"), Some("x")));
+
+    // What was made, what changed its owner, what went, what goes.
+    inventory.note_record(record("ada-mgmt.example.com", Some(ADA)));
+    assert_eq!(under(&inventory, ADA), Some((1, (1, 2), (0, 0))));
+    let name = names::retained_tunnel(OURS, ADA, &tunnel_id());
+    inventory.note_tunnel(Tunnel { name, ..tunnel(ADA) });
+    assert_eq!(under(&inventory, ADA), Some((1, (0, 2), (1, 0))));
+    inventory.note_record(record("ada.example.com", Some(BOB)));
+    assert_eq!(under(&inventory, BOB), Some((0, (0, 1), (0, 0))));
+    let leaving = Server { status: ServerStatus::Deleting, ..server(1, ADA, OURS) };
+    inventory.note_server(leaving);
+    assert_eq!(under(&inventory, ADA), Some((0, (0, 1), (1, 0))));
+    inventory.forget_tunnel(&tunnel_id());
+    inventory.forget_record(&record("ada-mgmt.example.com", None).id);
+    assert_eq!(under(&inventory, ADA), None);
+
+    // The next sweep is believed again.
+    inventory.sweep().await.unwrap();
+    assert_eq!(under(&inventory, ADA), Some((1, (1, 1), (0, 0))));
+    assert_eq!(under(&inventory, BOB), None);
+}
+
+#[tokio::test]
+async fn a_comment_without_room_for_the_name_still_says_the_namespace() {
+    let (clouds, _questions) = Fakes::new();
+    let comment = names::record_comment(OURS, ADA, "tenants", &"a".repeat(63));
+    let cut = DnsRecord { comment: Some(comment), ..record("ada.example.com", None) };
+    clouds.state().records = vec![cut];
+    let inventory = swept(&clouds).await;
+    let all = inventory.standing();
+    assert_eq!((all[0].namespace.as_deref(), all[0].name.as_deref()), (Some("tenants"), None));
+}

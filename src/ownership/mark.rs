@@ -61,6 +61,11 @@ impl Place {
         !self.cut && self.is(namespace, name)
     }
 
+    /// The namespace, if it is said in full.
+    pub fn namespace(&self) -> Option<&str> {
+        self.text.split_once('/').map(|(namespace, _)| namespace)
+    }
+
     /// Namespace and name, if they are said in full.
     pub fn parts(&self) -> Option<(&str, &str)> {
         self.text.split_once('/').filter(|_| !self.cut)

@@ -4,7 +4,10 @@ use k8s_openapi::api::events::v1::Event;
 use kube::api::ListParams;
 use serde_json::{Value, json};
 
-use crate::{tenant::Tenant, trouble::server_id};
+use crate::{
+    tenant::Tenant,
+    trouble::{Clouds, server_id},
+};
 
 impl Tenant {
     /// What a tenant may do to an instance of his own: nothing else tells of its server then.
@@ -121,7 +124,7 @@ pub(crate) async fn whoever_strips_finalizers_has_no_room_for_another_server(ten
     tenant.strip("ada").await;
     tenant.apply_instance("bob", json!({})).await;
     let said = tenant.until_reason("bob", "Ready", "NamespaceQuotaExceeded").await;
-    assert!(said.contains("1 of them servers that no instance has"), "{said}");
+    assert!(said.contains("1 of these places"), "{said}");
     // A name that is only held, and looks after nothing, changes nothing.
     tenant.apply_instance("ada", json!({"suspend": true})).await;
     tenant.until_reason("ada", "Ready", "Suspended").await;
@@ -152,6 +155,49 @@ pub(crate) async fn whoever_strips_finalizers_has_no_room_for_another_server(ten
     let path = format!("/servers/{}", server["id"]);
     tenant.hetzner("PUT", &path, Some(json!({"labels": labels}))).await;
     tenant.until_ready("carol").await;
+}
+
+pub(crate) async fn tunnels_that_no_instance_has_take_a_place_and_are_not_made_without_end(
+    tenant: Tenant,
+) {
+    tenant.patch_pool(json!({"spec": {"maxInstancesPerNamespace": 1}})).await;
+    let sold_out = json!({"kind": "out-of-stock", "times": null});
+    let _sold_out = tenant.fault("hetzner", sold_out).await;
+    let made = |now: &Clouds, host: &str| {
+        let leads = |record: &Value| {
+            record["name"].as_str().is_some_and(|name| name.split('.').next() == Some(host))
+        };
+        now.counts() == (0, 1, 2) && now.records.iter().any(leads)
+    };
+    tenant.apply_instance("ada", json!({})).await;
+    tenant.clouds_until("a tunnel and its records", |now| made(now, "ada")).await;
+    tenant.strip("ada").await;
+
+    // Another name. The comments on its records would have no room for it.
+    let bob = "b".repeat(55);
+    tenant.apply_instance(&bob, json!({})).await;
+    let said = tenant.until_reason(&bob, "Ready", "NamespaceQuotaExceeded").await;
+    assert!(said.contains("1 of these places"), "{said}");
+
+    // The same name takes its own tunnel over, and what it had at other host names goes. It begins
+    // a life each time, and a quota of one allows six of them in an hour.
+    for number in 2..=6 {
+        let host = format!("ada-{number}");
+        tenant.apply_instance("ada", json!({"hostname": host})).await;
+        tenant.clouds_until("its records move", |now| made(now, &host)).await;
+        tenant.strip("ada").await;
+    }
+    tenant.apply_instance("ada", json!({"hostname": "ada-7"})).await;
+    tenant.until_reason("ada", "Ready", "ServerRateExceeded").await;
+    tenant.sweeps(1).await;
+    tenant.clouds_until("nothing is made", |now| made(now, "ada-6")).await;
+
+    // The way out that the message names.
+    tenant.delete_instance("ada").await;
+    tenant.until_gone("ada").await;
+    tenant.clouds_until("nothing is left", |now| now.counts() == (0, 0, 0)).await;
+    tenant.look_now(&bob).await;
+    tenant.until_reason(&bob, "Ready", "ServerRateExceeded").await;
 }
 
 /// An installation whose cluster and master key are lost.

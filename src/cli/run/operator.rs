@@ -168,6 +168,7 @@ async fn prepare(
     let rings = KeyRingStore::new(client.clone(), &settings.namespace);
     let key_ring =
         retry_until_ok("key ring", &shown.readiness, || read_ring(&rings, &master_keys)).await;
+    let admissions = Admissions::new(Arc::new(SystemClock), master_keys.installation());
     Context {
         events: Box::new(Recorder::new(client.clone(), reporter())),
         client,
@@ -178,7 +179,7 @@ async fn prepare(
         look_at_sealing_keys: Notify::new(),
         key_ring: RwLock::new(Arc::new(key_ring)),
         pools: Pools::default(),
-        admissions: Admissions::new(Arc::new(SystemClock)),
+        admissions,
         agents,
         instances: std::sync::OnceLock::new(),
         metrics: Arc::clone(&shown.metrics),

@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::{GuardedInstance, is_claimed};
 use crate::{
-    admission::{Applicant, StandingServer},
+    admission::{Applicant, PoolStanding},
     api::OpenClawInstance,
     cluster::ClusterApi,
     controller::context::Context,
     instance::deletion::has_history,
-    pool::{PoolState, Pools},
+    pool::{PoolRuntime, PoolState, Pools},
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);
@@ -46,11 +46,11 @@ pub(super) async fn keep(
 pub(super) fn population(
     ctx: &Arc<Context>,
     instances: Store<GuardedInstance>,
-) -> impl Fn() -> (Vec<Applicant>, Vec<StandingServer>) + Send + Sync + 'static {
+) -> impl Fn() -> (Vec<Applicant>, Vec<PoolStanding>) + Send + Sync + 'static {
     let ctx = Arc::downgrade(ctx);
     move || {
-        let servers = ctx.upgrade().map(|ctx| standing_servers(&ctx.pools));
-        (applicants(&instances), servers.unwrap_or_default())
+        let standing = ctx.upgrade().map(|ctx| standing(&ctx.pools));
+        (applicants(&instances), standing.unwrap_or_default())
     }
 }
 
@@ -61,13 +61,17 @@ fn applicants(instances: &Store<GuardedInstance>) -> Vec<Applicant> {
     state.iter().filter_map(|instance| considered(instance)).collect()
 }
 
-/// All servers that the sweeps show under the name of an instance of their pool.
-fn standing_servers(pools: &Pools) -> Vec<StandingServer> {
+/// All that the pools' clouds hold.
+fn standing(pools: &Pools) -> Vec<PoolStanding> {
     let running = pools.all().into_iter().filter_map(|state| match state {
         PoolState::Running(pool) => Some(pool),
         PoolState::Starting | PoolState::Absent | PoolState::Blocked(_) => None,
     });
-    running.flat_map(|pool| pool.inventory.standing_servers(&pool.name)).collect()
+    let of = |pool: Arc<PoolRuntime>| PoolStanding {
+        pool: pool.name.clone(),
+        all: pool.inventory.standing(),
+    };
+    running.map(of).collect()
 }
 
 fn considered(instance: &GuardedInstance) -> Option<Applicant> {
@@ -93,7 +97,9 @@ fn applicant(instance: &OpenClawInstance) -> Applicant {
         hostname: instance.spec.hostname.to_string(),
         granted,
         let_in: false,
+        begun: instance.status.as_ref().is_some_and(|status| status.server.is_some()),
         resting: instance.spec.suspend || deleting,
+        leaving: deleting,
         ended: deleting && !granted && !is_claimed(instance),
     }
 }

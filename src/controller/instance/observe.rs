@@ -71,10 +71,10 @@ impl Controller {
         };
         let tunnels: Vec<_> = observed.tunnel.iter().map(|tunnel| tunnel.id.clone()).collect();
         let hosts = subject.hosts();
-        let own = |record: &DnsRecord| {
-            hosts.contains(&record.name) && owner.record(record, &tunnels).is_ours()
-        };
-        observed.records = view.records.into_iter().filter(own).collect();
+        let own = |record: &DnsRecord| owner.record(record, &tunnels).is_ours();
+        let own = view.records.into_iter().filter(own);
+        (observed.records, observed.stray_records) =
+            own.partition(|record| hosts.contains(&record.name));
         let there = observed.server.present().is_some() && observed.tunnel.is_some();
         let life = (observed.epoch, there);
         observed.master_key_id = self.key_of_server(wanted, pool, &status, life).await;

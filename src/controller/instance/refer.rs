@@ -5,13 +5,15 @@ use std::sync::Arc;
 
 use kube::ResourceExt as _;
 
-use super::Controller;
+use super::{Controller, InClouds};
 use crate::{
     admission::Denied,
     api::{OpenClawInstance, OpenClawRelease, annotation::Rebuild, conditions::Reason},
     hetzner::ServerId,
     instance::{
-        Wanted, records,
+        Wanted,
+        deletion::has_history,
+        records,
         refer::{self, Pool},
         wanted::Subject,
     },
@@ -133,8 +135,12 @@ impl Controller {
         subject: &Subject,
         pool: &PoolRuntime,
     ) -> Result<(), Unfit> {
-        if self.has_things(instance) {
-            self.ctx.admissions.grant(instance);
+        let status = instance.status.as_ref();
+        // To look through the whole sweep is dear, and the status of almost all says enough.
+        let known = status.is_some_and(|status| status.server.is_some());
+        let seen = if known { InClouds::default() } else { self.in_clouds(instance) };
+        if seen.anything || status.is_some_and(has_history) {
+            self.ctx.admissions.grant(instance, seen.server);
         }
         let verdict = self.ctx.admissions.admit(instance).ok_or(Unfit::Unknown)?;
         verdict.map_err(|why| {

@@ -11,7 +11,7 @@ use crate::{
         credentials::CredentialStep,
         fixtures::{TIMING, before, kinds, nothing, now, plan_of, ready, status_of, walk, wanted},
         observed::{AgentState, TunnelMemory},
-        records::EnsureRecords,
+        records::{DeleteRecords, EnsureRecords},
         rotation::{PATIENCE, RotationOutcome, RotationStep},
         routes,
         routes::RoutesStep,
@@ -201,6 +201,27 @@ fn a_missing_record_is_made_and_a_bent_one_corrected() {
     );
     let end = walk(&wanted, observed, |_| false);
     assert_eq!(status_of(&wanted, &end).phase, Some(Phase::Ready));
+}
+
+#[test]
+fn records_at_host_names_of_an_earlier_instance_go_first() {
+    let wanted = wanted();
+    let mut observed = ready(&wanted);
+    let moved = |mut record: crate::cloudflare::DnsRecord, at: usize| {
+        let id = format!("stray-{at}");
+        record.id = crate::cloudflare::RecordId::parse(id).unwrap();
+        record.name = record.name.replace("ada", "eve");
+        record
+    };
+    let records = std::mem::take(&mut observed.records);
+    let strays: Vec<_> = records.into_iter().zip(0..).map(|(one, at)| moved(one, at)).collect();
+    let ids: Vec<_> = strays.iter().map(|record| record.id.clone()).collect();
+    observed.stray_records = strays;
+    let plan = plan_of(&wanted, &observed);
+    assert_eq!(kinds(&plan), ["DeleteRecords", "EnsureRecords"]);
+    assert_eq!(plan.steps[0], Step::Strays(DeleteRecords(ids)));
+    let end = walk(&wanted, observed, |_| false);
+    assert_eq!((end.stray_records, end.records.len()), (vec![], 2));
 }
 
 #[test]

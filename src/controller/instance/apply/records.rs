@@ -4,9 +4,12 @@ use super::{Apply, Executor, PassError};
 use crate::{
     api::conditions::ConditionType,
     cloud::{CloudError, Conflict, ErrorKind, Priority},
-    cloudflare::DnsRecord,
+    cloudflare::{DnsRecord, RecordId},
     dns::DnsChange,
-    instance::{Observed, records::EnsureRecords},
+    instance::{
+        Observed,
+        records::{DeleteRecords, EnsureRecords},
+    },
 };
 
 impl Apply for EnsureRecords {
@@ -33,6 +36,22 @@ impl Apply for EnsureRecords {
             pool.inventory.note_record(record.clone());
         }
         Ok(records)
+    }
+}
+
+impl Apply for DeleteRecords {
+    async fn apply(
+        self,
+        executor: &mut Executor<'_>,
+        _: &mut Observed,
+    ) -> Result<Vec<RecordId>, PassError> {
+        let Self(ids) = self;
+        let deleted = executor.pool.dns.apply(DnsChange::Delete(ids.clone())).await;
+        deleted.map_err(PassError::of_cloud(ConditionType::RoutesReady))?;
+        for id in &ids {
+            executor.pool.inventory.forget_record(id);
+        }
+        Ok(ids)
     }
 }
 

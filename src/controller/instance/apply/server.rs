@@ -4,6 +4,7 @@ use moorage_wire::{Epoch, bootstrap::Bootstrap};
 
 use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
+    admission::Home,
     agent::ServerKeys,
     api::conditions::{ConditionType, Reason},
     cloud::{Conflict, ErrorKind, Priority},
@@ -32,7 +33,11 @@ impl Apply for ServerStep {
         observed: &mut Observed,
     ) -> Result<ServerOutcome, PassError> {
         let server = match self {
-            Self::RecordEpoch(epoch) => return Ok(ServerOutcome::Epoch(epoch)),
+            Self::RecordEpoch(epoch) => {
+                // It stands in the status by now.
+                executor.begin();
+                return Ok(ServerOutcome::Epoch(epoch));
+            }
             Self::Delete(id) => {
                 executor.delete_server(id, observed).await?;
                 return Ok(ServerOutcome::Deleted);
@@ -57,6 +62,15 @@ impl Apply for ServerStep {
 }
 
 impl Executor<'_> {
+    /// Has the life counted that begins, before a tunnel is made for it.
+    fn begin(&self) {
+        let subject = &self.wanted.subject;
+        let (pool, namespace, name) =
+            (subject.pool.clone(), subject.namespace.clone(), subject.name.clone());
+        let home = Home { pool, namespace, name };
+        self.controller.ctx.admissions.begin(subject.instance, home);
+    }
+
     /// Tries each type and location in order; what is out of stock or not offered there leads to the next.
     async fn create_server(&self, observed: &Observed) -> Result<Server, PassError> {
         let part = ConditionType::ServerReady;
@@ -74,9 +88,6 @@ impl Executor<'_> {
             let request = self.server_request(observed, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
                 Ok(CreatedServer { server, .. }) => {
-                    let subject = &self.wanted.subject;
-                    let admissions = &self.controller.ctx.admissions;
-                    admissions.server_made(&subject.pool, &subject.namespace);
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
                     return Ok(server);
                 }

@@ -225,7 +225,7 @@ fn context(link: &Arc<Link>) -> Context {
         sealing_key_use: SealingKeyUse::default(),
         key_ring: RwLock::new(Arc::new(KeyRing::new([], []))),
         pools: Pools::default(),
-        admissions: Admissions::new(link.clone()),
+        admissions: Admissions::new(link.clone(), INSTALLATION),
         agents: link.clone(),
         metrics: Arc::clone(&METRICS),
         clock: link.clone(),
