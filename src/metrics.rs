@@ -18,7 +18,7 @@ use prometheus::{
 };
 
 use crate::{
-    api::instance::Phase,
+    api::{instance::Phase, pool::RetainedStatus},
     cloud::{BudgetRegistry, CallObserver, Cloud, StatusClass},
     master_keys::{KeyUse, MasterKeys},
 };
@@ -47,6 +47,8 @@ pub struct Metrics {
     oldest_orphan: IntGaugeVec,
     orphans_cost: GaugeVec,
     orphans_since: Mutex<BTreeMap<String, Timestamp>>,
+    retained: IntGaugeVec,
+    retained_cost: GaugeVec,
     api_writes: IntCounterVec,
     budgets: Mutex<Option<Arc<BudgetRegistry>>>,
 }
@@ -140,7 +142,32 @@ pub struct OrphanFigures {
     pub monthly_cost: Option<f64>,
 }
 
+/// What is counted of what was left behind on purpose.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct RetainedFigures {
+    /// How many.
+    pub count: u32,
+    /// What the servers among them cost.
+    pub monthly_cost: Option<f64>,
+}
+
+impl RetainedFigures {
+    /// As a pool's status tells them.
+    pub fn of(status: &RetainedStatus) -> Self {
+        let RetainedStatus { servers, tunnels, dns_records, monthly_cost, .. } = status;
+        let count = servers.saturating_add(*tunnels).saturating_add(*dns_records);
+        Self { count, monthly_cost: monthly_cost.as_ref().and_then(|cost| cost.parse().ok()) }
+    }
+}
+
 impl Metrics {
+    /// Replaces what is counted of what was left behind in a pool's clouds on purpose.
+    pub fn set_retained(&self, pool: &str, figures: RetainedFigures) {
+        self.retained.with_label_values(&[pool]).set(figures.count.into());
+        let cost = figures.monthly_cost.unwrap_or_default();
+        self.retained_cost.with_label_values(&[pool]).set(cost);
+    }
+
     /// Replaces what is counted of a pool's orphans.
     pub fn set_orphans(&self, pool: &str, figures: OrphanFigures) {
         self.orphans.with_label_values(&[pool]).set(figures.count.into());
@@ -153,14 +180,16 @@ impl Metrics {
         self.oldest_orphan.with_label_values(&[pool]).set(0);
     }
 
-    /// Forgets those of a pool that is gone.
-    pub fn forget_orphans(&self, pool: &str) {
+    /// Forgets what was counted of a pool that is gone.
+    pub fn forget_pool(&self, pool: &str) {
         let mut since = self.orphans_since.lock();
         since.remove(pool);
         // What was never set is not there, which is just as well.
         let _ = self.orphans.remove_label_values(&[pool]);
         let _ = self.oldest_orphan.remove_label_values(&[pool]);
         let _ = self.orphans_cost.remove_label_values(&[pool]);
+        let _ = self.retained.remove_label_values(&[pool]);
+        let _ = self.retained_cost.remove_label_values(&[pool]);
     }
 
     fn read_ages(&self) {
@@ -242,7 +271,9 @@ mod tests {
         let oldest = Some(Timestamp::now() - Duration::from_secs(90));
         metrics.set_orphans("eu-1", OrphanFigures { count: 2, oldest, monthly_cost: Some(7.5) });
         metrics.set_orphans("eu-2", OrphanFigures { count: 1, ..OrphanFigures::default() });
-        metrics.forget_orphans("eu-2");
+        metrics.set_retained("eu-1", RetainedFigures { count: 4, monthly_cost: Some(2.5) });
+        metrics.set_retained("eu-2", RetainedFigures::default());
+        metrics.forget_pool("eu-2");
         let budgets = Arc::new(BudgetRegistry::default());
         budgets.budget(Cloud::Cloudflare, "eu-1");
         metrics.watch_budgets(budgets);
@@ -264,6 +295,8 @@ mod tests {
             r#"moorage_orphans{pool="eu-1"} 2"#,
             r#"moorage_orphans_oldest_seconds{pool="eu-1"} 90"#,
             r#"moorage_orphans_monthly_cost{pool="eu-1"} 7.5"#,
+            r#"moorage_retained{pool="eu-1"} 4"#,
+            r#"moorage_retained_monthly_cost{pool="eu-1"} 2.5"#,
             r#"moorage_instances{phase="Stalled"} 1"#,
             r#"moorage_instances{phase="Deleting"} 0"#,
         ] {

@@ -207,6 +207,10 @@ pub struct HostingPoolStatus {
     /// What is in the clouds and belongs to nobody.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub orphans: Option<OrphansStatus>,
+    /// What was left behind on purpose, by `deletionPolicy: Retain` or a label. It is never deleted
+    /// automatically.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retained: Option<RetainedStatus>,
 }
 
 /// What becomes of orphans.
@@ -260,6 +264,48 @@ pub struct OrphanStatus {
     /// Why it is never deleted by itself, if that is so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
+}
+
+/// What carries this installation's id in the clouds and was left behind on purpose.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RetainedStatus {
+    /// How many servers.
+    pub servers: u32,
+    /// How many tunnels.
+    pub tunnels: u32,
+    /// How many DNS records.
+    pub dns_records: u32,
+    /// What to know and to do about them.
+    pub message: String,
+    /// What the servers cost a month, in the project's currency, taxes included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monthly_cost: Option<String>,
+    /// The oldest first, 20 at most.
+    pub first: Vec<RetainedObject>,
+}
+
+/// One of them.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RetainedObject {
+    /// What it is.
+    pub kind: OrphanKind,
+    /// The cloud's id.
+    pub id: String,
+    /// Its name there.
+    pub name: String,
+    /// Whose it was: `namespace/name`, or an instance's id.
+    pub owner: String,
+    /// When the cloud made it, if it says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created: Option<String>,
+    /// A server's type.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_type: Option<String>,
+    /// What a server costs a month, in the project's currency, taxes included.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub monthly_cost: Option<String>,
 }
 
 /// Kinds of cloud objects, in the order in which they are removed.

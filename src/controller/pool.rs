@@ -271,7 +271,7 @@ impl Controller {
     fn forget(&self, pool: &str) {
         self.sessions.remove(pool);
         self.orphans.forget(pool);
-        self.ctx.metrics.forget_orphans(pool);
+        self.ctx.metrics.forget_pool(pool);
         self.ctx.pools.remove(pool);
         self.ctx.admissions.remove_pool(pool);
         self.backoff.reset(&pool.to_owned());

@@ -13,6 +13,8 @@ use super::{
     label::{DeliveryOutcome, WriteKind},
 };
 
+/// What is said of each price.
+const COST: &str = "What the servers among them cost a month, in the project's currency.";
 /// From an in-memory pass to the deadline of a pass, in seconds.
 const RECONCILE_BUCKETS: [f64; 10] = [0.001, 0.005, 0.025, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0];
 /// From a near cloud to the deadline of a call, in seconds.
@@ -99,14 +101,14 @@ impl Builder {
                 "Time since the oldest of them was first seen.",
                 &["pool"],
             )?,
-            orphans_cost: self.registered(GaugeVec::new(
-                Opts::new(
-                    "moorage_orphans_monthly_cost",
-                    "What the servers among them cost a month, in the project's currency.",
-                ),
-                &["pool"],
-            )?)?,
+            orphans_cost: self.money("moorage_orphans_monthly_cost", COST, &["pool"])?,
             orphans_since: Mutex::default(),
+            retained: self.gauge(
+                "moorage_retained",
+                "Objects in a pool's clouds that deletionPolicy Retain, or a label, keeps.",
+                &["pool"],
+            )?,
+            retained_cost: self.money("moorage_retained_monthly_cost", COST, &["pool"])?,
             api_writes: self.counter(
                 "moorage_api_writes_total",
                 "Writes to the Kubernetes API server, the Lease aside.",
@@ -115,8 +117,7 @@ impl Builder {
             budgets: Mutex::new(None),
             registry: self.0,
         };
-        metrics.begin_at_zero();
-        Ok(metrics)
+        Ok(metrics.begun_at_zero())
     }
 
     fn counter(
@@ -135,6 +136,15 @@ impl Builder {
         labels: &[&str],
     ) -> Result<IntGaugeVec, prometheus::Error> {
         self.registered(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn money(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<GaugeVec, prometheus::Error> {
+        self.registered(GaugeVec::new(Opts::new(name, help), labels)?)
     }
 
     fn histogram(
@@ -159,7 +169,7 @@ impl Builder {
 
 impl Metrics {
     /// A counter that first appears with its first increment hides that increment from `rate()`.
-    fn begin_at_zero(&self) {
+    fn begun_at_zero(self) -> Self {
         for kind in WriteKind::VARIANTS {
             self.api_writes.with_label_values(&[kind.as_str()]);
         }
@@ -167,5 +177,6 @@ impl Metrics {
             self.deliveries.with_label_values(&[outcome.as_str()]);
         }
         self.set_instances([]);
+        self
     }
 }

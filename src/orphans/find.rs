@@ -1,8 +1,9 @@
 //! Everything in a pool's clouds that carries an installation's id, by labels, names and comments; and
 //! the removal of one of these, which looks at it once more first. Nothing else is ever touched.
 
-use std::collections::{HashMap, HashSet};
+use std::{collections::HashMap, time::Duration};
 
+use jiff::Timestamp;
 use moorage_wire::{InstallationId, InstanceId};
 
 use super::{Found, FoundOwner};
@@ -52,26 +53,21 @@ impl Place<'_> {
         records: &[DnsRecord],
     ) -> Vec<Found> {
         let mut found: Vec<_> = servers.iter().filter_map(|server| self.server(server)).collect();
-        // A person labels the server alone, and older versions left the name of its tunnel as it was: what
-        // has the id of a retained server stays with it.
-        let of = |one: &Found| match one.owner {
-            FoundOwner::Instance { id, .. } => Some(id),
-            FoundOwner::Pool(_) => None,
+        let tunnels = tunnels.iter().filter_map(|one| Some((one.id.clone(), self.tunnel(one)?)));
+        let mut tunnels: HashMap<_, _> = tunnels.collect();
+        let kept = RetainedServers::of(&found, tunnels.values());
+        for tunnel in tunnels.values_mut() {
+            tunnel.retained |= kept.may_have(tunnel);
+        }
+        let with_tunnel = |record: &DnsRecord| {
+            let found = self.record(record, &tunnels)?;
+            let tunnel = record.content.as_deref().and_then(TunnelId::of_dns_target);
+            let tunnel = tunnel.and_then(|tunnel| tunnels.get(&tunnel));
+            let of_one = tunnel.filter(|tunnel| found.instance() == tunnel.instance());
+            let retained = found.retained || of_one.is_some_and(|tunnel| tunnel.retained);
+            Some(Found { retained, ..found })
         };
-        let (live, retained): (Vec<_>, Vec<_>) = found.iter().partition(|one| !one.retained);
-        let live: HashSet<InstanceId> = live.into_iter().filter_map(of).collect();
-        let retained: HashSet<InstanceId> = retained.into_iter().filter_map(of).collect();
-        let left = |id: &InstanceId| retained.contains(id) && !live.contains(id);
-        let with_server = |found: Found| {
-            let retained = found.retained || of(&found).is_some_and(|id| left(&id));
-            Found { retained, ..found }
-        };
-        let tunnels = tunnels
-            .iter()
-            .filter_map(|tunnel| Some((tunnel.id.clone(), with_server(self.tunnel(tunnel)?))));
-        let tunnels: HashMap<_, _> = tunnels.collect();
-        let records = records.iter().filter_map(|record| self.record(record, &tunnels));
-        let records: Vec<_> = records.map(with_server).collect();
+        let records: Vec<_> = records.iter().filter_map(with_tunnel).collect();
         found.extend(records);
         found.extend(tunnels.into_values());
         say_places(&mut found);
@@ -262,6 +258,46 @@ impl Place<'_> {
         let rest = name.strip_prefix("moorage-")?;
         let pool = rest.strip_suffix(&format!("-{}", self.installation))?;
         (!pool.is_empty()).then(|| pool.to_owned())
+    }
+}
+
+/// The clocks of two clouds may differ by this much.
+const CLOCKS_DIFFER: Duration = Duration::from_mins(1);
+
+/// Retained servers, and which tunnels may be theirs. A person labels the server alone, and older
+/// versions left the name of its tunnel as it was, so that a tunnel of the same id stays with it. One of
+/// a later life of the instance does not: it was made after the server, whose own came before it.
+struct RetainedServers {
+    /// When those were made of which no other server is there, by id.
+    made: HashMap<InstanceId, Vec<Timestamp>>,
+    /// How many tunnels say themselves that they were retained.
+    named: HashMap<InstanceId, usize>,
+}
+
+impl RetainedServers {
+    fn of<'a>(servers: &[Found], tunnels: impl Iterator<Item = &'a Found>) -> Self {
+        let mut made: HashMap<_, Vec<_>> = HashMap::new();
+        for (id, server) in servers.iter().filter_map(|one| Some((one.instance()?, one))) {
+            made.entry(id).or_default().extend(server.created.filter(|_| server.retained));
+        }
+        for live in servers.iter().filter(|one| !one.retained).filter_map(Found::instance) {
+            made.remove(&live);
+        }
+        let mut named = HashMap::new();
+        for id in tunnels.filter(|one| one.retained).filter_map(Found::instance) {
+            *named.entry(id).or_default() += 1;
+        }
+        Self { made, named }
+    }
+
+    /// Whether a tunnel may be that of a retained server. What cannot be told is left alone.
+    fn may_have(&self, tunnel: &Found) -> bool {
+        let Some(id) = tunnel.instance() else { return false };
+        let Some(made) = self.made.get(&id) else { return false };
+        let before = |server: &Timestamp| {
+            tunnel.created.is_none_or(|tunnel| tunnel <= *server + CLOCKS_DIFFER)
+        };
+        made.len() > self.named.get(&id).copied().unwrap_or_default() && made.iter().any(before)
     }
 }
 

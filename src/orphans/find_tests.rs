@@ -93,6 +93,30 @@ fn what_has_the_id_of_a_retained_server_stays_with_it() {
 }
 
 #[test]
+fn a_tunnel_of_a_later_life_does_not_stay_with_a_retained_server() {
+    // It was made at the beginning of 2026.
+    let kept = || server(OURS, |server| server["labels"][label::RETAINED] = json!("true"));
+    let made = |at: &str| Tunnel { created_at: Some(at.parse().unwrap()), ..tunnel(OURS) };
+    let comment = names::record_comment(OURS, ADA, "tenants", "ada");
+    let records = [record(""), record(&comment)];
+    let retained = |tunnels: &[Tunnel]| {
+        let all = found(&[kept()], tunnels, &records);
+        all.into_iter().filter(|one| one.retained).map(|one| (one.kind, one.id)).collect::<Vec<_>>()
+    };
+    let own = retained(&[made("2025-12-31T23:59:58Z")]);
+    assert_eq!(own.len(), 4, "its own was made before it: {own:?}");
+    let later = retained(&[made("2026-01-01T00:05:00Z")]);
+    assert_eq!(later, [(OrphanKind::Server, "7".to_owned())]);
+    // Its own says so itself: there is none left for it.
+    let id = TunnelId::parse("11111111-765d-4adf-8112-31c55c1551ef").unwrap();
+    let name = names::retained_tunnel(OURS, ADA, &id);
+    let named = Tunnel { id, name, ..made("2025-12-31T23:00:00Z") };
+    let both = retained(&[named, made("2025-12-31T23:59:58Z")]);
+    let kinds: Vec<_> = both.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [OrphanKind::Server, OrphanKind::Tunnel], "{both:?}");
+}
+
+#[test]
 fn a_server_costs_what_the_catalogue_says_of_its_location() {
     let mut found = found(&[server(OURS, |_| ())], &[], &[]);
     let price = |location: &str, gross: &str| {

@@ -7,6 +7,7 @@ pub mod account;
 pub mod find;
 #[cfg(test)]
 mod find_tests;
+pub mod retained;
 #[cfg(test)]
 mod tests;
 
@@ -73,6 +74,14 @@ impl Found {
             server_type: None,
             location: None,
             monthly_cost: None,
+        }
+    }
+
+    /// The id of its instance, if it is of one.
+    pub fn instance(&self) -> Option<InstanceId> {
+        match self.owner {
+            FoundOwner::Instance { id, .. } => Some(id),
+            FoundOwner::Pool(_) => None,
         }
     }
 

@@ -200,6 +200,48 @@ pub(crate) async fn tunnels_that_no_instance_has_take_a_place_and_are_not_made_w
     tenant.until_reason(&bob, "Ready", "ServerRateExceeded").await;
 }
 
+pub(crate) async fn what_is_retained_is_told_and_a_later_life_does_not_hide_behind_it(
+    tenant: Tenant,
+) {
+    tenant.apply_instance("ada", json!({"deletionPolicy": "Retain"})).await;
+    let ada = tenant.until_ready("ada").await;
+    tenant.delete_instance("ada").await;
+    tenant.until_gone("ada").await;
+    let all = |pool: &Value| {
+        let retained = &pool["status"]["retained"];
+        let of = |kind: &str| retained[kind].as_u64();
+        (of("servers"), of("tunnels"), of("dnsRecords")) == (Some(1), Some(1), Some(2))
+    };
+    let pool = tenant.pool_until("what was retained is told", all).await;
+    let told = pool["status"]["retained"].clone();
+    let first = told["first"].as_array().unwrap();
+    let server = first.iter().find(|one| one["kind"] == "Server").unwrap();
+    assert_eq!(server["id"], json!(server_id(&ada).to_string()));
+    assert_eq!(server["owner"], json!(format!("{}/ada", tenant.name)));
+    assert!(told["monthlyCost"].is_string() && told["monthlyCost"] == server["monthlyCost"]);
+    let counted = format!("moorage_retained{{pool=\"{}\"}} 4", tenant.name);
+    assert!(tenant.metrics().await.contains(&counted));
+    let quiet = |pool: &Value| all(pool) && pool["status"]["instances"] == 0;
+    let pool = tenant.pool_until("no instance is counted any more", quiet).await;
+    tenant.sweeps(2).await;
+    let now = tenant.pool_until("the same", all).await;
+    assert_eq!(now["status"], pool["status"]);
+    assert_eq!(now["metadata"]["resourceVersion"], pool["metadata"]["resourceVersion"]);
+
+    // The next of the name gets a tunnel and no server, and is removed by force.
+    let sold_out = json!({"kind": "out-of-stock", "times": null});
+    let _sold_out = tenant.fault("hetzner", sold_out).await;
+    tenant.apply_instance("ada", json!({"hostname": "eve"})).await;
+    tenant.clouds_until("a second tunnel", |now| now.counts() == (1, 2, 4)).await;
+    tenant.strip("ada").await;
+    tenant.until_orphans(3).await;
+    tenant.patch_pool(json!({"spec": {"orphanPolicy": "Delete"}})).await;
+    tenant.clouds_until("what is retained stays", |now| now.counts() == (1, 1, 2)).await;
+    let gone = |pool: &Value| pool["status"]["orphans"].is_null();
+    let pool = tenant.pool_until("no orphan is left", gone).await;
+    assert_eq!(pool["status"]["retained"], told);
+}
+
 /// An installation whose cluster and master key are lost.
 const LOST: &str = "00c0ffee00c0ffee";
 

@@ -22,9 +22,9 @@ use super::{
 };
 use crate::{
     api::{
-        HostingPool,
+        HostingPool, HostingPoolStatus,
         conditions::Reason,
-        pool::{OrphanKind, OrphansStatus},
+        pool::{OrphanKind, OrphansStatus, RetainedStatus},
     },
     cloud::Priority,
     cloudflare::{RecordId, TunnelId},
@@ -35,11 +35,12 @@ use crate::{
     hetzner::ServerId,
     instance::observed::Disappearance,
     inventory::Inventory,
-    metrics::OrphanFigures,
+    metrics::{OrphanFigures, RetainedFigures},
     orphans::{
         self, Circumstances, Doubt, Found, Orphan,
         account::{Accounts, Claim, UNCLAIMED},
         find::{self, Place},
+        retained,
     },
     ownership,
     pool::PoolState,
@@ -53,6 +54,23 @@ const SELDOM: Duration = Duration::from_hours(1);
 /// An instance whose status says nothing yet has this many sweeps to take over what carries its id.
 const SWEEPS_TO_CLAIM: u64 = 10;
 
+/// What a pool's status says of what no instance accounts for.
+#[derive(Debug, Clone, Default)]
+pub struct Unaccounted {
+    /// What belongs to nobody.
+    pub orphans: Option<OrphansStatus>,
+    /// What was left behind on purpose.
+    pub retained: Option<RetainedStatus>,
+}
+
+impl Unaccounted {
+    /// As it was told.
+    pub(super) fn told(status: Option<&HostingPoolStatus>) -> Self {
+        let Some(status) = status else { return Self::default() };
+        Self { orphans: status.orphans.clone(), retained: status.retained.clone() }
+    }
+}
+
 /// One look.
 struct Inspection<'a> {
     name: &'a str,
@@ -63,14 +81,16 @@ struct Inspection<'a> {
 }
 
 impl Controller {
-    /// What the status says of orphans after this look. What cannot be seen now stays as it was.
-    pub(super) async fn look_at_orphans(
+    /// What the status says of what no instance accounts for after this look. What cannot be seen now
+    /// stays as it was.
+    pub(super) async fn look_at_unaccounted(
         &self,
         name: &str,
         pool: &HostingPool,
         (session, parsed): (&Session, &ParsedSpec),
         outcome: &Outcome,
-    ) -> Result<Option<OrphansStatus>, kube::Error> {
+    ) -> Result<Unaccounted, kube::Error> {
+        let mut told = Unaccounted::told(pool.status.as_ref());
         let before = pool.status.as_ref().and_then(|status| status.orphans.as_ref());
         let place = Place {
             hetzner: &*session.hetzner,
@@ -89,16 +109,21 @@ impl Controller {
             .orphans
             .with(name, |memory| memory.looked.is_some_and(|looked| looked.elapsed() < often));
         if elsewhere || recent || session.sweep() != SweepState::Done {
-            return Ok(before.cloned());
+            return Ok(told);
         }
-        let Some(found) = self.found(&look).await else { return Ok(before.cloned()) };
+        let Some(mut found) = self.found(&look).await else { return Ok(told) };
+        told.retained = self.retained(&look, &mut found, told.retained.as_ref()).await;
         let accounts = self.accounts();
         let sees = |pool: &str, one: &Found| self.sees(pool, one);
         let candidates = accounts.orphans(&found, sees);
         let Some(mut orphans) = self.confirmed(&look, candidates).await? else {
-            return Ok(before.cloned());
+            return Ok(told);
         };
-        self.price(&look, &mut orphans).await;
+        for orphan in &mut orphans {
+            let known = orphans::known(&orphan.found, look.before);
+            orphan.found.monthly_cost = known.and_then(|known| known.monthly_cost.clone());
+        }
+        self.price(&look, orphans.iter_mut().map(|orphan| &mut orphan.found).collect()).await;
         let remembered = self.orphans.with(name, |memory| std::mem::take(&mut memory.seen));
         let given = Circumstances {
             before,
@@ -113,7 +138,27 @@ impl Controller {
         self.orphans.with(name, |memory| memory.seen = plan.seen);
         self.delete(&look, &plan.delete).await?;
         self.tell(&look, plan.status.as_ref()).await;
-        Ok(plan.status)
+        told.orphans = plan.status;
+        Ok(told)
+    }
+
+    /// What was left behind on purpose, with what it costs.
+    async fn retained(
+        &self,
+        look: &Inspection<'_>,
+        found: &mut [Found],
+        before: Option<&RetainedStatus>,
+    ) -> Option<RetainedStatus> {
+        let mut all: Vec<_> = found.iter_mut().filter(|one| one.retained).collect();
+        for one in &mut all {
+            one.monthly_cost = retained::known_cost(one, before);
+        }
+        self.orphans.with(look.name, |memory| memory.retained = !all.is_empty());
+        self.price(look, all).await;
+        let status = retained::status(found);
+        let figures = status.as_ref().map(RetainedFigures::of).unwrap_or_default();
+        self.ctx.metrics.set_retained(look.name, figures);
+        status
     }
 
     /// Everything in the pool's clouds that is this pool's to tell; `None` if it cannot be listed.
@@ -231,14 +276,11 @@ impl Controller {
         outcome.problem.as_ref().map(|_| Doubt::PoolNotReady)
     }
 
-    /// Adds prices: those that were told before, so that they stay as they are, else the catalogue's.
-    async fn price(&self, look: &Inspection<'_>, orphans: &mut [Orphan]) {
-        for orphan in orphans.iter_mut() {
-            let known = orphans::known(&orphan.found, look.before);
-            orphan.found.monthly_cost = known.and_then(|known| known.monthly_cost.clone());
-        }
+    /// Adds the catalogue's prices where none was told before: what was told stays as it is.
+    async fn price(&self, look: &Inspection<'_>, found: Vec<&mut Found>) {
         let lacks = |one: &Found| one.kind == OrphanKind::Server && one.monthly_cost.is_none();
-        if !orphans.iter().any(|orphan| lacks(&orphan.found)) {
+        let lacking: Vec<_> = found.into_iter().filter(|one| lacks(one)).collect();
+        if lacking.is_empty() {
             return;
         }
         let known = self.orphans.with(look.name, |memory| memory.catalogue.clone());
@@ -257,8 +299,7 @@ impl Controller {
                 }
             },
         };
-        let found = orphans.iter_mut().map(|orphan| &mut orphan.found);
-        find::price(found.filter(|one| lacks(one)), &catalogue);
+        find::price(lacking.into_iter(), &catalogue);
     }
 
     /// Metrics, and an Event when the first orphan appears.

@@ -13,6 +13,7 @@ use super::{
     firewall::Marker,
     identity::PoolIdentity,
     observe::Clouds,
+    orphans::Unaccounted,
     plan::{self, Findings, ParsedSpec, Supply, SweepState},
     session::{Inputs, Remembered, Session},
     tokens,
@@ -22,7 +23,7 @@ use crate::{
         Guarded, HostingPool, HostingPoolStatus,
         annotation::{self, AcceptedLoss, Mark},
         conditions::Reason,
-        pool::{MasterKeyStatus, OrphansStatus},
+        pool::MasterKeyStatus,
     },
     api_server::told,
     cloud::CloudError,
@@ -91,7 +92,7 @@ impl Controller {
                     || self.ctx.admissions.counts(name, namespace, instance))
         });
 
-        let mut orphans = pool.status.as_ref().and_then(|status| status.orphans.clone());
+        let mut unaccounted = Unaccounted::told(pool.status.as_ref());
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {
                 let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
@@ -103,8 +104,8 @@ impl Controller {
                 }
                 let outcome = self.with_sweep(name, pool, &session, &parsed, outcome);
                 let place = (&*session, &parsed);
-                match self.look_at_orphans(name, pool, place, &outcome).await {
-                    Ok(seen) => orphans = seen,
+                match self.look_at_unaccounted(name, pool, place, &outcome).await {
+                    Ok(seen) => unaccounted = seen,
                     // The rest of the status does not depend on it.
                     Err(error) => {
                         let error = told(&error);
@@ -119,7 +120,7 @@ impl Controller {
                 Outcome { problem: Some(problem), ..Outcome::default() }
             }
         };
-        self.write_status(&api, pool, (&outcome, orphans), instances).await?;
+        self.write_status(&api, pool, (&outcome, unaccounted), instances).await?;
         Ok(self.next_look(name, &outcome))
     }
 
@@ -267,7 +268,7 @@ impl Controller {
         &self,
         api: &Api<Guarded<HostingPool>>,
         pool: &HostingPool,
-        (outcome, orphans): (&Outcome, Option<OrphansStatus>),
+        (outcome, unaccounted): (&Outcome, Unaccounted),
         instances: u32,
     ) -> Result<(), kube::Error> {
         let ring = self.ctx.key_ring.read().await.clone();
@@ -279,7 +280,7 @@ impl Controller {
             instances,
             certificate,
             master_key: self.master_key_status(),
-            orphans,
+            unaccounted,
             deleting: pool.metadata.deletion_timestamp.is_some(),
             problem: outcome.problem.as_ref(),
             serving: outcome.serving,

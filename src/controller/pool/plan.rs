@@ -6,7 +6,7 @@ use crate::{
     api::{
         HostingPoolSpec, HostingPoolStatus,
         conditions::{ConditionType, Reason, Verdict, merge},
-        pool::{AccessStatus, MasterKeyStatus, OrphansStatus},
+        pool::{AccessStatus, MasterKeyStatus},
     },
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
@@ -15,7 +15,7 @@ use crate::{
     problem::{Problem, Retry},
 };
 
-use super::{apply::Outcome, firewall};
+use super::{apply::Outcome, firewall, orphans::Unaccounted};
 
 /// The parts of a spec that are text in the API and more than that here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -148,8 +148,8 @@ pub struct Findings<'a> {
     pub certificate: Option<&'a str>,
     /// The master key.
     pub master_key: MasterKeyStatus,
-    /// What is in the clouds and belongs to nobody.
-    pub orphans: Option<OrphansStatus>,
+    /// What is in the clouds and no instance accounts for.
+    pub unaccounted: Unaccounted,
     /// Being deleted.
     pub deleting: bool,
     /// What stands in the way.
@@ -175,7 +175,8 @@ pub fn status(
         access: findings.access.clone().or_else(|| old.access.clone()),
         sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
         master_key: Some(findings.master_key.clone()),
-        orphans: findings.orphans.clone(),
+        orphans: findings.unaccounted.orphans.clone(),
+        retained: findings.unaccounted.retained.clone(),
     }
 }
 
@@ -328,7 +329,7 @@ mod tests {
             instances: 3,
             certificate: None,
             master_key: fakes::master_key(),
-            orphans: None,
+            unaccounted: Unaccounted::default(),
             deleting: false,
             problem: Some(&problem),
             serving: false,
@@ -405,7 +406,7 @@ mod tests {
             instances: 3,
             certificate: None,
             master_key: fakes::master_key(),
-            orphans: None,
+            unaccounted: Unaccounted::default(),
             deleting: false,
             problem: None,
             serving: true,

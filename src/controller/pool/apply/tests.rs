@@ -108,7 +108,7 @@ impl World {
             instances: 1,
             certificate: None,
             master_key: super::super::fakes::master_key(),
-            orphans: None,
+            unaccounted: crate::controller::pool::orphans::Unaccounted::default(),
             deleting: false,
             problem: outcome.problem.as_ref(),
             serving: false,

@@ -28,6 +28,8 @@ pub(super) struct Memory {
     pub(super) noticed: HashMap<Key, u64>,
     /// Of these, what the cluster itself has confirmed to be nobody's.
     pub(super) confirmed: HashSet<Key>,
+    /// Whether anything was left behind on purpose.
+    pub(super) retained: bool,
     /// What belongs to pools: firewalls, SSH keys, Access objects.
     pub(super) of_pools: Option<(Instant, Vec<Found>)>,
     /// Prices.
@@ -52,14 +54,16 @@ impl Orphans {
         self.memories().remove(pool);
     }
 
-    /// When to look again: at every sweep while there are orphans, or may be.
+    /// When to look again: at every sweep while there is something that no instance accounts for, or may
+    /// be.
     pub(in crate::controller::pool) fn next_look(
         &self,
         pool: &str,
         sweep: Duration,
     ) -> Option<Duration> {
         let memories = self.memories();
-        memories.get(pool).filter(|memory| !memory.noticed.is_empty()).map(|_| sweep)
+        let something = |memory: &&Memory| !memory.noticed.is_empty() || memory.retained;
+        memories.get(pool).filter(something).map(|_| sweep)
     }
 }
 
