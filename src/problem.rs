@@ -202,7 +202,7 @@ impl Problem {
             AgentError::Unreachable { .. } | AgentError::NotReady => Self::new(
                 part,
                 Reason::AgentUnreachable,
-                "The agent does not answer through the tunnel. Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels); over the pool's SSH fall-back, if it has one: journalctl -u moorage-agent -u cloudflared",
+                "The agent does not answer through the tunnel. Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels); over the pool's SSH fallback, if it has one: journalctl -u moorage-agent -u cloudflared",
             ),
             AgentError::AccessDenied => Self::new(
                 part,

@@ -125,7 +125,7 @@ fn default_image() -> Image {
 /// everything.
 pub const MOST_SSH_KEY_TEXT: usize = 10_240;
 
-/// SSH as a fall-back.
+/// SSH as a fallback.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[x_kube(validation = Rule::new(format!("self.keys.map(key, key.size()).sum() <= {MOST_SSH_KEY_TEXT}"))
     .message("ssh.keys are at most 10240 characters together, or user-data has no room for them; use Ed25519 keys"))]

@@ -149,7 +149,7 @@ reasons! {
     InsecureConfig: Degraded on [Instance], "Correct `spec.config`.";
     /// The packages are not set up ten minutes after the server was made: nftables, fail2ban and
     /// unattended-upgrades may be missing, and what was to be removed may still be there.
-    SetupIncomplete: Degraded on [Instance], "Check that it reaches Debian's mirrors (HTTP). Over the SSH fall-back `journalctl -u moorage-setup` says what fails. It is retried at least once a minute.";
+    SetupIncomplete: Degraded on [Instance], "Check that it reaches Debian's mirrors (HTTP). Over the SSH fallback `journalctl -u moorage-setup` says what fails. It is retried at least once a minute.";
     /// The server's clock is more than five minutes off.
     ClockSkewed: Degraded on [Instance], "Check that the server reaches a time server (NTP, UDP 123).";
     /// The disk is short of space: less than 10 % or 1 GiB free.
@@ -161,8 +161,8 @@ reasons! {
     NotOffered: Degraded on [Pool], "Correct the name in the message.";
     /// The pool does not exist.
     PoolNotFound: Passing on [Instance], "Create the pool, or delete the instance and name another.";
-    /// The pool is not ready, or takes no new instances. One that is `Ready` stays so meanwhile.
-    PoolNotReady: Passing on [Instance], "`kubectl describe hpool NAME`, and remedy that first.";
+    /// The pool is not ready, or takes no new instances. Instances that are already `Ready` stay so.
+    PoolNotReady: Passing on [Instance], "`kubectl describe hpool NAME`, and fix that first.";
     /// The pool is full. What no instance has takes a place as well (a server, a tunnel or DNS records;
     /// together they are one place): see [Orphans](#orphans) and [Retained](#retained).
     PoolFull: Person on [Instance], "Raise `spec.capacity` of the pool, or use another.";
@@ -189,9 +189,9 @@ reasons! {
     HostnameReserved: Person on [Instance], "Use another host name in a new instance.";
     /// Another instance has the host name: it was granted first, or is older.
     HostnameTaken: Person on [Instance], "Use another host name in a new instance, or delete the older one.";
-    /// A DNS record that is not this instance's has the name. The message says whose it is: another
-    /// instance's, of another installation (such as this cluster before it was lost), or nobody's that
-    /// Moorage knows.
+    /// A DNS record with this name exists and does not belong to this instance. The message says who owns
+    /// it: another instance, another installation (such as this cluster before it was lost), or nobody
+    /// that Moorage knows.
     ForeignDnsRecord: Person on [Instance], "Of a lost cluster: restore its Secret `moorage-master-key`, and the instance finds its server again. Else remove the record if nobody needs it, or use another host name; Moorage never touches it.";
     /// A server that is not this instance's has the name; the message says whose.
     ForeignServer: Person on [Instance], "Of a lost cluster: restore its Secret `moorage-master-key`. Else rename the server, or delete it if nobody needs it; Moorage never touches it.";
@@ -201,8 +201,8 @@ reasons! {
     /// with them. It may hold the same keys and take part in the tunnel. A deletion removes everything
     /// else and waits.
     DuplicateServer: Person on [Instance], "If it is a copy: delete it in Hetzner's console, or remove its label `moorage.dev/instance`.";
-    /// The instance is older than computed ids, and keeps its earlier one (`status.earlierIdentity`)
-    /// until it is deleted.
+    /// The instance was created before ids were computed from namespace and name, and keeps its earlier
+    /// one (`status.earlierIdentity`) until it is deleted.
     IdentityMigrated: Fine on [EventOfInstance], "Nothing.";
     /// Something in its clouds belongs to no instance or pool.
     OrphansFound: Notice on [EventOfPool], "See [Orphans](#orphans).";
@@ -234,10 +234,11 @@ reasons! {
     /// The pool's firewall is gone: the token is of another project.
     ProjectChanged: Person on [Pool], "Put the token of the right project back. If the firewall was deleted by hand, the message says how to confirm that.";
     /// Somebody deleted the tunnel; its server cannot be given a new one.
-    TunnelLost: Person on [Instance], "Save what you need over the pool's SSH fall-back, then annotate `moorage.dev/rebuild=SERVER-ID`: the server is replaced, all its data is lost, and its keys have to be sealed again.";
+    TunnelLost: Person on [Instance], "Save what you need over the pool's SSH fallback, then annotate `moorage.dev/rebuild=SERVER-ID`: the server is replaced, all its data is lost, and its keys have to be sealed again.";
     /// Many servers vanished at once.
     MassDisappearance: Person on [Instance], "Find out why. Nothing is recreated until you annotate the pool as the message says.";
-    /// The running server is not what the spec would make.
+    /// The server's type or location is not one that the spec and the pool allow. Changes of `ipv4`,
+    /// `image` and `ssh` are not compared: they apply to new servers only.
     ServerMismatch: Notice on [Instance], "Nothing, or annotate the instance `moorage.dev/rebuild: <server id>`: all data on the server is lost, and its keys have to be sealed again.";
     /// The annotation `moorage.dev/rebuild` is no server id, so nothing is replaced.
     InvalidAnnotation: Notice on [Instance], "Correct the annotation as the message says, or remove it.";
@@ -252,7 +253,7 @@ reasons! {
     /// The server is off.
     ServerOff: Person on [Instance], "Power it on at the provider, or find out who turned it off.";
     /// The agent does not answer.
-    AgentUnreachable: Passing on [Instance], "Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels). Over the pool's SSH fall-back, if it has one: `journalctl -u moorage-agent -u cloudflared`. If Cloudflare Access refuses the operator, annotate the pool with a new value of `moorage.dev/reconcile-at`: its Access objects are checked and repaired.";
+    AgentUnreachable: Passing on [Instance], "Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels). Over the pool's SSH fallback, if it has one: `journalctl -u moorage-agent -u cloudflared`. If Cloudflare Access refuses the operator, annotate the pool with a new value of `moorage.dev/reconcile-at`: its Access objects are checked and repaired.";
     /// The server was made more than five minutes ago and its agent has never answered.
     AgentNeverAnswered: Passing on [Instance], "The message says how far calls come. Open the server's console in Hetzner's web console and look at how the first boot ended: an artifact's URL that does not answer, no DNS, no way out. It is asked ever more seldom, at last every five minutes; at once when you annotate `moorage.dev/reconcile-at`.";
     /// Cloudflare's bot protection or WAF stops the operator's calls to the management host name.
@@ -288,7 +289,7 @@ reasons! {
     KeyMissing: Person on [Instance], "Add the key, or correct `secretRef.key`.";
     /// The value is not sealed. It may be a key in the clear.
     NotSealed: Person on [Instance], "Revoke the key at its provider, make a new one, and seal that.";
-    /// What stands there is sealed, but encoded in base64 once too often, or a whole `SealedSecret`.
+    /// The value is sealed, but base64-encoded once too often, or is a whole `SealedSecret`.
     NotOneEnvelope: Person on [Instance], "Put the one sealed value there as it is, under `stringData`.";
     /// The sealed value is larger than any credential.
     ValueTooLarge: Person on [Instance], "Seal the key alone.";

@@ -20,7 +20,7 @@ pub fn run(_: &ReasonsArgs, stdout: &mut dyn Write) -> io::Result<()> {
 
 /// All reasons as a table.
 pub fn table() -> String {
-    let head = "| reason | of | `Stalled` | means | remedy |\n|---|---|---|---|---|\n";
+    let head = "| reason | applies to | `Stalled` | means | remedy |\n|---|---|---|---|---|\n";
     Reason::ALL.iter().fold(head.to_owned(), |table, reason| table + &row(*reason))
 }
 

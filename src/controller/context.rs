@@ -16,10 +16,10 @@ use crate::{
     agent::AgentApi,
     api::{Guarded, OpenClawInstance},
     clock::Clock,
+    controller::pool_runtime::Pools,
     credentials::key_ring::KeyRing,
     master_keys::{CurrentKeys, SealingKeyUse},
     metrics::Metrics,
-    pool::Pools,
     randomness::Randomness,
 };
 

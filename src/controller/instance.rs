@@ -48,6 +48,7 @@ use crate::{
     api_server::told,
     cloud::Flow,
     cluster::{ClusterApi, ClusterError, InstanceKey, KubeCluster},
+    controller::pool_runtime::PoolState,
     instance::{
         Observed, Wanted,
         deletion::has_history,
@@ -56,7 +57,6 @@ use crate::{
         status::{self, Outcome},
     },
     ownership,
-    pool::PoolState,
     problem::{Problem, Retry, TERMINAL_RETRY},
 };
 

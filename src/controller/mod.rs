@@ -9,6 +9,7 @@ pub mod instance;
 pub mod latest;
 pub mod master_keys;
 pub mod pool;
+pub mod pool_runtime;
 pub mod queue;
 pub mod references;
 pub mod release;

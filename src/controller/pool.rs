@@ -3,20 +3,15 @@
 //! at is said here; a pass is in `pass`, and what it decides is in `plan` and in one file per managed
 //! thing.
 
-pub mod access;
 pub mod access_secret;
 pub mod apply;
 pub mod deletion;
 #[cfg(test)]
-mod fakes;
-pub mod firewall;
-pub mod identity;
+pub(crate) mod fakes;
 pub mod observe;
 mod orphans;
 mod pass;
-pub mod plan;
 mod session;
-pub mod ssh_keys;
 mod sweeper;
 mod tokens;
 

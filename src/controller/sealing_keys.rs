@@ -20,6 +20,7 @@ use super::{
 use crate::{
     api::OpenClawInstance,
     cluster::{ClusterApi, ClusterError, InstanceKey},
+    controller::pool_runtime::PoolState,
     credentials::{
         bundle::InstanceRef,
         key_ring::KeyRing,
@@ -30,7 +31,6 @@ use crate::{
     },
     instance::refer,
     master_keys::MasterKeys,
-    pool::PoolState,
 };
 
 /// At the latest after this the ring is looked at again: what was needed may not be any more.

@@ -23,7 +23,7 @@ const REPLACE_PROGRAM: &str =
 pub(super) const CORRECT_EITHER: &str =
     "correct spec.config, use another release, or annotate moorage.dev/retry to try again";
 const MAKE_ROOM: &str = "remove data of OpenClaw that is not needed, or rebuild the instance with a larger server type (a rebuild deletes its data)";
-const SEE_JOURNAL: &str = "see journalctl -u moorage-agent -u moorage-worker -u moorage-installer -u openclaw over the pool's SSH fall-back";
+const SEE_JOURNAL: &str = "see journalctl -u moorage-agent -u moorage-worker -u moorage-installer -u openclaw over the pool's SSH fallback";
 
 /// What failed and what to do, before it is known whether the server retries.
 #[derive(Debug, Clone, PartialEq, Eq)]

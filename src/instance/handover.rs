@@ -1,4 +1,4 @@
-//! The hand-over of a server to a newer master key. The agent is told the next key by the one that it
+//! The handover of a server to a newer master key. The agent is told the next key by the one that it
 //! obeys, obeys both, is called with the next one, and only then is the next one recorded for the
 //! server; from that moment everything derived for the server is derived from it, so that its tokens
 //! are rotated as after bring-up. At the end the agent lets the old key go. A crash between any two of
@@ -16,7 +16,7 @@ use super::{
     step::{Own, PartStep},
 };
 
-/// One thing to do for the hand-over.
+/// One thing to do for the handover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HandOverStep {
     /// Tell the agent the next key of the operator.
@@ -27,7 +27,7 @@ pub enum HandOverStep {
     End,
 }
 
-/// What a step of the hand-over did.
+/// What a step of the handover did.
 #[derive(Debug)]
 pub enum HandOverOutcome {
     /// The agent obeys these keys, the one in use first.
@@ -115,7 +115,7 @@ pub fn plan(_: &Wanted, observed: &Observed, _: Timing) -> Part {
         ..Part::default()
     };
     match view.report.details.operator_keys.as_slice() {
-        // An agent that is older than hand-overs: it is updated with the release, then handed over.
+        // An agent that is older than handovers: it is updated with the release, then handed over.
         [] => go_on,
         [in_force, others @ ..] if *in_force == keys.own => match keys.newest {
             Some(newest) if others.contains(&newest) => then(HandOverStep::TakeOver),

@@ -52,7 +52,7 @@ pub(super) fn shortcomings(observed: &Observed) -> Option<(Reason, String)> {
 
 fn unfinished(observed: &Observed, view: &AgentView) -> Option<String> {
     let late = view.at.duration_since(observed.server.present()?.created) > SETUP;
-    let words = "its packages are not set up yet (nftables, fail2ban, unattended-upgrades and what has to go), so it is less protected than it should be: see that it reaches Debian's mirrors; over the pool's SSH fall-back journalctl -u moorage-setup says what fails";
+    let words = "its packages are not set up yet (nftables, fail2ban, unattended-upgrades and what has to go), so it is less protected than it should be: see that it reaches Debian's mirrors; over the pool's SSH fallback journalctl -u moorage-setup says what fails";
     (late && !view.report.machine.setup_done).then(|| words.to_owned())
 }
 

@@ -124,7 +124,7 @@ steps! {
     Records(EnsureRecords),
     /// Of the DNS records that an earlier instance of the name left.
     Strays(DeleteRecords),
-    /// Of the hand-over to the newest master key.
+    /// Of the handover to the newest master key.
     HandOver(HandOverStep),
     /// Of the credentials, and of the Secrets that they came in.
     Credentials(CredentialStep),

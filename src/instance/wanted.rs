@@ -41,7 +41,7 @@ pub struct Wanted {
     pub image: String,
     /// Whether it gets a public IPv4 address.
     pub ipv4: bool,
-    /// The pool's SSH fall-back.
+    /// The pool's SSH fallback.
     pub ssh: Option<SshSpec>,
     /// The customer's configuration, checked.
     pub config: Map<String, Value>,

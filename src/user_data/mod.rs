@@ -82,7 +82,7 @@ pub struct UserDataInput<'a> {
     pub tunnel_token: &'a Secret,
     /// The pinned programs; agent and cloudflared are needed before anybody can be asked.
     pub artifacts: &'a Artifacts,
-    /// The pool's SSH fall-back.
+    /// The pool's SSH fallback.
     pub ssh: Option<&'a SshSpec>,
     /// Now: the server's clock cannot rightly be before this.
     pub now: Timestamp,

@@ -1,4 +1,4 @@
-//! SSH, the fall-back for when the tunnel is down. Without a network that may come in, sshd does not
+//! SSH, the fallback for when the tunnel is down. Without a network that may come in, sshd does not
 //! even run.
 
 use super::{
@@ -12,7 +12,7 @@ use crate::{api::pool::SshSpec, cidr::Network};
 /// configuration file.
 pub(super) const SSH_GROUP: &str = "moorage-ssh";
 
-/// An SSH fall-back that is open to somebody, checked.
+/// An SSH fallback that is open to somebody, checked.
 #[derive(Debug, Clone)]
 pub(super) struct Ssh<'a> {
     spec: &'a SshSpec,
@@ -33,7 +33,7 @@ impl<'a> Ssh<'a> {
         User {
             name: &self.spec.user,
             // The second field is for pam_umask: what this user makes is not for others.
-            gecos: "Moorage SSH fall-back,umask=027",
+            gecos: "Moorage SSH fallback,umask=027",
             shell: "/bin/bash",
             lock_passwd: true,
             groups: &[SSH_GROUP],

@@ -31,8 +31,6 @@ const STATE: [&str; 4] = [
 ];
 const OTHER_KEY: &str = "sk-ant-api03-the-second-key-of-a-test-that-opens-nothing-4711";
 const METADATA: &str = "http://169.254.169.254/hetzner/v1/metadata/hostname";
-/// How far a clock may be off that was set while the server booted.
-const CLOCK_ERROR_SECONDS: i64 = 15 * 60;
 
 pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_a_power_cut(
     mut tenant: Tenant,
@@ -122,8 +120,8 @@ async fn the_clock_is_not_before(server: &LabServer, created: i64) {
     assert_eq!(server.exec(&synchronized).await.unwrap(), "no");
     let clock: i64 = server.exec(&["date", "+%s"]).await.unwrap().parse().unwrap();
     let now = jiff::Timestamp::now().as_second();
-    assert!(clock >= created, "{clock} is before {created}");
-    assert!((now - clock).abs() < CLOCK_ERROR_SECONDS, "{clock} is not {now}");
+    // It is behind by what the boots took, however long that was: nothing tells it the time.
+    assert!((created..=now + 1).contains(&clock), "{clock} is not between {created} and {now}");
 }
 
 /// While everything runs, as when a battery dies or a person errs.
@@ -133,16 +131,22 @@ async fn a_clock_that_falls_back_is_told_and_harms_nothing(tenant: &Tenant, serv
         unit.unwrap()
     };
     let before = restarts().await;
+    // By what the boots took it may be behind already.
+    the_clock_is_set_right(tenant, server).await;
     server.exec(&["date", "--set=1970-01-02"]).await.unwrap();
     tenant.look_now(NAME).await;
     let said = tenant.until_reason(NAME, "ServerReady", "ClockSkewed").await;
     assert!(said.contains("clock is more than a day behind"), "{said}");
+    the_clock_is_set_right(tenant, server).await;
+    tenant.until_ready(NAME).await;
+    assert_eq!(restarts().await, before, "the agent went on");
+}
+
+async fn the_clock_is_set_right(tenant: &Tenant, server: &LabServer) {
     let now = format!("--set=@{}", jiff::Timestamp::now().as_second());
     server.exec(&["date", &now]).await.unwrap();
     tenant.look_now(NAME).await;
     tenant.until_reason(NAME, "ServerReady", "Ready").await;
-    tenant.until_ready(NAME).await;
-    assert_eq!(restarts().await, before, "the agent went on");
 }
 
 /// Each line of our file is compared with what the kernel says, patterns with all that they match.

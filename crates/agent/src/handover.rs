@@ -16,7 +16,7 @@ use crate::{
     layout::Layout,
 };
 
-/// What is remembered of hand-overs.
+/// What is remembered of handovers.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 struct Stored {
@@ -28,11 +28,11 @@ struct Stored {
     next: Option<HandOver>,
 }
 
-/// Why a hand-over was not taken.
+/// Why a handover was not taken.
 #[derive(Debug, Error)]
 pub enum HandOverError {
     /// Not of the key in force, or for another server.
-    #[error("the hand-over is not from the operator that is obeyed to the next one: {0}")]
+    #[error("the handover is not from the operator that is obeyed to the next one: {0}")]
     Signature(#[from] SignatureError),
     /// There is no bootstrap document to change.
     #[error("there is no bootstrap document that says who is obeyed")]

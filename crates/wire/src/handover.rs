@@ -1,4 +1,4 @@
-//! Hand-over: the key that an agent obeys names the next one. The document is signed by both: by the
+//! Handover: the key that an agent obeys names the next one. The document is signed by both: by the
 //! old key, since nobody else may say who comes next, and by the new one, so that an agent never ends
 //! with a key that nobody has. It carries the public half and hashes only; the values that it
 //! announces are derived from the next master key and are nowhere in it.
@@ -38,7 +38,7 @@ pub struct HandOver {
     to_signature: String,
 }
 
-/// What a hand-over says, before it is signed.
+/// What a handover says, before it is signed.
 #[derive(Debug, Clone, Copy)]
 pub struct Successor {
     /// See [`HandOver::bearer_sha256`].
@@ -48,7 +48,7 @@ pub struct Successor {
 }
 
 impl HandOver {
-    /// Signs a hand-over of the server of one epoch.
+    /// Signs a handover of the server of one epoch.
     pub fn sign(
         (instance_id, epoch): (InstanceId, Epoch),
         from: &OperatorKey,

@@ -16,6 +16,7 @@ use crate::{
     agent::{AgentApi, client::EdgeAgentClient},
     api_server::{self, told},
     clock::{Clock as _, SystemClock},
+    controller::pool_runtime::Pools,
     controller::{
         self,
         admissions::Admissions,
@@ -29,7 +30,6 @@ use crate::{
     leader::{Candidate, LeaseTiming},
     master_key_store::{MasterKeyStore, MasterKeyStoreError},
     master_keys::{CurrentKeys, MasterKeys, SealingKeyUse},
-    pool::Pools,
     randomness::SystemRandomness,
 };
 

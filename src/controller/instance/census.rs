@@ -13,8 +13,8 @@ use crate::{
     api::OpenClawInstance,
     cluster::ClusterApi,
     controller::context::Context,
+    controller::pool_runtime::{PoolRuntime, PoolState, Pools},
     instance::deletion::has_history,
-    pool::{PoolRuntime, PoolState, Pools},
 };
 
 const INTERVAL: Duration = Duration::from_secs(10);

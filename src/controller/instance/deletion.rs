@@ -12,6 +12,7 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
     cluster::{BoundSecret, ClusterError, InstanceKey},
+    controller::pool_runtime::PoolRuntime,
     dns::DnsChange,
     hetzner::{Labels, Server, ServerId, ServerStatus as Power},
     instance::{
@@ -21,7 +22,6 @@ use crate::{
         wanted::Subject,
     },
     names,
-    pool::PoolRuntime,
     problem::{PROTECTED_RETRY, Problem, Retry},
 };
 

@@ -11,17 +11,17 @@ use super::Controller;
 use crate::{
     agent::ServerKeys,
     api::OpenClawInstanceStatus,
+    controller::pool_runtime::PoolRuntime,
     instance::{Observed, Wanted, handover::OperatorKeys},
     master_key::MasterKey,
-    pool::PoolRuntime,
 };
 
-/// Hand-overs that one pool begins within [`WINDOW`]: each costs two calls to Cloudflare, whose budget
+/// Handovers that one pool begins within [`WINDOW`]: each costs two calls to Cloudflare, whose budget
 /// is for more than that.
 const AT_ONCE: u32 = 30;
 const WINDOW: Duration = Duration::from_secs(60);
 
-/// How many hand-overs each pool has begun lately.
+/// How many handovers each pool has begun lately.
 #[derive(Debug, Default)]
 pub(super) struct Pace(Mutex<HashMap<String, (Timestamp, u32)>>);
 

@@ -19,6 +19,7 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{DnsRecord, Tunnel, TunnelId},
     cluster::{ClusterError, DashboardAccess, DashboardSecret},
+    controller::pool_runtime::PoolRuntime,
     credentials::{bundle::secrets_of, courier::OwnCredential, secret_source::SecretVersion},
     hetzner::{Server, ServerId},
     instance::{
@@ -32,7 +33,6 @@ use crate::{
     master_key::{GatewayToken, TunnelGeneration},
     names,
     ownership::{Owner, Ownership},
-    pool::PoolRuntime,
     problem::Problem,
 };
 

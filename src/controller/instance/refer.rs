@@ -9,6 +9,7 @@ use super::{Controller, InClouds};
 use crate::{
     admission::Denied,
     api::{OpenClawInstance, OpenClawRelease, annotation::Rebuild, conditions::Reason},
+    controller::pool_runtime::{PoolRuntime, PoolState},
     hetzner::ServerId,
     instance::{
         Wanted,
@@ -18,7 +19,6 @@ use crate::{
         wanted::Subject,
     },
     ownership,
-    pool::{PoolRuntime, PoolState},
     problem::Problem,
 };
 

@@ -26,13 +26,13 @@ use serde::de::DeserializeOwned;
 use super::{GuardedInstance, allowed::Allowed, sealed_secrets::SealedSecrets};
 use crate::{
     api::{Guarded, HostingPool, OpenClawInstance, OpenClawRelease, label},
+    controller::pool_runtime::PoolState,
     controller::{
         context::Context,
         queue::{self, Trigger},
         references::watch_config,
     },
     names, ownership,
-    pool::PoolState,
 };
 
 /// How often the inventories are asked for what changed: a look at memory, not at a cloud.

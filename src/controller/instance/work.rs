@@ -14,6 +14,7 @@ use crate::{
     agent::AgentError,
     api::{OpenClawInstance, OpenClawInstanceStatus},
     cluster::ClusterError,
+    controller::pool_runtime::PoolRuntime,
     instance::{
         Observed, Step, Wanted,
         observed::AgentState,
@@ -21,7 +22,6 @@ use crate::{
         routes::RoutesStep,
         status::Outcome,
     },
-    pool::PoolRuntime,
 };
 
 /// Rounds of planning and applying within one pass.

@@ -13,7 +13,7 @@ use kube::{
 };
 use moorage_wire::Secret;
 
-use super::identity::PoolIdentity;
+use crate::pool::identity::PoolIdentity;
 use crate::{
     agent::AccessHeaders,
     api::conditions::Reason,

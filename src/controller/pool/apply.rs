@@ -11,18 +11,20 @@ use crate::{
     cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
-    pool::{Facilities, Offers},
+    pool::{
+        Offers, Outcome,
+        access::{self, Step},
+        firewall::{self, FirewallStep, Marker},
+        identity::PoolIdentity,
+        plan::{self, ParsedSpec},
+        ssh_keys,
+    },
     problem::{Problem, Retry},
 };
 
 use super::{
-    access::{self, Step},
     access_secret::{self, AccessSecret, StoredToken},
-    firewall::{self, FirewallStep, Marker},
-    identity::PoolIdentity,
     observe::{self, AccessObjects, Clouds, Glance},
-    plan::{self, ParsedSpec},
-    ssh_keys,
 };
 
 /// What a pass works on.
@@ -51,41 +53,6 @@ pub struct Pass<'a> {
     pub now: Timestamp,
     /// The operator's namespace, for messages.
     pub namespace: &'a str,
-}
-
-/// What a pass came to.
-#[derive(Debug, Clone, Default)]
-pub struct Outcome {
-    /// The firewall.
-    pub firewall: Option<FirewallId>,
-    /// The SSH keys.
-    pub ssh_keys: Vec<SshKeyId>,
-    /// The Access objects.
-    pub access: Option<AccessStatus>,
-    /// The service token.
-    pub headers: Option<Arc<AccessHeaders>>,
-    /// What Hetzner's catalogue says of what the spec names.
-    pub offers: Option<Arc<Offers>>,
-    /// What went wrong, if something did.
-    pub problem: Option<Problem>,
-    /// Whether the pool's instances are looked after all the same.
-    pub serving: bool,
-}
-
-impl Outcome {
-    /// What instances get, or why they get nothing.
-    pub fn facilities(&self) -> Result<Facilities, Problem> {
-        match (&self.problem, self.firewall, &self.headers, &self.offers) {
-            (Some(problem), ..) => Err(problem.clone()),
-            (None, Some(firewall), Some(access), Some(offers)) => Ok(Facilities {
-                firewall,
-                ssh_keys: self.ssh_keys.clone(),
-                access: Arc::clone(access),
-                offers: Arc::clone(offers),
-            }),
-            (None, ..) => Err(Problem::whole(Reason::Progressing, "The pool is being set up.")),
-        }
-    }
 }
 
 /// Where the token of a cloud is, for messages.

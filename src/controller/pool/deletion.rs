@@ -6,13 +6,12 @@ use crate::{
     cloud::{CloudError, Priority},
     cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
     hetzner::{FirewallId, SshKeyId},
+    pool::{access, identity::PoolIdentity},
     problem::Problem,
 };
 
 use super::{
-    access,
     access_secret::{self, AccessSecret, StoredToken},
-    identity::PoolIdentity,
     observe::{self, Clouds},
 };
 

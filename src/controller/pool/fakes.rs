@@ -169,7 +169,7 @@ impl AccessSecret for Fakes {
 }
 
 /// What the status says of the master key where it does not matter.
-pub(super) fn master_key() -> crate::api::pool::MasterKeyStatus {
+pub(crate) fn master_key() -> crate::api::pool::MasterKeyStatus {
     crate::api::pool::MasterKeyStatus {
         id: "0123456789abcdef".to_owned(),
         source: crate::api::pool::MasterKeyPlace::Secret,

@@ -6,7 +6,7 @@ use crate::{
     hetzner::{Firewall, HetznerApi, ServerType, SshKey},
 };
 
-use super::identity::PoolIdentity;
+use crate::pool::identity::PoolIdentity;
 
 /// The clouds of a pool.
 #[derive(Clone, Copy)]

@@ -14,20 +14,16 @@ use kube::{Resource as _, ResourceExt as _};
 use moorage_wire::InstallationId;
 use tokio::time::Instant;
 
-use super::{
-    Controller,
-    apply::Outcome,
-    plan::{ParsedSpec, SweepState},
-    session::Session,
-};
+use super::{Controller, session::Session};
 use crate::{
     api::{
-        HostingPool, HostingPoolStatus,
+        HostingPool,
         conditions::Reason,
         pool::{OrphanKind, OrphansStatus, RetainedStatus},
     },
     cloud::Priority,
     cloudflare::{RecordId, TunnelId},
+    controller::pool_runtime::PoolState,
     controller::{
         events,
         references::{Name, Reference},
@@ -43,7 +39,10 @@ use crate::{
         retained,
     },
     ownership,
-    pool::PoolState,
+    pool::{
+        Outcome, Unaccounted,
+        plan::{ParsedSpec, SweepState},
+    },
 };
 
 pub(super) use memory::Orphans;
@@ -53,23 +52,6 @@ use removal::Living;
 const SELDOM: Duration = Duration::from_hours(1);
 /// An instance whose status says nothing yet has this many sweeps to take over what carries its id.
 const SWEEPS_TO_CLAIM: u64 = 10;
-
-/// What a pool's status says of what no instance accounts for.
-#[derive(Debug, Clone, Default)]
-pub struct Unaccounted {
-    /// What belongs to nobody.
-    pub orphans: Option<OrphansStatus>,
-    /// What was left behind on purpose.
-    pub retained: Option<RetainedStatus>,
-}
-
-impl Unaccounted {
-    /// As it was told.
-    pub(super) fn told(status: Option<&HostingPoolStatus>) -> Self {
-        let Some(status) = status else { return Self::default() };
-        Self { orphans: status.orphans.clone(), retained: status.retained.clone() }
-    }
-}
 
 /// One look.
 struct Inspection<'a> {

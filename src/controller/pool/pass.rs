@@ -8,13 +8,9 @@ use tokio::time::Instant;
 use super::{
     Controller, SLOWLY,
     access_secret::{AccessSecret as _, KubeAccessSecret, StoredToken},
-    apply::{Outcome, Pass, token_secret},
+    apply::{Pass, token_secret},
     deletion::Deletion,
-    firewall::Marker,
-    identity::PoolIdentity,
     observe::Clouds,
-    orphans::Unaccounted,
-    plan::{self, Findings, ParsedSpec, Supply, SweepState},
     session::{Inputs, Remembered, Session},
     tokens,
 };
@@ -27,12 +23,18 @@ use crate::{
     },
     api_server::told,
     cloud::CloudError,
+    controller::pool_runtime::{PoolRuntime, PoolState},
     controller::{
         backoff::{jittered, random},
         events, guard, status,
     },
     hetzner::FirewallId,
-    pool::{PoolRuntime, PoolState},
+    pool::{
+        Outcome, Unaccounted,
+        firewall::Marker,
+        identity::PoolIdentity,
+        plan::{self, Findings, ParsedSpec, Supply, SweepState},
+    },
     problem::{Problem, Retry},
 };
 

@@ -20,16 +20,13 @@ use crate::{
     dns::DnsQueue,
     hetzner::{HetznerApi, HetznerClient},
     inventory::Inventory,
-    pool::Facilities,
+    pool::{
+        Facilities, Outcome,
+        plan::{ParsedSpec, SweepState},
+    },
 };
 
-use super::{
-    PoolSettings,
-    apply::Outcome,
-    plan::{ParsedSpec, SweepState},
-    sweeper::Sweeper,
-    tokens::ReadToken,
-};
+use super::{PoolSettings, sweeper::Sweeper, tokens::ReadToken};
 
 /// What a session was built from. Another one needs other clients.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,10 +9,11 @@ use crate::{
     cloud::CloudError,
     controller::backoff::{Backoff, random},
     inventory::Inventory,
+    pool::plan::SweepState,
     problem::{Problem, Retry},
 };
 
-use super::{SLOWLY, plan::SweepState};
+use super::SLOWLY;
 
 /// The task.
 pub(super) struct Sweeper {

@@ -18,7 +18,7 @@ use crate::{
 /// Takes the next key. Both are obeyed from now on.
 pub(super) async fn begin(core: &Arc<Core>, body: &[u8]) -> Answer {
     let Ok(document) = serde_json::from_slice::<HandOver>(body) else {
-        return refuse(ProblemCode::InvalidBody, "the body is not a hand-over");
+        return refuse(ProblemCode::InvalidBody, "the body is not a handover");
     };
     let next = document.to;
     let taken = blocking(core, move |core| {
@@ -52,7 +52,7 @@ pub(super) async fn end(core: &Arc<Core>, caller: &OperatorPublicKey) -> Answer 
                 return refused(&error);
             }
         }
-        tracing::info!(target: "audit", operator = %caller, "the hand-over has ended");
+        tracing::info!(target: "audit", operator = %caller, "the handover has ended");
     }
     let ended =
         blocking(core, move |core| core.obeyed().end(&core.disk, &core.settings.layout, &caller));

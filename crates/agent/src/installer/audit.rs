@@ -44,7 +44,7 @@ impl Request {
             Self::ConfirmAgent => ("confirm-agent", String::new(), true),
             Self::EraseEnrolmentKey => ("erase-enrolment-key", String::new(), true),
             Self::PowerOff => ("power-off", String::new(), true),
-            Self::HandOver { document } => ("hand-over", document.to.to_string(), true),
+            Self::HandOver { document } => ("handover", document.to.to_string(), true),
             Self::Reboot => ("reboot", String::new(), true),
         };
         Description { verb, subject, mutating }

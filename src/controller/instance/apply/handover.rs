@@ -1,4 +1,4 @@
-//! A server's hand-over to the newest master key.
+//! A server's handover to the newest master key.
 
 use std::sync::Arc;
 

@@ -20,6 +20,7 @@ use crate::{
         conditions::{ConditionType, Reason},
     },
     cluster::ClusterError,
+    controller::pool_runtime::PoolRuntime,
     credentials::key_ring::KeyRing,
     instance::{
         Observed, Step, Wanted,
@@ -27,7 +28,6 @@ use crate::{
         step::{PartStep, with_step},
     },
     ownership::Owner,
-    pool::PoolRuntime,
     problem::Problem,
 };
 

@@ -12,13 +12,13 @@ use super::{
     world::{Faults, Key, World},
 };
 use crate::{
+    controller::pool_runtime::PoolState,
     controller::sealing_keys::{Needs as _, NeedsOfInstances},
     credentials::{
         key_ring::KeyRing,
         lifetimes::UndeliveredNeeds,
         test_keys::{self, ANTHROPIC, ring_key},
     },
-    pool::PoolState,
 };
 
 const KEY: usize = 1;

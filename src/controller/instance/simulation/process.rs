@@ -31,6 +31,7 @@ use crate::{
     agent::AccessHeaders,
     api::{FINALIZER, Guarded, HostingPoolSpec, OpenClawRelease},
     cloudflare::{AccountId, ZoneId},
+    controller::pool_runtime::{PoolRuntime, PoolState, Pools},
     controller::{
         admissions::Admissions,
         backoff::Backoff,
@@ -43,7 +44,7 @@ use crate::{
     inventory::Inventory,
     master_keys::{CurrentKeys, SealingKeyUse},
     metrics::Metrics,
-    pool::{Facilities, Offers, PoolRuntime, PoolState, Pools},
+    pool::{Facilities, Offers},
 };
 
 pub(super) const POOL: &str = "eu-1";

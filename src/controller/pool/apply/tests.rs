@@ -9,10 +9,11 @@ use crate::{
     api::{HostingPoolStatus, annotation::Mark},
     cloudflare::{AccessDestination, AccountId, Zone, ZoneAccount, ZoneId},
     controller::{
-        pool::{deletion::Deletion, fakes::Fakes, plan::Findings},
+        pool::{deletion::Deletion, fakes::Fakes},
         status,
     },
     hetzner::{Direction, Firewall, FirewallRule, Labels, Protocol, ServerType, SshKey},
+    pool::plan::Findings,
     problem::{Problem, Retry},
 };
 
@@ -108,7 +109,7 @@ impl World {
             instances: 1,
             certificate: None,
             master_key: super::super::fakes::master_key(),
-            unaccounted: crate::controller::pool::orphans::Unaccounted::default(),
+            unaccounted: crate::pool::Unaccounted::default(),
             deleting: false,
             problem: outcome.problem.as_ref(),
             serving: false,

@@ -1,4 +1,4 @@
-//! The public keys of the SSH fall-back as keys of the Hetzner project. Pure; `apply` carries the
+//! The public keys of the SSH fallback as keys of the Hetzner project. Pure; `apply` carries the
 //! steps out.
 
 use moorage_wire::Sha256;

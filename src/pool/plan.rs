@@ -11,11 +11,10 @@ use crate::{
     cloud::CloudError,
     cloudflare::{AccountId, Zone, ZoneId},
     hetzner::{FirewallId, FirewallRule},
-    pool::{Facilities, Offers},
     problem::{Problem, Retry},
 };
 
-use super::{apply::Outcome, firewall, orphans::Unaccounted};
+use super::{Facilities, Offers, Outcome, Unaccounted, firewall};
 
 /// The parts of a spec that are text in the API and more than that here.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,9 +86,9 @@ pub enum SweepState {
 
 /// What instances get of a pool.
 pub struct Supply {
-    /// See [`crate::pool::PoolRuntime::facilities`].
+    /// See [`crate::controller::pool_runtime::PoolRuntime::facilities`].
     pub facilities: Result<Facilities, Problem>,
-    /// See [`crate::pool::PoolRuntime::intake`].
+    /// See [`crate::controller::pool_runtime::PoolRuntime::intake`].
     pub intake: Result<(), Problem>,
 }
 
