@@ -22,7 +22,7 @@ mod tests {
     }
 
     #[test]
-    fn one_alone_gets_three_quarters_and_the_next_three_quarters_of_the_rest() {
+    fn one_alone_gets_three_quarters_and_the_next_of_the_rest() {
         assert_eq!(most(64, 3), 48);
         assert_eq!(most(16, 3), 12);
         assert_eq!(most(1000, 9), 900);

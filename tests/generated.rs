@@ -34,7 +34,7 @@ fn generated_files_are_up_to_date(#[case] folder: &str, #[case] wanted: Vec<CrdF
 }
 
 #[test]
-fn crds_print_as_one_stream_that_reads_back_as_the_same_documents() {
+fn crds_print_as_one_stream_that_reads_back() {
     let mut stream = Vec::new();
     run(&CrdsArgs::default(), &mut stream).unwrap();
     let stream = String::from_utf8(stream).unwrap();

@@ -40,7 +40,7 @@ impl InstanceCensus for Instances {
 
 /// One server for all, since each takes seconds to start; every part has a namespace of its own.
 #[tokio::test]
-async fn keys_in_a_real_api_server_are_made_once_and_destroyed_for_good() {
+async fn keys_in_a_real_api_server_are_destroyed_for_good() {
     let Some(tools) = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver]) else { return };
     let plane = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
     let server = Namespaces(plane.client().await.unwrap());

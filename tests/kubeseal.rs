@@ -87,7 +87,7 @@ fn run(kubeseal: &Path, certificate: &Path, scope: &[&str]) -> Output {
 const STRICT: [&str; 6] = ["--scope", "strict", "--namespace", "tenants", "--name", "ada-keys"];
 
 #[test]
-fn a_strict_value_of_kubeseal_opens_under_its_namespace_and_name_alone() {
+fn a_strict_value_opens_under_its_namespace_and_name_alone() {
     let Some(setup) = Setup::made(Timestamp::now()) else { return };
     let envelope = parse_envelope(&setup.seal(&STRICT)).unwrap();
     let opened = setup.ring.unseal(&envelope, "tenants/ada-keys").unwrap();
@@ -146,7 +146,7 @@ fn what_kubeseal_prints_may_stand_under_data_or_string_data() {
 }
 
 #[test]
-fn kubeseal_refuses_a_certificate_before_its_key_may_be_destroyed() {
+fn kubeseal_refuses_a_certificate_before_its_key_goes() {
     let too_old = after(Timestamp::now(), -CERTIFICATE_VALID_FOR);
     let Some(setup) = Setup::made(after(too_old, -jiff::SignedDuration::from_secs(2))) else {
         return;

@@ -29,7 +29,7 @@ const TYPE: &str = "moorage.dev/sealed-credentials";
 
 /// One server for all, since each takes seconds to start; every part has a namespace of its own.
 #[tokio::test]
-async fn a_tenants_secrets_are_deleted_and_written_only_as_they_were_read() {
+async fn a_tenants_secrets_change_only_as_they_were_read() {
     let Some(tools) = Tools::for_test(&[Tool::Etcd, Tool::KubeApiserver]) else { return };
     let plane = ControlPlane::start(tools, Components::ApiServer).await.unwrap();
     let client = plane.client().await.unwrap();

@@ -104,7 +104,7 @@ fn a_name_that_was_granted_stays_granted() {
 }
 
 #[test]
-fn whoever_was_let_in_a_moment_ago_comes_first_but_counts_only_while_it_is_allowed() {
+fn who_was_let_in_comes_first_while_it_is_allowed() {
     let old = applicant("tenants", "old", "ada", 1);
     let let_in = Applicant { let_in: true, ..applicant("team-x", "let-in", "ada", 2) };
     let both = [old, let_in];
@@ -117,7 +117,7 @@ fn whoever_was_let_in_a_moment_ago_comes_first_but_counts_only_while_it_is_allow
 }
 
 #[test]
-fn an_instance_that_has_something_keeps_its_name_and_place_where_it_is_not_allowed_any_more() {
+fn who_has_something_keeps_its_place_when_no_longer_allowed() {
     let old = granted(applicant("team-x", "old", "ada", 1));
     let new = applicant("tenants", "new", "ada", 2);
     let other = applicant("tenants", "other", "bob", 3);
@@ -129,7 +129,7 @@ fn an_instance_that_has_something_keeps_its_name_and_place_where_it_is_not_allow
 }
 
 #[test]
-fn among_those_without_anything_the_older_comes_first_and_then_the_lower_uid() {
+fn the_older_comes_first_and_then_the_lower_uid() {
     let all = [
         applicant("a", "younger", "ada", 2),
         applicant("a", "b-same-second", "ada", 1),
@@ -159,7 +159,7 @@ fn whoever_is_refused_for_one_thing_holds_nothing_else() {
 }
 
 #[test]
-fn a_pool_that_is_being_deleted_is_held_by_those_who_have_something_only() {
+fn a_deleted_pool_is_held_by_those_with_something_only() {
     let has = granted(applicant("a", "has", "ada", 2));
     let new = applicant("a", "new", "bob", 1);
     let register = register(&[has, new], Rules { closed: true, ..rules(&["*"], 5) });
@@ -169,7 +169,7 @@ fn a_pool_that_is_being_deleted_is_held_by_those_who_have_something_only() {
 }
 
 #[test]
-fn whoever_rests_from_the_start_counts_for_nothing_and_one_that_has_something_does() {
+fn an_instance_at_rest_counts_for_nothing() {
     let resting = |one| Applicant { resting: true, ..one };
     let from_the_start = resting(applicant("a", "from-the-start", "ada", 1));
     let with_a_server = resting(granted(applicant("a", "with-a-server", "bob", 1)));
@@ -245,7 +245,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_is_admitted_stays_so_whoever_comes_once_it_has_something(
+    fn what_has_something_stays_admitted(
         all in applicants(), more in applicants(), capacity in 0_u32..6
     ) {
         let rules = rules(&["a", "b", "c"], capacity);

@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unreadable_field_is_told_by_its_path_and_never_by_its_value() {
+    fn an_unreadable_field_is_named_by_its_path_alone() {
         let read = |spec: serde_json::Value| {
             let object =
                 json!({"metadata": {"name": "x"}, "spec": spec, "status": {"firewallId": 7}});

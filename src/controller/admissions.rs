@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_was_let_in_keeps_the_name_though_an_older_one_comes_before_anything_is_written() {
+    fn who_was_let_in_keeps_its_name_before_an_older_one() {
         let all = Arc::new(Mutex::new(vec![applicant("tenants", "young", 2)]));
         let admissions = admissions();
         let known = Arc::clone(&all);
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_changes_its_mind_is_heard_at_once_and_told_to_those_concerned() {
+    fn a_pools_new_rules_hold_at_once() {
         let admissions = admissions();
         admissions.follow(Vec::new(), || (vec![applicant("tenants", "ada", 1)], Vec::new()));
         admissions.set_pool("eu-1", &pool(&[]), false);

@@ -125,7 +125,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_pause_is_never_shorter_than_half_and_never_longer_than_the_cap(
+        fn a_pause_is_between_half_and_the_cap(
             times in 1_usize..100, jitter in 0.0_f64..1.0
         ) {
             let backoff = Backoff::default();

@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_builds_on_our_own_write_until_the_watch_has_brought_it() {
+    fn a_pass_builds_on_our_own_write_until_the_watch_has_it() {
         let latest = Latest::default();
         let mut written = ada("100");
         written.status = Some(OpenClawInstanceStatus::default());
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn an_object_of_the_same_name_is_another_and_versions_that_are_no_numbers_are_not_compared() {
+    fn versions_of_two_objects_are_never_compared() {
         let latest = Latest::default();
         latest.note(ada("100"));
         let mut second_life = ada("5");

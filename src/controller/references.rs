@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_vanished_while_nobody_watched_is_told_by_the_next_list() {
+    fn the_next_list_tells_what_vanished_unwatched() {
         let references = References::new();
         for event in [Event::Init, Event::InitApply(instance("ada", "eu", None)), Event::InitDone] {
             references.take(event);

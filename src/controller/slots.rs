@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_come_in_turn_by_namespace_and_in_order_within_one() {
+    async fn those_who_wait_take_turns_by_namespace() {
         let slots = Slots::new(1);
         let held = enter(&slots, "a");
         let order = Mutex::new(Vec::new());

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parcel_does_not_open_under_another_name_or_for_another_server() {
+    fn a_parcel_opens_for_its_name_and_server_alone() {
         let value = handed_in(ANTHROPIC, 0, "tenants/ada-keys");
         let parcel = with_agent(|agent| prepare(&value, &ring(), agent)).unwrap();
         let renamed = Parcel { name: "other".parse().unwrap(), ..parcel.clone() };
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_of_the_wrong_format_is_refused_without_being_repeated() {
+    fn a_value_of_the_wrong_format_is_refused_unquoted() {
         let value = handed_in("not-an-anthropic-key", 0, "tenants/ada-keys");
         let refusal = with_agent(|agent| prepare(&value, &ring(), agent)).unwrap_err();
         assert_eq!(refusal.reason(), Reason::InvalidFormat);

@@ -399,7 +399,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_another_master_key_is_an_error_that_names_the_secret() {
+    fn a_key_under_another_master_key_is_an_error() {
         let name = stored().metadata.name.unwrap();
         let problem = parse_key(stored(), &[wrapping(2)]).err().unwrap();
         let error = KeyRingStoreError::Damaged {

@@ -248,7 +248,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn after_a_plan_exactly_one_key_serves_and_nothing_is_left_to_do(
+        fn after_a_plan_exactly_one_key_serves(
             (mut keys, now, needs) in ring()
         ) {
             let steps = plan(&keys, now, &needs);

@@ -381,7 +381,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn printable_text_shorter_than_an_envelope_is_never_taken_for_one(text in "[ -~]{0,300}") {
+        fn short_printable_text_is_never_taken_for_an_envelope(text in "[ -~]{0,300}") {
             let parsed = parse_envelope(&Secret::from(text));
             proptest::prop_assert_eq!(parsed, Err(NotAnEnvelope::Plaintext));
         }

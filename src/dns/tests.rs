@@ -30,7 +30,7 @@ fn hosts(batch: &DnsBatch) -> BTreeSet<&str> {
 }
 
 #[tokio::test]
-async fn changes_that_come_together_share_a_batch_and_each_gets_its_own_records() {
+async fn changes_that_come_together_share_a_batch() {
     let (clouds, _questions) = Fakes::new();
     let queue = queue(&clouds);
     let (ada, bob) =
@@ -168,7 +168,7 @@ async fn a_change_of_nothing_is_done_without_a_call_and_stops_nobody() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_dropped_finishes_what_it_took_and_lets_go_of_the_cloud() {
+async fn a_dropped_queue_finishes_what_it_took() {
     let (clouds, mut questions) = Fakes::with_answers(0);
     let queue = queue(&clouds);
     let mut change = Box::pin(queue.apply(ensure(&["a"])));

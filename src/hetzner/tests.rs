@@ -186,7 +186,7 @@ async fn values_of_the_future_and_missing_parts_are_tolerated() {
 }
 
 #[tokio::test]
-async fn a_server_is_ordered_with_its_firewall_and_its_root_password_is_dropped() {
+async fn a_server_is_ordered_with_its_firewall() {
     let action = json!({"id": 9, "command": "create_server", "status": "running", "progress": 0,
         "started": "2026-09-01T10:00:00+00:00", "finished": null, "resources": [], "error": null});
     let server = TestServer::start(move |_| {

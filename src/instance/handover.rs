@@ -163,7 +163,7 @@ mod tests {
     #[case::a_newer_key_meanwhile(OLD, Some(OTHER), &[OLD, NEW], Some("BeginHandOver"))]
     #[case::first_ended_then_begun_again(NEW, Some(OTHER), &[OLD, NEW], Some("EndHandOver"))]
     #[case::taken_away_again(OLD, None, &[OLD, NEW], Some("EndHandOver"))]
-    fn the_next_step_follows_from_what_is_recorded_and_what_is_obeyed(
+    fn the_next_step_follows_from_recorded_and_obeyed_keys(
         #[case] own: OperatorPublicKey,
         #[case] newest: Option<OperatorPublicKey>,
         #[case] keys: &[OperatorPublicKey],
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hand_over_begins_only_when_it_is_this_servers_turn_and_its_tunnel_is_settled() {
+    fn a_hand_over_waits_for_its_turn_and_a_settled_tunnel() {
         let mut waiting = observed(OLD, Some(NEW));
         obeyed(&mut waiting, &[OLD]);
         waiting.operator_keys =

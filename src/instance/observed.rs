@@ -274,7 +274,7 @@ mod tests {
     };
 
     #[test]
-    fn the_tunnels_token_goes_to_the_agents_own_certificate_in_its_own_word_and_to_no_other() {
+    fn the_tunnels_token_goes_to_the_agents_own_certificate() {
         let state = enrolled(&wanted(), FIRST_EPOCH, &agent_keys(), now());
         let view = state.view().unwrap().clone();
         let sealing = view.keys.certificate.fingerprint();

@@ -69,7 +69,7 @@ async fn swept(clouds: &Arc<Fakes>) -> Inventory {
 }
 
 #[tokio::test]
-async fn a_sweep_shows_what_is_an_instances_own_and_what_stands_at_its_names() {
+async fn a_sweep_shows_an_instances_own_and_its_names() {
     let (clouds, _questions) = Fakes::new();
     {
         let mut state = clouds.state();
@@ -171,7 +171,7 @@ async fn only_those_of_which_something_changed_are_told() {
 }
 
 #[tokio::test]
-async fn what_was_made_or_confirmed_gone_during_a_sweep_is_newer_than_it() {
+async fn what_changed_during_a_sweep_is_newer_than_it() {
     let (clouds, mut questions) = Fakes::with_answers(1);
     {
         let mut state = clouds.state();
@@ -229,7 +229,7 @@ async fn missing_servers_are_counted() {
 }
 
 #[tokio::test]
-async fn the_anchor_is_a_record_of_ours_that_a_sweep_has_shown_and_stays() {
+async fn the_anchor_is_a_swept_record_of_ours_and_stays() {
     let (clouds, _questions) = Fakes::new();
     clouds.state().records = vec![record("aaa.example.com", None)];
     let inventory = swept(&clouds).await;

@@ -76,7 +76,7 @@ fn the_document_of_a_typical_instance() {
 }
 
 #[test]
-fn a_choice_of_the_customer_beats_a_default_but_not_what_is_enforced() {
+fn a_customers_choice_beats_defaults_but_not_enforced_keys() {
     let config =
         json!({"tools": {"exec": {"security": "full"}}, "gateway": {"bind": "lan", "port": 1}});
     let document = rendered(config, &[]);

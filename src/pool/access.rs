@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_application_guards_exactly_the_management_names_with_exactly_its_policy() {
+    fn an_application_guards_exactly_the_management_names() {
         let policy = AccessPolicyId::parse("p").unwrap();
         let attached = AttachedPolicy { id: Some(policy.clone()) };
         let mut app = AccessApp {

@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_firewall_without_our_labels_is_not_ours_whatever_its_id_and_name() {
+    fn a_firewall_without_our_labels_is_not_ours() {
         let foreign = Firewall { labels: Labels::new(), ..firewall(4, Vec::new()) };
         let marker = Marker { recorded: Some(FirewallId(4)), has_instances: true, retry: None };
         let step = plan(&identity(), Vec::new(), &[foreign], marker);

@@ -414,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_being_deleted_serves_its_instances_and_takes_no_new_ones() {
+    fn a_deleted_pool_serves_its_own_and_takes_no_new_ones() {
         let supply = supply(&outcome(None), None, None, true);
         assert!(supply.facilities.is_ok());
         assert_eq!(supply.intake.unwrap_err().reason, Reason::Deleting);

@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_keys_are_made_known_ones_kept_and_dropped_ones_deleted() {
+    fn missing_keys_are_made_and_dropped_ones_deleted() {
         let found = [
             known(1, &format!("{FIRST} old comment"), identity().labels()),
             known(2, "ssh-ed25519 AAAAC3Gone", identity().labels()),

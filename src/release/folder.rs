@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_release_of_this_repository_is_pinned_and_named_after_its_openclaw() {
+    fn every_release_here_is_pinned_and_named_after_openclaw() {
         let kept = kept();
         assert!(kept.len() >= 2, "an update needs two releases");
         for path in kept {

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_manifest_is_read_back_as_the_object_that_the_cluster_stores() {
+    fn the_manifest_reads_back_as_what_the_cluster_stores() {
         let text = release().manifest(&artifacts()).unwrap();
         let read: OpenClawRelease = serde_saphyr::from_str(&text).unwrap();
         assert_eq!(read.metadata.name.as_deref(), Some("2026.9.6-1"));

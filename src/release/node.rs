@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_program_and_its_licence_are_taken_from_archives_of_both_kinds() {
+    fn program_and_licence_are_taken_from_both_archive_kinds() {
         for top in ["package/", "node-v24.21.0-linux-x64/", ""] {
             let all = ["bin/node", "bin/npm", "LICENSE", "include/node/node.h", "share/LICENSE"];
             let all = all.map(|name| format!("{top}{name}"));

@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn npm_runs_without_scripts_and_without_the_settings_of_whoever_calls() {
+    fn npm_runs_without_scripts_and_without_user_settings() {
         let scratch = tempfile::tempdir().unwrap();
         let folder = scratch.path().join("tree");
         fs::create_dir(&folder).unwrap();

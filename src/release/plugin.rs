@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_same_pins_give_the_same_bytes_with_what_the_architecture_needs() {
+    async fn the_same_pins_give_the_same_bytes() {
         let downloads = tempfile::tempdir().unwrap();
         let plugin = plugin(downloads.path());
         let mut digests = Vec::new();
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_registry_that_gives_other_bytes_than_the_pinned_ones_is_refused() {
+    async fn a_registry_with_other_bytes_than_pinned_is_refused() {
         let downloads = tempfile::tempdir().unwrap();
         let plugin = plugin(downloads.path());
         let leftpad = hex::encode(digest(&SHA512, &package("leftpad")).as_ref());

@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bill_names_every_package_once_with_version_licence_and_hash() {
+    fn a_bill_lists_each_package_once_with_licence_and_hash() {
         let mut document = document(&folder(), Architecture::X86, &bundle());
         document["metadata"]["tools"]["components"][0]["version"] = json!("VERSION");
         insta::assert_json_snapshot!(document);

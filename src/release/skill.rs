@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_skill_gives_the_same_bytes_every_time_and_needs_its_description() {
+    fn a_skill_packs_to_the_same_bytes_every_time() {
         let folder = tempfile::tempdir().unwrap();
         let skill = |name: &str| Skill {
             name: name.to_owned(),

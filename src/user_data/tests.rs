@@ -146,7 +146,7 @@ fn a_fall_back_that_nobody_may_use_is_the_same_as_none() {
 }
 
 #[test]
-fn nothing_but_the_one_time_values_is_secret_and_they_are_for_one_reader_each() {
+fn only_one_time_values_are_secret_for_one_reader_each() {
     let document = document(&rendered(Some(&open_ssh())).unwrap());
     let private: Vec<(&str, &str)> = document["write_files"]
         .as_array()

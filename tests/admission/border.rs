@@ -41,7 +41,7 @@ fn refusal(kind: &str, object: &Value, path: &str) -> Option<String> {
 }
 
 #[test]
-fn no_name_of_an_object_that_an_older_schema_let_in_holds_more_than_a_name() {
+fn no_name_from_an_older_schema_holds_more_than_a_name() {
     let (fields, values) = (fields(), hostile_values());
     let mut counts = BTreeMap::<_, usize>::new();
     for field in fields.iter().filter(|field| !field.is_free()) {

@@ -114,7 +114,7 @@ pub(crate) async fn whoever_may_make_instances_can_seal_for_them(tenant: Tenant)
     assert_eq!(tenant.keys_on_disk(&ada)["anthropic"], ANTHROPIC_KEY);
 }
 
-pub(crate) async fn a_new_ciphertext_is_a_rotation_and_an_old_one_never_rolls_back(tenant: Tenant) {
+pub(crate) async fn a_new_ciphertext_rotates_and_an_old_one_never_returns(tenant: Tenant) {
     let (ada, old) = delivered(&tenant).await;
     let new = tenant.seal("keys", OTHER_KEY).await;
     tenant.apply_secret("keys", "ada", &[("anthropic", &new)]).await;

@@ -16,7 +16,7 @@ use crate::{
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-pub(crate) async fn a_server_that_vanishes_is_made_anew_and_its_keys_are_asked_for(tenant: Tenant) {
+pub(crate) async fn a_vanished_server_is_recreated_and_asks_for_its_keys(tenant: Tenant) {
     let ada = make_ada(&tenant).await;
     tenant.until_secret_gone("ada-keys").await;
     let bob = tenant.make("bob").await;
@@ -82,7 +82,7 @@ pub(crate) async fn ingress_rules_that_somebody_changes_are_set_again(tenant: Te
     visited.await.unwrap_or_else(|late| panic!("{late}"));
 }
 
-pub(crate) async fn a_tunnel_that_somebody_deletes_is_told_and_a_rebuild_heals_it(tenant: Tenant) {
+pub(crate) async fn a_deleted_tunnel_is_reported_and_a_rebuild_heals_it(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     let tunnel = ada["status"]["tunnel"]["id"].as_str().unwrap();
     let path = format!("/accounts/{}/cfd_tunnel/{tunnel}", tenant.account);
@@ -109,9 +109,7 @@ pub(crate) async fn a_tunnel_that_somebody_deletes_is_told_and_a_rebuild_heals_i
     assert_ne!(healed.tunnels[0]["id"], tunnel);
 }
 
-pub(crate) async fn a_token_of_another_project_stops_everything_until_it_is_swapped_back(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_token_of_another_project_stops_everything(tenant: Tenant) {
     let (ada, eve) = futures::join!(tenant.make("ada"), tenant.make("eve"));
     let other = format!("{}-other", tenant.name);
     let token = "x".repeat(64 - other.len()) + &other;
@@ -146,9 +144,7 @@ pub(crate) async fn a_token_of_another_project_stops_everything_until_it_is_swap
     assert!(!ids.contains(&server_id(&eve)));
 }
 
-pub(crate) async fn a_firewall_that_somebody_deletes_stops_the_pool_until_a_person_says_so(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_deleted_firewall_stops_the_pool_until_accepted(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     let pool = tenant.pool_until("a firewall", |pool| pool["status"]["firewallId"].is_u64()).await;
     let firewall = pool["status"]["firewallId"].as_u64().unwrap();
@@ -180,9 +176,7 @@ pub(crate) async fn a_firewall_that_somebody_deletes_stops_the_pool_until_a_pers
     protected.await.unwrap_or_else(|late| panic!("{late}"));
 }
 
-pub(crate) async fn servers_that_vanish_all_at_once_are_made_anew_only_when_a_person_says_so(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_mass_loss_is_recreated_only_when_accepted(tenant: Tenant) {
     const NAMES: [&str; 5] = ["one", "two", "three", "four", "five"];
     let made = join_all(NAMES.map(|name| tenant.make(name))).await;
     let posts = tenant.count("hetzner", "POST", "/servers").await;
@@ -212,7 +206,7 @@ pub(crate) async fn servers_that_vanish_all_at_once_are_made_anew_only_when_a_pe
     );
 }
 
-pub(crate) async fn a_status_that_was_lost_is_rebuilt_without_touching_the_clouds(tenant: Tenant) {
+pub(crate) async fn a_lost_status_is_rebuilt_without_touching_the_clouds(tenant: Tenant) {
     let ada = make_ada(&tenant).await;
     tenant.until_secret_gone("ada-keys").await;
     let ada_then = tenant.until_ready("ada").await;

@@ -34,9 +34,7 @@ fn refusals() -> Vec<(Value, &'static str, &'static str)> {
     ]
 }
 
-pub(crate) async fn a_refused_server_is_told_with_its_remedy_and_not_tried_in_a_loop(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_refused_server_is_reported_and_not_tried_in_a_loop(tenant: Tenant) {
     for (number, (mut fault, reason, remedy)) in refusals().into_iter().enumerate() {
         let name = format!("i{number}");
         fault["times"] = Value::Null;
@@ -212,7 +210,7 @@ pub(crate) async fn a_missing_token_secret_is_named_and_heals(tenant: Tenant) {
     tenant.until_ready("ada").await;
 }
 
-pub(crate) async fn an_instance_goes_while_its_server_is_being_deleted_by_somebody(tenant: Tenant) {
+pub(crate) async fn an_instance_goes_while_somebody_deletes_its_server(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     tenant.hetzner("DELETE", &format!("/servers/{}", server_id(&ada)), None).await;
     tenant.delete_instance("ada").await;

@@ -87,9 +87,7 @@ impl Tenant {
     }
 }
 
-pub(crate) async fn nothing_that_a_tenant_writes_or_loses_changes_whose_a_server_is(
-    tenant: Tenant,
-) {
+pub(crate) async fn nothing_a_tenant_writes_changes_whose_a_server_is(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     let before = tenant.things().await;
     // A thief with the annotation that gave a server to whoever had it.
@@ -214,9 +212,7 @@ pub(crate) async fn an_instance_of_an_earlier_version_keeps_its_id_until_it_goes
     tenant.until_gone("ada").await;
 }
 
-pub(crate) async fn what_never_had_anything_in_a_cloud_goes_at_once_with_its_secrets(
-    tenant: Tenant,
-) {
+pub(crate) async fn what_never_had_anything_goes_at_once_with_its_secrets(tenant: Tenant) {
     let sealed = tenant.seal("keys", ANTHROPIC_KEY).await;
     let never = [
         ("typo", json!({"pool": "eu-l"})),

@@ -108,9 +108,7 @@ async fn alone(scenario: &str) -> Tenant {
     Tenant::new(Arc::new(stage), scenario).await
 }
 
-pub(crate) async fn a_restart_and_a_refused_token_change_nothing_of_an_instance_that_is_well(
-    _: Tenant,
-) {
+pub(crate) async fn a_restart_changes_nothing_of_an_instance_that_is_well(_: Tenant) {
     let tenant = alone("restart").await;
     futures::join!(tenant.make("ada"), tenant.make("bob"));
     tenant.sweep_passed().await;

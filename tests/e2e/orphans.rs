@@ -48,9 +48,7 @@ impl Tenant {
     }
 }
 
-pub(crate) async fn what_nobody_accounts_for_is_listed_and_goes_when_the_pool_says_so(
-    tenant: Tenant,
-) {
+pub(crate) async fn an_orphan_is_listed_and_goes_when_the_pool_says_so(tenant: Tenant) {
     let ada = tenant.make("ada").await;
     let bob = tenant.make("bob").await;
     // Kept on purpose, and somebody else's.

@@ -16,9 +16,7 @@ fn with_model(model: impl Into<Value>) -> Value {
     json!({"config": {"agents": {"defaults": {"model": {"primary": model}}}}})
 }
 
-pub(crate) async fn a_configuration_that_openclaw_rejects_is_rolled_back_and_a_right_one_heals(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_rejected_configuration_is_rolled_back(tenant: Tenant) {
     let ada = ready(&tenant, "ada").await;
     tenant.apply_instance("ada", with_model("openai/gpt-5")).await;
     tenant.until_ready("ada").await;
@@ -41,7 +39,7 @@ pub(crate) async fn a_configuration_that_openclaw_rejects_is_rolled_back_and_a_r
     tenant.until_ready("ada").await;
 }
 
-pub(crate) async fn what_may_not_stand_in_a_configuration_is_refused_with_its_path(tenant: Tenant) {
+pub(crate) async fn a_forbidden_key_is_refused_with_its_path(tenant: Tenant) {
     let key = "sk-ant-api03-this-key-is-in-the-clear-0123456789";
     let literal = json!({"config": {"models": {"providers": {"anthropic": {"apiKey": key}}}}});
     let refused = tenant.try_instance("ada", literal).await.unwrap_err();
@@ -92,9 +90,7 @@ pub(crate) async fn what_an_instance_cannot_have_is_refused_until_it_can(tenant:
     assert_eq!(model, "anthropic/claude-sonnet-4-5");
 }
 
-pub(crate) async fn a_release_for_another_processor_makes_no_server_and_reaches_none(
-    tenant: Tenant,
-) {
+pub(crate) async fn a_release_for_another_processor_reaches_no_server(tenant: Tenant) {
     let for_arm = |spec: &mut Value| {
         for artifact in spec["artifacts"].as_object_mut().unwrap().values_mut() {
             artifact["architecture"] = json!("arm");
@@ -193,9 +189,7 @@ pub(crate) async fn wishes_for_another_server_are_told_and_not_fulfilled(tenant:
     assert_ne!(rebuilt["status"]["server"]["id"], id);
 }
 
-pub(crate) async fn the_dashboards_secret_opens_the_dashboard_and_a_foreign_one_is_left_alone(
-    tenant: Tenant,
-) {
+pub(crate) async fn the_dashboards_secret_opens_the_dashboard(tenant: Tenant) {
     tenant.apply_instance("ada", json!({"access": {"dashboardSecretName": "ada-dashboard"}})).await;
     tenant.until_ready("ada").await;
     let secret = tenant.secret("ada-dashboard").await.unwrap();

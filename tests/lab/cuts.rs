@@ -171,7 +171,7 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     })
     .await;
     cut(tenant, server, "while the agent before is restarted").await;
-    taken_back(tenant, server, "the silent agent", &old).await;
+    rolled_back_state(tenant, server, "the silent agent", &old).await;
 
     let dead = fake_agent(folder.path(), "dead", WITHOUT_INSTALLER).await;
     hold(server, "moorage-roll-back.service", "ExecStartPre").await;
@@ -182,7 +182,7 @@ pub(crate) async fn in_each_step_of_an_update_of_the_agent(tenant: &Tenant, serv
     .await;
     assert_eq!(current(server, "agent").await, dead["sha256"]);
     cut(tenant, server, "while the roll-back unit runs").await;
-    taken_back(tenant, server, "the agent whose installer does not start", &old).await;
+    rolled_back_state(tenant, server, "the agent whose installer does not start", &old).await;
 }
 
 /// The agent before it in all but the installer.
@@ -257,7 +257,7 @@ async fn is_settled(tenant: &Tenant, server: &LabServer, good: &Value) {
     tenant.until_dashboard_answers("ada").await;
 }
 
-async fn taken_back(tenant: &Tenant, server: &LabServer, what: &str, old: &str) {
+async fn rolled_back_state(tenant: &Tenant, server: &LabServer, what: &str, old: &str) {
     told_as_rolled_back(tenant, what).await;
     assert_eq!(current(server, "agent").await, old, "{what}");
     tenant.until_dashboard_answers("ada").await;

@@ -26,7 +26,7 @@ const UNITS: [&str; 7] = [
     "cloudflared.service",
 ];
 
-pub(crate) async fn a_server_is_locked_down_and_comes_up_again_whatever_is_killed(tenant: Tenant) {
+pub(crate) async fn a_server_is_locked_down_whatever_is_killed(tenant: Tenant) {
     let ssh = json!({"user": "ops", "keys": [KEY], "allowFrom": ["198.51.100.0/25", "2001:db8:ffff::10/128"]});
     tenant.patch_pool(json!({"spec": {"hetzner": {"ssh": ssh}}})).await;
     tenant.until_pool_is_looked_at().await;

@@ -32,9 +32,7 @@ const STATE: [&str; 4] = [
 const OTHER_KEY: &str = "sk-ant-api03-the-second-key-of-a-test-that-opens-nothing-4711";
 const METADATA: &str = "http://169.254.169.254/hetzner/v1/metadata/hostname";
 
-pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_and_survives_a_power_cut(
-    mut tenant: Tenant,
-) {
+pub(crate) async fn a_virtual_machine_becomes_ready_and_survives_a_power_cut(mut tenant: Tenant) {
     tenant.stage.simulator.give_kernel(NAME, Some("1970-01-01T00:00:00")).await.unwrap();
     if is_emulated() {
         eprintln!("no KVM: the processor is emulated");
@@ -53,7 +51,7 @@ pub(crate) async fn a_server_with_a_kernel_and_no_time_of_its_own_becomes_ready_
     units_reach_no_metadata_even_without_the_packet_filter(&tenant, &server).await;
 
     a_clock_that_falls_back_is_told_and_harms_nothing(&tenant, &server).await;
-    power_is_cut_right_after_a_key_came_and_the_agent_was_switched(&tenant, &server).await;
+    a_power_cut_right_after_a_key_loses_nothing(&tenant, &server).await;
     the_clock_is_not_before(&server, created).await;
 
     // An orderly reboot ends and begins it as well.
@@ -232,10 +230,7 @@ async fn units_reach_no_metadata_even_without_the_packet_filter(
 }
 
 /// A new key and a new agent are on the disk, and hardly anything of them would be without fsync.
-async fn power_is_cut_right_after_a_key_came_and_the_agent_was_switched(
-    tenant: &Tenant,
-    server: &LabServer,
-) {
+async fn a_power_cut_right_after_a_key_loses_nothing(tenant: &Tenant, server: &LabServer) {
     let folder = tempfile::tempdir().unwrap();
     let good = good_agent(folder.path(), "good").await;
     let sha256 = good["sha256"].as_str().unwrap().to_owned();

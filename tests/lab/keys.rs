@@ -11,9 +11,7 @@ use crate::{
 const OTHER_KEY: &str = "sk-ant-api03-another-key-of-a-test-that-opens-nothing-98765";
 const SECRETS: &str = "/var/lib/openclaw/credentials/secrets.json";
 
-pub(crate) async fn keys_rotate_live_and_what_is_wrong_is_refused_while_openclaw_runs(
-    tenant: Tenant,
-) {
+pub(crate) async fn keys_rotate_live_while_openclaw_runs(tenant: Tenant) {
     let ada = make_ada(&tenant).await;
     tenant.until_secret_gone("ada-keys").await;
     let server = tenant.server(&ada);

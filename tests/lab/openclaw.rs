@@ -19,7 +19,7 @@ pub(crate) async fn token_devices_and_plugins_become_what_the_spec_says(tenant: 
     let before = process(&server).await;
     let token = the_old_token_of_the_dashboard_ends(&tenant).await;
     a_waiting_device_is_let_in(&tenant, &token).await;
-    what_openclaw_changes_in_its_configuration_is_taken_back(&tenant, &server).await;
+    what_openclaw_changes_in_its_configuration_is_undone(&tenant, &server).await;
     assert_eq!(process(&server).await, before, "all that without a restart");
     a_pinned_plugin_comes_and_goes(&tenant, &server).await;
 }
@@ -108,10 +108,7 @@ async fn a_waiting_device_is_let_in(tenant: &Tenant, token: &str) {
     assert_eq!(stranger.refusal().unwrap().detail(), "PAIRING_REQUIRED", "{stranger}");
 }
 
-async fn what_openclaw_changes_in_its_configuration_is_taken_back(
-    tenant: &Tenant,
-    server: &LabServer,
-) {
+async fn what_openclaw_changes_in_its_configuration_is_undone(tenant: &Tenant, server: &LabServer) {
     let file = async || {
         let written = server.exec(&["stat", "-c", "%.9Y", CONFIG]).await.unwrap();
         (written, server.read(CONFIG).await.unwrap())

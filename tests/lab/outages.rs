@@ -24,7 +24,7 @@ use crate::{
 const SECRETS: &str = "/var/lib/openclaw/credentials/secrets.json";
 const STATE: &str = "/var/lib/openclaw/.openclaw";
 
-pub(crate) async fn a_server_comes_up_whatever_fails_and_wherever_its_power_is_cut(tenant: Tenant) {
+pub(crate) async fn a_server_comes_up_wherever_its_power_is_cut(tenant: Tenant) {
     let artifacts = Artifacts::of(&tenant).await;
     let policy = keep_secrets(&tenant).await;
     for path in [&artifacts.agent, &artifacts.cloudflared, &artifacts.node] {

@@ -8,9 +8,7 @@ use crate::{rotation, server::openclaw, tenant::Tenant};
 /// What a frame may have at most before its sender is known is 64 KiB; this is far above.
 const BIG: usize = 4 << 20;
 
-pub(crate) async fn the_old_token_is_cut_off_and_never_the_server_and_browsers_come_through(
-    tenant: Tenant,
-) {
+pub(crate) async fn the_old_token_is_cut_off_and_never_the_server(tenant: Tenant) {
     let ada = rotation::survive(&tenant).await;
     a_browser_speaks_with_the_gateway_as_long_as_it_wants(&tenant, &ada).await;
 }

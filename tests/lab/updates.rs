@@ -20,9 +20,7 @@ pub(crate) fn program(variable: &str) -> PathBuf {
     std::env::var_os(variable).map(PathBuf::from).unwrap()
 }
 
-pub(crate) async fn an_agent_that_works_stays_and_the_others_are_taken_back_whenever_the_power_is_cut(
-    mut tenant: Tenant,
-) {
+pub(crate) async fn an_agent_update_survives_a_power_cut_at_any_step(mut tenant: Tenant) {
     tenant.use_stand_in_for_openclaw().await;
     let ada = tenant.make("ada").await;
     let server = tenant.server(&ada);
@@ -120,9 +118,7 @@ pub(crate) fn is_rolled_back(ada: &Value) -> bool {
         && ada["status"]["observedGeneration"] == ada["metadata"]["generation"]
 }
 
-pub(crate) async fn an_openclaw_that_works_stays_and_one_that_does_not_is_taken_back(
-    tenant: Tenant,
-) {
+pub(crate) async fn an_openclaw_that_does_not_work_is_rolled_back(tenant: Tenant) {
     let (ada, server) = on_the_older_openclaw(&tenant).await;
     let new = show("openclaw", OPENCLAW.0, program(OPENCLAW.1)).await;
     let old = current(&server, "openclaw").await;

@@ -167,7 +167,7 @@ impl Operator {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
+async fn the_operator_says_what_it_lacks_then_works() {
     let Some(server) = control_plane().await else { return };
     let client = server.client().await.unwrap();
     make_namespace(&client).await;
@@ -215,7 +215,7 @@ async fn the_operator_says_what_it_lacks_then_works_and_ends_when_told() {
 
 /// What an older version wrote, or somebody who edited the definitions: this version cannot read it.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_object_in_etcd_that_cannot_be_read_is_told_and_nobody_else_notices() {
+async fn an_unreadable_object_disturbs_nobody_else() {
     let Some(server) = control_plane().await else { return };
     let client = server.client().await.unwrap();
     make_namespace(&client).await;
@@ -266,7 +266,7 @@ async fn an_object_in_etcd_that_cannot_be_read_is_told_and_nobody_else_notices()
 
 /// Whoever may make an instance somewhere can nest its configuration without end.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_starts_although_an_instance_is_deeper_than_parsers_go() {
+async fn an_operator_starts_beside_an_instance_too_deep_to_parse() {
     const MARKER: &str = "text-of-one-tenant";
     let Some(server) = control_plane().await else { return };
     let client = server.client().await.unwrap();

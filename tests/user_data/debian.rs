@@ -154,7 +154,7 @@ fn systemd_finds_nothing_wrong_with_the_units() {
 }
 
 #[test]
-fn every_service_but_the_one_that_installs_packages_is_well_exposed_to_nothing() {
+fn every_service_but_the_package_installer_is_sandboxed() {
     let Some(debian) = Debian::with(EVERYWHERE) else { return };
     for unit in units(&debian, ".service") {
         if unit == "moorage-setup.service" {

@@ -157,7 +157,7 @@ fn pinned_programs_are_installed_once() {
 #[case::overloaded(vec![Answer::Status(503)], vec![0, 0, 0])]
 #[case::not_there_yet(vec![Answer::Status(404)], vec![0, 0, 0])]
 #[case::range_refused(vec![Answer::Cut(9), Answer::Status(416)], vec![0, 9, 0, 0])]
-fn whatever_the_server_does_the_pinned_file_is_installed_in_the_end(
+fn the_pinned_file_is_installed_in_the_end(
     #[case] answers: Vec<Answer>,
     #[case] requests: Vec<usize>,
 ) {

@@ -35,7 +35,7 @@ impl Lab {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn packages_come_whatever_fails_and_the_agent_is_there_before_them() {
+async fn packages_come_whatever_fails_after_the_agent() {
     let Some(lab) = Lab::boot_with(&["198.51.100.10/32"], KEY, bare).await else { return };
     wait_until("a mirror that is not there is waited for", PATIENCE, || async {
         let journal = lab.server.journal(Some("moorage-setup.service")).await;

@@ -30,10 +30,7 @@ mod tests {
     #[case::right(KEY.to_owned(), false)]
     #[case::inside(format!("{} {KEY}", &KEY[..4]), false)]
     #[case::something_else("hunter2\n".to_owned(), false)]
-    fn white_space_around_a_value_is_taken_off_where_that_makes_it_right(
-        #[case] value: String,
-        #[case] expected: bool,
-    ) {
+    fn white_space_around_a_value_is_trimmed(#[case] value: String, #[case] expected: bool) {
         let trimmed = CredentialType::AnthropicApiKey.trimmed(&value.into());
         assert_eq!(trimmed.is_some(), expected);
         assert!(trimmed.is_none_or(|value| value.expose() == KEY.as_bytes()));

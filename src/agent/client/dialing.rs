@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_host_is_dialled_by_the_address_of_its_anchor_for_the_time_of_a_call() {
+    async fn a_host_is_dialled_by_its_anchors_address() {
         let resolver = EdgeResolver::new(None);
         let host = "ada-mgmt.pool.invalid";
         let first = resolver.route(host, Some("127.0.0.1"));

@@ -107,7 +107,7 @@ async fn every_call_works_against_the_real_agent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_remembers_nothing_learns_a_nonce_by_one_refusal() {
+async fn a_new_client_learns_a_nonce_from_one_refusal() {
     let keys = server_keys(3);
     let server = Server::start(&keys).await;
     let edge = Edge::start(server.address()).await;
@@ -256,7 +256,7 @@ async fn no_error_contains_a_token() {
 }
 
 #[tokio::test]
-async fn the_edge_is_dialled_by_the_anchors_address_under_the_hosts_own_name() {
+async fn the_edge_is_dialled_by_the_anchors_address() {
     let app = Router::new().fallback(|request: Request| async move {
         let host = request.headers()[header::HOST].to_str().unwrap().to_owned();
         let id = request.headers()[ACCESS_CLIENT_ID].to_str().unwrap().to_owned();

@@ -214,7 +214,7 @@ async fn an_expired_certificate_and_one_that_is_none_are_refused() {
 }
 
 #[tokio::test]
-async fn a_certificate_is_read_from_a_file_and_over_http_from_this_machine() {
+async fn a_certificate_is_read_from_a_file_or_local_http() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("cert.pem");
     std::fs::write(&path, pem(0)).unwrap();

@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_call_is_charged_to_the_innermost_flow_and_to_nobody_outside_of_one() {
+    async fn a_call_is_charged_to_the_innermost_flow() {
         let tenants = Flow::Namespace("tenants".into());
         assert_eq!(Flow::current(), Flow::Shared);
         let inner = tenants.clone().scope(async {

@@ -101,7 +101,7 @@ async fn a_refusal_under_a_200_is_no_success() {
 }
 
 #[tokio::test]
-async fn an_account_without_zero_trust_is_told_apart_from_a_missing_permission() {
+async fn no_zero_trust_is_no_missing_permission() {
     let answer = |code: i64, message: &str| json!({"success": false, "errors": [{"code": code, "message": message}], "result": null});
     for (status, code, message, expected) in [
         (403, 9999, "access.api.error.not_enabled", ErrorKind::NotEnabled),

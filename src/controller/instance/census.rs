@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_that_was_made_unreadable_still_counts_for_its_server() {
+    fn an_unreadable_instance_still_counts_for_its_server() {
         let with_server = json!({"server": {"id": 4711, "epoch": "0011223344556677"}});
         let spoiled = instance(1 << 32, &with_server);
         assert!(spoiled.0.is_err());

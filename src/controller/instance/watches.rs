@@ -230,7 +230,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn one_instance_more_does_not_matter_to_the_others_and_a_condition_does() {
+    fn one_instance_more_does_not_wake_the_others() {
         let pool = |instances: u32, reason: &str| -> Guarded<HostingPool> {
             let token = json!({"name": "token"});
             serde_json::from_value(json!({

@@ -18,7 +18,7 @@ fn without_placement(mut wanted: Wanted) -> Wanted {
 }
 
 #[test]
-fn a_server_gets_no_programs_that_its_processor_does_not_run_and_everything_else() {
+fn a_server_gets_no_programs_for_another_processor() {
     let mut wanted = wanted().with_two_credentials();
     let mut observed = walk(&wanted, nothing().with_both_values(), |_| false);
     let ServerState::Present(server) = &mut observed.server else { panic!("there is a server") };
@@ -38,7 +38,7 @@ fn a_server_gets_no_programs_that_its_processor_does_not_run_and_everything_else
 }
 
 #[test]
-fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
+fn nothing_is_made_for_a_release_that_no_type_runs() {
     let wanted = without_placement(wanted());
     for epoch in [None, Some(FIRST_EPOCH)] {
         let observed = Observed { epoch, ..nothing() };
@@ -51,7 +51,7 @@ fn nothing_is_made_for_a_release_that_no_server_type_of_the_pool_runs() {
 }
 
 #[test]
-fn a_server_that_could_not_be_made_anew_is_not_taken_away() {
+fn a_server_that_could_not_be_recreated_is_not_deleted() {
     let mut wanted = without_placement(wanted());
     let observed = ready(&fixtures::wanted());
     wanted.rebuild = Rebuild::Server(observed.server.present().unwrap().id.0);

@@ -31,7 +31,7 @@ fn way(wanted: &Wanted, observed: Observed) -> Vec<&'static str> {
 }
 
 #[test]
-fn a_bring_up_goes_step_by_step_in_an_order_in_which_nothing_is_ever_unprotected() {
+fn a_bring_up_is_never_unprotected_at_any_step() {
     let wanted = wanted().with_two_credentials().with_dashboard_secret();
     let observed =
         Observed { dashboard_secret: DashboardState::Absent, ..nothing().with_both_values() };
@@ -65,7 +65,7 @@ fn nothing_is_made_before_the_epoch_stands_in_the_status() {
 #[case::plain(wanted())]
 #[case::with_credentials(wanted().with_two_credentials())]
 #[case::with_a_dashboard_secret(wanted().with_dashboard_secret())]
-fn where_nothing_is_to_do_there_are_no_steps_and_the_instance_is_ready(#[case] wanted: Wanted) {
+fn with_nothing_to_do_the_instance_is_ready(#[case] wanted: Wanted) {
     let observed = fixtures::walk(&wanted, nothing().with_both_values(), |_| false);
     let observed =
         Observed { dashboard_secret: DashboardState::Current(placeholders::version()), ..observed };
@@ -101,7 +101,7 @@ fn a_crash_between_any_two_steps_leads_to_the_same_end() {
 }
 
 #[test]
-fn a_server_whose_creation_was_not_answered_gets_the_tunnel_ready_once_more() {
+fn an_unanswered_creation_prepares_the_tunnel_again() {
     let wanted = wanted();
     let mut observed = before(&wanted, |step| *step == Step::Server(ServerStep::Create));
     observed.tunnel_memory = crate::instance::observed::TunnelMemory::default();
@@ -167,7 +167,7 @@ fn an_agent_that_never_comes_is_told_and_asked_ever_more_seldom(
 }
 
 #[test]
-fn an_agent_that_falls_silent_is_asked_again_long_before_the_next_report_is_due() {
+fn a_silent_agent_is_asked_again_before_the_next_report() {
     let wanted = wanted();
     let mut observed = ready(&wanted);
     observed.agent = AgentState::Silent(AgentError::unreachable("timed out"));
@@ -204,7 +204,7 @@ fn a_rebuild_that_cannot_be_read_is_told_and_ignored() {
 }
 
 #[test]
-fn a_server_that_the_spec_would_not_make_today_is_reported_and_kept() {
+fn a_server_that_does_not_match_the_spec_is_kept() {
     let mut wanted = wanted();
     let observed = ready(&wanted);
     wanted.placements[0].server_type = "cx43".to_owned();

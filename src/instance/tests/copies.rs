@@ -47,7 +47,7 @@ fn the_recorded_server_is_the_instances_and_others_are_copies(
 }
 
 #[test]
-fn without_a_status_the_name_tells_and_one_that_is_being_deleted_is_no_copy() {
+fn without_a_status_the_name_tells_the_server() {
     let (own, copy) = (server(1, FIRST_EPOCH, NAME), server(2, FIRST_EPOCH, "restored"));
     let deleted = Server { status: Power::Deleting, ..server(3, FIRST_EPOCH, NAME) };
     let known = Known { recorded: None, gone: false, name: NAME };

@@ -105,7 +105,7 @@ fn a_value_that_is_due_is_not_called_delivered() {
 }
 
 #[test]
-fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
+fn a_secret_goes_once_every_value_is_receipted() {
     let at_deletion = walk(&asking(), nothing().with_both_values(), |step| {
         matches!(step, Step::Credentials(CredentialStep::DeleteSecret { .. }))
     });
@@ -123,7 +123,7 @@ fn a_secret_goes_only_when_every_value_is_receipted_in_the_status() {
 }
 
 #[test]
-fn a_secret_stays_when_the_agent_lost_its_value_and_refuses_it_now() {
+fn a_secret_stays_when_the_agent_refuses_its_value_now() {
     let mut observed = delivered().with_both_values().with_view(|view| {
         view.report.receipts.retain(|known| known.credential != name("anthropic"));
         view.report.consumed.retain(|known| known.credential != name("anthropic"));
@@ -191,7 +191,7 @@ fn one_wrong_value_keeps_the_secret_and_does_not_stop_the_other() {
 }
 
 #[test]
-fn a_secret_that_comes_back_is_deleted_twice_and_then_left_alone() {
+fn a_secret_that_comes_back_is_left_alone_the_third_time() {
     let mut observed = delivered();
     for times in 1..=2 {
         observed = walk(
@@ -213,7 +213,7 @@ fn a_secret_that_comes_back_is_deleted_twice_and_then_left_alone() {
 }
 
 #[test]
-fn a_replaced_ciphertext_is_delivered_and_starts_the_count_anew() {
+fn a_replaced_ciphertext_resets_the_count() {
     let mut observed = walk(
         &asking(),
         delivered().with_secret(LATER, &[("anthropic", 1), ("telegram", 2)]),

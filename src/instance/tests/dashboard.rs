@@ -41,7 +41,7 @@ fn one_of_somebody_else_is_left_alone() {
 #[rstest]
 #[case::absent(DashboardState::Absent, None)]
 #[case::stale(DashboardState::Stale(version()), Some(version()))]
-fn it_is_written_by_the_version_that_was_seen_once_the_status_names_it(
+fn it_is_written_once_the_status_names_it(
     #[case] state: DashboardState,
     #[case] version: Option<SecretVersion>,
 ) {

@@ -74,7 +74,7 @@ fn copy(of: &Server) -> Server {
 }
 
 #[test]
-fn a_copy_of_the_server_is_not_deleted_and_holds_the_instance_until_it_is_settled() {
+fn a_copy_of_the_server_holds_up_the_deletion() {
     let mut remains = everything();
     remains.servers.push(copy(&remains.servers[0]));
     let steps = plan(&subject(), &remains);
@@ -121,7 +121,7 @@ fn what_is_anothers_is_in_no_step() {
 }
 
 #[test]
-fn a_record_whose_comment_was_emptied_goes_with_the_tunnel_that_it_leads_to() {
+fn a_record_without_comment_goes_with_its_tunnel() {
     let mut remains = everything();
     for record in &mut remains.records {
         record.comment = Some(String::new());
@@ -152,9 +152,7 @@ fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
 #[rstest]
 #[case::delete(subject())]
 #[case::retain(retaining())]
-fn the_finalizer_goes_only_after_the_clouds_have_confirmed_that_nothing_remains(
-    #[case] subject: Subject,
-) {
+fn the_finalizer_goes_once_the_clouds_confirm(#[case] subject: Subject) {
     let nothing = |confirmed| Remains { confirmed, ..Remains::default() };
     assert_eq!(plan(&subject, &nothing(false)), [DeletionStep::Confirm]);
     assert_eq!(plan(&subject, &nothing(true)), [DeletionStep::RemoveFinalizer]);
@@ -180,7 +178,7 @@ fn retained_objects_are_labelled_and_only_secrets_are_deleted() {
 }
 
 #[test]
-fn a_retained_server_has_no_owner_any_more_and_keeps_its_other_labels() {
+fn a_retained_server_loses_its_owner_and_keeps_its_labels() {
     let remains = everything();
     let server = &remains.servers[0];
     let steps = plan(&retaining(), &remains);

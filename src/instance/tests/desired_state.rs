@@ -31,7 +31,7 @@ fn is_put(step: &Step) -> bool {
 }
 
 #[test]
-fn the_first_document_replaces_nothing_and_the_next_what_the_agent_has() {
+fn a_document_replaces_what_the_agent_has() {
     let wanted = wanted();
     let first = walk(&wanted, nothing(), is_put);
     let plan = plan_of(&wanted, &first);
@@ -116,7 +116,7 @@ fn openclaw_starts_once_with_all_values_that_were_handed_in() {
     Reason::RolledBack,
     "The desired state cannot be reached at channels.telegram.botToken: "
 )]
-fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
+fn a_failed_document_is_reported_and_not_sent_again(
     #[case] state: ConvergenceState,
     #[case] failure: FailureReason,
     #[case] expected: Reason,
@@ -133,7 +133,7 @@ fn a_document_that_failed_is_told_with_its_path_and_not_sent_again(
 }
 
 #[test]
-fn a_document_that_failed_is_sent_again_when_it_changes_or_a_person_asks() {
+fn a_failed_document_is_sent_again_when_it_changes() {
     let plain = wanted();
     let failed = || {
         ready(&plain).with_failed_config(
@@ -202,7 +202,7 @@ fn a_gateway_that_keeps_an_old_token_is_told() {
 }
 
 #[test]
-fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
+fn critical_audit_findings_are_reported_and_warnings_not() {
     let wanted = wanted();
     let found = |critical, warn| {
         let audit = Some(Audit { critical, warn });
@@ -216,7 +216,7 @@ fn critical_findings_of_openclaws_own_audit_are_told_and_warnings_are_not() {
 }
 
 #[test]
-fn a_pairing_that_fails_is_told_with_its_id_and_disturbs_nothing() {
+fn a_failed_pairing_is_reported_and_disturbs_nothing() {
     let wanted = wanted();
     let failed = |request: &str, reason| FailedPairing { request: request.into(), reason };
     let observed = ready(&wanted).with_view(|view| {

@@ -143,7 +143,7 @@ fn what_stands_at_a_name_is_called_what_it_is() {
 }
 
 #[test]
-fn a_protected_server_is_told_as_such_and_other_refusals_as_ever() {
+fn a_protected_server_is_reported_as_such() {
     let of = |kind| {
         let error = CloudError::new(Cloud::Hetzner, "delete_server", kind, "server is protected");
         Problem::of_server_deletion(ConditionType::Ready, ServerId(4711), &error)

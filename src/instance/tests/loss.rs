@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[test]
-fn a_lost_server_is_made_anew_in_a_new_epoch_behind_the_same_tunnel() {
+fn a_lost_server_is_recreated_behind_the_same_tunnel() {
     let wanted = wanted();
     let observed = ready(&wanted).with_lost_server();
     assert_eq!(
@@ -68,7 +68,7 @@ fn many_at_once_are_more_than_three_and_more_than_a_tenth(
 }
 
 #[test]
-fn after_a_mass_disappearance_nothing_is_made_until_a_person_accepts_the_loss() {
+fn after_a_mass_disappearance_nothing_is_made_unaccepted() {
     let wanted = wanted();
     let disappearance = Disappearance { missing: 8, total: 10 };
     let observed = Observed { disappearance, ..ready(&wanted).with_lost_server() };
@@ -126,7 +126,7 @@ fn a_rebuild_waits_while_much_is_missing() {
 }
 
 #[test]
-fn a_server_that_was_rebuilt_a_moment_ago_is_rebuilt_later_and_meanwhile_looked_after() {
+fn a_second_rebuild_waits_and_the_server_is_served() {
     let mut observed = ready(&wanted());
     let id = observed.server.present().unwrap().id;
     let asked = wanted().with_rebuild_of(id.0);

@@ -48,7 +48,7 @@ fn reason_of(wanted: &Wanted, observed: &Observed, condition: &str) -> (String, 
 }
 
 #[test]
-fn no_server_is_made_or_replaced_that_would_resolve_an_integration_by_itself() {
+fn no_server_is_made_that_would_resolve_an_integration() {
     let wanted = barred();
     for epoch in [None, Some(FIRST_EPOCH)] {
         let observed = Observed { epoch, ..nothing() };
@@ -94,7 +94,7 @@ fn an_agent_gets_artifacts_of_integrations_when_it_takes_them() {
 }
 
 #[test]
-fn a_server_that_does_not_resolve_an_integration_says_what_helps() {
+fn an_unresolved_integration_says_what_helps() {
     let wanted = barred();
     let observed = ready(&wanted.clone().without_bar());
     let digest = desired_state::document(&wanted, observed.view()).digest();

@@ -71,7 +71,7 @@ fn a_server_with_the_programs_of_its_release_is_up_to_date() {
 }
 
 #[test]
-fn a_server_that_installs_nothing_itself_is_judged_by_its_type_alone() {
+fn a_server_that_installs_nothing_is_judged_by_its_type() {
     let observed = ready(&wanted()).with_view(|view| view.report.details.programs.clear());
     let status = status_of(&wanted(), &observed);
     assert_eq!(find(&status, "UpToDate").0, "True");
@@ -127,7 +127,7 @@ fn an_update_is_named_from_the_new_release_to_the_new_program(
 }
 
 #[test]
-fn a_rollback_of_another_release_is_kept_in_mind_and_blamed_for_nothing() {
+fn a_rollback_of_another_release_is_not_blamed() {
     let wanted = wanted();
     let observed = ready(&wanted).with_view(|view| {
         view.report.details.last_rollback = Some(Rollback {

@@ -145,7 +145,7 @@ proptest! {
     }
 
     #[test]
-    fn a_server_is_made_only_where_none_is_and_only_for_a_recorded_epoch(start in start()) {
+    fn a_server_is_made_only_for_a_recorded_epoch(start in start()) {
         let wanted = asking();
         let observed = start.world(&wanted);
         if plan_of(&wanted, &observed).steps.contains(&Step::Server(ServerStep::Create)) {
@@ -224,7 +224,7 @@ proptest! {
     }
 
     #[test]
-    fn a_secret_is_deleted_only_with_a_recorded_receipt_for_each_of_its_values(start in start()) {
+    fn a_secret_is_deleted_only_with_recorded_receipts(start in start()) {
         let wanted = asking();
         let observed = start.world(&wanted);
         let plan = plan_of(&wanted, &observed);

@@ -65,7 +65,7 @@ fn the_same_twice_is_the_same_status() {
 }
 
 #[test]
-fn a_failure_is_shown_on_its_part_and_explains_why_it_is_not_ready() {
+fn a_failure_shows_on_its_part_and_on_ready() {
     let status =
         status_after(&wanted(), &ready(&wanted()), Some(problem(Reason::CloudUnavailable)));
     for kind in ["RoutesReady", "Ready", "Reconciling"] {
@@ -129,7 +129,7 @@ fn the_master_key_of_a_server_is_recorded_once() {
 #[case::refused(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Problem::whole(Reason::InvalidSpec, "no"), Some(2), later()), Phase::Stalled)]
 #[case::waiting(|old: &OpenClawInstanceStatus| status::of_refusal(old, &Problem::whole(Reason::PoolNotReady, "no"), Some(2), later()), Phase::Pending)]
 #[case::suspended(|old: &OpenClawInstanceStatus| status::of_suspension(old, Some(2), later()), Phase::Suspended)]
-fn where_nothing_can_be_done_all_that_is_known_of_the_parts_stays(
+fn what_is_known_of_the_parts_stays_when_nothing_can_be_done(
     #[case] write: fn(&OpenClawInstanceStatus) -> OpenClawInstanceStatus,
     #[case] phase: Phase,
 ) {
@@ -162,7 +162,7 @@ fn a_suspended_instance_neither_reconciles_nor_stalls() {
 }
 
 #[test]
-fn an_instance_that_is_being_deleted_says_nothing_of_parts_that_go() {
+fn a_deletion_says_nothing_of_parts_that_go() {
     let old = status_of(&wanted(), &ready(&wanted()));
     let status = status::of_deletion(&old, None, Some(2), later());
     let names: Vec<_> = status.conditions.iter().map(|known| known.type_.as_str()).collect();
@@ -197,7 +197,7 @@ fn what_is_no_version_is_not_in_the_status(#[case] said: &str) {
 }
 
 #[test]
-fn a_version_that_is_another_each_time_does_not_change_the_status() {
+fn a_version_that_alternates_does_not_change_the_status() {
     let wanted = wanted();
     let mut observed = ready(&wanted);
     let says = |observed: &mut Observed, version: &str, again: bool| {

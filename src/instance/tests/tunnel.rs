@@ -20,7 +20,7 @@ use crate::{
 };
 
 #[test]
-fn a_deleted_tunnel_under_a_live_server_is_lost_and_nothing_is_made() {
+fn a_deleted_tunnel_of_a_live_server_is_not_replaced() {
     let wanted = wanted();
     let observed = ready(&wanted).without_tunnel();
     assert_eq!(plan_of(&wanted, &observed).steps, []);
@@ -90,8 +90,7 @@ fn a_server_that_keeps_its_old_token_is_rotated_ever_more_seldom() {
 }
 
 #[test]
-fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_server_that_moved_on()
-{
+fn a_rotation_that_died_half_way_is_repeated() {
     let wanted = wanted();
     let rotating = || {
         let mut observed = ready(&wanted);
@@ -114,7 +113,7 @@ fn a_rotation_that_died_before_the_old_connections_were_cut_is_repeated_for_a_se
 }
 
 #[test]
-fn a_status_older_than_a_rotation_that_this_process_finished_does_not_repeat_it() {
+fn an_old_status_does_not_repeat_a_finished_rotation() {
     let wanted = wanted();
     for moved_on in [false, true] {
         let mut observed = if moved_on {
@@ -173,7 +172,7 @@ fn settled_routes_are_compared_once_in_a_while() {
 }
 
 #[test]
-fn a_process_that_remembers_nothing_compares_the_routes_of_a_running_server() {
+fn a_new_process_compares_the_routes_of_a_running_server() {
     let wanted = wanted();
     let mut observed = ready(&wanted);
     observed.tunnel_memory = TunnelMemory::default();

@@ -91,7 +91,7 @@ fn the_cases_beside_the_checkout_come_out_as_they_say() {
 }
 
 #[test]
-fn a_literal_is_refused_wherever_openclaw_takes_a_reference_to_a_key() {
+fn a_literal_is_refused_where_a_reference_is_taken() {
     assert!(SURFACES.lines().count() > 80);
     for surface in SURFACES.lines() {
         let nested = surface.rsplit('.').fold(json!("x"), |inner, key| {

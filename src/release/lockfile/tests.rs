@@ -23,7 +23,7 @@ fn a_package_without_integrity_is_refused_by_name() {
 }
 
 #[test]
-fn a_package_from_elsewhere_than_the_registry_is_refused_by_name() {
+fn a_package_from_outside_the_registry_is_refused() {
     for url in [
         "git+ssh://git@github.com/a/leftpad.git#abc",
         "https://registry.npmjs.org.evil.example/leftpad-1.0.0.tgz",
@@ -62,7 +62,7 @@ fn a_range_instead_of_a_version_is_refused() {
 }
 
 #[test]
-fn other_platforms_and_development_packages_stay_away_from_servers() {
+fn servers_get_no_packages_of_other_platforms() {
     let only = |os: &str, cpu: &str, libc: &str| {
         let mut package = package("native", "1.0.0");
         package["optional"] = json!(true);

@@ -238,7 +238,7 @@ fn the_google_client_has_a_file_of_its_own_and_there_is_one(#[case] way: Way) {
 #[rstest]
 #[case(Way::InProcess)]
 #[case(Way::Socket)]
-fn a_damaged_file_takes_its_receipts_along_and_is_made_anew(#[case] way: Way) {
+fn a_damaged_file_loses_its_receipts_and_is_recreated(#[case] way: Way) {
     let (_folder, layout) = server();
     put(&mut open(way, &layout), "anthropic", FIRST).unwrap();
     fs::write(layout.secrets(), b"{\"anthropic\": ").unwrap();

@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn visitors_wait_for_the_first_rules_and_the_registration_does_not() {
+    async fn visitors_wait_for_the_first_rules() {
         let registry = Arc::new(MemoryRegistry::default());
         registry.add_tunnel("acc", "tunnel", b"secret");
         let ingress = vec![IngressRule::catch_all("http_status:404")];

@@ -9,7 +9,7 @@ use crate::lab::{ACCOUNT, Lab, ZONE, base64};
 const NONE: Value = Value::Null;
 
 #[tokio::test]
-async fn the_run_token_holds_account_tunnel_and_the_secret_that_was_given() {
+async fn the_run_token_holds_account_tunnel_and_secret() {
     let lab = Lab::start().await;
     let id = lab.tunnel("ada").await;
     let token =
@@ -62,7 +62,7 @@ async fn lists_filter_by_prefix_and_hold_at_most_a_thousand() {
 }
 
 #[tokio::test]
-async fn a_live_tunnel_is_deleted_only_after_its_connections_or_in_a_cascade() {
+async fn a_live_tunnel_is_deleted_after_its_connections() {
     let lab = Lab::start().await;
     let clouds = &lab.sim.world().cloudflare;
     let first = lab.tunnel("a").await;

@@ -56,7 +56,7 @@ async fn only_the_secret_of_a_live_tunnel_is_let_in() {
 }
 
 #[tokio::test]
-async fn a_rotated_secret_keeps_live_connections_until_the_api_deletes_them() {
+async fn a_rotated_secret_keeps_live_connections() {
     let lab = Lab::start().await;
     let clouds = &lab.sim.world().cloudflare;
     let id = lab.tunnel("ada").await;

@@ -158,7 +158,7 @@ async fn a_deletion_whose_action_fails_deletes_nothing() {
 }
 
 #[tokio::test]
-async fn a_type_that_is_sold_out_shows_in_the_catalogue_until_the_fault_is_removed() {
+async fn a_sold_out_type_shows_in_the_catalogue() {
     let lab = Lab::start().await;
     let id = lab
         .fault(json!({"cloud": "hetzner", "kind": "out-of-stock", "serverType": "cx23", "location": "fsn1", "times": null}))

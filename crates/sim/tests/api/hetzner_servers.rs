@@ -58,7 +58,7 @@ async fn a_name_is_taken_until_its_server_is_gone() {
 }
 
 #[tokio::test]
-async fn the_primary_ips_of_a_server_go_with_it_unless_they_shall_stay() {
+async fn a_servers_primary_ips_go_with_it() {
     let lab = Lab::start().await;
     let id = lab.server("ada", json!({})).await;
     let ips = lab.hetzner(Method::GET, "/primary_ips", NONE).await.json["primary_ips"].clone();

@@ -8,7 +8,7 @@ use crate::lab::{ACCOUNT, Lab, TOKEN, eventually};
 const NONE: Value = Value::Null;
 
 #[tokio::test]
-async fn hetzner_tells_its_limit_and_names_the_token_when_it_is_reached() {
+async fn hetzner_reports_its_limit_and_names_the_token() {
     let lab = Lab::start().await;
     lab.put_project(json!({"rateLimit": {"limit": 3, "refillPerSecond": 0.001}})).await;
     let first = lab.hetzner(Method::GET, "/servers", NONE).await.expect(200);

@@ -19,7 +19,7 @@ fn spawn(ready: &Path) -> Child {
 }
 
 #[tokio::test]
-async fn it_tells_its_addresses_when_ready_and_ends_cleanly_on_sigterm() {
+async fn it_prints_its_addresses_and_ends_cleanly_on_sigterm() {
     let dir = tempfile::tempdir().expect("a directory");
     let ready = dir.path().join("ready.json");
     let mut program = spawn(&ready);

@@ -102,9 +102,7 @@ pub(crate) async fn a_deleted_server_leaves_nothing(stage: Arc<Stage>) {
     assert!(answer.starts_with("404"), "{answer}");
 }
 
-pub(crate) async fn a_killed_simulator_leaves_no_process_and_the_next_removes_the_rest(
-    stage: Arc<Stage>,
-) {
+pub(crate) async fn a_killed_simulator_leaves_no_process_behind(stage: Arc<Stage>) {
     let mut own = Stage::with(stage.parts.clone()).await;
     let server = own.booted("killed", "").await;
     let folder = server.state().await.unwrap().folder;

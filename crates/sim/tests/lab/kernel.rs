@@ -10,9 +10,7 @@ use crate::stage::{PATIENCE, Stage, up};
 /// in between leaves it undone.
 const USER_DATA: &str = "#cloud-config\nbootcmd:\n- [touch, /var/lib/ran]\n";
 
-pub(crate) async fn a_virtual_machine_has_a_kernel_a_clock_and_a_power_cut_of_its_own(
-    stage: Arc<Stage>,
-) {
+pub(crate) async fn a_virtual_machine_has_a_kernel_and_clock_of_its_own(stage: Arc<Stage>) {
     let epoch = Some("1970-01-01T00:00:00");
     stage.simulator.give_kernel("machine", epoch).await.unwrap();
     let server = stage.create("machine-1", USER_DATA).await;

@@ -28,7 +28,7 @@ const TIME_BOX: Duration = Duration::from_secs(120);
 fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
     vec![
         // The longest first.
-        scenario!(kernel::a_virtual_machine_has_a_kernel_a_clock_and_a_power_cut_of_its_own),
+        scenario!(kernel::a_virtual_machine_has_a_kernel_and_clock_of_its_own),
         scenario!(boot::a_server_boots_and_applies_its_user_data),
         scenario!(boot::a_package_is_installed_from_the_mirror_while_it_boots),
         scenario!(boot::a_reboot_keeps_the_disk_and_forgets_the_rules_of_the_network),
@@ -43,7 +43,7 @@ fn scenarios() -> Vec<Scenario<Arc<Stage>>> {
         scenario!(network::connectors_reach_the_edge),
         scenario!(tunnel::cloudflared_carries_visitors_to_a_server),
         scenario!(ends::a_deleted_server_leaves_nothing),
-        scenario!(ends::a_killed_simulator_leaves_no_process_and_the_next_removes_the_rest),
+        scenario!(ends::a_killed_simulator_leaves_no_process_behind),
         scenario!(ends::a_simulator_that_ends_leaves_nothing),
     ]
 }

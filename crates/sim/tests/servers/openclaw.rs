@@ -202,7 +202,7 @@ async fn a_channel_without_its_secret_is_live_and_not_ready() {
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_not_trusted_is_refused_even_with_a_good_token() {
+async fn an_untrusted_proxy_is_refused_even_with_a_good_token() {
     let home = Home::new();
     let mut config = home.usual();
     config["gateway"].as_object_mut().unwrap().remove("trustedProxies");
@@ -263,7 +263,7 @@ async fn a_running_gateway_says_which_configuration_it_uses() {
 }
 
 #[tokio::test]
-async fn plugins_are_installed_listed_and_removed_and_switched_in_the_configuration() {
+async fn plugins_are_installed_listed_and_removed() {
     let home = Home::new();
     let install = |spec: &'static str| {
         ["plugins", "install", spec, "--pin", "--force", "--accept-capabilities"]

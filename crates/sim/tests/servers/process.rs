@@ -97,7 +97,7 @@ async fn healthy(address: Ipv4Addr) {
 }
 
 #[tokio::test]
-async fn a_server_boots_from_its_user_data_and_is_reached_through_its_tunnel() {
+async fn a_server_boots_and_is_reached_through_its_tunnel() {
     let (host, address) = Host::booted().await;
     assert_eq!(address.octets()[0], 127);
     let token = host.root().join("etc/moorage/tunnel-token");
@@ -190,7 +190,7 @@ async fn a_server_with_wrong_user_data_boots_and_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn the_installer_writes_the_tunnel_token_and_restarts_cloudflared() {
+async fn the_installer_writes_the_tunnel_token() {
     let (host, _) = Host::booted().await;
     host.lab.connections(1).await;
     host.lab.registry.rotate(TUNNEL, b"second");
@@ -218,7 +218,7 @@ async fn the_installer_writes_the_tunnel_token_and_restarts_cloudflared() {
 }
 
 #[tokio::test]
-async fn openclaw_runs_when_the_installer_is_asked_and_not_with_a_broken_configuration() {
+async fn openclaw_does_not_start_with_a_broken_configuration() {
     let (host, address) = Host::booted().await;
     let status = async || host.installer(json!({"verb": "status", "unit": "openclaw"})).await;
     assert_eq!(status().await, json!({"result": "status", "running": false, "starts": 0}));
@@ -252,7 +252,7 @@ async fn openclaw_runs_when_the_installer_is_asked_and_not_with_a_broken_configu
 }
 
 #[tokio::test]
-async fn the_dashboard_is_reached_through_the_tunnel_with_the_gateway_token() {
+async fn the_dashboard_opens_through_the_tunnel_with_its_token() {
     let (host, _) = Host::booted().await;
     let config = json!({
         "gateway": {"mode": "local", "trustedProxies": ["127.0.0.1"], "auth": {"mode": "token", "token": "gateway-token"}},

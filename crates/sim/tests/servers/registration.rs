@@ -103,7 +103,7 @@ async fn a_connector_of_an_unknown_tunnel_keeps_trying(#[case] kind: Kind) {
 #[case::cloudflared(Kind::Cloudflared)]
 #[case::stand_in(Kind::StandIn)]
 #[tokio::test]
-async fn a_rotated_token_keeps_its_connection_until_connections_are_closed(#[case] kind: Kind) {
+async fn a_rotated_token_keeps_its_connection_until_it_is_closed(#[case] kind: Kind) {
     if !kind.is_here() {
         return;
     }

@@ -23,7 +23,7 @@ const SOON: Duration = Duration::from_secs(10);
 #[case::cloudflared(Kind::Cloudflared)]
 #[case::stand_in(Kind::StandIn)]
 #[tokio::test]
-async fn a_hostname_leads_through_its_tunnel_to_the_origin_of_its_rule(#[case] kind: Kind) {
+async fn a_hostname_leads_through_the_tunnel_to_its_origin(#[case] kind: Kind) {
     if !kind.is_here() {
         return;
     }
@@ -239,7 +239,7 @@ async fn each_event_of_a_stream_arrives_before_the_next_is_sent(#[case] kind: Ki
 #[case::cloudflared(Kind::Cloudflared)]
 #[case::stand_in(Kind::StandIn)]
 #[tokio::test]
-async fn a_visitor_who_goes_before_the_answer_ends_the_request_at_the_origin(#[case] kind: Kind) {
+async fn a_visitor_who_leaves_ends_the_request_at_the_origin(#[case] kind: Kind) {
     if !kind.is_here() {
         return;
     }

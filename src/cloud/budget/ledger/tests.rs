@@ -163,7 +163,7 @@ fn a_namespace_alone_gets_nine_tenths_of_cloudflares_limit() {
 }
 
 #[test]
-fn whoever_comes_late_is_served_before_the_window_of_one_that_took_it_all_ends() {
+fn a_latecomer_is_served_before_the_window_ends() {
     let begin = Instant::now();
     let mut ledger = Ledger::new(BudgetPlan::cloudflare(), begin);
     let heavy = namespace("heavy");
@@ -202,7 +202,7 @@ fn namespace(name: &str) -> Flow {
 }
 
 #[test]
-fn after_a_429_a_namespace_that_took_much_before_goes_on_beside_others() {
+fn after_a_429_every_namespace_goes_on() {
     let begin = Instant::now();
     let mut ledger = Ledger::new(BudgetPlan::hetzner(), begin);
     let (busy, other) = (namespace("busy"), namespace("other"));
@@ -227,9 +227,7 @@ const BRING_UP: u32 = 7;
 #[rstest]
 #[case::hetzner(BudgetPlan::hetzner())]
 #[case::cloudflare(BudgetPlan::cloudflare())]
-fn a_namespace_that_takes_all_it_can_leaves_others_enough_to_begin_at_once(
-    #[case] plan: BudgetPlan,
-) {
+fn a_greedy_namespace_leaves_others_enough_to_begin(#[case] plan: BudgetPlan) {
     let now = Instant::now();
     let mut ledger = Ledger::new(plan, now);
     let heavy = namespace("heavy");
@@ -275,7 +273,7 @@ fn the_reserve_is_for_deletions_of_whoever_needs_it() {
 }
 
 #[test]
-fn what_looks_after_single_instances_leaves_half_of_the_sweeps_share_to_sweeps() {
+fn single_instances_leave_half_the_sweeps_share() {
     let now = Instant::now();
     let mut ledger = Ledger::new(BudgetPlan::cloudflare(), now);
     let checks = take_for(&mut ledger, now, Priority::Sweep, &namespace("a"));

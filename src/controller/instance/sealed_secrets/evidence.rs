@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_its_instance_went_goes_and_what_came_after_stays() {
+    fn only_what_was_written_before_the_end_goes() {
         let mut evidence = Evidence::default();
         evidence.take_instance(None, &Event::Apply(instance(6, false)), Instant::now());
         evidence.take_instance(None, &Event::Delete(instance(9, false)), Instant::now());

@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_deleted_is_gone_and_who_is_missing_from_a_new_list_too() {
+    fn what_is_missing_from_a_new_list_is_gone() {
         let mut mirror = Mirror::<u64>::default();
         mirror.take(None, Event::Init);
         mirror.take(None, Event::InitApply((key("tenants", "ada"), 1)));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_namespace_leaves_out_more_and_takes_nothing_from_another() {
+    fn a_full_namespace_takes_nothing_from_another() {
         let mut mirror = Mirror::<u64, 2>::default();
         for (namespace, name) in [("a", "1"), ("a", "2"), ("a", "3"), ("b", "4")] {
             mirror.take(None, Event::Apply((key(namespace, name), 1)));

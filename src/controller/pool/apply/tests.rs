@@ -145,7 +145,7 @@ fn reason(outcome: &Outcome) -> Option<Reason> {
 }
 
 #[tokio::test]
-async fn the_first_pass_makes_everything_and_the_second_writes_nothing() {
+async fn the_second_pass_writes_nothing() {
     let mut world = World::new();
     let (first, written) = world.pass(true).await;
     assert_eq!(first.problem, None);
@@ -182,7 +182,7 @@ async fn the_first_pass_makes_everything_and_the_second_writes_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_type_that_hetzner_does_not_have_is_told_and_blocks_no_instance() {
+async fn an_unknown_server_type_blocks_no_instance() {
     let mut world = World::new();
     world.pass(true).await;
     let ready = |world: &World| {
@@ -303,7 +303,7 @@ async fn a_stranger_with_the_firewalls_name_is_left_alone() {
 }
 
 #[tokio::test]
-async fn a_public_key_that_a_person_put_there_is_used_and_never_deleted() {
+async fn a_persons_public_key_is_used_and_never_deleted() {
     let mut world = World::new();
     let theirs = SshKey {
         id: SshKeyId(50),
@@ -332,7 +332,7 @@ async fn a_lost_secret_gets_a_new_one_for_the_same_token() {
 }
 
 #[tokio::test]
-async fn a_secret_of_someone_else_is_neither_read_nor_replaced_and_no_token_is_made() {
+async fn a_foreign_secret_is_neither_read_nor_replaced() {
     let mut world = World::new();
     world.fakes.state().foreign_secret = true;
     let (outcome, _) = world.pass(true).await;
@@ -363,7 +363,7 @@ async fn a_refused_token_stalls_the_pool_and_names_the_secret() {
 }
 
 #[tokio::test]
-async fn a_zone_of_another_name_is_an_invalid_spec_before_anything_is_made() {
+async fn a_zone_of_another_name_is_an_invalid_spec() {
     let mut world = World::new();
     world.spec.cloudflare.domain = "example.org".parse().unwrap();
     let (outcome, _) = world.pass(true).await;

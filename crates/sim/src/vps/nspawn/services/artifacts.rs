@@ -328,7 +328,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_sent_before_a_cut_leaves_before_the_connection_breaks() {
+    async fn what_was_sent_before_a_cut_still_leaves() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
         std::fs::write(&path, [7; 100]).unwrap();
