@@ -277,8 +277,7 @@ impl<'a> Taken<'a> {
     /// instance removed by force and applies it again has one place, and a new life each time.
     fn may_begin(&self, one: &Applicant, rules: &Rules) -> Result<(), Denied> {
         let begun = || self.begun.get(&(one.pool.clone(), one.namespace.clone()));
-        let Some(most) = rules.per_namespace.map(hourly).filter(|_| !one.begun && !one.let_in)
-        else {
+        let Some(most) = rules.per_namespace.map(hourly).filter(|_| !one.begun) else {
             return Ok(());
         };
         if begun().is_some_and(|begun| *begun >= most) {

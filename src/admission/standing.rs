@@ -74,7 +74,8 @@ impl Standing {
     /// The places of a pool that it takes, besides the one that its instance has.
     fn places(&self, pool: &str, account: Account) -> u32 {
         let retained_only = account == Account::Lives;
-        let live = if retained_only { Routes::default() } else { self.live };
+        let elsewhere = account == Account::Elsewhere;
+        let live = if retained_only || elsewhere { Routes::default() } else { self.live };
         let mut servers = Tally::default();
         for server in self.servers.iter().filter(|server| server.retained || !retained_only) {
             if server.pool.as_deref() == Some(pool) {
@@ -105,6 +106,9 @@ enum Account {
     Lives,
     /// An instance that is being deleted.
     Leaves,
+    /// An instance of another pool with the same account: for tunnels and records, and for no server that
+    /// is labelled with this pool.
+    Elsewhere,
     /// None.
     Nobody,
 }
@@ -148,7 +152,9 @@ struct Accounting<'a> {
 
 impl<'a> Accounting<'a> {
     fn new(population: &'a Population) -> Self {
-        let counting = population.applicants.iter().filter(|one| one.granted || one.let_in);
+        // One that rests and has nothing covers nothing: it has no place of its own.
+        let counts = |one: &&Applicant| one.granted || one.let_in && !one.resting;
+        let counting = population.applicants.iter().filter(counts);
         let by_place = counting.map(|one| ((&*one.namespace, &*one.name), one)).collect();
         Self { by_place, by_id: OnceCell::new(), installation: population.installation }
     }
@@ -180,7 +186,9 @@ impl<'a> Left<'a> {
                 let name = one.name.as_deref().or(home.map(|home| &*home.name));
                 let account = match accounting.of(one.instance, namespace.zip(name)) {
                     Some(owner) if clouds.may_be_one(&owner.pool, pool) => {
-                        if owner.leaving {
+                        if owner.pool != *pool {
+                            Account::Elsewhere
+                        } else if owner.leaving {
                             Account::Leaves
                         } else {
                             Account::Lives

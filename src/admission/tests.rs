@@ -78,7 +78,9 @@ fn whoever_begins_lives_in_a_loop_has_to_wait() {
     let begun = Applicant { begun: true, ..granted(next()) };
     assert_eq!(of(40, Some(20), begun), Ok(()), "its own server is made again");
     let let_in = Applicant { let_in: true, ..next() };
-    assert_eq!(of(40, Some(20), let_in), Ok(()), "it was counted already");
+    assert_eq!(of(40, Some(20), let_in), Err(Denied::ServerRate(40)), "nothing of it was counted");
+    let counted = Applicant { begun: true, let_in: true, ..next() };
+    assert_eq!(of(40, Some(20), counted), Ok(()), "it was counted already");
     // It has a tunnel that is left of an instance of its name, and nothing else.
     assert_eq!(of(40, Some(20), granted(next())), Err(Denied::ServerRate(40)));
 }

@@ -50,6 +50,8 @@ struct State {
     granted: HashMap<String, bool>,
     /// The UIDs of those whom this process let in: something may be made for them any moment.
     let_in: HashSet<String>,
+    /// The UIDs of those whose lives were counted as they began.
+    counted: HashSet<String>,
     /// When lives of servers began, by pool and namespace.
     begun: HashMap<(String, String), VecDeque<Timestamp>>,
     /// Whose they are: nothing else says it of a tunnel that has no server and no records.
@@ -123,8 +125,9 @@ impl Admissions {
 
     /// Notes that a life of an instance's server begins: a tunnel and records are made for it, and then a
     /// server, if there is one to be had.
-    pub fn begin(&self, id: InstanceId, home: Home) {
+    pub fn begin(&self, instance: &OpenClawInstance, id: InstanceId, home: Home) {
         let mut state = self.state();
+        state.counted.extend(instance.uid());
         let place = (home.pool.clone(), home.namespace.clone());
         state.begun.entry(place).or_default().push_back(self.clock.now());
         state.homes.insert(id, home);
@@ -174,10 +177,15 @@ impl Admissions {
         let there: HashSet<&str> = applicants.iter().map(|one| one.uid.as_str()).collect();
         state.granted.retain(|uid, _| there.contains(uid.as_str()));
         state.let_in.retain(|uid| there.contains(uid.as_str()));
+        state.counted.retain(|uid| there.contains(uid.as_str()));
         for one in applicants.iter_mut().filter(|one| !one.ended) {
             let granted = state.granted.get(&one.uid);
             one.granted |= granted.is_some();
-            one.begun |= granted.is_some_and(|server| *server);
+            one.begun |= granted.is_some_and(|server| *server) || state.counted.contains(&one.uid);
+            // One that rests gives up the place that nothing was made in: it comes in its turn again.
+            if one.resting && !one.granted {
+                state.let_in.remove(&one.uid);
+            }
             one.let_in = state.let_in.contains(&one.uid);
         }
         let begun = state.billed(now);
@@ -185,6 +193,12 @@ impl Admissions {
         let (homes, installation) = (std::mem::take(&mut state.homes), Some(self.installation));
         let population = Population { applicants, standing, homes, installation, begun };
         let register = Register::of(&population, &state.rules);
+        let refused = |one: &&Applicant| {
+            matches!(register.verdict(&one.namespace, &one.name, &one.uid), Some(Err(_)))
+        };
+        for one in population.applicants.iter().filter(refused) {
+            state.let_in.remove(&one.uid);
+        }
         state.homes = population.homes;
         state.changed.extend(register.changed_since(&state.register));
         state.register = Arc::new(register);
@@ -296,6 +310,52 @@ mod tests {
         assert!(!admissions.counts("eu-1", "tenants", "ada"));
     }
 
+    /// Else whoever prepares many, each let in while it names no release, and suspends them all, would have
+    /// them begin past the hourly rate.
+    #[test]
+    fn one_that_rests_gives_up_the_place_that_it_was_let_into() {
+        let one = |resting| vec![Applicant { resting, ..applicant("tenants", "ada", 2) }];
+        let all = Arc::new(Mutex::new(one(false)));
+        let (admissions, known) = (admissions(), Arc::clone(&all));
+        admissions.follow(Vec::new(), move || (known.lock().clone(), Vec::new()));
+        admissions.set_pool("eu-1", &pool(&["*"]), false);
+        let ada = instance("tenants", "ada");
+        assert_eq!(admissions.admit(&ada), Some(Ok(())));
+        *all.lock() = one(true);
+        admissions.state().made = None;
+        assert_eq!(admissions.admit(&ada), Some(Err(Denied::Resting)));
+        // An older one wants the same host name meanwhile.
+        let mut both = one(false);
+        both.push(applicant("team-b", "old", 1));
+        *all.lock() = both;
+        admissions.state().made = None;
+        assert_eq!(admissions.admit(&ada), Some(Err(Denied::HostnameTaken)));
+    }
+
+    #[test]
+    fn a_life_that_was_counted_is_not_held_up_by_its_own_count() {
+        let admissions = admissions();
+        admissions.follow(Vec::new(), || (vec![applicant("tenants", "ada", 1)], Vec::new()));
+        let limited = HostingPoolSpec { max_instances_per_namespace: Some(1), ..pool(&["*"]) };
+        admissions.set_pool("eu-1", &limited, false);
+        let ada = instance("tenants", "ada");
+        let id = moorage_wire::InstanceId::from_bytes([7; 16]);
+        let home = || Home {
+            pool: "eu-1".to_owned(),
+            namespace: "tenants".to_owned(),
+            name: "ada".to_owned(),
+        };
+        for _ in 0..5 {
+            admissions.begin(&instance("tenants", "gone"), id, home());
+        }
+        assert_eq!(admissions.admit(&ada), Some(Ok(())));
+        admissions.begin(&ada, id, home());
+        assert_eq!(admissions.admit(&ada), Some(Ok(())), "the sixth life is its own");
+        admissions.state().counted.clear();
+        admissions.state().made = None;
+        assert_eq!(admissions.admit(&ada), Some(Err(Denied::ServerRate(6))));
+    }
+
     /// Of a tunnel without records only its id is known, and the instance is gone.
     #[test]
     fn whose_life_began_here_is_known_when_the_instance_is_gone() {
@@ -314,7 +374,7 @@ mod tests {
             namespace: "tenants".to_owned(),
             name: "gone".to_owned(),
         };
-        admissions.begin(id, home);
+        admissions.begin(&instance("tenants", "gone"), id, home);
         let refused = Denied::NamespaceQuota { most: 1, left: 1 };
         assert_eq!(admissions.admit(&instance("tenants", "next")), Some(Err(refused)));
     }

@@ -159,8 +159,11 @@ pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Problem> {
         .map(|record| (record, owner.record(record, &tunnels)))
         .find(|(_, whose)| !whose.is_ours())?;
     let host = &record.name;
-    let of = |place: Option<Place>| {
-        place.map_or_else(|| "an instance".to_owned(), |place| format!("instance {place}"))
+    // One tenant is not told the names of another.
+    let of = |place: Option<Place>| match place {
+        Some(place) if place.namespace() == Some(&*owner.namespace) => format!("instance {place}"),
+        Some(_) => "an instance in another namespace".to_owned(),
+        None => "an instance".to_owned(),
     };
     let (reason, message) = match whose {
         Ownership::Ours => return None,
@@ -181,7 +184,7 @@ pub fn taken(owner: &Owner, view: &InstanceView) -> Option<Problem> {
         Ownership::AnotherInstance { place, .. } => (
             Reason::ForeignDnsRecord,
             format!(
-                "The DNS record at {host} is of {} of this installation, and is left untouched. Delete that instance first (apply its manifest again if it is gone already), or make this one with another hostname",
+                "The DNS record at {host} is of {} of this installation, and is left untouched. Make this one with another hostname, or have that instance deleted (its manifest is applied again if it is gone already)",
                 of(place)
             ),
         ),

@@ -216,7 +216,7 @@ pub fn denied(why: Denied, subject: &Subject, pool: Pool<'_>) -> Problem {
         Denied::NamespaceQuota { most, left } => (
             Reason::NamespaceQuotaExceeded,
             format!(
-                "Namespace {namespace} has the {most} instances in HostingPool {pool} that it may have{}. Delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
+                "Namespace {namespace} may have {most} instances in HostingPool {pool}, and these places are taken{}. Delete one, or ask for a higher spec.maxInstancesPerNamespace of the pool",
                 places_left(left)
             ),
         ),

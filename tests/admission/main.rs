@@ -190,7 +190,7 @@ impl Cluster {
         if object.metadata.name.as_deref().is_some_and(|name| name == "ada" || name == "eu-1") {
             object.metadata.name = Some("new".to_owned());
         }
-        if object.metadata.name.as_deref() == Some("example-do-not-apply") {
+        if object.metadata.name.as_deref() == Some("2026.9.6-1") {
             object.metadata.name = Some("new".to_owned());
         }
         let params = PostParams { dry_run: true, ..PostParams::default() };

@@ -205,3 +205,28 @@ fn what_is_left_counts_in_the_pool_that_it_is_of() {
     let apart = pools(["one", "two"]);
     assert_eq!(left_in(&alive, "eu-2", &apart), (1, 1));
 }
+
+/// Else whoever suspends an instance that names no release has something to hide what is left behind.
+#[test]
+fn one_that_rests_and_has_nothing_covers_nothing() {
+    let resting = Applicant { let_in: true, resting: true, ..applicant("a", "gone", "gone", 1) };
+    assert_eq!(left(&[resting], &[with_server(routes("a", "gone"))]), (1, 1));
+    let leaving =
+        Applicant { let_in: true, resting: true, leaving: true, ..applicant("a", "ada", "ada", 1) };
+    assert_eq!(left(&[leaving], &[retained("a", "ada")]), (1, 1));
+}
+
+#[test]
+fn an_instance_covers_no_server_of_another_pool() {
+    let pools = ["eu-1", "eu-2"].map(|pool| (pool.to_owned(), rules(&["*"], 5)));
+    let pools = HashMap::from(pools);
+    let all = with_server(routes("a", "ada"));
+    let mut population = population(&[], &[all]);
+    let there = PoolStanding { pool: "eu-2".to_owned(), all: vec![Arc::new(routes("a", "ada"))] };
+    population.standing.push(there);
+    // Removed by force in the first pool, and made again in the second, which has the same account.
+    let moved = Applicant { pool: "eu-2".to_owned(), ..granted(applicant("a", "ada", "ada", 1)) };
+    population.applicants.push(moved);
+    assert_eq!(left_in(&population, "eu-1", &pools), (1, 1));
+    assert_eq!(left_in(&population, "eu-2", &pools), (0, 0));
+}

@@ -68,7 +68,7 @@ impl Executor<'_> {
         let (pool, namespace, name) =
             (subject.pool.clone(), subject.namespace.clone(), subject.name.clone());
         let home = Home { pool, namespace, name };
-        self.controller.ctx.admissions.begin(subject.instance, home);
+        self.controller.ctx.admissions.begin(self.instance, subject.instance, home);
     }
 
     /// Tries each type and location in order; what is out of stock or not offered there leads to the next.

@@ -198,7 +198,7 @@ impl Keeper<'_> {
                 Act::Delete(_) if self.cluster.instance_exists(key).await? => return Ok(()),
                 Act::Delete(_) => {
                     self.cluster.delete_secret(namespace, &secret, &version).await?;
-                    tracing::info!(namespace, secret, "deleted a Secret whose instance is gone");
+                    tracing::debug!(namespace, secret, "deleted a Secret whose instance is gone");
                 }
                 Act::Tell if !exists => self.tell(namespace, instance, &secret, version).await,
                 // It came or went just now.
