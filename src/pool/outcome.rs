@@ -19,7 +19,7 @@ use crate::{
 pub struct Facilities {
     /// The deny-all firewall; attached in every server's create call.
     pub firewall: FirewallId,
-    /// The keys of the SSH fall-back.
+    /// The keys of the SSH fallback.
     pub ssh_keys: Vec<SshKeyId>,
     /// The operator's service token for management host names.
     pub access: Arc<AccessHeaders>,
