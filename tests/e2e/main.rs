@@ -86,6 +86,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(orphans::whoever_strips_finalizers_has_no_room_for_another_server),
         scenario!(orphans::tunnels_that_no_instance_has_take_a_place_and_are_not_made_without_end),
         scenario!(orphans::what_is_retained_is_told_and_a_later_life_does_not_hide_behind_it),
+        scenario!(orphans::prepared_instances_do_not_begin_past_the_hourly_rate),
+        scenario!(orphans::one_that_was_let_in_and_rests_hides_nothing),
         scenario!(orphans::a_lost_installation_is_found_and_removed_without_its_cluster),
         scenario!(removal::what_is_removed_in_the_wrong_order_has_a_way_back),
         scenario!(removal::a_master_key_is_rotated_under_crashes_and_the_old_one_can_go),

@@ -198,6 +198,45 @@ pub(crate) async fn tunnels_that_no_instance_has_take_a_place_and_are_not_made_w
     tenant.until_reason(&bob, "Ready", "ServerRateExceeded").await;
 }
 
+/// Each was let in while it named no release, and then suspended.
+pub(crate) async fn prepared_instances_do_not_begin_past_the_hourly_rate(tenant: Tenant) {
+    tenant.patch_pool(json!({"spec": {"maxInstancesPerNamespace": 1}})).await;
+    let names: Vec<_> = (1..=7).map(|number| format!("r{number}")).collect();
+    for name in &names {
+        tenant.apply_instance(name, json!({"release": "nope"})).await;
+        tenant.until_reason(name, "Ready", "ReleaseNotFound").await;
+        tenant.patch_instance(name, json!({"spec": {"suspend": true}})).await;
+        tenant.until_reason(name, "Ready", "Suspended").await;
+    }
+    // A quota of one allows six lives in an hour.
+    let (last, others) = names.split_last().unwrap();
+    for name in others {
+        tenant.patch_instance(name, json!({"spec": {"suspend": false, "release": null}})).await;
+        let made = |instance: &Value| instance["status"]["server"]["id"].is_u64();
+        tenant.until(name, "a server", made).await;
+        tenant.delete_instance(name).await;
+        tenant.until_gone(name).await;
+    }
+    tenant.patch_instance(last, json!({"spec": {"suspend": false, "release": null}})).await;
+    tenant.until_reason(last, "Ready", "ServerRateExceeded").await;
+}
+
+/// It has the name of what is left behind, was let in, and rests.
+pub(crate) async fn one_that_was_let_in_and_rests_hides_nothing(tenant: Tenant) {
+    tenant.patch_pool(json!({"spec": {"maxInstancesPerNamespace": 1}})).await;
+    tenant.make("ada").await;
+    tenant.strip("ada").await;
+    tenant.apply_instance("ada", json!({"release": "nope"})).await;
+    tenant.until_reason("ada", "Ready", "ReleaseNotFound").await;
+    tenant.patch_instance("ada", json!({"spec": {"suspend": true}})).await;
+    tenant.until_reason("ada", "Ready", "Suspended").await;
+    tenant.apply_instance("bob", json!({})).await;
+    tenant.until_reason("bob", "Ready", "NamespaceQuotaExceeded").await;
+    tenant.sweeps(2).await;
+    tenant.look_now("bob").await;
+    tenant.until_reason("bob", "Ready", "NamespaceQuotaExceeded").await;
+}
+
 pub(crate) async fn what_is_retained_is_told_and_a_later_life_does_not_hide_behind_it(
     tenant: Tenant,
 ) {
