@@ -93,7 +93,7 @@ fn what_has_the_id_of_a_retained_server_stays_with_it() {
 }
 
 #[test]
-fn a_tunnel_of_a_later_life_does_not_stay_with_a_retained_server() {
+fn a_later_lifes_tunnel_does_not_stay_with_a_retained_server() {
     // It was made at the beginning of 2026.
     let kept = || server(OURS, |server| server["labels"][label::RETAINED] = json!("true"));
     let made = |at: &str| Tunnel { created_at: Some(at.parse().unwrap()), ..tunnel(OURS) };

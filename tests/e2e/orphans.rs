@@ -155,9 +155,7 @@ pub(crate) async fn whoever_strips_finalizers_has_no_room_for_another_server(ten
     tenant.until_ready("carol").await;
 }
 
-pub(crate) async fn tunnels_that_no_instance_has_take_a_place_and_are_not_made_without_end(
-    tenant: Tenant,
-) {
+pub(crate) async fn tunnels_that_no_instance_has_take_a_place(tenant: Tenant) {
     tenant.patch_pool(json!({"spec": {"maxInstancesPerNamespace": 1}})).await;
     let sold_out = json!({"kind": "out-of-stock", "times": null});
     let _sold_out = tenant.fault("hetzner", sold_out).await;
@@ -237,9 +235,7 @@ pub(crate) async fn one_that_was_let_in_and_rests_hides_nothing(tenant: Tenant) 
     tenant.until_reason("bob", "Ready", "NamespaceQuotaExceeded").await;
 }
 
-pub(crate) async fn what_is_retained_is_told_and_a_later_life_does_not_hide_behind_it(
-    tenant: Tenant,
-) {
+pub(crate) async fn what_is_retained_is_told_and_hides_no_later_life(tenant: Tenant) {
     tenant.apply_instance("ada", json!({"deletionPolicy": "Retain"})).await;
     let ada = tenant.until_ready("ada").await;
     tenant.delete_instance("ada").await;

@@ -115,7 +115,7 @@ fn what_an_instance_just_made_is_not_counted_beside_it() {
 }
 
 #[test]
-fn a_tunnel_of_which_no_namespace_is_known_counts_for_the_pool_alone() {
+fn a_tunnel_of_no_known_namespace_counts_for_the_pool_alone() {
     let gone = tunnel("a", "gone");
     assert_eq!(left(&[], std::slice::from_ref(&gone)), (0, 1));
     // Unless this process saw its life begin.

@@ -65,7 +65,7 @@ fn a_rotation_is_given_time_and_then_repeated() {
 }
 
 #[test]
-fn a_server_that_keeps_its_old_token_is_rotated_ever_more_seldom() {
+fn a_server_that_keeps_its_old_token_is_rotated_less_often() {
     let wanted = wanted();
     let mut observed =
         before(&wanted, |step| matches!(step, Step::Rotation(RotationStep::Rotate(_))));
