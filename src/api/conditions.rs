@@ -9,30 +9,21 @@ pub use super::reason::{Place, Reason, Severity};
 /// The most characters of a message.
 const LONGEST_MESSAGE: usize = 4096;
 
-macro_rules! condition_types {
-    ($($(#[$doc:meta])+ $name:ident,)+) => {
-        /// Condition types, in the order in which people read them and in which the first one that is
-        /// wrong is told. `Ready`, `Reconciling` and `Stalled` follow kstatus; the others speak of parts.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub enum ConditionType {
-            $($(#[$doc])+ $name,)+
-        }
-
-        impl ConditionType {
-            /// All of them, in their order.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// The name in `status.conditions`.
-            pub const fn as_str(self) -> &'static str {
-                match self {
-                    $(Self::$name => stringify!($name),)+
-                }
-            }
-        }
-    };
-}
-
-condition_types! {
+/// Condition types, in the order in which people read them and in which the first one that is
+/// wrong is told. `Ready`, `Reconciling` and `Stalled` follow kstatus; the others speak of parts.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    strum::VariantArray,
+    strum::IntoStaticStr,
+)]
+pub enum ConditionType {
     /// All is as the spec says.
     Ready,
     /// Present while there is work under way.
@@ -56,6 +47,14 @@ condition_types! {
 }
 
 impl ConditionType {
+    /// All of them, in their order.
+    pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
+
+    /// The name in `status.conditions`.
+    pub fn as_str(self) -> &'static str {
+        self.into()
+    }
+
     /// The one of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|kind| kind.as_str() == name)

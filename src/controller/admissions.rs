@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use kube::ResourceExt as _;
 use moorage_wire::{InstallationId, InstanceId};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::{
@@ -91,7 +91,7 @@ impl Admissions {
     /// Takes in what a pool says about who may come.
     pub fn set_pool(&self, name: &str, spec: &HostingPoolSpec, closed: bool) {
         let rules = Rules::of(spec, closed);
-        let mut state = self.state();
+        let mut state = self.state.lock();
         if state.rules.get(name) != Some(&rules) {
             state.rules.insert(name.to_owned(), rules);
             state.made = None;
@@ -100,7 +100,7 @@ impl Admissions {
 
     /// Forgets a pool that is gone.
     pub fn remove_pool(&self, name: &str) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.rules.remove(name);
         state.made = None;
     }
@@ -110,7 +110,7 @@ impl Admissions {
     pub fn admit(&self, instance: &OpenClawInstance) -> Option<Result<(), Denied>> {
         let (namespace, name) = (instance.namespace()?, instance.name_any());
         let uid = instance.uid()?;
-        let mut state = self.state();
+        let mut state = self.state.lock();
         self.refresh(&mut state);
         if state.register.verdict(&namespace, &name, &uid).is_none() {
             state.made = None;
@@ -126,7 +126,7 @@ impl Admissions {
     /// Notes that a life of an instance's server begins: a tunnel and records are made for it, and then a
     /// server, if there is one to be had.
     pub fn begin(&self, instance: &OpenClawInstance, id: InstanceId, home: Home) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.counted.extend(instance.uid());
         let place = (home.pool.clone(), home.namespace.clone());
         state.begun.entry(place).or_default().push_back(self.clock.now());
@@ -138,7 +138,7 @@ impl Admissions {
     /// server was.
     pub fn grant(&self, instance: &OpenClawInstance, server: bool) {
         let Some(uid) = instance.uid() else { return };
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let before = state.granted.get(&uid).copied();
         if before.is_none_or(|before| server && !before) {
             state.granted.insert(uid, server);
@@ -154,7 +154,7 @@ impl Admissions {
     /// Whether an instance counts for what its pool, its release and the sealing keys are kept for. One
     /// that cannot be read counts where its namespace is watched and allowed.
     pub fn counts(&self, pool: &str, namespace: &str, name: &str) -> bool {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         self.refresh(&mut state);
         let allows = |rules: &Rules| rules.allows(namespace);
         let unknown = || self.watches(namespace) && state.rules.get(pool).is_some_and(allows);
@@ -163,7 +163,7 @@ impl Admissions {
 
     /// The instances whose verdict changed since this was asked.
     pub fn take_changed(&self) -> BTreeSet<(String, String)> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         self.refresh(&mut state);
         std::mem::take(&mut state.changed)
     }
@@ -182,10 +182,6 @@ impl Admissions {
             let granted = state.granted.get(&one.uid);
             one.granted |= granted.is_some();
             one.begun |= granted.is_some_and(|server| *server) || state.counted.contains(&one.uid);
-            // One that rests gives up the place that nothing was made in: it comes in its turn again.
-            if one.resting && !one.granted {
-                state.let_in.remove(&one.uid);
-            }
             one.let_in = state.let_in.contains(&one.uid);
         }
         let begun = state.billed(now);
@@ -193,8 +189,11 @@ impl Admissions {
         let (homes, installation) = (std::mem::take(&mut state.homes), Some(self.installation));
         let population = Population { applicants, standing, homes, installation, begun };
         let register = Register::of(&population, &state.rules);
+        // One that is refused now, also because it rests, gives up the place that nothing was made in: it
+        // comes in its turn again.
         let refused = |one: &&Applicant| {
-            matches!(register.verdict(&one.namespace, &one.name, &one.uid), Some(Err(_)))
+            let verdict = || register.verdict(&one.namespace, &one.name, &one.uid);
+            one.let_in && matches!(verdict(), Some(Err(_)))
         };
         for one in population.applicants.iter().filter(refused) {
             state.let_in.remove(&one.uid);
@@ -203,10 +202,6 @@ impl Admissions {
         state.changed.extend(register.changed_since(&state.register));
         state.register = Arc::new(register);
         state.made = Some(now);
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 
@@ -322,13 +317,13 @@ mod tests {
         let ada = instance("tenants", "ada");
         assert_eq!(admissions.admit(&ada), Some(Ok(())));
         *all.lock() = one(true);
-        admissions.state().made = None;
+        admissions.state.lock().made = None;
         assert_eq!(admissions.admit(&ada), Some(Err(Denied::Resting)));
         // An older one wants the same host name meanwhile.
         let mut both = one(false);
         both.push(applicant("team-b", "old", 1));
         *all.lock() = both;
-        admissions.state().made = None;
+        admissions.state.lock().made = None;
         assert_eq!(admissions.admit(&ada), Some(Err(Denied::HostnameTaken)));
     }
 
@@ -351,8 +346,8 @@ mod tests {
         assert_eq!(admissions.admit(&ada), Some(Ok(())));
         admissions.begin(&ada, id, home());
         assert_eq!(admissions.admit(&ada), Some(Ok(())), "the sixth life is its own");
-        admissions.state().counted.clear();
-        admissions.state().made = None;
+        admissions.state.lock().counted.clear();
+        admissions.state.lock().made = None;
         assert_eq!(admissions.admit(&ada), Some(Err(Denied::ServerRate(6))));
     }
 

@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::{
     api::{HostingPoolSpec, annotation::AcceptedLoss},
@@ -98,14 +98,14 @@ struct State {
 impl Pools {
     /// The state of a pool. Before all were listed, none is absent.
     pub fn get(&self, name: &str) -> PoolState {
-        let state = self.lock();
+        let state = self.0.lock();
         let unknown = if state.listed { PoolState::Absent } else { PoolState::Starting };
         state.by_name.get(name).cloned().unwrap_or(unknown)
     }
 
     /// Sets the state of a pool.
     pub fn set(&self, name: &str, new: PoolState) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.by_name.get(name).is_none_or(|old| old.differs(&new)) {
             state.changed.insert(name.to_owned());
         }
@@ -114,7 +114,7 @@ impl Pools {
 
     /// Notes that there is such a pool.
     pub fn exists(&self, name: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if !state.by_name.contains_key(name) {
             state.by_name.insert(name.to_owned(), PoolState::Starting);
             state.changed.insert(name.to_owned());
@@ -123,29 +123,25 @@ impl Pools {
 
     /// Notes that all pools were listed.
     pub fn listed(&self) {
-        self.lock().listed = true;
+        self.0.lock().listed = true;
     }
 
     /// The pools whose state changed in a way that matters to their instances since this was asked.
     pub fn take_changed(&self) -> BTreeSet<String> {
-        std::mem::take(&mut self.lock().changed)
+        std::mem::take(&mut self.0.lock().changed)
     }
 
     /// The states of all pools.
     pub fn all(&self) -> Vec<PoolState> {
-        self.lock().by_name.values().cloned().collect()
+        self.0.lock().by_name.values().cloned().collect()
     }
 
     /// Forgets a pool that is gone.
     pub fn remove(&self, name: &str) {
-        let mut state = self.lock();
+        let mut state = self.0.lock();
         if state.by_name.remove(name).is_some() {
             state.changed.insert(name.to_owned());
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock()
     }
 }
 

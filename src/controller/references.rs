@@ -10,7 +10,7 @@ use kube::{
     runtime::{WatchStreamExt as _, watcher},
 };
 use moorage_wire::InstanceId;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use tokio::sync::watch;
@@ -176,23 +176,24 @@ impl References {
 
     /// How many instances' references are as asked.
     pub fn count(&self, wanted: impl Fn(&Name, &Reference) -> bool) -> u32 {
-        let count =
-            self.state().current.iter().filter(|(name, reference)| wanted(name, reference)).count();
+        let count = self
+            .state
+            .lock()
+            .current
+            .iter()
+            .filter(|(name, reference)| wanted(name, reference))
+            .count();
         u32::try_from(count).unwrap_or(u32::MAX)
     }
 
     /// Shows all references, with the namespace and name of each instance.
     pub fn each(&self, mut look: impl FnMut(&(String, String), &Reference)) {
-        self.state().current.iter().for_each(|(place, reference)| look(place, reference));
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
+        self.state.lock().current.iter().for_each(|(place, reference)| look(place, reference));
     }
 
     /// Takes in one event and returns the references that one instance more or less has now.
     fn take(&self, event: watcher::Event<ReferringInstance>) -> Vec<Reference> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         match event {
             watcher::Event::Init => state.listed.clear(),
             watcher::Event::InitApply(instance) => {

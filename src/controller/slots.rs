@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::fair;
@@ -48,7 +48,7 @@ impl Slots {
     pub async fn enter(self: &Arc<Self>, namespace: &str) -> Slot {
         let (sender, receiver) = oneshot::channel();
         {
-            let mut state = self.state();
+            let mut state = self.state.lock();
             let queue = state.waiting.entry(namespace.to_owned()).or_default();
             queue.push_back(sender);
             if queue.len() == 1 {
@@ -71,7 +71,7 @@ impl Slots {
 
     /// The next caller whose turn it is, with its slot counted.
     fn next(&self) -> Option<(String, oneshot::Sender<Slot>)> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let free = self.at_once.saturating_sub(state.taken);
         for _ in 0..state.turns.len() {
             let namespace = state.turns.pop_front()?;
@@ -97,7 +97,7 @@ impl Slots {
     }
 
     fn give_back(&self, namespace: &str) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         state.taken = state.taken.saturating_sub(1);
         if let Some(taken) = state.by_namespace.get_mut(namespace) {
             *taken -= 1;
@@ -105,10 +105,6 @@ impl Slots {
                 state.by_namespace.remove(namespace);
             }
         }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock()
     }
 }
 
@@ -140,8 +136,8 @@ mod tests {
         assert!(light.is_some(), "it begins at once");
         drop(light);
         drop(heavy);
-        assert_eq!(slots.state().taken, 0);
-        assert!(slots.state().by_namespace.is_empty() && slots.state().turns.is_empty());
+        assert_eq!(slots.state.lock().taken, 0);
+        assert!(slots.state.lock().by_namespace.is_empty() && slots.state.lock().turns.is_empty());
     }
 
     #[tokio::test]
@@ -175,6 +171,6 @@ mod tests {
         assert!(enter(&slots, "b").is_none(), "given up at once");
         drop(held);
         assert!(enter(&slots, "c").is_some());
-        assert_eq!(slots.state().taken, 0);
+        assert_eq!(slots.state.lock().taken, 0);
     }
 }

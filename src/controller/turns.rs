@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 /// Namespace and name.
@@ -34,7 +34,7 @@ impl<W> Default for Turns<W> {
 impl<W> Turns<W> {
     /// Lets work wait for its turn. It replaces what waits under the same name, which keeps its place.
     pub fn put(&self, (namespace, name): Name, work: W) {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let (order, works) = state.waiting.entry(namespace.clone()).or_default();
         let begins = order.is_empty();
         if works.insert(name.clone(), work).is_none() {
@@ -58,7 +58,7 @@ impl<W> Turns<W> {
     }
 
     fn next(&self) -> Option<(Name, W)> {
-        let mut state = self.state();
+        let mut state = self.state.lock();
         let namespace = state.turns.pop_front()?;
         let (order, works) = state.waiting.get_mut(&namespace)?;
         let name = order.pop_front()?;
@@ -73,10 +73,6 @@ impl<W> Turns<W> {
             self.more.notify_one();
         }
         Some(((namespace, name), work))
-    }
-
-    fn state(&self) -> MutexGuard<'_, State<W>> {
-        self.state.lock()
     }
 }
 

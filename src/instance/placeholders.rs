@@ -156,7 +156,7 @@ pub fn new_tunnel(wanted: &Wanted) -> Tunnel {
     let subject = &wanted.subject;
     Tunnel {
         id: TunnelId::parse(NEW_TUNNEL).expect("the nil UUID is a UUID"),
-        name: names::tunnel(subject.installation, subject.instance),
+        name: subject.tunnel_name(),
         status: None,
         created_at: None,
         deleted_at: None,

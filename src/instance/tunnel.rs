@@ -12,7 +12,6 @@ use super::{
 use crate::{
     api::conditions::{ConditionType::TunnelReady, Reason, Verdict},
     cloudflare::{Tunnel, TunnelId},
-    names,
 };
 
 /// One thing to do about the tunnel.
@@ -57,12 +56,8 @@ impl PartStep for TunnelStep {
             Self::Create => TunnelOutcome::Found { tunnel: new_tunnel(wanted), bootstrapped: true },
             Self::Bootstrap(_) => TunnelOutcome::Bootstrapped,
             Self::Rename(_) => {
-                let renamed = new_tunnel(wanted);
-                let known = observed.tunnel.clone();
-                TunnelOutcome::Renamed(match known {
-                    Some(known) => Tunnel { name: renamed.name, ..known },
-                    None => renamed,
-                })
+                let known = observed.tunnel.clone().unwrap_or_else(|| new_tunnel(wanted));
+                TunnelOutcome::Renamed(Tunnel { name: wanted.subject.tunnel_name(), ..known })
             }
         }
     }
@@ -115,8 +110,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
         let verdict = Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being made");
         return Part::todo(TunnelStep::Create, verdict);
     };
-    let name = names::tunnel(wanted.subject.installation, wanted.subject.instance);
-    if tunnel.name != name {
+    if tunnel.name != wanted.subject.tunnel_name() {
         let verdict =
             Verdict::no(TunnelReady, Reason::Progressing, "The tunnel is being named again");
         return Part::todo(TunnelStep::Rename(tunnel.id.clone()), verdict);

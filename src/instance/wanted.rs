@@ -114,6 +114,11 @@ impl Subject {
         if self.has_earlier_id() { GatewayLife::Instance } else { GatewayLife::Server(epoch) }
     }
 
+    /// The name of its tunnel.
+    pub fn tunnel_name(&self) -> String {
+        names::tunnel(self.installation, self.instance)
+    }
+
     /// The comment on its DNS records.
     pub fn record_comment(&self) -> String {
         names::record_comment(self.installation, self.instance, &self.namespace, &self.name)

@@ -111,7 +111,7 @@ impl Inventory {
     /// Lists everything once: our servers and tunnels, and all records of the zone, foreign ones
     /// included, because a name that is taken must not be written to.
     pub async fn sweep(&self) -> Result<(), CloudError> {
-        let (begun, mark) = self.lock().begin();
+        let (begun, mark) = self.seen.lock().begin();
         let installation = self.installation.to_string();
         let selector = LabelSelector::all_of([(label::INSTALLATION, installation.as_str())]);
         let prefix = names::tunnel_prefix(self.installation);
@@ -120,7 +120,7 @@ impl Inventory {
             self.cloudflare.list_tunnels(Priority::Sweep, &prefix),
             self.cloudflare.list_dns_records(Priority::Sweep, &self.zone, ""),
         )?;
-        let mut seen = self.lock();
+        let mut seen = self.seen.lock();
         let installation = self.installation;
         let mut changed = Changed::default();
         let mut note = |owner: Option<InstanceId>| changed.instances.extend(owner);
@@ -149,24 +149,24 @@ impl Inventory {
 
     /// What came, went or changed since this was asked last.
     pub fn take_changed(&self) -> Changed {
-        std::mem::take(&mut self.lock().changed)
+        std::mem::take(&mut self.seen.lock().changed)
     }
 
     /// When the last complete sweep ended.
     pub fn swept(&self) -> Option<Timestamp> {
-        self.lock().swept
+        self.seen.lock().swept
     }
 
     /// How many sweeps were begun, and which of them was the last that ended well: what is here is at
     /// least as new as its beginning.
     pub fn sweeps(&self) -> (u64, Option<u64>) {
-        let seen = self.lock();
+        let seen = self.seen.lock();
         (seen.begun, seen.ended)
     }
 
     /// Everything of this installation, whosever it is, and all records; `None` before the first sweep.
     pub fn everything(&self) -> Option<(Vec<Server>, Vec<Tunnel>, Vec<DnsRecord>)> {
-        let seen = self.lock();
+        let seen = self.seen.lock();
         seen.ended?;
         let all = (seen.servers.matching(|_| true), seen.tunnels.matching(|_| true));
         Some((all.0, all.1, seen.records.matching(|_| true)))
@@ -175,27 +175,27 @@ impl Inventory {
     /// What stands under the id of each instance, whether that is there or not. What is retained is told
     /// apart.
     pub fn standing(&self) -> Vec<Arc<Standing>> {
-        self.lock().standing.all()
+        self.seen.lock().standing.all()
     }
 
     /// Whether a server is in this pool's project.
     pub fn has_server(&self, id: ServerId) -> bool {
-        self.lock().servers.contains(&id)
+        self.seen.lock().servers.contains(&id)
     }
 
     /// Whether a tunnel is in this pool's account.
     pub fn has_tunnel(&self, id: &TunnelId) -> bool {
-        self.lock().tunnels.contains(id)
+        self.seen.lock().tunnels.contains(id)
     }
 
     /// Whether a record is in this pool's zone.
     pub fn has_record(&self, id: &RecordId) -> bool {
-        self.lock().records.contains(id)
+        self.seen.lock().records.contains(id)
     }
 
     /// What is known of one instance: what is its own, and what stands at its host names.
     pub fn view(&self, owner: &Owner) -> InstanceView {
-        let seen = self.lock();
+        let seen = self.seen.lock();
         let tunnels = seen.tunnels.matching(|tunnel| owner.tunnel(tunnel).is_ours());
         let ids: Vec<_> = tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
         let hosts = names::hosts(&owner.hostname, &owner.domain);
@@ -215,7 +215,7 @@ impl Inventory {
     /// What stands here under a namespace and name, whatever the ids. A record whose id a server of
     /// another instance has says nothing.
     pub fn named(&self, namespace: &str, name: &str) -> Named {
-        let seen = self.lock();
+        let seen = self.seen.lock();
         let ours = |tag: &Tag| tag.installation == self.installation;
         let here =
             |tag: &Tag| tag.place.as_ref().is_some_and(|place| place.is_exactly(namespace, name));
@@ -254,7 +254,7 @@ impl Inventory {
 
     /// Which of the servers are not there, by the last sweep.
     pub fn missing_servers<'a>(&self, ids: impl Iterator<Item = &'a ServerId>) -> usize {
-        let seen = self.lock();
+        let seen = self.seen.lock();
         ids.filter(|id| !seen.servers.contains(id)).count()
     }
 
@@ -262,7 +262,7 @@ impl Inventory {
     /// the same for as long as its record is there. A record that we made and no sweep has shown is too
     /// new: whoever asks for it now may be told for minutes that there is none.
     pub fn anchor(&self) -> Option<String> {
-        let mut seen = self.lock();
+        let mut seen = self.seen.lock();
         let ours = |record: &DnsRecord| record.owner(self.installation).is_some();
         let mut names: Vec<_> =
             seen.records.listed(ours).into_iter().map(|record| record.name).collect();
@@ -275,7 +275,7 @@ impl Inventory {
 
     /// Notes a server that we made or saw alone.
     pub fn note_server(&self, server: Server) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         seen.standing.add(self.installation, &server);
         if let Some(old) = seen.servers.note(server.id, server) {
             seen.standing.remove(self.installation, &old);
@@ -284,7 +284,7 @@ impl Inventory {
 
     /// Notes that a server is confirmed to be gone.
     pub fn forget_server(&self, id: ServerId) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         if let Some(old) = seen.servers.forget(&id) {
             seen.standing.remove(self.installation, &old);
         }
@@ -292,7 +292,7 @@ impl Inventory {
 
     /// Notes a tunnel that we made or saw alone.
     pub fn note_tunnel(&self, tunnel: Tunnel) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         seen.standing.add(self.installation, &tunnel);
         if let Some(old) = seen.tunnels.note(tunnel.id.clone(), tunnel) {
             seen.standing.remove(self.installation, &old);
@@ -301,7 +301,7 @@ impl Inventory {
 
     /// Notes that a tunnel is confirmed to be gone.
     pub fn forget_tunnel(&self, id: &TunnelId) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         if let Some(old) = seen.tunnels.forget(id) {
             seen.standing.remove(self.installation, &old);
         }
@@ -309,7 +309,7 @@ impl Inventory {
 
     /// Notes a record that we made or saw alone.
     pub fn note_record(&self, record: DnsRecord) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         seen.standing.add(self.installation, &record);
         if let Some(old) = seen.records.note(record.id.clone(), record) {
             seen.standing.remove(self.installation, &old);
@@ -318,14 +318,10 @@ impl Inventory {
 
     /// Notes that a record is confirmed to be gone.
     pub fn forget_record(&self, id: &RecordId) {
-        let seen = &mut *self.lock();
+        let seen = &mut *self.seen.lock();
         if let Some(old) = seen.records.forget(id) {
             seen.standing.remove(self.installation, &old);
         }
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, Seen> {
-        self.seen.lock()
     }
 }
 

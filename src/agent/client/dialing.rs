@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
 };
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
 /// How the edge is dialled.
@@ -45,7 +45,7 @@ impl EdgeResolver {
     /// Dials `host` by the address of `anchor`, if there is one.
     pub(super) fn route(&self, host: &str, anchor: Option<&str>) -> Dialled<'_> {
         let Some(anchor) = anchor else { return Dialled { resolver: self, host: None } };
-        let mut anchors = self.lock();
+        let mut anchors = self.anchors.lock();
         let entry = anchors.entry(host.to_owned());
         let anchored = entry.or_insert_with(|| Anchored { anchor: String::new(), calls: 0 });
         anchor.clone_into(&mut anchored.anchor);
@@ -54,19 +54,15 @@ impl EdgeResolver {
     }
 
     fn name_for(&self, host: &str) -> String {
-        let anchors = self.lock();
+        let anchors = self.anchors.lock();
         anchors.get(host).map_or_else(|| host.to_owned(), |anchored| anchored.anchor.clone())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Anchored>> {
-        self.anchors.lock()
     }
 }
 
 impl Drop for Dialled<'_> {
     fn drop(&mut self) {
         let Some(host) = self.host.take() else { return };
-        if let Entry::Occupied(mut anchored) = self.resolver.lock().entry(host) {
+        if let Entry::Occupied(mut anchored) = self.resolver.anchors.lock().entry(host) {
             anchored.get_mut().calls -= 1;
             if anchored.get().calls == 0 {
                 anchored.remove();
@@ -111,7 +107,7 @@ mod tests {
         assert_eq!(resolve(&resolver, host).await, ["127.0.0.1:0".parse().unwrap()]);
         drop(second);
         assert_eq!(resolver.name_for(host), host);
-        assert!(resolver.lock().is_empty(), "what is not called takes no memory");
+        assert!(resolver.anchors.lock().is_empty(), "what is not called takes no memory");
     }
 
     #[tokio::test]

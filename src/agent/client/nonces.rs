@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use moorage_wire::{Epoch, InstanceId};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use crate::agent::ServerKeys;
 
@@ -25,16 +25,12 @@ struct Given {
 impl Nonces {
     /// Takes the server's nonce; each is good for one request.
     pub(super) fn take(&self, keys: &ServerKeys) -> Option<String> {
-        self.lock().nonces.remove(&(keys.instance, keys.epoch)).map(|(_, nonce)| nonce)
+        self.0.lock().nonces.remove(&(keys.instance, keys.epoch)).map(|(_, nonce)| nonce)
     }
 
     /// Keeps a nonce for the server's next request.
     pub(super) fn keep(&self, keys: &ServerKeys, nonce: String) {
-        self.lock().keep((keys.instance, keys.epoch), nonce, CAPACITY);
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Given> {
-        self.0.lock()
+        self.0.lock().keep((keys.instance, keys.epoch), nonce, CAPACITY);
     }
 }
 

@@ -337,7 +337,7 @@ impl Ending<'_> {
         {
             let found = pool.cloudflare.get_tunnel(Priority::Delete, id).await?;
             if found.is_some_and(|tunnel| owner.tunnel(&tunnel).is_ours()) {
-                let name = names::tunnel(subject.installation, subject.instance);
+                let name = subject.tunnel_name();
                 self.remains.tunnels.push(pool.cloudflare.rename_tunnel(id, &name).await?);
             }
         }
@@ -355,7 +355,7 @@ impl Ending<'_> {
             server.labels.get(crate::api::label::INSTANCE).is_some_and(|label| *label == instance)
         };
         let servers: Vec<_> = observed.servers.iter().filter(labelled).cloned().collect();
-        let name = names::tunnel(subject.installation, subject.instance);
+        let name = subject.tunnel_name();
         let comment = owner.comment_prefix();
         let commented = |record: &&DnsRecord| {
             record.comment.as_ref().is_some_and(|known| known.starts_with(&comment))

@@ -64,15 +64,11 @@ pub(super) struct Memories(Mutex<HashMap<ObjectRef<OpenClawInstance>, Memory>>);
 impl Memories {
     /// Takes one out for the length of a pass; an abandoned pass loses it.
     pub(super) fn take(&self, key: &ObjectRef<OpenClawInstance>) -> Memory {
-        self.lock().remove(key).unwrap_or_default()
+        self.0.lock().remove(key).unwrap_or_default()
     }
 
     pub(super) fn put(&self, key: &ObjectRef<OpenClawInstance>, memory: Memory) {
-        self.lock().insert(key.clone(), memory);
-    }
-
-    fn lock(&self) -> parking_lot::MutexGuard<'_, HashMap<ObjectRef<OpenClawInstance>, Memory>> {
-        self.0.lock()
+        self.0.lock().insert(key.clone(), memory);
     }
 }
 

@@ -10,7 +10,6 @@ use crate::{
         tunnel::{TunnelOutcome, TunnelStep},
     },
     master_key::{TunnelGeneration, TunnelSecret},
-    names,
     problem::Problem,
 };
 
@@ -28,8 +27,8 @@ impl Apply for TunnelStep {
                 Ok(TunnelOutcome::Bootstrapped)
             }
             Self::Rename(id) => {
-                let renamed =
-                    executor.pool.cloudflare.rename_tunnel(&id, &executor.tunnel_name()).await;
+                let name = executor.wanted.subject.tunnel_name();
+                let renamed = executor.pool.cloudflare.rename_tunnel(&id, &name).await;
                 let tunnel = renamed.map_err(PassError::of_cloud(ConditionType::TunnelReady))?;
                 executor.pool.inventory.note_tunnel(tunnel.clone());
                 Ok(TunnelOutcome::Renamed(tunnel))
@@ -40,7 +39,7 @@ impl Apply for TunnelStep {
 
 impl Executor<'_> {
     async fn create_tunnel(&self, observed: &Observed) -> Result<TunnelOutcome, PassError> {
-        let name = self.tunnel_name();
+        let name = self.wanted.subject.tunnel_name();
         let secret = self.tunnel_secret(observed, TunnelGeneration::BOOTSTRAP)?;
         let request = CreateTunnel { name: &name, secret: &secret };
         let (tunnel, bootstrapped) = match self.pool.cloudflare.create_tunnel(&request).await {
@@ -56,10 +55,6 @@ impl Executor<'_> {
         };
         self.pool.inventory.note_tunnel(tunnel.clone());
         Ok(TunnelOutcome::Found { tunnel, bootstrapped })
-    }
-
-    fn tunnel_name(&self) -> String {
-        names::tunnel(self.wanted.subject.installation, self.wanted.subject.instance)
     }
 
     async fn find_tunnel(&self, name: &str) -> Result<Tunnel, PassError> {
