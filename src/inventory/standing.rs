@@ -10,7 +10,7 @@ use crate::{
     api::label,
     cloudflare::{DnsRecord, Tunnel},
     hetzner::{Server, ServerStatus},
-    ownership::{Mark, Marked, Tag},
+    ownership::{Marked, Tag},
 };
 
 /// By id.
@@ -58,10 +58,7 @@ fn seen<T: Counted>(installation: InstallationId, object: &T) -> Option<Seen> {
     if !object.stays() {
         return None;
     }
-    let (tag, retained) = match object.mark()? {
-        Mark::Live(tag) => (tag, false),
-        Mark::Retained { tag, .. } => (tag?, true),
-    };
+    let (tag, retained) = object.mark()?.tag()?;
     (tag.installation == installation).then_some(Seen { tag, retained })
 }
 

@@ -235,10 +235,7 @@ impl Place<'_> {
     }
 
     fn marked(&self, kind: OrphanKind, mark: Mark, id: String) -> Option<Found> {
-        let (tag, retained) = match mark {
-            Mark::Live(tag) => (tag, false),
-            Mark::Retained { tag, .. } => (tag?, true),
-        };
+        let (tag, retained) = mark.tag()?;
         let place = tag.place.as_ref().and_then(|place| {
             let (namespace, name) = place.parts()?;
             Some((namespace.to_owned(), name.to_owned()))

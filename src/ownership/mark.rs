@@ -96,6 +96,14 @@ impl Mark {
         }
     }
 
+    /// The owner that it names, and whether it was left behind on purpose.
+    pub fn tag(self) -> Option<(Tag, bool)> {
+        match self {
+            Self::Live(tag) => Some((tag, false)),
+            Self::Retained { tag, .. } => tag.map(|tag| (tag, true)),
+        }
+    }
+
     fn retained(tag: Tag) -> Self {
         Self::Retained { place: tag.place.clone(), tag: Some(tag) }
     }
