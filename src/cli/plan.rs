@@ -316,21 +316,12 @@ fn deletion_steps(wanted: &Wanted, observed: &Observed) -> Vec<String> {
         version: bundle.version.clone().unwrap_or_else(placeholders::version),
         created: Timestamp::MIN,
     };
-    let mut remains = Remains {
+    let remains = Remains {
         servers: observed.server.present().cloned().into_iter().collect(),
         tunnels: observed.tunnel.clone().into_iter().collect(),
         records: observed.records.clone(),
         secrets: observed.bundles.iter().filter(is_there).map(bound).collect(),
         confirmed: false,
     };
-    let next = |remains: &Remains| deletion::plan(&wanted.subject, &observed.status, remains);
-    let first = next(&remains);
-    let mut steps: Vec<_> = first.iter().map(ToString::to_string).collect();
-    remains = Remains::default();
-    if first != [deletion::DeletionStep::Confirm] {
-        steps.extend(next(&remains).iter().map(ToString::to_string));
-    }
-    remains.confirmed = true;
-    steps.extend(next(&remains).iter().map(ToString::to_string));
-    steps
+    deletion::forecast(&wanted.subject, &observed.status, remains)
 }

@@ -1,19 +1,20 @@
-//! The end of an instance: what remains of it, what to do about that, and when its finalizer may go.
-
-use std::fmt;
+//! The end of an instance: what remains of it, in which order its parts remove that, and when its finalizer
+//! may go.
 
 use moorage_wire::Epoch;
 
 use super::{
     copies::{self, Known},
-    records::counted,
+    records,
+    removal::Removal,
+    secrets, server, tunnel,
     wanted::Subject,
 };
 use crate::{
-    api::{OpenClawInstanceStatus, instance::DeletionPolicy, instance::ServerStatus, label},
-    cloudflare::{DnsRecord, RecordId, Tunnel, TunnelId},
+    api::{OpenClawInstanceStatus, instance::ServerStatus},
+    cloudflare::{DnsRecord, Tunnel},
     cluster::BoundSecret,
-    hetzner::{Labels, Server, ServerId},
+    hetzner::{Server, ServerId},
     names,
     ownership::Owner,
 };
@@ -36,104 +37,96 @@ pub struct Remains {
 impl Remains {
     /// Whether nothing of the instance is in a cloud, as far as was seen.
     pub fn nothing_in_clouds(&self, owner: &Owner) -> bool {
-        let Own { servers, tunnels, records } = self.own(owner);
+        let OwnRemains { servers, tunnels, records } = self.own(owner);
         servers.is_empty() && tunnels.is_empty() && records.is_empty()
     }
 
     /// What of it is the instance's own: nothing else is ever touched.
-    fn own(&self, owner: &Owner) -> Own<'_> {
+    pub fn own(&self, owner: &Owner) -> OwnRemains<'_> {
         let tunnels: Vec<_> =
             self.tunnels.iter().filter(|tunnel| owner.tunnel(tunnel).is_ours()).collect();
         let ids: Vec<_> = tunnels.iter().map(|tunnel| tunnel.id.clone()).collect();
         let records =
             self.records.iter().filter(|record| owner.record(record, &ids).is_ours()).collect();
         let servers = self.servers.iter().filter(|server| owner.server(server).is_ours()).collect();
-        Own { servers, tunnels, records }
+        OwnRemains { servers, tunnels, records }
     }
 }
 
-struct Own<'a> {
-    servers: Vec<&'a Server>,
-    tunnels: Vec<&'a Tunnel>,
-    records: Vec<&'a DnsRecord>,
+/// What remains of an instance and is its own.
+#[derive(Debug)]
+pub struct OwnRemains<'a> {
+    /// Its server, and copies that have its labels.
+    pub servers: Vec<&'a Server>,
+    /// Its tunnel, and any other that has its name.
+    pub tunnels: Vec<&'a Tunnel>,
+    /// Those that name it, and those that lead to one of the tunnels.
+    pub records: Vec<&'a DnsRecord>,
 }
 
-/// One thing to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum DeletionStep {
-    /// Delete a server.
-    Server(ServerId),
-    /// Cut a tunnel's connections and delete it.
-    Tunnel(TunnelId),
-    /// Delete records.
-    Records(Vec<RecordId>),
-    /// Delete the Secrets that were meant for it.
-    Secrets(Vec<BoundSecret>),
-    /// Label a server as retained.
-    RetainServer(ServerId, Labels),
-    /// Give a tunnel the name of a retained one.
-    RetainTunnel(TunnelId),
-    /// Mark records as retained.
-    RetainRecords(Vec<RecordId>),
+/// What to do next for a deletion.
+#[derive(Debug, PartialEq)]
+pub enum Next {
+    /// Do these, in this order.
+    Remove(Vec<Removal>),
     /// Ask the clouds whether anything remains.
     Confirm,
     /// Tell of copies of the server, and wait for a person to settle what they are.
     TellOfCopies(Vec<ServerId>),
-    /// Let the object go.
-    RemoveFinalizer,
+    /// Remove the finalizer.
+    LetGo,
 }
 
-impl fmt::Display for DeletionStep {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Server(id) => write!(formatter, "delete Hetzner server {id} with its data"),
-            Self::Tunnel(id) => {
-                write!(formatter, "cut the connections of tunnel {id} and delete it")
-            }
-            Self::Records(ids) => write!(formatter, "delete {}", counted(ids.len())),
-            Self::Secrets(secrets) => {
-                let names: Vec<_> = secrets.iter().map(|secret| secret.name.as_str()).collect();
-                write!(formatter, "delete the Secrets {}", names.join(", "))
-            }
-            Self::RetainServer(id, _) => {
-                write!(formatter, "label Hetzner server {id} as retained and leave it")
-            }
-            Self::RetainRecords(ids) => {
-                write!(formatter, "mark {} as retained and leave them", counted(ids.len()))
-            }
-            Self::RetainTunnel(id) => {
-                write!(formatter, "name tunnel {id} as retained and leave it")
-            }
-            Self::TellOfCopies(ids) => {
-                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
-                write!(formatter, "wait until somebody settles what server {} is", ids.join(", "))
-            }
-            Self::Confirm => formatter.write_str("ask both clouds whether anything remains"),
-            Self::RemoveFinalizer => formatter.write_str("remove the finalizer"),
-        }
-    }
-}
-
-/// What to do next. Servers go first: they cost. `status` tells the server from its copies.
-pub fn plan(
-    subject: &Subject,
-    status: &OpenClawInstanceStatus,
-    remains: &Remains,
-) -> Vec<DeletionStep> {
+/// What to do next. Servers go first: they cost. The records come before the tunnel: one whose comment was
+/// lost is known by where it leads. `status` tells the server from its copies.
+pub fn next(subject: &Subject, status: &OpenClawInstanceStatus, remains: &Remains) -> Next {
     let own = remains.own(&subject.owner(status));
     let (server, copies) = server_and_copies(subject, status.server.as_ref(), &own.servers);
-    let mut steps = match subject.deletion_policy {
-        DeletionPolicy::Delete => delete(server.as_ref(), &own),
-        DeletionPolicy::Retain => retain(server.as_ref(), &own),
-    };
-    if !remains.secrets.is_empty() {
-        steps.push(DeletionStep::Secrets(remains.secrets.clone()));
+    let policy = subject.deletion_policy;
+    let server = server.map(|server| server::removal(policy, &server).into());
+    let records = records::removal(policy, &own.records).map(Into::into);
+    let tunnels = own.tunnels.iter().map(|tunnel| tunnel::removal(policy, tunnel).into());
+    let secrets = secrets::removal(&remains.secrets).map(Into::into);
+    let removals: Vec<_> =
+        server.into_iter().chain(records).chain(tunnels).chain(secrets).collect();
+    match (removals.is_empty(), remains.confirmed) {
+        (true, true) if !copies.is_empty() => Next::TellOfCopies(copies),
+        (true, true) => Next::LetGo,
+        (true, false) => Next::Confirm,
+        (false, _) => Next::Remove(removals),
     }
-    match (steps.is_empty(), remains.confirmed) {
-        (true, true) if !copies.is_empty() => vec![DeletionStep::TellOfCopies(copies)],
-        (true, true) => vec![DeletionStep::RemoveFinalizer],
-        (true, false) => vec![DeletionStep::Confirm],
-        (false, _) => steps,
+}
+
+/// All that a deletion will do, as `moorage plan` prints it.
+pub fn forecast(
+    subject: &Subject,
+    status: &OpenClawInstanceStatus,
+    mut remains: Remains,
+) -> Vec<String> {
+    let mut lines = Vec::new();
+    loop {
+        match next(subject, status, &remains) {
+            Next::Remove(removals) => {
+                for removal in removals {
+                    lines.push(removal.to_string());
+                    removal.note(&mut remains);
+                }
+            }
+            Next::Confirm => {
+                lines.push("ask both clouds whether anything remains".to_owned());
+                remains.confirmed = true;
+            }
+            Next::TellOfCopies(ids) => {
+                let ids: Vec<_> = ids.iter().map(ToString::to_string).collect();
+                lines
+                    .push(format!("wait until somebody settles what server {} is", ids.join(", ")));
+                return lines;
+            }
+            Next::LetGo => {
+                lines.push("remove the finalizer".to_owned());
+                return lines;
+            }
+        }
     }
 }
 
@@ -185,28 +178,4 @@ pub fn without_history(status: &OpenClawInstanceStatus) -> OpenClawInstanceStatu
         credentials: Vec::new(),
         ..status.clone()
     }
-}
-
-fn ids(records: &[&DnsRecord]) -> Option<Vec<RecordId>> {
-    (!records.is_empty()).then(|| records.iter().map(|record| record.id.clone()).collect())
-}
-
-fn delete(server: Option<&Server>, own: &Own<'_>) -> Vec<DeletionStep> {
-    let server = server.map(|server| DeletionStep::Server(server.id));
-    let tunnels = own.tunnels.iter().map(|tunnel| DeletionStep::Tunnel(tunnel.id.clone()));
-    let records = ids(&own.records).map(DeletionStep::Records);
-    server.into_iter().chain(records).chain(tunnels).collect()
-}
-
-/// Retained objects lose their owner, so that no sweep counts them and no later instance adopts them.
-/// The records come before the tunnel: one whose comment was lost is known by where it leads.
-fn retain(server: Option<&Server>, own: &Own<'_>) -> Vec<DeletionStep> {
-    let server = server.map(|server| {
-        let mut labels = server.labels.clone();
-        labels.insert(label::RETAINED.to_owned(), "true".to_owned());
-        DeletionStep::RetainServer(server.id, labels)
-    });
-    let tunnels = own.tunnels.iter().map(|tunnel| DeletionStep::RetainTunnel(tunnel.id.clone()));
-    let records = ids(&own.records).map(DeletionStep::RetainRecords);
-    server.into_iter().chain(records).chain(tunnels).collect()
 }

@@ -18,7 +18,7 @@ use super::{
     observed::{AgentState, AgentView},
     older_agents,
     plan::{SOON, Timing},
-    programs, server,
+    programs, replacement,
     step::{Own, PartStep},
 };
 use crate::{
@@ -117,7 +117,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     let progress = &view.report.desired;
     // Nothing after this depends on OpenClaw: the tunnel is rotated while it starts.
     let go_on = |part: Part| Part { passable: true, ..part };
-    if let Some(message) = server::wrong_architecture(wanted, observed) {
+    if let Some(message) = replacement::wrong_architecture(wanted, observed) {
         let reason = Reason::ArchitectureMismatch;
         return go_on(Part::stuck(Verdict::no(ConfigApplied, reason, message)));
     }

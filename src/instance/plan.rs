@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{
     Observed, Step, Wanted, agent, credentials, dashboard, desired_state, handover, records,
-    rotation, routes, server, tunnel,
+    replacement, rotation, routes, server, tunnel,
 };
 use crate::api::conditions::{ConditionStatus, ConditionType, Reason, Verdict};
 /// What one managed thing says.
@@ -105,7 +105,7 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Plan {
     plan.verdicts.retain(|verdict| {
         verdict.kind != ConditionType::Ready || verdict.status == ConditionStatus::False
     });
-    plan.verdicts.push(server::up_to_date(wanted, observed));
+    plan.verdicts.push(replacement::up_to_date(wanted, observed));
     plan
 }
 

@@ -4,13 +4,18 @@ use std::fmt;
 
 use super::{
     Observed, Part, Step, Wanted,
+    deletion::{OwnRemains, Remains},
     placeholders::new_record,
     plan::Timing,
+    removal::PartRemoval,
     step::{Own, PartStep},
     wanted::Subject,
 };
 use crate::{
-    api::conditions::{ConditionType::RoutesReady, Reason, Verdict},
+    api::{
+        conditions::{ConditionType::RoutesReady, Reason, Verdict},
+        instance::DeletionPolicy,
+    },
     cloudflare::{DnsPatch, DnsRecord, NewDnsRecord, RecordId, RecordType, TunnelId},
     inventory::InstanceView,
     ownership::{Marked as _, Owner, Ownership, Place},
@@ -90,8 +95,49 @@ impl fmt::Display for DeleteRecords {
     }
 }
 
+/// What becomes of an instance's records when it is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RecordsRemoval {
+    /// Delete them.
+    Delete(Vec<RecordId>),
+    /// Leave them, with comments that say so.
+    Retain(Vec<RecordId>),
+}
+
+impl PartRemoval for RecordsRemoval {
+    fn touches_only_own(&self, own: &OwnRemains<'_>) -> bool {
+        let (Self::Delete(ids) | Self::Retain(ids)) = self;
+        ids.iter().all(|id| own.records.iter().any(|record| record.id == *id))
+    }
+
+    fn note(&self, remains: &mut Remains) {
+        let (Self::Delete(ids) | Self::Retain(ids)) = self;
+        remains.records.retain(|record| !ids.contains(&record.id));
+    }
+}
+
+impl fmt::Display for RecordsRemoval {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delete(ids) => write!(formatter, "delete {}", counted(ids.len())),
+            Self::Retain(ids) => {
+                write!(formatter, "mark {} as retained and leave them", counted(ids.len()))
+            }
+        }
+    }
+}
+
+/// What a deletion does with the records, if there are any.
+pub fn removal(policy: DeletionPolicy, records: &[&DnsRecord]) -> Option<RecordsRemoval> {
+    let ids: Vec<_> = records.iter().map(|record| record.id.clone()).collect();
+    (!ids.is_empty()).then_some(match policy {
+        DeletionPolicy::Delete => RecordsRemoval::Delete(ids),
+        DeletionPolicy::Retain => RecordsRemoval::Retain(ids),
+    })
+}
+
 /// A number of records in words.
-pub(super) fn counted(records: usize) -> String {
+fn counted(records: usize) -> String {
     if records == 1 { "1 DNS record".to_owned() } else { format!("{records} DNS records") }
 }
 

@@ -1,30 +1,29 @@
 //! The server: made once per epoch, never replaced but on purpose or after a confirmed loss.
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use jiff::{SignedDuration, Timestamp};
 use moorage_wire::Epoch;
 
 use super::{
-    Observed, Part, Wanted, host_health,
+    Observed, Part, Wanted,
+    deletion::{OwnRemains, Remains},
+    host_health,
     observed::{AgentState, DashboardState, ServerState},
     placeholders::{applied, new_server},
     plan::{SOON, Timing},
     programs,
+    removal::PartRemoval,
+    replacement::pause,
     rotation::Repetitions,
     step::{Own, PartStep},
     wanted::Release,
 };
 use crate::{
     api::{
-        OpenClawInstanceStatus,
-        annotation::{self, Rebuild},
-        conditions::{
-            ConditionStatus,
-            ConditionType::{ServerReady, UpToDate},
-            Reason, Verdict,
-        },
-        instance, label,
+        OpenClawInstanceStatus, annotation,
+        conditions::{ConditionType::ServerReady, Reason, Verdict},
+        instance::{self, DeletionPolicy},
+        label,
     },
     hetzner::{FirewallId, Labels, Server, ServerId, ServerStatus},
 };
@@ -166,9 +165,50 @@ impl fmt::Display for ServerStep {
     }
 }
 
-/// Between two servers that a person asks for: a request in a loop must not burn servers, each of which
-/// is billed for an hour.
-const BETWEEN_REBUILDS: SignedDuration = SignedDuration::from_mins(10);
+/// What becomes of the server when its instance is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ServerRemoval {
+    /// Delete it with its data.
+    Delete(ServerId),
+    /// Leave it, with labels that say so: they name no owner, so that no sweep counts it as one's own and
+    /// no later instance of the name adopts it.
+    Retain(ServerId, Labels),
+}
+
+impl PartRemoval for ServerRemoval {
+    fn touches_only_own(&self, own: &OwnRemains<'_>) -> bool {
+        let (Self::Delete(id) | Self::Retain(id, _)) = self;
+        own.servers.iter().any(|server| server.id == *id)
+    }
+
+    fn note(&self, remains: &mut Remains) {
+        let (Self::Delete(id) | Self::Retain(id, _)) = self;
+        remains.servers.retain(|server| server.id != *id);
+    }
+}
+
+impl fmt::Display for ServerRemoval {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delete(id) => write!(formatter, "delete Hetzner server {id} with its data"),
+            Self::Retain(id, _) => {
+                write!(formatter, "label Hetzner server {id} as retained and leave it")
+            }
+        }
+    }
+}
+
+/// What a deletion does with the server.
+pub fn removal(policy: DeletionPolicy, server: &Server) -> ServerRemoval {
+    match policy {
+        DeletionPolicy::Delete => ServerRemoval::Delete(server.id),
+        DeletionPolicy::Retain => {
+            let mut labels = server.labels.clone();
+            labels.insert(label::RETAINED.to_owned(), "true".to_owned());
+            ServerRemoval::Retain(server.id, labels)
+        }
+    }
+}
 
 /// Before anything is made for a server its epoch stands in the status.
 pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
@@ -242,15 +282,6 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
     }
 }
 
-/// Until when a server that replaced another is not replaced on purpose again, and how long that is. An
-/// instance's first server can be at once.
-fn pause(observed: &Observed) -> Option<(Timestamp, Duration)> {
-    let replaced_at = observed.status.server.as_ref()?.replaced_at.as_ref()?;
-    let end = replaced_at.parse::<Timestamp>().ok()?.checked_add(BETWEEN_REBUILDS).ok()?;
-    let wait = Duration::try_from(end.duration_since(observed.now)).ok()?;
-    (!wait.is_zero()).then_some((end, wait))
-}
-
 /// Why no server can be made that would do.
 fn obstacle(wanted: &Wanted) -> Option<Verdict> {
     if wanted.usable_placements().next().is_none() {
@@ -274,20 +305,6 @@ fn no_placement(wanted: &Wanted) -> Verdict {
             wanted.subject.pool
         ),
     )
-}
-
-/// Why the server does not run the release's programs, if it is of another architecture.
-pub fn wrong_architecture(wanted: &Wanted, observed: &Observed) -> Option<String> {
-    let server = observed.server.present()?;
-    let processor = server.server_type.architecture.as_ref()?;
-    let Release { name, architecture, .. } = &wanted.release;
-    (!wanted.release.runs_on(processor)).then(|| {
-        format!(
-            "Release {name} is for {architecture}, but server {id} is a {kind} ({processor}). Name a release for {processor}, or replace the server with the annotation moorage.dev/rebuild={id}; all its data is lost",
-            id = server.id,
-            kind = server.server_type.name,
-        )
-    })
 }
 
 /// The server exists and runs.
@@ -360,64 +377,5 @@ fn duplicates(server: &Server, copies: &[ServerId]) -> String {
         server.id,
         copies.join(", "),
         label::INSTANCE,
-    )
-}
-
-fn unreadable_rebuild(server: &Server) -> Verdict {
-    let message = format!(
-        "The annotation {} is not a server id, so it is ignored. Set it to {} to replace the server, which deletes all its data, or remove it",
-        annotation::REBUILD,
-        server.id,
-    );
-    Verdict::no(UpToDate, Reason::InvalidAnnotation, message)
-}
-
-/// Whether the server is what the spec would make today.
-pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
-    let Some(server) = observed.server.present() else {
-        return Verdict::unknown(UpToDate, Reason::Waiting, "There is no server yet");
-    };
-    let replaced = wanted.rebuild.asks_for(server.id.0);
-    if replaced && observed.is_mass_loss() {
-        let message = format!(
-            "Server {} is not replaced while {} of the pool's {} servers are missing: a new one might be lost as well. Find out why they are, or annotate the HostingPool with {}={}",
-            server.id,
-            observed.disappearance.missing,
-            observed.disappearance.total,
-            annotation::ACCEPT_LOSS,
-            observed.disappearance.missing,
-        );
-        return Verdict::no(UpToDate, Reason::MassDisappearance, message);
-    }
-    if let (true, Some((end, _))) = (replaced, pause(observed)) {
-        let message = format!(
-            "Server {} replaced another one less than 10 minutes ago. It is replaced at {end}, unless you remove the annotation {}",
-            server.id,
-            annotation::REBUILD,
-        );
-        return Verdict::no(UpToDate, Reason::RebuildTooSoon, message);
-    }
-    if let Some(message) = wrong_architecture(wanted, observed) {
-        return Verdict::no(UpToDate, Reason::ArchitectureMismatch, message);
-    }
-    let location = server.location.as_ref().map_or("", |place| place.name.as_str());
-    let fits = wanted.placements.iter().any(|place| {
-        place.server_type == server.server_type.name
-            && (location.is_empty() || place.location == location)
-    });
-    if fits {
-        let verdict = programs::up_to_date(wanted, observed);
-        // What else is wrong comes first, and says what to set the annotation to.
-        let ignored =
-            verdict.status == ConditionStatus::True && wanted.rebuild == Rebuild::Unreadable;
-        return if ignored { unreadable_rebuild(server) } else { verdict };
-    }
-    Verdict::no(
-        UpToDate,
-        Reason::ServerMismatch,
-        format!(
-            "The server is a {} in {location}, which spec.server does not ask for. Moorage replaces it only if you annotate moorage.dev/rebuild={}; all its data is lost",
-            server.server_type.name, server.id
-        ),
     )
 }

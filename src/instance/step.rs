@@ -88,32 +88,35 @@ impl Own<'_> {
     }
 }
 
-/// Defines [`Step`] with one variant per part.
-macro_rules! steps {
-    ($($(#[$doc:meta])* $part:ident($step:ty),)+) => {
-        /// One thing to do.
+/// Defines an enum with one variant per part, and a macro that does the same with whichever it is.
+macro_rules! one_of_parts {
+    ($(#[$of_all:meta])* $name:ident, $with:ident: $($(#[$doc:meta])* $part:ident($one:ty),)+) => {
+        $(#[$of_all])*
         #[derive(Debug, Clone, PartialEq)]
-        pub enum Step {
-            $($(#[$doc])* $part($step),)+
+        pub enum $name {
+            $($(#[$doc])* $part($one),)+
         }
 
-        $(impl From<$step> for Step {
-            fn from(step: $step) -> Self {
-                Self::$part(step)
+        $(impl From<$one> for $name {
+            fn from(one: $one) -> Self {
+                Self::$part(one)
             }
         })+
 
-        /// Does the same with the step of whichever part it is.
-        macro_rules! with_step {
-            ($either:expr, $one:ident => $body:expr) => {
-                match $either { $($crate::instance::Step::$part($one) => $body,)+ }
+        /// Does the same with the one of whichever part it is.
+        macro_rules! $with {
+            ($either:expr, $inner:ident => $body:expr) => {
+                match $either { $($crate::instance::$name::$part($inner) => $body,)+ }
             };
         }
-        pub(crate) use with_step;
+        pub(crate) use $with;
     };
 }
+pub(super) use one_of_parts;
 
-steps! {
+one_of_parts! {
+    /// One thing to do.
+    Step, with_step:
     /// Of the server, and its epoch.
     Server(ServerStep),
     /// Of the tunnel.

@@ -4,13 +4,18 @@ use std::fmt;
 
 use super::{
     Observed, Part, Wanted,
+    deletion::{OwnRemains, Remains},
     placeholders::{NEW_TUNNEL, new_tunnel},
     plan::Timing,
+    removal::PartRemoval,
     rotation::{self, RotationStep},
     step::{Own, PartStep},
 };
 use crate::{
-    api::conditions::{ConditionType::TunnelReady, Reason, Verdict},
+    api::{
+        conditions::{ConditionType::TunnelReady, Reason, Verdict},
+        instance::DeletionPolicy,
+    },
     cloudflare::{Tunnel, TunnelId},
 };
 
@@ -89,6 +94,46 @@ impl fmt::Display for TunnelStep {
             ),
             Self::Rename(id) => write!(formatter, "give {} its name back", titled(id)),
         }
+    }
+}
+
+/// What becomes of a tunnel when its instance is deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TunnelRemoval {
+    /// Cut its connections and delete it.
+    Delete(TunnelId),
+    /// Leave it, with the name of a retained one.
+    Retain(TunnelId),
+}
+
+impl PartRemoval for TunnelRemoval {
+    fn touches_only_own(&self, own: &OwnRemains<'_>) -> bool {
+        let (Self::Delete(id) | Self::Retain(id)) = self;
+        own.tunnels.iter().any(|tunnel| tunnel.id == *id)
+    }
+
+    fn note(&self, remains: &mut Remains) {
+        let (Self::Delete(id) | Self::Retain(id)) = self;
+        remains.tunnels.retain(|tunnel| tunnel.id != *id);
+    }
+}
+
+impl fmt::Display for TunnelRemoval {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Delete(id) => {
+                write!(formatter, "cut the connections of tunnel {id} and delete it")
+            }
+            Self::Retain(id) => write!(formatter, "name tunnel {id} as retained and leave it"),
+        }
+    }
+}
+
+/// What a deletion does with a tunnel.
+pub fn removal(policy: DeletionPolicy, tunnel: &Tunnel) -> TunnelRemoval {
+    match policy {
+        DeletionPolicy::Delete => TunnelRemoval::Delete(tunnel.id.clone()),
+        DeletionPolicy::Retain => TunnelRemoval::Retain(tunnel.id.clone()),
     }
 }
 

@@ -10,29 +10,29 @@ use crate::{
         conditions::{ConditionType, Reason},
     },
     cloud::{CloudError, Priority},
-    cloudflare::{DnsPatch, DnsRecord, RecordId, TunnelId},
+    cloudflare::DnsRecord,
     cluster::{BoundSecret, ClusterError, InstanceKey},
     controller::pool_runtime::PoolRuntime,
-    dns::DnsChange,
-    hetzner::{Labels, Server, ServerId, ServerStatus as Power},
+    hetzner::{Server, ServerId, ServerStatus as Power},
     instance::{
-        deletion::{self, DeletionStep, Remains},
+        Removal,
+        deletion::{self, Next, Remains},
         plan::SOON,
         status,
         wanted::Subject,
     },
-    names,
     problem::{PROTECTED_RETRY, Problem, Retry},
 };
 
 /// What a deletion works on.
-struct Ending<'a> {
-    instance: &'a OpenClawInstance,
-    subject: &'a Subject,
-    pool: &'a PoolRuntime,
+pub(super) struct Ending<'a> {
+    pub(super) controller: &'a Controller,
+    pub(super) instance: &'a OpenClawInstance,
+    pub(super) subject: &'a Subject,
+    pub(super) pool: &'a PoolRuntime,
     /// As it stands in the cluster.
-    status: OpenClawInstanceStatus,
-    remains: Remains,
+    pub(super) status: OpenClawInstanceStatus,
+    pub(super) remains: Remains,
 }
 
 impl Controller {
@@ -71,7 +71,8 @@ impl Controller {
         if instance.spec.suspend {
             return self.suspend(instance).await;
         }
-        let mut ending = Ending { instance, subject: &subject, pool: &pool, status, remains };
+        let (controller, subject, pool) = (self, &subject, &*pool);
+        let mut ending = Ending { controller, instance, subject, pool, status, remains };
         if let Err(error) = ending.find_unmarked().await {
             let failure = Problem::of_cloud(ConditionType::Ready, &error);
             return self.deletion_failed(instance, &ending.status, &failure).await;
@@ -124,22 +125,21 @@ impl Controller {
 
     async fn end(&self, mut ending: Ending<'_>) -> Result<Requeue, ClusterError> {
         loop {
-            let mut accepted = false;
-            for step in deletion::plan(ending.subject, &ending.status, &ending.remains) {
-                match self.delete_one(&mut ending, step).await {
-                    Ok(Gone::Yes) => {}
-                    Ok(Gone::Soon) => accepted = true,
-                    Ok(Gone::All) => return self.let_go(ending.instance, &ending.status).await,
-                    Err(PassError::Cluster(error)) => return Err(error),
-                    Err(PassError::Problem(failure)) => {
-                        tracing::warn!(reason = %failure.reason, "{}", failure.message);
-                        let (instance, status) = (ending.instance, &ending.status);
-                        return self.deletion_failed(instance, status, &failure).await;
-                    }
+            let round = match deletion::next(ending.subject, &ending.status, &ending.remains) {
+                Next::Remove(removals) => ending.remove(removals).await,
+                Next::Confirm => ending.confirm().await,
+                Next::TellOfCopies(ids) => Err(copies_left(&ids).into()),
+                Next::LetGo => return self.let_go(ending.instance, &ending.status).await,
+            };
+            match round {
+                Ok(Gone::Yes) => {}
+                Ok(Gone::Soon) => return Ok(Requeue::After(SOON)),
+                Err(PassError::Cluster(error)) => return Err(error),
+                Err(PassError::Problem(failure)) => {
+                    tracing::warn!(reason = %failure.reason, "{}", failure.message);
+                    let (instance, status) = (ending.instance, &ending.status);
+                    return self.deletion_failed(instance, status, &failure).await;
                 }
-            }
-            if accepted {
-                return Ok(Requeue::After(SOON));
             }
         }
     }
@@ -200,113 +200,18 @@ impl Controller {
         self.write(instance, Some(old), &status).await?;
         Ok(self.requeue_after(failure))
     }
-
-    async fn delete_one(
-        &self,
-        ending: &mut Ending<'_>,
-        step: DeletionStep,
-    ) -> Result<Gone, PassError> {
-        let (subject, pool) = (ending.subject, ending.pool);
-        let of_cloud = PassError::of_cloud(ConditionType::Ready);
-        match step {
-            DeletionStep::Server(id) => return ending.delete_server(id).await,
-            DeletionStep::Tunnel(id) => {
-                delete_tunnel(pool, &id).await.map_err(of_cloud)?;
-                ending.forget_tunnel(&id);
-            }
-            DeletionStep::Records(ids) => {
-                let deleted = pool.dns.apply(DnsChange::Delete(ids.clone())).await;
-                deleted.map_err(of_cloud)?;
-                ending.forget_records(&ids);
-            }
-            DeletionStep::Secrets(secrets) => {
-                for secret in secrets {
-                    let namespace = &subject.namespace;
-                    self.cluster.delete_secret(namespace, &secret.name, &secret.version).await?;
-                }
-                ending.remains.secrets.clear();
-            }
-            DeletionStep::RetainServer(id, labels) => ending.retain_server(id, &labels).await?,
-            DeletionStep::RetainTunnel(id) => {
-                let name = names::retained_tunnel(subject.installation, subject.instance, &id);
-                let tunnel = pool.cloudflare.rename_tunnel(&id, &name).await;
-                let tunnel = tunnel.map_err(of_cloud)?;
-                ending.forget_tunnel(&id);
-                pool.inventory.note_tunnel(tunnel);
-            }
-            DeletionStep::RetainRecords(ids) => {
-                let comment = subject.retained_comment();
-                let retained = |id: &RecordId| DnsPatch {
-                    id: id.clone(),
-                    content: None,
-                    proxied: None,
-                    comment: Some(comment.clone()),
-                };
-                let patches = ids.iter().map(retained).collect();
-                let kept = DnsChange::Ensure { posts: Vec::new(), patches };
-                let kept = pool.dns.apply(kept).await.map_err(of_cloud)?;
-                ending.forget_records(&ids);
-                for record in kept {
-                    pool.inventory.note_record(record);
-                }
-            }
-            DeletionStep::Confirm => {
-                ending.confirm().await.map_err(of_cloud)?;
-                let deleting =
-                    ending.remains.servers.iter().any(|server| server.status == Power::Deleting);
-                return Ok(if deleting { Gone::Soon } else { Gone::Yes });
-            }
-            DeletionStep::TellOfCopies(ids) => return Err(PassError::Problem(copies_left(&ids))),
-            DeletionStep::RemoveFinalizer => return Ok(Gone::All),
-        }
-        Ok(Gone::Yes)
-    }
 }
 
 impl Ending<'_> {
-    /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
-    /// for first.
-    async fn delete_server(&mut self, id: ServerId) -> Result<Gone, PassError> {
-        let hetzner = &self.pool.hetzner;
-        let found = hetzner.get_server(Priority::Delete, id).await;
-        let found = found.map_err(PassError::of_cloud(ConditionType::Ready))?;
-        let owner = self.subject.owner(&self.status);
-        let own = found.filter(|server| owner.server(server).is_ours());
-        let deleting = own.as_ref().is_some_and(|server| server.status == Power::Deleting);
-        if own.is_some() && !deleting {
-            let deleted = hetzner.delete_server(id).await;
-            deleted
-                .map_err(|error| Problem::of_server_deletion(ConditionType::Ready, id, &error))?;
+    /// Carries out the removals of one round.
+    async fn remove(&mut self, removals: Vec<Removal>) -> Result<Gone, PassError> {
+        let mut gone = Gone::Yes;
+        for removal in removals {
+            if self.remove_one(removal).await? == Gone::Soon {
+                gone = Gone::Soon;
+            }
         }
-        self.forget_server(id);
-        // Hetzner takes a moment; the confirmation asks whether it has.
-        Ok(if deleting { Gone::Soon } else { Gone::Yes })
-    }
-
-    async fn retain_server(&mut self, id: ServerId, labels: &Labels) -> Result<(), PassError> {
-        let retained = self.pool.hetzner.update_server_labels(id, labels).await;
-        let retained = retained.map_err(PassError::of_cloud(ConditionType::Ready))?;
-        self.forget_server(id);
-        // It is billed on, so that it counts for its namespace without a gap.
-        self.pool.inventory.note_server(retained);
-        Ok(())
-    }
-
-    fn forget_server(&mut self, id: ServerId) {
-        self.pool.inventory.forget_server(id);
-        self.remains.servers.retain(|server| server.id != id);
-    }
-
-    fn forget_tunnel(&mut self, id: &TunnelId) {
-        self.pool.inventory.forget_tunnel(id);
-        self.remains.tunnels.retain(|tunnel| tunnel.id != *id);
-    }
-
-    fn forget_records(&mut self, ids: &[RecordId]) {
-        for id in ids {
-            self.pool.inventory.forget_record(id);
-        }
-        self.remains.records.retain(|record| !ids.contains(&record.id));
+        Ok(gone)
     }
 
     /// Finds the recorded server and tunnel although somebody took their marks off, and gives these back,
@@ -346,10 +251,11 @@ impl Ending<'_> {
 
     /// Asks the clouds by identity, not by id, so that what a lost status forgot is found as well.
     /// Records that lost theirs are known from the sweep.
-    async fn confirm(&mut self) -> Result<(), CloudError> {
+    async fn confirm(&mut self) -> Result<Gone, PassError> {
         let (pool, subject) = (self.pool, self.subject);
         let owner = subject.owner(&self.status);
-        let observed = pool.inventory.confirm(subject.instance).await?;
+        let observed = pool.inventory.confirm(subject.instance).await;
+        let observed = observed.map_err(PassError::of_cloud(ConditionType::Ready))?;
         let instance = subject.instance.to_string();
         let labelled = |server: &&Server| {
             server.labels.get(crate::api::label::INSTANCE).is_some_and(|label| *label == instance)
@@ -377,8 +283,9 @@ impl Ending<'_> {
         records.extend(swept.into_iter().filter(unlisted));
         tunnels.retain(|tunnel| tunnel.deleted_at.is_none());
         let secrets = std::mem::take(&mut self.remains.secrets);
+        let deleting = servers.iter().any(|server| server.status == Power::Deleting);
         self.remains = Remains { servers, tunnels, records, secrets, confirmed: true };
-        Ok(())
+        Ok(if deleting { Gone::Soon } else { Gone::Yes })
     }
 }
 
@@ -394,13 +301,12 @@ fn remains(
     Remains { servers, tunnels, records, secrets, confirmed: false }
 }
 
-/// How far a step got.
-enum Gone {
+/// How far a removal got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Gone {
     Yes,
-    /// Accepted; it takes a moment.
+    /// It was accepted and takes a moment.
     Soon,
-    /// Nothing remains at all.
-    All,
 }
 
 /// All else is gone; a copy is not deleted unasked, and not left behind untold.
@@ -413,11 +319,4 @@ fn copies_left(ids: &[ServerId]) -> Problem {
     );
     let retry = Retry::After(PROTECTED_RETRY);
     Problem::whole(Reason::DuplicateServer, message).retrying(retry)
-}
-
-/// A tunnel with live connections cannot be deleted, and its server may still be on its way down.
-async fn delete_tunnel(pool: &PoolRuntime, id: &TunnelId) -> Result<(), CloudError> {
-    pool.cloudflare.delete_tunnel_connections(id).await?;
-    pool.cloudflare.delete_tunnel(id).await?;
-    Ok(())
 }

@@ -8,9 +8,12 @@ use crate::{
     credentials::secret_source::SecretVersion,
     hetzner::{Server, ServerId},
     instance::{
-        deletion::{self, DeletionStep, Remains, has_history, server_to_record},
+        Removal,
+        deletion::{self, Next, Remains, forecast, has_history, server_to_record},
         fixtures::{FIRST_EPOCH, ready, status_of, subject, wanted},
-        tunnel::TunnelStep,
+        records::RecordsRemoval,
+        server::ServerRemoval,
+        tunnel::{TunnelRemoval, TunnelStep},
         wanted::Subject,
     },
     ownership::Marked as _,
@@ -22,8 +25,16 @@ fn status() -> OpenClawInstanceStatus {
     status_of(&wanted(), &ready(&wanted()))
 }
 
-fn plan(subject: &Subject, remains: &Remains) -> Vec<DeletionStep> {
-    deletion::plan(subject, &status(), remains)
+fn next(subject: &Subject, remains: &Remains) -> Next {
+    deletion::next(subject, &status(), remains)
+}
+
+/// What is removed next; nothing if it is something else's turn.
+fn removals(subject: &Subject, remains: &Remains) -> Vec<Removal> {
+    match next(subject, remains) {
+        Next::Remove(removals) => removals,
+        Next::Confirm | Next::TellOfCopies(_) | Next::LetGo => Vec::new(),
+    }
 }
 
 /// Everything that a running instance has.
@@ -43,20 +54,17 @@ fn bound(name: &str) -> BoundSecret {
     BoundSecret { name: name.to_owned(), version, created: jiff::Timestamp::MIN }
 }
 
-fn kinds(steps: &[DeletionStep]) -> Vec<&'static str> {
-    let kind = |step: &DeletionStep| match step {
-        DeletionStep::Server(_) => "Server",
-        DeletionStep::Tunnel(_) => "Tunnel",
-        DeletionStep::Records(_) => "Records",
-        DeletionStep::Secrets(_) => "Secrets",
-        DeletionStep::RetainServer(..) => "RetainServer",
-        DeletionStep::RetainRecords(_) => "RetainRecords",
-        DeletionStep::RetainTunnel(_) => "RetainTunnel",
-        DeletionStep::TellOfCopies(_) => "TellOfCopies",
-        DeletionStep::Confirm => "Confirm",
-        DeletionStep::RemoveFinalizer => "RemoveFinalizer",
+fn kinds(removals: &[Removal]) -> Vec<&'static str> {
+    let kind = |removal: &Removal| match removal {
+        Removal::Server(ServerRemoval::Delete(_)) => "Server",
+        Removal::Tunnel(TunnelRemoval::Delete(_)) => "Tunnel",
+        Removal::Records(RecordsRemoval::Delete(_)) => "Records",
+        Removal::Secrets(_) => "Secrets",
+        Removal::Server(ServerRemoval::Retain(..)) => "RetainServer",
+        Removal::Records(RecordsRemoval::Retain(_)) => "RetainRecords",
+        Removal::Tunnel(TunnelRemoval::Retain(_)) => "RetainTunnel",
     };
-    steps.iter().map(kind).collect()
+    removals.iter().map(kind).collect()
 }
 
 fn retaining() -> Subject {
@@ -65,7 +73,10 @@ fn retaining() -> Subject {
 
 #[test]
 fn servers_go_first_and_names_before_what_they_lead_to() {
-    assert_eq!(kinds(&plan(&subject(), &everything())), ["Server", "Records", "Tunnel", "Secrets"]);
+    assert_eq!(
+        kinds(&removals(&subject(), &everything())),
+        ["Server", "Records", "Tunnel", "Secrets"]
+    );
 }
 
 /// A copy of the server, such as a snapshot that was restored with its labels.
@@ -77,16 +88,16 @@ fn copy(of: &Server) -> Server {
 fn a_copy_of_the_server_holds_up_the_deletion() {
     let mut remains = everything();
     remains.servers.push(copy(&remains.servers[0]));
-    let steps = plan(&subject(), &remains);
+    let steps = removals(&subject(), &remains);
     assert_eq!(kinds(&steps), ["Server", "Records", "Tunnel", "Secrets"]);
-    assert_eq!(steps[0], DeletionStep::Server(remains.servers[0].id));
+    assert_eq!(steps[0], ServerRemoval::Delete(remains.servers[0].id).into());
     for subject in [subject(), retaining()] {
         let confirmed = Remains {
             servers: vec![remains.servers[1].clone()],
             confirmed: true,
             ..Remains::default()
         };
-        assert_eq!(plan(&subject, &confirmed), [DeletionStep::TellOfCopies(vec![ServerId(5)])]);
+        assert_eq!(next(&subject, &confirmed), Next::TellOfCopies(vec![ServerId(5)]));
     }
 }
 
@@ -115,7 +126,7 @@ fn what_is_anothers_is_in_no_step() {
         for deletion_policy in [DeletionPolicy::Delete, DeletionPolicy::Retain] {
             let subject = Subject { deletion_policy, ..subject.clone() };
             let remains = Remains { tunnels: Vec::new(), ..everything() };
-            assert_eq!(kinds(&plan(&subject, &remains)), ["Secrets"]);
+            assert_eq!(kinds(&removals(&subject, &remains)), ["Secrets"]);
         }
     }
 }
@@ -126,10 +137,10 @@ fn a_record_without_comment_goes_with_its_tunnel() {
     for record in &mut remains.records {
         record.comment = Some(String::new());
     }
-    assert_eq!(kinds(&plan(&subject(), &remains)), ["Server", "Records", "Tunnel", "Secrets"]);
+    assert_eq!(kinds(&removals(&subject(), &remains)), ["Server", "Records", "Tunnel", "Secrets"]);
     // Also when the tunnel went before.
     let left = Remains { records: remains.records, confirmed: true, ..Remains::default() };
-    assert_eq!(kinds(&plan(&subject(), &left)), ["Records"]);
+    assert_eq!(kinds(&removals(&subject(), &left)), ["Records"]);
 }
 
 #[test]
@@ -154,8 +165,8 @@ fn nothing_was_made_as_long_as_no_epoch_was_written_down() {
 #[case::retain(retaining())]
 fn the_finalizer_goes_once_the_clouds_confirm(#[case] subject: Subject) {
     let nothing = |confirmed| Remains { confirmed, ..Remains::default() };
-    assert_eq!(plan(&subject, &nothing(false)), [DeletionStep::Confirm]);
-    assert_eq!(plan(&subject, &nothing(true)), [DeletionStep::RemoveFinalizer]);
+    assert_eq!(next(&subject, &nothing(false)), Next::Confirm);
+    assert_eq!(next(&subject, &nothing(true)), Next::LetGo);
 }
 
 #[rstest]
@@ -164,15 +175,14 @@ fn the_finalizer_goes_once_the_clouds_confirm(#[case] subject: Subject) {
 #[case::a_record(Remains { records: everything().records, ..Remains::default() })]
 #[case::a_secret(Remains { secrets: everything().secrets, ..Remains::default() })]
 fn anything_that_the_confirmation_finds_is_deleted_first(#[case] remains: Remains) {
-    let steps = plan(&subject(), &Remains { confirmed: true, ..remains });
-    assert_eq!(steps.len(), 1);
-    assert!(!steps.contains(&DeletionStep::RemoveFinalizer), "{steps:?}");
+    let steps = removals(&subject(), &Remains { confirmed: true, ..remains });
+    assert_eq!(steps.len(), 1, "{steps:?}");
 }
 
 #[test]
 fn retained_objects_are_labelled_and_only_secrets_are_deleted() {
     assert_eq!(
-        kinds(&plan(&retaining(), &everything())),
+        kinds(&removals(&retaining(), &everything())),
         ["RetainServer", "RetainRecords", "RetainTunnel", "Secrets"]
     );
 }
@@ -181,12 +191,33 @@ fn retained_objects_are_labelled_and_only_secrets_are_deleted() {
 fn a_retained_server_loses_its_owner_and_keeps_its_labels() {
     let remains = everything();
     let server = &remains.servers[0];
-    let steps = plan(&retaining(), &remains);
-    let DeletionStep::RetainServer(id, labels) = &steps[0] else { panic!("{steps:?}") };
+    let steps = removals(&retaining(), &remains);
+    let Removal::Server(ServerRemoval::Retain(id, labels)) = &steps[0] else { panic!("{steps:?}") };
     assert_eq!(*id, server.id);
     assert_eq!(labels.len(), server.labels.len() + 1);
     assert!(labels.contains_key(label::RETAINED));
     let retained = crate::hetzner::Server { labels: labels.clone(), ..server.clone() };
     assert!(server.owner(subject().installation).is_some());
     assert_eq!(retained.owner(subject().installation), None);
+}
+
+#[rstest]
+#[case::delete(subject())]
+#[case::retain(retaining())]
+fn a_removal_of_what_is_anothers_is_recognised(#[case] subject: Subject) {
+    let (mine, owner) = (everything(), subject.owner(&status()));
+    let instance = crate::ownership::instance_id(subject.installation, "team-b", "ada");
+    let elsewhere = Subject { namespace: "team-b".to_owned(), instance, ..subject.clone() };
+    let anothers = elsewhere.owner(&OpenClawInstanceStatus::default());
+    for removal in removals(&subject, &mine) {
+        assert!(removal.touches_only_own(&owner, &mine), "{removal}");
+        let own = matches!(removal, Removal::Secrets(_));
+        assert_eq!(removal.touches_only_own(&anothers, &mine), own, "{removal}");
+    }
+}
+
+#[test]
+fn the_forecast_of_a_deletion_ends_with_the_finalizer() {
+    let told = forecast(&subject(), &status(), everything()).join("\n");
+    insta::assert_snapshot!(told);
 }

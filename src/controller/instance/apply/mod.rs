@@ -9,10 +9,15 @@ mod handover;
 mod records;
 mod rotation;
 mod routes;
+mod secrets;
 mod server;
 mod tunnel;
 
-use super::{Controller, pass_error::PassError};
+use super::{
+    Controller,
+    deletion::{Ending, Gone},
+    pass_error::PassError,
+};
 use crate::{
     agent::{AgentError, AgentRoute, ServerKeys},
     api::{
@@ -23,8 +28,9 @@ use crate::{
     controller::pool_runtime::PoolRuntime,
     credentials::key_ring::KeyRing,
     instance::{
-        Observed, Step, Wanted,
+        Observed, Removal, Step, Wanted,
         observed::{AgentState, AgentView},
+        removal::{PartRemoval, with_removal},
         step::{PartStep, with_step},
     },
     ownership::Owner,
@@ -60,6 +66,25 @@ trait Apply: PartStep {
         executor: &mut Executor<'_>,
         observed: &mut Observed,
     ) -> Result<Self::Outcome, PassError>;
+}
+
+/// How the removals of a part are carried out.
+trait Remove: PartRemoval {
+    /// Carries out one removal. What it does to what remains is noted afterwards.
+    async fn remove(&self, ending: &Ending<'_>) -> Result<Gone, PassError>;
+}
+
+impl Ending<'_> {
+    /// Carries out one removal. Nothing that is not the instance's own gets past here.
+    pub(super) async fn remove_one(&mut self, removal: Removal) -> Result<Gone, PassError> {
+        if !removal.touches_only_own(&self.subject.owner(&self.status), &self.remains) {
+            tracing::error!(%removal, "a removal of what is not this instance's was not carried out");
+            return Err(no_epoch(ConditionType::Ready).into());
+        }
+        let gone = with_removal!(&removal, removal => removal.remove(self).await)?;
+        removal.note(&mut self.remains);
+        Ok(gone)
+    }
 }
 
 impl Executor<'_> {

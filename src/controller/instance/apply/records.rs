@@ -1,14 +1,14 @@
 //! The DNS records: made and corrected in a batch that instances share.
 
-use super::{Apply, Executor, PassError};
+use super::{Apply, Ending, Executor, Gone, PassError, Remove};
 use crate::{
     api::conditions::ConditionType,
     cloud::{CloudError, Conflict, ErrorKind, Priority},
-    cloudflare::{DnsRecord, RecordId},
+    cloudflare::{DnsPatch, DnsRecord, RecordId},
     dns::DnsChange,
     instance::{
         Observed,
-        records::{DeleteRecords, EnsureRecords},
+        records::{DeleteRecords, EnsureRecords, RecordsRemoval},
     },
 };
 
@@ -52,6 +52,35 @@ impl Apply for DeleteRecords {
             executor.pool.inventory.forget_record(id);
         }
         Ok(ids)
+    }
+}
+
+impl Remove for RecordsRemoval {
+    async fn remove(&self, ending: &Ending<'_>) -> Result<Gone, PassError> {
+        let (subject, pool) = (ending.subject, ending.pool);
+        let (change, ids) = match self {
+            Self::Delete(ids) => (DnsChange::Delete(ids.clone()), ids),
+            Self::Retain(ids) => {
+                let comment = subject.retained_comment();
+                let retained = |id: &RecordId| DnsPatch {
+                    id: id.clone(),
+                    content: None,
+                    proxied: None,
+                    comment: Some(comment.clone()),
+                };
+                let patches = ids.iter().map(retained).collect();
+                (DnsChange::Ensure { posts: Vec::new(), patches }, ids)
+            }
+        };
+        let kept = pool.dns.apply(change).await;
+        let kept = kept.map_err(PassError::of_cloud(ConditionType::Ready))?;
+        for id in ids {
+            pool.inventory.forget_record(id);
+        }
+        for record in kept {
+            pool.inventory.note_record(record);
+        }
+        Ok(Gone::Yes)
     }
 }
 

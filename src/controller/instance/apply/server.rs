@@ -2,7 +2,7 @@
 
 use moorage_wire::{Epoch, bootstrap::Bootstrap};
 
-use super::{Apply, Executor, PassError, no_epoch};
+use super::{Apply, Ending, Executor, Gone, PassError, Remove, no_epoch};
 use crate::{
     admission::Home,
     agent::ServerKeys,
@@ -15,7 +15,7 @@ use crate::{
     },
     instance::{
         Observed, RefusedPlaces,
-        server::{ServerOutcome, ServerStep},
+        server::{ServerOutcome, ServerRemoval, ServerStep},
         wanted::Placement,
     },
     master_key::TunnelGeneration,
@@ -59,6 +59,39 @@ impl Apply for ServerStep {
         executor.pool.inventory.note_server(server.clone());
         Ok(ServerOutcome::Changed(Box::new(server)))
     }
+}
+
+impl Remove for ServerRemoval {
+    async fn remove(&self, ending: &Ending<'_>) -> Result<Gone, PassError> {
+        match self {
+            Self::Delete(id) => delete(*id, ending).await,
+            Self::Retain(id, labels) => {
+                let retained = ending.pool.hetzner.update_server_labels(*id, labels).await;
+                let retained = retained.map_err(PassError::of_cloud(ConditionType::Ready))?;
+                // It is billed on, so that it counts for its namespace without a gap.
+                ending.pool.inventory.note_server(retained);
+                Ok(Gone::Yes)
+            }
+        }
+    }
+}
+
+/// A sweep may be a minute old, and what is deleted here does not come back: the server is asked for first.
+async fn delete(id: ServerId, ending: &Ending<'_>) -> Result<Gone, PassError> {
+    let part = ConditionType::Ready;
+    let hetzner = &ending.pool.hetzner;
+    let found = hetzner.get_server(Priority::Delete, id).await;
+    let found = found.map_err(PassError::of_cloud(part))?;
+    let owner = ending.subject.owner(&ending.status);
+    let own = found.filter(|server| owner.server(server).is_ours());
+    let deleting = own.as_ref().is_some_and(|server| server.status == ServerPower::Deleting);
+    if own.is_some() && !deleting {
+        let deleted = hetzner.delete_server(id).await;
+        deleted.map_err(|error| Problem::of_server_deletion(part, id, &error))?;
+    }
+    ending.pool.inventory.forget_server(id);
+    // Hetzner takes a moment; the confirmation asks whether it has.
+    Ok(if deleting { Gone::Soon } else { Gone::Yes })
 }
 
 impl Executor<'_> {

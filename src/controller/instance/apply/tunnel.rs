@@ -1,15 +1,16 @@
 //! The tunnel: made, found again, named, and given another secret.
 
-use super::{Apply, Executor, PassError, no_epoch};
+use super::{Apply, Ending, Executor, Gone, PassError, Remove, no_epoch};
 use crate::{
     api::conditions::{ConditionType, Reason},
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::{CreateTunnel, Tunnel, TunnelId},
     instance::{
         Observed,
-        tunnel::{TunnelOutcome, TunnelStep},
+        tunnel::{TunnelOutcome, TunnelRemoval, TunnelStep},
     },
     master_key::{TunnelGeneration, TunnelSecret},
+    names,
     problem::Problem,
 };
 
@@ -34,6 +35,31 @@ impl Apply for TunnelStep {
                 Ok(TunnelOutcome::Renamed(tunnel))
             }
         }
+    }
+}
+
+impl Remove for TunnelRemoval {
+    async fn remove(&self, ending: &Ending<'_>) -> Result<Gone, PassError> {
+        let (subject, pool) = (ending.subject, ending.pool);
+        let of_cloud = PassError::of_cloud(ConditionType::Ready);
+        match self {
+            Self::Delete(id) => {
+                // One with live connections cannot be deleted, and its server may still be on its way down.
+                let cut = pool.cloudflare.delete_tunnel_connections(id).await;
+                cut.map_err(of_cloud)?;
+                let deleted = pool.cloudflare.delete_tunnel(id).await;
+                deleted.map_err(PassError::of_cloud(ConditionType::Ready))?;
+                pool.inventory.forget_tunnel(id);
+            }
+            Self::Retain(id) => {
+                let name = names::retained_tunnel(subject.installation, subject.instance, id);
+                let renamed = pool.cloudflare.rename_tunnel(id, &name).await;
+                let tunnel = renamed.map_err(of_cloud)?;
+                pool.inventory.forget_tunnel(id);
+                pool.inventory.note_tunnel(tunnel);
+            }
+        }
+        Ok(Gone::Yes)
     }
 }
 
