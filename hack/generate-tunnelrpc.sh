@@ -4,6 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-folder=crates/sim/src/registration
+folder=crates/sim-tunnel/src/registration
 plugin=$(hack/cargo-tool.sh capnpc)
 PATH="$plugin:$PATH" capnp compile -orust:"$folder" --src-prefix="$folder" "$folder/tunnelrpc.capnp"

@@ -12,13 +12,24 @@ const ALLOWED: [(&str, &str); 3] = [
     // The login shell of the person who may look around by SSH.
     ("src/user_data", "shell: \"/bin/bash\","),
     // What a person gets who goes into a server of the lab and names no program.
-    ("crates/sim/src/vps/nspawn/inside.rs", "[\"bash\", \"--login\"].map(OsString::from).into()"),
+    (
+        "crates/sim-servers/src/vps/nspawn/inside.rs",
+        "[\"bash\", \"--login\"].map(OsString::from).into()",
+    ),
     // A constant line of the first boot, which cloud-init runs before anything else is there.
     ("src/user_data/mod.rs", "\"sh\","),
 ];
 
 /// A folder of sources, or one whose files go to servers as they are.
-const FOLDERS: [&str; 4] = ["src", "crates/agent/src", "crates/wire/src", "crates/sim/src"];
+const FOLDERS: [&str; 7] = [
+    "src",
+    "crates/agent/src",
+    "crates/wire/src",
+    "crates/sim/src",
+    "crates/sim-clouds/src",
+    "crates/sim-servers/src",
+    "crates/sim-tunnel/src",
+];
 
 const SHELLS: [&str; 5] = ["sh", "bash", "dash", "zsh", "busybox"];
 

@@ -11,21 +11,21 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use moorage_sim::connector::{self, Cloudflared, ConnectorOptions};
-use moorage_sim::edge::{Edge, EdgeAddresses};
-use moorage_sim::openclaw::npm::{self, Npm};
-use moorage_sim::openclaw::{self, OpenClaw};
-use moorage_sim::terminal;
-use moorage_sim::vps::agent_stand_in::{self, AgentStandIn};
-use moorage_sim::vps::guard::{self, GuardOptions};
-use moorage_sim::vps::nspawn::inside::{self, ExecOptions};
-use moorage_sim::vps::nspawn::launch::{self, LaunchOptions};
-use moorage_sim::vps::nspawn::qemu::{self, MachineOptions};
-use moorage_sim::vps::nspawn::{Acceleration, NspawnBackend, NspawnOptions};
-use moorage_sim::vps::{ProcessBackend, ProcessOptions, StateDir};
-use moorage_sim::{
+use moorage_sim_clouds::edge::{Edge, EdgeAddresses};
+use moorage_sim_clouds::{
     CloudflareState, ListenAddresses, NoBackend, Simulator, Timings, VpsBackend, World,
 };
+use moorage_sim_servers::connector::{self, Cloudflared, ConnectorOptions};
+use moorage_sim_servers::openclaw::npm::{self, Npm};
+use moorage_sim_servers::openclaw::{self, OpenClaw};
+use moorage_sim_servers::terminal;
+use moorage_sim_servers::vps::agent_stand_in::{self, AgentStandIn};
+use moorage_sim_servers::vps::guard::{self, GuardOptions};
+use moorage_sim_servers::vps::nspawn::inside::{self, ExecOptions};
+use moorage_sim_servers::vps::nspawn::launch::{self, LaunchOptions};
+use moorage_sim_servers::vps::nspawn::qemu::{self, MachineOptions};
+use moorage_sim_servers::vps::nspawn::{Acceleration, NspawnBackend, NspawnOptions};
+use moorage_sim_servers::vps::{ProcessBackend, ProcessOptions, StateDir};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 

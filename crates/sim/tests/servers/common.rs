@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorage_sim::edge::ingress::{IngressConfig, IngressRule};
-use moorage_sim::edge::token::{RunToken, TunnelSecret};
-use moorage_sim::edge::{Edge, EdgeAddresses, MemoryRegistry};
+use moorage_sim_clouds::edge::{Edge, EdgeAddresses, MemoryRegistry};
+use moorage_sim_tunnel::ingress::{IngressConfig, IngressRule};
+use moorage_sim_tunnel::token::{RunToken, TunnelSecret};
 use moorage_testbed::runs;
 use serde_json::json;
 

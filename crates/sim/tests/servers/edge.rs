@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use moorage_sim::edge::{Edge, EdgeAddresses};
+use moorage_sim_clouds::edge::{Edge, EdgeAddresses};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::common::{Lab, TUNNEL};

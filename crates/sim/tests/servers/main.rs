@@ -10,5 +10,6 @@ mod openclaw;
 mod origin;
 mod process;
 mod program;
+mod ready_file;
 mod registration;
 mod tunnel;

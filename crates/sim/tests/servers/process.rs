@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use moorage_sim::vps::{ProcessBackend, ProcessOptions, Unit};
-use moorage_sim::{PowerAction, ServerBoot, VpsBackend as _};
+use moorage_sim_clouds::{PowerAction, ServerBoot, VpsBackend as _};
+use moorage_sim_servers::vps::{ProcessBackend, ProcessOptions, Unit};
 use moorage_testbed::{runs, signal};
 use rustix::process::Signal;
 use serde_json::{Value, json};

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::Method;
-use moorage_sim::connector::VERSION;
+use moorage_sim_servers::connector::VERSION;
 use moorage_testbed::children_of;
 use rstest::rstest;
 use serde_json::{Value, json};

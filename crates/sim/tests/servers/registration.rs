@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use moorage_sim::connector::VERSION;
-use moorage_sim::edge::{Edge, EdgeAddresses};
+use moorage_sim_clouds::edge::{Edge, EdgeAddresses};
+use moorage_sim_servers::connector::VERSION;
 use rstest::rstest;
 use rustix::process::Signal;
 
