@@ -43,15 +43,13 @@ lab: build agent ## The same on a real Debian with real programs (root, Linux). 
 
 .PHONY: test
 test: tools build nextest ## Everything: units, end to end against a real API server, the vendors' SDKs, tools, chart
-	@$(tools); $(lab); $(openclaw); PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --no-fail-fast
-	cargo test --workspace --doc
-	@$(tools); cargo test --workspace --test e2e
+	cargo test --workspace --no-run
+	@$(tools); $(lab); $(openclaw); export PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim"; \
+	hack/side-by-side.sh \
+		units 'cargo nextest run --workspace --no-fail-fast; cargo test --workspace --doc' \
+		e2e 'cargo test --workspace --test e2e; crates/sim/sdk-tests/run.sh; hack/tools/test.sh; hack/test-chart.sh'
 	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); $(older); fi; \
 	cargo test --workspace --test lab
-	@if [[ -x crates/sim/sdk-tests/run.sh ]]; then MOORAGE_SIM_BIN="$(abspath $(target))/debug/moorage-sim" crates/sim/sdk-tests/run.sh; \
-	else echo "crates/sim/sdk-tests/run.sh is missing" >&2; exit 1; fi
-	hack/tools/test.sh
-	@$(tools); hack/test-chart.sh
 
 .PHONY: check
 check: nextest ## The daily loop: formatting, clippy, and all tests that need no server
