@@ -4,13 +4,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 target := $(or $(CARGO_TARGET_DIR),target)
-# A folder of its own: other flags would build everything in the usual one again.
-agent_target := $(shell rustc -vV | sed -n 's/^host: //p')
-agent_binary := $(target)/agent/$(agent_target)/agent/moorage-agent
+# A folder of its own: other flags would build everything in the usual one again. As in hack/static.sh.
+static_target := $(shell uname -m)-unknown-linux-gnu
+agent_binary := $(target)/static/$(static_target)/agent/moorage-agent
 # Finds or builds the control plane's tools and loads their paths, in the shell of a recipe.
 tools = tools=$$(hack/tools.sh --env); eval "$$tools"
 # Stands in for cloudflared on servers of the lab.
-connector_binary := $(target)/agent/$(agent_target)/stand-in/moorage-sim
+connector_binary := $(target)/static/$(static_target)/stand-in/moorage-sim
 # What servers of the lab run: the agent as servers get it, cloudflared, and OpenClaw with its Node.js.
 # No registry has cloudflared, so that it may be missing.
 programs = if [[ $${CLOUDFLARED_BIN:-none} == none ]]; then \
@@ -34,8 +34,8 @@ help: ## This list
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
-demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits
-	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once)
+demo: build ## One instance from kubectl apply to Ready on this machine; Ctrl-C ends it. ONCE=1: checks, deletes, exits. IMAGE=1: the operator out of its image
+	@$(tools); exec "$(target)/debug/moorage-demo" $(if $(filter 1,$(ONCE)),--once) $(if $(filter 1 quick,$(IMAGE)),--image "$$($(if $(filter quick,$(IMAGE)),QUICK=1) hack/image.sh --rootfs)")
 
 .PHONY: lab
 lab: build agent ## The same on a real Debian with real programs (root, Linux). ONCE=1: checks, deletes, exits
@@ -67,14 +67,20 @@ bundle: build ## The archives of OpenClaw and Node.js that the lab installs (cac
 
 .PHONY: agent
 agent: ## The agent as it goes to servers: static, small, at most 10 MB; prints where it is and its size
-	@RUSTFLAGS="-C target-feature=+crt-static" cargo build -p moorage-agent --profile agent \
-		--target "$(agent_target)" --target-dir "$(target)/agent"
-	@hack/check-agent.sh "$(agent_binary)"
+	@hack/check-agent.sh "$$(hack/static.sh moorage-agent)"
 
 .PHONY: connector
 connector: ## What stands in for cloudflared on servers of the lab where that is missing, static
 	@RUSTFLAGS="-C target-feature=+crt-static" cargo build -p moorage-sim --bin moorage-sim --profile stand-in \
-		--target "$(agent_target)" --target-dir "$(target)/agent"
+		--target "$(static_target)" --target-dir "$(target)/static"
+
+.PHONY: image
+image: ## The operator's image as an OCI layout, without a daemon; ARCH=amd64,arm64
+	@hack/image.sh $(if $(ARCH),--arch $(ARCH))
+
+.PHONY: release
+release: ## All files of a release for both architectures, with their lists and checksums; nothing is uploaded
+	@hack/release.sh
 
 .PHONY: generate
 generate: build ## CRDs from the Rust types, the Kustomize base from the chart

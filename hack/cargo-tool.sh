@@ -7,8 +7,9 @@ program=${1:-}
 case ${1:-} in
   cargo-nextest) version=0.9.151 arguments=(--no-default-features --features default-no-update) ;;
   cargo-deny) version=0.20.2 arguments=() ;;
+  cargo-cyclonedx) version=0.5.9 arguments=() ;;
   capnpc) version=0.27.0 arguments=() program=capnpc-rust ;;
-  *) echo "usage: hack/cargo-tool.sh cargo-nextest|cargo-deny|capnpc" >&2 && exit 2 ;;
+  *) echo "usage: hack/cargo-tool.sh cargo-nextest|cargo-deny|cargo-cyclonedx|capnpc" >&2 && exit 2 ;;
 esac
 root=${XDG_CACHE_HOME:-$HOME/.cache}/moorage/cargo-tools/$1-$version
 if [[ ! -x $root/bin/$program ]]; then

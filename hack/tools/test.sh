@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests hack/tools.sh and hack/cloudflared.sh in seconds: fake tools, a fake Go and a fake archive served
+# Tests hack/tools.sh, hack/cloudflared.sh and hack/side-by-side.sh in seconds: fake tools, a fake Go and a fake archive served
 # on loopback. Nothing is compiled and nothing is fetched from elsewhere.
 set -euo pipefail
 
@@ -366,5 +366,23 @@ stdout_is "$work/found/cloudflared"
 run CLOUDFLARED_BIN=none CLOUDFLARED_DOWNLOAD="$pinned" PATH="$work/found:$work/bin" --
 exits 0
 stdout_is ""
+
+begin "stages side by side"
+cp "$here/../side-by-side.sh" "$work/"
+beside() {
+  set +e
+  bash "$work/side-by-side.sh" "$@" >"$work/out" 2>"$work/err"
+  status=$?
+  set -e
+}
+beside one 'echo done' two 'echo begun; false; echo never'
+exits 1
+for line in 'one | done' 'two | begun' '--- the end of two'; do
+  grep -qxF -- "$line" "$work/out" || fail "the output has no line '$line'"
+done
+! grep -q never "$work/out" || fail "a stage went on after a failure"
+[[ $(tail -n 1 "$work/out") == begun ]] || fail "the last screen does not show why"
+beside one 'echo done' two true
+exits 0
 
 echo "hack/tools/test.sh: all passed"

@@ -62,7 +62,7 @@ impl Own {
     /// Starts the operator as the one in the cluster starts: with its own rights.
     pub(crate) async fn run(&self) {
         let client = self.stage.client.clone();
-        let path = &self.stage.options.kubeconfig;
+        let path = &self.stage.kubeconfig;
         service_account_kubeconfig(&self.stage.plane, client, SYSTEM, "moorage", path)
             .await
             .unwrap();
@@ -195,7 +195,7 @@ async fn the_definitions_go_first(own: &Own) {
 fn helm_takes_over_what_kustomize_made(own: &Own) {
     own.kubectl("apply --server-side -k config/prerequisites");
     own.kubectl("apply --server-side -k config/default");
-    let scratch: PathBuf = own.stage.options.kubeconfig.with_file_name("helm");
+    let scratch: PathBuf = own.stage.kubeconfig.with_file_name("helm");
     let install = |further: &[&str]| {
         moorage_testbed::install_chart_with(
             own.tools,

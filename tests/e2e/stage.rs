@@ -8,8 +8,9 @@ use std::{
 
 use kube::Client;
 use moorage_testbed::{
-    Audit, Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorEndpoints,
-    SimulatorOptions, Tool, Tools, install_chart, kubectl, service_account_kubeconfig,
+    Audit, Components, ControlPlane, Operator, OperatorOptions, OperatorSource, Simulator,
+    SimulatorEndpoints, SimulatorOptions, Tool, Tools, install_chart, kubectl,
+    service_account_kubeconfig,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -63,6 +64,8 @@ pub(crate) struct Stage {
     // Dropped in this order: nobody outlives whom it talks to.
     pub(crate) operator: Arc<Mutex<Kept>>,
     pub(crate) options: OperatorOptions,
+    /// How the operator reaches the cluster.
+    pub(crate) kubeconfig: PathBuf,
     pub(crate) simulator: Simulator,
     pub(crate) client: Client,
     /// The artifacts of a release.
@@ -120,8 +123,10 @@ impl Stage {
             .await
             .unwrap();
         let options = OperatorOptions {
-            program: moorage.to_owned(),
-            kubeconfig,
+            from: OperatorSource::Program {
+                program: moorage.to_owned(),
+                kubeconfig: kubeconfig.clone(),
+            },
             namespace: SYSTEM.to_owned(),
             log: folder.path().join("moorage.log"),
             arguments: ["--log-format=text", "--report-interval=10s", "--orphan-age=10s"]
@@ -137,6 +142,7 @@ impl Stage {
         Some(Self {
             operator,
             options,
+            kubeconfig,
             simulator,
             client,
             artifacts: servers.artifacts,

@@ -150,7 +150,7 @@ pub(crate) async fn only_the_releases_that_a_pool_allows_run_in_it(tenant: Tenan
 pub(crate) async fn an_uninstalled_chart_comes_back_and_definitions_go_in_order(_: Tenant) {
     let Some(own) = Own::start(Installed::Chart).await else { return };
     let ada = make_ada(&own.tenant).await;
-    let scratch = own.stage.options.kubeconfig.with_file_name("helm");
+    let scratch = own.stage.kubeconfig.with_file_name("helm");
     uninstall_chart(own.tools, &own.stage.plane, SYSTEM, &scratch).unwrap();
     own.stop();
     let now = own.tenant.get("ada").await.unwrap();

@@ -1,8 +1,9 @@
-//! Plain HTTP on a listener: connections are accepted and served until they are to end.
+//! HTTP on a listener, plain or by TLS: connections are accepted and served until they are to end.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -14,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -23,13 +25,35 @@ pub struct LostResponse;
 
 /// Serves `router` until it is told to stop. Requests carry their client's address as `ConnectInfo`.
 pub async fn accept(listener: TcpListener, router: Router, stop: CancellationToken) {
+    serve(listener, router, None, stop).await;
+}
+
+/// The same by TLS.
+pub async fn accept_tls(
+    listener: TcpListener,
+    router: Router,
+    tls: Arc<rustls::ServerConfig>,
+    stop: CancellationToken,
+) {
+    serve(listener, router, Some(TlsAcceptor::from(tls)), stop).await;
+}
+
+async fn serve(
+    listener: TcpListener,
+    router: Router,
+    tls: Option<TlsAcceptor>,
+    stop: CancellationToken,
+) {
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
             () = stop.cancelled() => break,
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
             (stream, peer) = next_connection(&listener) => {
-                connections.spawn(converse(stream, peer, router.clone()));
+                match tls.clone() {
+                    None => connections.spawn(converse(stream, peer, router.clone())),
+                    Some(tls) => connections.spawn(converse_tls(tls, stream, peer, router.clone())),
+                };
             }
         }
     }
@@ -51,6 +75,13 @@ pub async fn next_connection(listener: &TcpListener) -> (TcpStream, SocketAddr) 
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }
+    }
+}
+
+async fn converse_tls(tls: TlsAcceptor, stream: TcpStream, peer: SocketAddr, router: Router) {
+    match tls.accept(stream).await {
+        Ok(stream) => converse(stream, peer, router).await,
+        Err(error) => tracing::debug!(%error, "no TLS came about"),
     }
 }
 

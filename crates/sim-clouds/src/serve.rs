@@ -1,4 +1,5 @@
-//! The listeners: plain HTTP for both clouds and the admin API, and their clean end.
+//! The listeners: plain HTTP for both clouds, or TLS under names as the real ones have, plain HTTP for the
+//! admin API, and their clean end.
 
 use std::io;
 use std::net::SocketAddr;
@@ -12,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
 use crate::gateway::{CLOUDFLARE_BASE, HETZNER_BASE};
-use crate::listener::accept;
+use crate::listener::{accept, accept_tls};
 use crate::world::World;
 use crate::{admin, cloudflare, hetzner};
 
@@ -63,25 +64,43 @@ pub struct Simulator {
     listeners: JoinSet<()>,
 }
 
+/// The name of the Hetzner API where it is served by TLS; whoever calls it has to know the address.
+const HETZNER_NAME: &str = "api.hetzner.test";
+/// The same of the Cloudflare API.
+const CLOUDFLARE_NAME: &str = "api.cloudflare.test";
+
 impl Simulator {
-    /// Binds the listeners and serves `world` until [`Simulator::shutdown`].
-    pub async fn start(world: Arc<World>, addresses: ListenAddresses) -> io::Result<Self> {
+    /// Binds the listeners and serves `world` until [`Simulator::shutdown`]: both clouds by TLS if `tls`
+    /// says how, else by plain HTTP.
+    pub async fn start(
+        world: Arc<World>,
+        addresses: ListenAddresses,
+        tls: Option<Arc<rustls::ServerConfig>>,
+    ) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let mut listeners = JoinSet::new();
-        let mut serve = async |address, router| -> io::Result<SocketAddr> {
+        let mut serve = async |address, router, tls| -> io::Result<SocketAddr> {
             let listener = TcpListener::bind(address).await.map_err(|error| {
                 io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
             })?;
             let bound = listener.local_addr()?;
-            listeners.spawn(accept(listener, router, stop.clone()));
+            match tls {
+                None => listeners.spawn(accept(listener, router, stop.clone())),
+                Some(tls) => listeners.spawn(accept_tls(listener, router, tls, stop.clone())),
+            };
             Ok(bound)
         };
-        let hetzner = serve(addresses.hetzner, hetzner::router(&world)).await?;
-        let cloudflare = serve(addresses.cloudflare, cloudflare::router(&world)).await?;
-        let admin = serve(addresses.admin, admin::router(&world)).await?;
+        let hetzner = serve(addresses.hetzner, hetzner::router(&world), tls.clone()).await?;
+        let cloudflare =
+            serve(addresses.cloudflare, cloudflare::router(&world), tls.clone()).await?;
+        let admin = serve(addresses.admin, admin::router(&world), None).await?;
+        let base = |name: &str, address: SocketAddr, path: &str| match &tls {
+            None => format!("http://{address}{path}"),
+            Some(_) => format!("https://{name}:{}{path}", address.port()),
+        };
         let endpoints = Endpoints {
-            hetzner: format!("http://{hetzner}{HETZNER_BASE}"),
-            cloudflare: format!("http://{cloudflare}{CLOUDFLARE_BASE}"),
+            hetzner: base(HETZNER_NAME, hetzner, HETZNER_BASE),
+            cloudflare: base(CLOUDFLARE_NAME, cloudflare, CLOUDFLARE_BASE),
             edge: None,
             edge_ca: None,
             connector_edge: None,

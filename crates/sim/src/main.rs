@@ -86,6 +86,11 @@ struct Serve {
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen_connectors: SocketAddr,
 
+    /// Serve both clouds by TLS, as api.hetzner.test and api.cloudflare.test with certificates of the edge's
+    /// authority; whoever calls them has to know the address
+    #[arg(long)]
+    tls: bool,
+
     /// What stands behind a created server
     #[arg(long, value_enum, default_value_t = Backend::None)]
     backend: Backend,
@@ -246,7 +251,8 @@ async fn serve(options: Serve) -> anyhow::Result<()> {
         admin: options.listen_admin,
     };
     let world = World::behind_edge(cloudflare, backend, timings);
-    let simulator = Simulator::start(world, addresses).await?.with_edge(&edge);
+    let tls = options.tls.then(|| edge.tls());
+    let simulator = Simulator::start(world, addresses, tls).await?.with_edge(&edge);
     let endpoints = simulator.endpoints();
     tracing::info!(
         hetzner = endpoints.hetzner,

@@ -223,8 +223,8 @@ impl ControlPlane {
         authority.distinguished_name.push(DnType::CommonName, "control plane");
         let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
         let key = KeyPair::generate()?;
-        let certificate =
-            CertificateParams::new(vec!["127.0.0.1".to_owned()])?.signed_by(&key, &authority)?;
+        let names = ["127.0.0.1", "kubernetes.default.svc"].map(str::to_owned);
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &authority)?;
         let service_accounts = KeyPair::generate()?;
         let token = random_token()?;
         let kubeconfig = json!({

@@ -6,6 +6,7 @@
 
 mod address;
 mod chart;
+mod container;
 mod control_plane;
 mod describe;
 mod gateway;
@@ -23,6 +24,7 @@ mod wait;
 
 pub use address::free_address;
 pub use chart::{install_chart, install_chart_with, uninstall_chart};
+pub use container::Container;
 pub use control_plane::{Audit, Components, ControlPlane, StartError};
 pub use describe::conditions;
 pub use gateway::{Challenge, Device, GatewayClient, GatewayError, GatewayRefusal};
@@ -31,7 +33,9 @@ pub use lab::{
     CloudInit, Cloudflared, Executed, LabError, LabParts, LabServer, LabServerState, NoLab, Press,
     Probed,
 };
-pub use operator::{Operator, OperatorOptions, service_account_kubeconfig};
+pub use operator::{
+    Operator, OperatorOptions, OperatorSource, service_account_kubeconfig, service_account_token,
+};
 pub use proc::{children_of, runs, signal, size_in_status};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;

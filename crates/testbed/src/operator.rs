@@ -14,8 +14,8 @@ use kube::{Api, Client, api::PostParams};
 use serde_json::json;
 
 use crate::{
-    ControlPlane, Ending, NotInTime, Process, SimulatorEndpoints, control_plane::write_private,
-    free_address, wait_until,
+    Container, ControlPlane, Ending, NotInTime, Process, SimulatorEndpoints,
+    control_plane::write_private, free_address, wait_until,
 };
 
 const START_TIMEOUT: Duration = Duration::from_secs(60);
@@ -27,16 +27,28 @@ const TOKEN_SECONDS: i64 = 24 * 3600;
 /// What to start.
 #[derive(Debug, Clone)]
 pub struct OperatorOptions {
-    /// The `moorage` program.
-    pub program: PathBuf,
-    /// How it reaches the cluster.
-    pub kubeconfig: PathBuf,
+    /// What runs.
+    pub from: OperatorSource,
     /// The operator's own namespace.
     pub namespace: String,
     /// Where its log goes.
     pub log: PathBuf,
     /// Further arguments of `run`.
     pub arguments: Vec<String>,
+}
+
+/// Where the operator comes from, and how it reaches the cluster.
+#[derive(Debug, Clone)]
+pub enum OperatorSource {
+    /// A program of this machine, with a kubeconfig.
+    Program {
+        /// The `moorage` program.
+        program: PathBuf,
+        /// How it reaches the cluster.
+        kubeconfig: PathBuf,
+    },
+    /// The root filesystem of its image, as a container in the cluster.
+    Image(Box<Container>),
 }
 
 /// A running operator. Dropping it ends it.
@@ -58,14 +70,21 @@ impl Operator {
             format!("--hetzner-endpoint={}", clouds.hetzner),
             format!("--cloudflare-endpoint={}", clouds.cloudflare),
             format!("--edge-address={}", clouds.edge),
-            format!("--edge-ca={}", clouds.edge_ca.display()),
         ];
         arguments.extend(options.arguments.iter().cloned());
         let ending = Ending::Terminate(PATIENCE);
-        let kubeconfig = options.kubeconfig.display().to_string();
-        let environment = [("KUBECONFIG", kubeconfig.as_str())];
-        let (program, log) = (&options.program, &options.log);
-        let process = Process::start("moorage", program, &arguments, &environment, log, ending)?;
+        let log = &options.log;
+        let process = match &options.from {
+            OperatorSource::Program { program, kubeconfig } => {
+                arguments.push(format!("--edge-ca={}", clouds.edge_ca.display()));
+                let kubeconfig = kubeconfig.display().to_string();
+                let environment = [("KUBECONFIG", kubeconfig.as_str())];
+                Process::start("moorage", program, &arguments, &environment, log, ending)?
+            }
+            OperatorSource::Image(container) => {
+                container.start("moorage", &arguments, &clouds.edge_ca, log)?
+            }
+        };
         let http = reqwest::Client::builder().no_proxy().build().map_err(io::Error::other)?;
         Ok(Self { process, url: format!("http://{address}"), http })
     }
@@ -112,15 +131,12 @@ impl Operator {
     }
 }
 
-/// Writes a kubeconfig with a fresh token of a `ServiceAccount`, so that its bearer may do what the
-/// account's roles allow and nothing else.
-pub async fn service_account_kubeconfig(
-    plane: &ControlPlane,
+/// A fresh token of a `ServiceAccount`: its bearer may do what the account's roles allow and nothing else.
+pub async fn service_account_token(
     client: Client,
     namespace: &str,
     name: &str,
-    path: &Path,
-) -> Result<(), kube::Error> {
+) -> Result<String, kube::Error> {
     let accounts: Api<ServiceAccount> = Api::namespaced(client, namespace);
     let request = TokenRequest {
         spec: Some(TokenRequestSpec {
@@ -130,7 +146,18 @@ pub async fn service_account_kubeconfig(
         ..TokenRequest::default()
     };
     let answer = accounts.create_token_request(name, &PostParams::default(), &request).await?;
-    let token = answer.status.map(|status| status.token).unwrap_or_default();
+    Ok(answer.status.and_then(|status| status.token).unwrap_or_default())
+}
+
+/// Writes a kubeconfig with such a token.
+pub async fn service_account_kubeconfig(
+    plane: &ControlPlane,
+    client: Client,
+    namespace: &str,
+    name: &str,
+    path: &Path,
+) -> Result<(), kube::Error> {
+    let token = service_account_token(client, namespace, name).await?;
     let kubeconfig = json!({
         "apiVersion": "v1",
         "kind": "Config",

@@ -79,7 +79,7 @@ impl Lab {
     }
 
     pub(crate) async fn start_timed(backend: Arc<dyn VpsBackend>, timings: Timings) -> Self {
-        let sim = Simulator::start(World::new(backend, timings), ListenAddresses::default())
+        let sim = Simulator::start(World::new(backend, timings), ListenAddresses::default(), None)
             .await
             .expect("starts");
         let lab = Self { sim, http: Client::new() };

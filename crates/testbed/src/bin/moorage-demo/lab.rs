@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use http::Uri;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client,
@@ -14,8 +15,9 @@ use kube::{
     core::GroupVersionKind,
 };
 use moorage_testbed::{
-    Components, ControlPlane, Operator, OperatorOptions, Simulator, SimulatorOptions, Tool, Tools,
-    conditions, service_account_kubeconfig, wait_until,
+    Components, Container, ControlPlane, Operator, OperatorOptions, OperatorSource, Simulator,
+    SimulatorOptions, Tool, Tools, conditions, service_account_kubeconfig, service_account_token,
+    wait_until,
 };
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -64,12 +66,16 @@ pub(crate) struct Lab {
 
 impl Lab {
     /// Starts everything, and waits until the operator is ready.
-    pub(crate) async fn start(debian: Option<Debian>) -> Result<Self> {
+    pub(crate) async fn start(debian: Option<Debian>, image: Option<&Path>) -> Result<Self> {
         let tools = Tools::from_env(&TOOLS)?;
         let programs = env::current_exe()?.with_file_name("");
         let folder = tempfile::Builder::new().prefix("moorage-demo-").tempdir()?;
         let agent = debian.is_none().then(|| programs.join("moorage-agent"));
-        let arguments = debian.as_ref().map(Debian::simulator_arguments).unwrap_or_default();
+        let mut arguments = debian.as_ref().map(Debian::simulator_arguments).unwrap_or_default();
+        if image.is_some() {
+            // As the real clouds; only whoever trusts the simulator's authority can speak to them.
+            arguments.push("--tls".to_owned());
+        }
         let simulator_options =
             SimulatorOptions { program: programs.join("moorage-sim"), agent, arguments };
         let begin = Instant::now();
@@ -92,18 +98,29 @@ impl Lab {
         done("the chart", begin);
 
         let begin = Instant::now();
-        let kubeconfig = folder.path().join("operator.kubeconfig");
-        service_account_kubeconfig(&plane, client.clone(), SYSTEM, "moorage", &kubeconfig).await?;
+        let from = if let Some(image) = image {
+            container(image, &plane, &client, folder.path()).await?
+        } else {
+            let kubeconfig = folder.path().join("operator.kubeconfig");
+            let cluster = client.clone();
+            service_account_kubeconfig(&plane, cluster, SYSTEM, "moorage", &kubeconfig).await?;
+            OperatorSource::Program { program: programs.join("moorage"), kubeconfig }
+        };
         let options = OperatorOptions {
-            program: programs.join("moorage"),
-            kubeconfig,
+            from,
             namespace: SYSTEM.to_owned(),
             log: folder.path().join("moorage.log"),
             arguments: vec!["--log-format=text".to_owned()],
         };
         let mut operator = Operator::start(&options, simulator.endpoints())?;
         operator.wait_until_ready().await?;
-        done("the operator, as ServiceAccount moorage", begin);
+        done(
+            match image {
+                Some(_) => "the operator from its image alone, as ServiceAccount moorage",
+                None => "the operator, as ServiceAccount moorage",
+            },
+            begin,
+        );
         Ok(Self { operator, simulator, plane, client, shell, debian, folder })
     }
 
@@ -290,4 +307,24 @@ fn shell(tools: Tools, programs: &Path, folder: &Path, plane: &ControlPlane) -> 
             ("HELM_DATA_HOME", below("helm-data")),
         ],
     })
+}
+
+/// The operator's container in the cluster.
+async fn container(
+    image: &Path,
+    plane: &ControlPlane,
+    client: &Client,
+    folder: &Path,
+) -> Result<OperatorSource> {
+    let token = service_account_token(client.clone(), SYSTEM, "moorage").await?;
+    let url: Uri = plane.url().parse().context("the API server has no URL")?;
+    Ok(OperatorSource::Image(Box::new(Container {
+        image: image.to_owned(),
+        folder: folder.join("container"),
+        api_port: url.port_u16().context("the API server has no port")?,
+        api_authority: plane.authority(),
+        namespace: SYSTEM.to_owned(),
+        token,
+        names: ["api.hetzner.test", "api.cloudflare.test"].map(str::to_owned).to_vec(),
+    })))
 }

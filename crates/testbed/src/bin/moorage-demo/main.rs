@@ -10,7 +10,7 @@ mod progress;
 mod stages;
 mod terminal;
 
-use std::{io::IsTerminal as _, process::ExitCode, time::Instant};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Instant};
 
 use anyhow::Result;
 use clap::Parser;
@@ -32,6 +32,11 @@ struct Options {
     /// it through `make lab`
     #[arg(long)]
     lab: bool,
+
+    /// Run the operator out of its image alone, whose root filesystem hack/image.sh --rootfs makes; the
+    /// clouds are then reached by TLS. Needs bubblewrap
+    #[arg(long, value_name = "DIR")]
+    image: Option<PathBuf>,
 
     /// The programs of the lab's release
     #[command(flatten)]
@@ -75,7 +80,7 @@ async fn demo(options: &Options) -> Result<()> {
     let start = Instant::now();
     let debian = if options.lab { Some(options.programs.find()?) } else { None };
     heading("A Kubernetes control plane, two simulated clouds, the operator from its chart");
-    let mut lab = Lab::start(debian).await?;
+    let mut lab = Lab::start(debian, options.image.as_deref()).await?;
     let result = show(&mut lab, start, options.once).await;
     // What it was doing when it failed is in the logs, and they go with the lab.
     result.map_err(|error| error.context(lab.logs()))
