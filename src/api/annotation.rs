@@ -76,7 +76,7 @@ impl Mark {
         annotations.get(name).map(|text| Self::new(text))
     }
 
-    /// Of a text.
+    /// The text itself, or its digest where it is long or not plain.
     pub fn new(text: &str) -> Self {
         let plain =
             text.len() <= LONGEST_MARK && text.bytes().all(|byte| (0x20..0x7f).contains(&byte));

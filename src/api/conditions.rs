@@ -74,9 +74,7 @@ impl ConditionType {
 /// The three values of a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConditionStatus {
-    /// It holds.
     True,
-    /// It does not.
     False,
     /// It cannot be told.
     Unknown,
@@ -95,9 +93,8 @@ impl ConditionStatus {
 /// A condition as the planner states it: without times, which belong to the merge.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
-    /// Of what.
+    /// Which condition.
     pub kind: ConditionType,
-    /// Whether it holds.
     pub status: ConditionStatus,
     /// For programs: one of [`reason`].
     pub reason: Reason,
@@ -106,12 +103,12 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    /// It holds.
+    /// The condition holds.
     pub fn yes(kind: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { kind, status: ConditionStatus::True, reason, message: message.into() }
     }
 
-    /// It does not.
+    /// The condition does not hold.
     pub fn no(kind: ConditionType, reason: Reason, message: impl Into<String>) -> Self {
         Self { kind, status: ConditionStatus::False, reason, message: message.into() }
     }

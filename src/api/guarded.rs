@@ -78,7 +78,7 @@ struct Parts<'a> {
 }
 
 impl<K: Stored> Guarded<K> {
-    /// Reads one object.
+    /// Reads one object. If a part cannot be read, the error has what the other parts hold.
     pub fn read(text: &str) -> Self {
         let parts: Parts<'_> = serde_json::from_str(text).unwrap_or_default();
         let metadata = metadata(&Fields::of(parts.metadata));

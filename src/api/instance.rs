@@ -294,7 +294,7 @@ fn customer_types() -> Vec<&'static str> {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKeyRef {
-    /// The Secret.
+    /// Name of the Secret, in the namespace of the instance.
     pub name: SecretName,
     /// The key in its data.
     pub key: SecretKey,
@@ -337,7 +337,7 @@ impl AccessSpec {
 /// What becomes of the cloud objects when the instance is deleted.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum DeletionPolicy {
-    /// They are deleted.
+    /// Server, tunnel and DNS records are deleted, with all that the server stores.
     #[default]
     Delete,
     /// They are labelled as retained and left alone.

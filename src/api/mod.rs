@@ -36,7 +36,7 @@ pub mod label {
     pub const INSTANCE: &str = "moorage.dev/instance";
     /// On a Secret that Moorage made: the instance whose dashboard it opens.
     pub const DASHBOARD_OF: &str = "moorage.dev/dashboard-of";
-    /// The installation id.
+    /// Id of the installation: tells the objects of several clusters in one cloud project apart.
     pub const INSTALLATION: &str = "moorage.dev/installation";
     /// Namespace of the instance.
     pub const NAMESPACE: &str = "moorage.dev/namespace";

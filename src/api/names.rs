@@ -57,7 +57,6 @@ macro_rules! name {
                 &KIND
             }
 
-            /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -185,7 +184,7 @@ name! {
     "the name of an OpenClawRelease: a-z, 0-9, - and ., at most 253 characters"
 }
 name! {
-    /// Name of a Secret.
+    /// As Kubernetes names a `Secret`.
     SecretName, 253, SUBDOMAIN,
     "the name of a Secret: a-z, 0-9, - and ., at most 253 characters"
 }

@@ -45,7 +45,7 @@ use super::{
 )]
 #[serde(rename_all = "camelCase")]
 pub struct HostingPoolSpec {
-    /// The Hetzner project.
+    /// The Hetzner project that the servers are made in.
     pub hetzner: HetznerSpec,
     /// The Cloudflare account and zone.
     pub cloudflare: CloudflareSpec,
@@ -150,7 +150,7 @@ pub struct SshSpec {
 pub struct CloudflareSpec {
     /// The account's API token, in the operator's namespace.
     pub token_secret_ref: TokenSecretRef,
-    /// The account.
+    /// Id of the Cloudflare account, 32 hexadecimal characters.
     pub account_id: CloudflareAccount,
     /// The zone of `domain`.
     pub zone_id: CloudflareZone,
@@ -167,7 +167,7 @@ pub struct CloudflareSpec {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TokenSecretRef {
-    /// The Secret.
+    /// Name of the Secret, in the operator's namespace.
     pub name: SecretName,
     /// The key in its data.
     #[serde(default = "default_token_key")]
@@ -185,7 +185,7 @@ pub struct HostingPoolStatus {
     /// The generation of the spec that the conditions speak of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// `Ready`, `Reconciling`, `Stalled`.
+    /// The conditions `Ready`, `Reconciling` and `Stalled`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
@@ -227,7 +227,7 @@ pub enum OrphanPolicy {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OrphansStatus {
-    /// How many.
+    /// Number of orphans, those included that `first` has no room for.
     pub count: u32,
     /// What to know and to do about them.
     pub message: String,
@@ -238,15 +238,15 @@ pub struct OrphansStatus {
     pub first: Vec<OrphanStatus>,
 }
 
-/// One of them.
+/// A cloud object that belongs to nobody.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OrphanStatus {
-    /// What it is.
+    /// Kind of the object.
     pub kind: OrphanKind,
-    /// The cloud's id.
+    /// The cloud's id of the object.
     pub id: String,
-    /// Its name there.
+    /// Name of the object in the cloud.
     pub name: String,
     /// Whose it says it is: `namespace/name`, an instance's id, or a pool.
     pub owner: String,
@@ -255,7 +255,7 @@ pub struct OrphanStatus {
     /// When the cloud made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// A server's type.
+    /// Hetzner's type of a server, such as `cx33`; absent of anything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_type: Option<String>,
     /// What a server costs a month, in the project's currency, taxes included.
@@ -270,9 +270,9 @@ pub struct OrphanStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RetainedStatus {
-    /// How many servers.
+    /// Number of servers, those included that `first` has no room for.
     pub servers: u32,
-    /// How many tunnels.
+    /// Number of tunnels, those included that `first` has no room for.
     pub tunnels: u32,
     /// How many DNS records.
     pub dns_records: u32,
@@ -285,22 +285,22 @@ pub struct RetainedStatus {
     pub first: Vec<RetainedObject>,
 }
 
-/// One of them.
+/// A cloud object that was left behind on purpose.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RetainedObject {
-    /// What it is.
+    /// Kind of the object.
     pub kind: OrphanKind,
-    /// The cloud's id.
+    /// The cloud's id of the object.
     pub id: String,
-    /// Its name there.
+    /// Name of the object in the cloud.
     pub name: String,
     /// Whose it was: `namespace/name`, or an instance's id.
     pub owner: String,
     /// When the cloud made it, if it says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub created: Option<String>,
-    /// A server's type.
+    /// Hetzner's type of a server, such as `cx33`; absent of anything else.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_type: Option<String>,
     /// What a server costs a month, in the project's currency, taxes included.
@@ -315,13 +315,13 @@ pub struct RetainedObject {
 pub enum OrphanKind {
     /// A server at Hetzner.
     Server,
-    /// A DNS record.
+    /// A DNS record in the zone of the pool.
     DnsRecord,
-    /// A tunnel.
+    /// A tunnel of the Cloudflare account.
     Tunnel,
-    /// An Access application.
+    /// An Access application of the Cloudflare account.
     AccessApplication,
-    /// An Access policy.
+    /// An Access policy of the Cloudflare account.
     AccessPolicy,
     /// An Access service token.
     ServiceToken,
@@ -351,7 +351,7 @@ pub struct MasterKeyStatus {
 pub enum MasterKeyPlace {
     /// In a Secret, so in etcd and its backups.
     Secret,
-    /// In a file.
+    /// In a file that is mounted into the operator, so not in etcd.
     File,
 }
 
@@ -359,7 +359,7 @@ pub enum MasterKeyPlace {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct OlderMasterKey {
-    /// Its id.
+    /// Id of this older master key.
     pub id: String,
     /// Servers of all pools that still obey it.
     pub servers: u32,
@@ -375,7 +375,7 @@ pub struct OlderMasterKey {
 pub struct AccessStatus {
     /// The application over all management host names.
     pub application_id: String,
-    /// Its policy.
+    /// Id of the policy that lets the operator's service token in, and nobody else.
     pub policy_id: String,
     /// The operator's service token.
     pub service_token_id: String,

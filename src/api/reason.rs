@@ -6,7 +6,7 @@ use std::fmt;
 /// What a reason asks of people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// Nothing.
+    /// It asks nothing of anybody.
     Fine,
     /// It passes by itself, or when something else does.
     Passing,
@@ -33,7 +33,7 @@ pub enum Place {
     EventOfInstance,
     /// An Event of a pool, and no condition.
     EventOfPool,
-    /// An Event of a Secret.
+    /// An Event of a Secret, and no condition.
     EventOfSecret,
 }
 

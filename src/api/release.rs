@@ -35,7 +35,7 @@ use super::{
 pub struct OpenClawReleaseSpec {
     /// The version of OpenClaw, that of its artifact.
     pub version: Version,
-    /// The pinned programs.
+    /// The programs that a server installs, each pinned by its digest.
     pub artifacts: ReleaseArtifacts,
     /// Plugins and skills that instances may ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -70,13 +70,13 @@ pub struct ReleaseArtifacts {
     pub openclaw: PinnedArtifact,
     /// The Node.js runtime.
     pub node: PinnedArtifact,
-    /// The tunnel connector.
+    /// cloudflared, which connects the server to its tunnel.
     pub cloudflared: PinnedArtifact,
-    /// The Moorage agent.
+    /// moorage-agent, which manages the server.
     pub agent: PinnedArtifact,
 }
 
-/// One file, pinned.
+/// A file that servers fetch and install only if its digest is this one.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct PinnedArtifact {
@@ -98,10 +98,10 @@ pub struct PinnedArtifact {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "lowercase")]
 pub enum Architecture {
-    /// x86-64.
+    /// 64-bit x86 (amd64).
     #[default]
     X86,
-    /// 64-bit Arm.
+    /// 64-bit Arm (arm64).
     Arm,
 }
 
@@ -132,9 +132,9 @@ impl fmt::Display for Architecture {
 pub struct ApprovedIntegration {
     /// How instances name it.
     pub name: IntegrationName,
-    /// What it is.
+    /// Whether it is a plugin or a skill.
     pub kind: IntegrationKind,
-    /// The exact version.
+    /// The one version of it that is installed.
     pub version: Version,
     /// Of a plugin, the SHA-512 of its package as npm writes it: `sha512-<base64>`. A package with other
     /// bytes is not used.
@@ -166,7 +166,7 @@ pub struct IntegrationArtifact {
 /// The two kinds of integrations.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IntegrationKind {
-    /// An npm package.
+    /// A package of the npm registry.
     Plugin,
     /// A skill of the hub.
     Skill,

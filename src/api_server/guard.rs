@@ -32,7 +32,7 @@ pub struct NotMeant;
 #[error("the API server's answer is larger than {0} bytes")]
 pub struct TooLarge(usize);
 
-/// The layer.
+/// Gives every call a deadline and every answer a largest size.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Guard {
     pub(super) deadline: Duration,

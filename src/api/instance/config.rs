@@ -38,10 +38,10 @@ impl fmt::Debug for ConfigDocument {
 /// Why a document is not passed on.
 #[derive(Debug, Error, Clone, PartialEq, Eq)]
 pub enum ConfigProblem {
-    /// Too long.
+    /// More than [`MAX_BYTES`]; holds its size in bytes.
     #[error("it has {0} bytes, but a server takes {MAX_BYTES}; make it smaller")]
     TooLarge(usize),
-    /// Too many levels.
+    /// Deeper than [`MAX_DEPTH`].
     #[error(
         "it has more than {MAX_DEPTH} levels of objects and lists within each other; make it flatter"
     )]

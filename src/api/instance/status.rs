@@ -31,16 +31,16 @@ pub struct OpenClawInstanceStatus {
     /// have; nothing where the id is computed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub earlier_identity: Option<EarlierIdentity>,
-    /// The server.
+    /// The server at Hetzner, from before it is created.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<ServerStatus>,
-    /// The tunnel.
+    /// The tunnel at Cloudflare that leads to the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tunnel: Option<TunnelStatus>,
     /// Where the two routes are.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub urls: Option<Urls>,
-    /// The enrolled agent.
+    /// The agent on the server, once it has enrolled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent: Option<AgentStatus>,
     /// What was delivered, with the digest of the ciphertext that it came from.
@@ -74,7 +74,7 @@ pub enum Phase {
     Stalled,
     /// `spec.suspend` is true.
     Suspended,
-    /// Being deleted.
+    /// The instance is being deleted, with its objects in the clouds.
     Deleting,
 }
 
@@ -131,10 +131,10 @@ pub struct ServerStatus {
     /// Hetzner's id, once it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
-    /// Its type.
+    /// Hetzner's name of its type, such as `cx33`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub r#type: Option<String>,
-    /// Its location.
+    /// Hetzner's name of its location, such as `fsn1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
 }
@@ -143,7 +143,7 @@ pub struct ServerStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct TunnelStatus {
-    /// Cloudflare's id.
+    /// Cloudflare's id of the tunnel, a UUID.
     pub id: String,
     /// Whether the tunnel's first secret is being replaced: written before the new one is set, and kept
     /// until the connections that were made with the old one are cut.
@@ -155,13 +155,13 @@ pub struct TunnelStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct Urls {
-    /// OpenClaw's dashboard.
+    /// URL of OpenClaw's dashboard, which asks for its token.
     pub dashboard: String,
     /// The agent's management API.
     pub management: String,
 }
 
-/// The enrolled agent.
+/// The agent that enrolled from the server, and what it last reported.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct AgentStatus {
@@ -171,10 +171,10 @@ pub struct AgentStatus {
     pub public_key: String,
     /// PEM of the certificate to seal values for this agent with (`sealedTo: Agent`).
     pub sealing_certificate: String,
-    /// The agent's version.
+    /// Version of the agent, as it reports it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
-    /// OpenClaw's version.
+    /// Version of OpenClaw, as the agent reports it; absent until it has reported one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub openclaw_version: Option<String>,
     /// The programs that it runs; none where it does not install them itself.
@@ -229,21 +229,21 @@ pub struct ProgramStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackStatus {
-    /// Of which program.
+    /// `openclaw`, `node`, `cloudflared` or `agent`.
     pub program: String,
     /// SHA-256 of the artifact that did not work, 64 hexadecimal characters.
     pub sha256: String,
-    /// Why.
+    /// What failed, and what the agent says of it.
     pub reason: String,
     /// When, by the server's clock.
     pub at: String,
 }
 
-/// One delivered credential.
+/// A credential that the agent has stored.
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct CredentialStatus {
-    /// Which.
+    /// Name of the credential, as in `spec.credentials`.
     pub name: String,
     /// When the agent stored it.
     pub delivered_at: String,
