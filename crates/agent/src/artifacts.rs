@@ -66,7 +66,6 @@ pub enum ArtifactError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// It is not installed.
     #[error("this version is not installed")]
     NotInstalled,
     /// The operating system refused.

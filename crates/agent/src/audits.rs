@@ -12,7 +12,7 @@ pub(crate) struct Audits {
     failed: Option<Failed>,
 }
 
-/// Failed attempts.
+/// The last audit that failed, and when it is tried again.
 #[derive(Debug, Clone)]
 struct Failed {
     digest: Sha256,

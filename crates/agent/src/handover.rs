@@ -37,7 +37,6 @@ pub enum HandOverError {
     /// There is no bootstrap document to change.
     #[error("there is no bootstrap document that says who is obeyed")]
     NoBootstrap,
-    /// A file.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }

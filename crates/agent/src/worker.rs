@@ -55,7 +55,6 @@ pub(crate) enum Trust {
     Published,
     /// By the bootstrap document, where one user owns everything.
     Bootstrap,
-    /// It was told.
     #[cfg(test)]
     Given(Operator),
 }
@@ -83,7 +82,6 @@ enum WorkError {
     Program(#[from] ProgramError),
     #[error("cannot {action} {}: {source}", path.display())]
     Files { action: &'static str, path: std::path::PathBuf, source: std::io::Error },
-    /// Nothing was done.
     #[error("{message}")]
     Refused { reason: Refusal, message: String },
     #[error("{0}")]

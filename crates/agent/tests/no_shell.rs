@@ -1,6 +1,6 @@
 //! No shell anywhere: commands are argument vectors. Looks through everything that is built into the
 //! operator, the agent and the simulator, and through the files that they put on servers.
-#![allow(clippy::unwrap_used, missing_docs)]
+#![allow(clippy::unwrap_used)]
 
 use std::{
     fs,

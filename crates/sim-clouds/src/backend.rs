@@ -61,7 +61,6 @@ impl std::fmt::Debug for ServerBoot {
 pub enum PowerAction {
     /// Press the power button of a server that is off.
     On,
-    /// Cut the power.
     Off,
     /// Ask the system to shut down (ACPI).
     Shutdown,

@@ -25,7 +25,6 @@ pub struct FaultSpec {
     /// How many requests it strikes: one when left out, without end when null.
     #[serde(default = "once")]
     pub times: Option<u32>,
-    /// What it does.
     #[serde(flatten)]
     pub kind: FaultKind,
 }
@@ -45,14 +44,13 @@ pub enum FaultKind {
         status: u16,
         /// The error's code: a word at Hetzner, a number at Cloudflare.
         code: Option<Value>,
-        /// The error's message.
+        /// `None` for the cloud's own words for this status.
         message: Option<String>,
         /// `Retry-After`, in seconds.
         retry_after: Option<u64>,
     },
     /// Does what was asked, then closes the connection without an answer.
     ResponseLost,
-    /// Answers later.
     Delay {
         /// Milliseconds.
         ms: u64,
@@ -66,16 +64,16 @@ pub enum FaultKind {
     MalformedBody,
     /// The Hetzner action that the request starts ends in `error`. Does not strike a GET.
     ActionError {
-        /// The error's code.
+        /// `None` for `action_failed`.
         code: Option<String>,
-        /// The error's message.
+        /// `None` for `Action failed`.
         message: Option<String>,
     },
     /// Hetzner has no such server left (412). Shows in `server_types[].locations[].available`.
     OutOfStock {
         /// Only this server type.
         server_type: Option<String>,
-        /// Only this location.
+        /// Only this location; `None` for all.
         location: Option<String>,
     },
     /// Every field of that name in the answer gets a value that no client has heard of.
@@ -112,7 +110,6 @@ pub struct Faults {
 }
 
 impl Faults {
-    /// Adds a fault.
     pub fn add(&self, spec: FaultSpec) -> Fault {
         let mut registry = self.registry.lock();
         registry.last_id += 1;
@@ -135,7 +132,6 @@ impl Faults {
         registry.faults.len() < before
     }
 
-    /// Removes every fault.
     pub fn clear(&self) {
         self.registry.lock().faults.clear();
         self.removed.notify_waiters();

@@ -12,13 +12,11 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Cloud {
-    /// Hetzner Cloud v1.
     Hetzner,
-    /// Cloudflare v4.
     Cloudflare,
 }
 
-/// One request.
+/// A request that a cloud's API got, and how it was answered.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
@@ -26,7 +24,6 @@ pub struct Entry {
     pub seq: u64,
     /// When the request had been read.
     pub time: Timestamp,
-    /// The cloud.
     pub cloud: Cloud,
     /// Hetzner project or Cloudflare account; null when the token was not known.
     pub tenant: Option<String>,
@@ -47,7 +44,6 @@ pub struct Entry {
 /// How often one kind of request came.
 #[derive(Debug, Clone, Serialize)]
 pub struct Count {
-    /// The cloud.
     pub cloud: Cloud,
     /// The tenant, as in [`Entry`].
     pub tenant: Option<String>,
@@ -55,7 +51,6 @@ pub struct Count {
     pub method: String,
     /// The path with ids replaced by `{id}`.
     pub path: String,
-    /// Number of requests.
     pub count: u64,
 }
 
@@ -66,9 +61,7 @@ pub struct Filter {
     /// Only entries with a greater `seq`.
     #[serde(default)]
     pub since: u64,
-    /// Only this cloud.
     pub cloud: Option<Cloud>,
-    /// Only this tenant.
     pub tenant: Option<String>,
 }
 

@@ -21,7 +21,7 @@ impl Default for BucketLimit {
     }
 }
 
-/// A project's bucket.
+/// Hetzner's rate limit of a project, a leaky bucket.
 #[derive(Debug, Clone)]
 pub struct Bucket {
     limit: BucketLimit,
@@ -43,7 +43,7 @@ pub struct BucketReading {
 }
 
 impl Bucket {
-    /// A full bucket.
+    /// Begins full.
     pub fn new(limit: BucketLimit, now: Instant) -> Self {
         Self { limit, level: f64::from(limit.limit), at: now }
     }

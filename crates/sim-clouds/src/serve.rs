@@ -20,11 +20,8 @@ use crate::{admin, cloudflare, hetzner};
 /// Where the simulator listens. Port 0 takes any free port.
 #[derive(Debug, Clone, Copy)]
 pub struct ListenAddresses {
-    /// The Hetzner API.
     pub hetzner: SocketAddr,
-    /// The Cloudflare API.
     pub cloudflare: SocketAddr,
-    /// The admin API.
     pub admin: SocketAddr,
 }
 
@@ -56,7 +53,7 @@ pub struct Endpoints {
     pub admin: String,
 }
 
-/// A running simulator.
+/// The APIs of one [`World`] on their listeners.
 pub struct Simulator {
     world: Arc<World>,
     endpoints: Endpoints,
@@ -118,12 +115,10 @@ impl Simulator {
         self
     }
 
-    /// Where it answers.
     pub fn endpoints(&self) -> &Endpoints {
         &self.endpoints
     }
 
-    /// What it serves.
     pub fn world(&self) -> &Arc<World> {
         &self.world
     }

@@ -32,9 +32,8 @@ impl Default for Timings {
     }
 }
 
-/// One simulated world.
+/// What all listeners of a simulator share.
 pub struct World {
-    /// The Hetzner projects.
     pub hetzner: HetznerState,
     /// The Cloudflare accounts and zones.
     pub cloudflare: CloudflareState,

@@ -71,42 +71,19 @@ pub struct ConnectorOptions {
 pub enum ConnectorError {
     /// The token file could not be read.
     #[error("cannot read the tunnel token from {path}")]
-    TokenFile {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    TokenFile { path: PathBuf, source: std::io::Error },
     /// The token could not be understood.
     #[error("{path} holds no tunnel token")]
-    Token {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: RunTokenError,
-    },
+    Token { path: PathBuf, source: RunTokenError },
     /// The token names no tunnel.
     #[error("{path} holds a tunnel token whose tunnel is no UUID")]
-    TunnelId {
-        /// The file.
-        path: PathBuf,
-    },
+    TunnelId { path: PathBuf },
     /// The authority of the edge could not be read.
     #[error("cannot use the certificate authority {path}: {reason}")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        reason: String,
-    },
+    Authority { path: PathBuf, reason: String },
     /// The metrics listener could not be bound.
     #[error("cannot serve metrics on {address}")]
-    Metrics {
-        /// The address.
-        address: SocketAddr,
-        /// Why not.
-        source: std::io::Error,
-    },
+    Metrics { address: SocketAddr, source: std::io::Error },
     /// The signal handler could not be installed.
     #[error("cannot watch for signals: {0}")]
     Signals(std::io::Error),

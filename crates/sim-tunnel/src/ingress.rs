@@ -18,7 +18,7 @@ pub struct IngressConfig {
     pub warp_routing: Option<Value>,
 }
 
-/// One ingress rule.
+/// Leads a visitor's request to an origin of the server.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IngressRule {
     /// The visitor's host name; none, or an empty one, matches all.
@@ -27,7 +27,7 @@ pub struct IngressRule {
     /// A regular expression for the path; none matches all.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Where requests go.
+    /// The origin, such as `http://127.0.0.1:18789` or `unix:/run/moorage/agent.sock`.
     pub service: String,
     /// How cloudflared talks to this origin.
     #[serde(rename = "originRequest", skip_serializing_if = "Option::is_none")]
@@ -72,7 +72,6 @@ impl IngressRule {
 pub struct ConfigurationPush {
     /// Grows with every change; anything not above the version in force is ignored.
     pub version: u64,
-    /// The rules.
     pub config: IngressConfig,
 }
 

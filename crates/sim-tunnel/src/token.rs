@@ -30,13 +30,10 @@ impl<'de> Deserialize<'de> for TunnelSecret {
 /// The run token of a tunnel: standard base64 of `{"a","t","s"}`, as cloudflared takes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RunToken {
-    /// The account.
     #[serde(rename = "a")]
     pub account: String,
-    /// The tunnel's id.
     #[serde(rename = "t")]
     pub tunnel: String,
-    /// The tunnel's secret.
     #[serde(rename = "s")]
     pub secret: TunnelSecret,
 }
@@ -44,7 +41,6 @@ pub struct RunToken {
 /// A run token that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RunTokenError {
-    /// Not base64.
     #[error("it is not standard base64")]
     Base64,
     /// Not the expected JSON.

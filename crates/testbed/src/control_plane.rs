@@ -23,7 +23,7 @@ const START_TIMEOUT: Duration = Duration::from_secs(120);
 /// Another process may take a port between our looking and the server's binding.
 const ATTEMPTS: u32 = 3;
 
-/// What to start.
+/// Which programs of the control plane are started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Components {
     /// etcd and the API server: enough for admission, storage and watches.
@@ -35,7 +35,6 @@ pub enum Components {
 /// Whether the API server notes who asks for what.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Audit {
-    /// It does not.
     Off,
     /// Of each request user, verb, URI and status when it is answered.
     Metadata,
@@ -67,14 +66,7 @@ pub enum StartError {
     Client(String),
     /// A process ended at once.
     #[error("{name} ended early ({status})\n{log}")]
-    Ended {
-        /// Which.
-        name: String,
-        /// How.
-        status: String,
-        /// Its last words.
-        log: String,
-    },
+    Ended { name: String, status: String, log: String },
     /// It runs but does not become ready.
     #[error("{0}\n{1}")]
     NotReady(NotInTime, String),

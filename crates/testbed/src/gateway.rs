@@ -93,7 +93,6 @@ impl Default for Device {
 /// What the gateway says first.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Challenge {
-    /// To be signed.
     pub nonce: String,
     /// The gateway's clock, in milliseconds since 1970.
     pub ts: u64,
@@ -134,7 +133,6 @@ pub enum GatewayError {
     /// The other side closed it, or it ended.
     #[error("the WebSocket ended: {0}")]
     Ended(String),
-    /// Nothing came.
     #[error("there was no {0} within a minute")]
     Silent(String),
     /// Not the gateway's protocol.
@@ -142,12 +140,7 @@ pub enum GatewayError {
     Nonsense(String),
     /// The gateway does not do it.
     #[error("the gateway refuses {method}: {refusal}")]
-    Refused {
-        /// What was asked.
-        method: String,
-        /// What it said.
-        refusal: GatewayRefusal,
-    },
+    Refused { method: String, refusal: GatewayRefusal },
 }
 
 impl From<tungstenite::Error> for GatewayError {

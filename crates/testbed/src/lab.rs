@@ -22,12 +22,10 @@ pub use seen::{CloudInit, Executed, LabServerState, Probed};
 
 use crate::{NotInTime, Simulator, SimulatorError, wait_until};
 
-/// The power buttons.
+/// The power buttons of a server, as Hetzner has them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Press {
-    /// Give power.
     On,
-    /// Cut the power.
     Off,
     /// Ask the system to power off.
     Shutdown,
@@ -54,11 +52,9 @@ pub enum LabError {
     /// A program inside failed.
     #[error("{command} ended with {code:?}: {said}")]
     Failed {
-        /// Its command line.
         command: String,
-        /// Its exit code.
+        /// `None` if a signal ended it.
         code: Option<i32>,
-        /// What it said.
         said: String,
     },
     /// It took too long.
@@ -66,7 +62,7 @@ pub enum LabError {
     NotInTime(NotInTime, String),
 }
 
-/// One server of the lab.
+/// What tests see and do inside a server of the nspawn backend.
 #[derive(Debug, Clone)]
 pub struct LabServer {
     id: u64,
@@ -132,7 +128,6 @@ impl LabServer {
         self.id
     }
 
-    /// How it is.
     pub async fn state(&self) -> Result<LabServerState, LabError> {
         let request = self.http.get(self.url(""));
         Ok(crate::simulator::answer("GET /admin/servers", request)

@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Longer than any test or demo.
 const TOKEN_SECONDS: i64 = 24 * 3600;
 
-/// What to start.
+/// How the operator is started.
 #[derive(Debug, Clone)]
 pub struct OperatorOptions {
     /// What runs.

@@ -17,7 +17,6 @@ pub fn children_of(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-/// State and parent.
 fn stat(process: u32) -> Option<(String, u32)> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
     // The name before may hold anything.

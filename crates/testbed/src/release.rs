@@ -23,7 +23,6 @@ pub struct ReleaseFolder {
 }
 
 impl ReleaseFolder {
-    /// An empty one.
     pub fn new() -> io::Result<Self> {
         let folder = tempfile::Builder::new().prefix("moorage-artifacts-").tempdir()?;
         Ok(Self { folder, artifacts: Map::new() })

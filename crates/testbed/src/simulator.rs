@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A server that boots on a busy machine takes long to be looked into.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What to start.
+/// How the simulator is started.
 #[derive(Debug, Clone)]
 pub struct SimulatorOptions {
     /// The `moorage-sim` program.
@@ -32,7 +32,7 @@ pub struct SimulatorOptions {
     pub arguments: Vec<String>,
 }
 
-/// Where it listens.
+/// Where a simulator listens, from its ready file.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SimulatorEndpoints {
@@ -55,13 +55,12 @@ pub struct SimulatorEndpoints {
 pub struct RequestCount {
     /// `hetzner` or `cloudflare`.
     pub cloud: String,
-    /// Project or account.
+    /// The project at Hetzner, the account at Cloudflare.
     pub tenant: Option<String>,
     /// HTTP method.
     pub method: String,
     /// The path with its ids replaced.
     pub path: String,
-    /// How often.
     pub count: u64,
 }
 
@@ -85,12 +84,7 @@ pub struct Simulator {
 pub enum SimulatorError {
     /// A file or process could not be made.
     #[error("cannot start moorage-sim ({}): {source}", program.display())]
-    Start {
-        /// The program.
-        program: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    Start { program: PathBuf, source: io::Error },
     /// It does not become ready.
     #[error("{0}\n{1}")]
     NotReady(NotInTime, String),
@@ -99,12 +93,7 @@ pub enum SimulatorError {
     Http(#[from] reqwest::Error),
     /// The admin API refuses.
     #[error("the simulator refuses {call}: {answer}")]
-    Refused {
-        /// What was asked.
-        call: String,
-        /// What it said.
-        answer: String,
-    },
+    Refused { call: String, answer: String },
 }
 
 impl Simulator {
@@ -158,7 +147,6 @@ impl Simulator {
         self.process.kill();
     }
 
-    /// Where it listens.
     pub fn endpoints(&self) -> &SimulatorEndpoints {
         &self.endpoints
     }
@@ -173,7 +161,6 @@ impl Simulator {
         self.state.path().join("servers").join(id.to_string()).join("root")
     }
 
-    /// Its state folder.
     pub fn state_dir(&self) -> &Path {
         self.state.path()
     }

@@ -11,7 +11,6 @@ use crate::or_skip;
 pub enum Tool {
     /// The key-value store below the API server.
     Etcd,
-    /// The API server.
     KubeApiserver,
     /// Garbage collector, namespaces, service-account tokens.
     KubeControllerManager,

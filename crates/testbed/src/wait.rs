@@ -23,7 +23,6 @@ pub struct NotInTime {
     pub what: String,
     /// What was there instead.
     pub seen: String,
-    /// For how long.
     pub waited: Duration,
 }
 

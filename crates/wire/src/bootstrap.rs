@@ -27,7 +27,7 @@ pub const AGENT_SOCKET_PATH: &str = "/run/moorage/agent.sock";
 pub const WORKER_SOCKET_PATH: &str = "/run/moorage/worker.sock";
 /// The installer's socket: held by systemd, `moorage:moorage` 0600.
 pub const INSTALLER_SOCKET_PATH: &str = "/run/moorage/installer.sock";
-/// The user of the agent.
+/// The user that the agent runs as.
 pub const AGENT_USER: &str = "moorage";
 /// The user of OpenClaw and of the worker.
 pub const OPENCLAW_USER: &str = "openclaw";

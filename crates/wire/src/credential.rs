@@ -91,19 +91,15 @@ pub enum CredentialType {
     AnthropicApiKey,
     /// An API key of OpenAI; admin keys are refused.
     OpenAiApiKey,
-    /// An API key of OpenRouter.
     OpenRouterApiKey,
     /// An API key of Google's Gemini API.
     GeminiApiKey,
-    /// A Telegram bot token.
     TelegramBotToken,
-    /// A Discord bot token.
     DiscordBotToken,
     /// A Slack bot token (`xoxb-`).
     SlackBotToken,
     /// A Slack app-level token (`xapp-`).
     SlackAppToken,
-    /// A Slack signing secret.
     SlackSigningSecret,
     /// The JSON file of a Google OAuth client.
     GoogleOAuthClient,

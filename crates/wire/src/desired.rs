@@ -62,7 +62,6 @@ pub struct Artifact {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Integration {
-    /// Plugin or skill.
     pub kind: IntegrationKind,
     /// Its package name or slug.
     pub name: String,

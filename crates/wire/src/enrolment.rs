@@ -188,7 +188,6 @@ impl AgentIdentity {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EnrolmentAnswer {
-    /// The agent's keys.
     #[serde(flatten)]
     pub identity: AgentIdentity,
     /// Before enrolment: HMAC over the operator's challenge and the identity, so that an old answer

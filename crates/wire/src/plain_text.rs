@@ -39,7 +39,6 @@ impl<const MAX: usize> PlainText<MAX> {
         Self(plain)
     }
 
-    /// The line.
     pub fn as_str(&self) -> &str {
         &self.0
     }

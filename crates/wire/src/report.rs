@@ -134,7 +134,6 @@ pub enum FailureReason {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumed {
-    /// The credential that it was for.
     pub credential: CredentialName,
     /// SHA-256 of the ciphertext.
     pub source_sha256: Sha256,
@@ -194,7 +193,7 @@ pub struct CloudflaredHealth {
 pub struct Machine {
     /// Bytes free on the file system of OpenClaw's state.
     pub disk_free_bytes: u64,
-    /// Bytes of memory available.
+    /// What the kernel says that programs can still get (`MemAvailable`).
     pub memory_available_bytes: u64,
     /// Whether an upgrade waits for a reboot.
     pub reboot_pending: bool,
@@ -254,7 +253,6 @@ pub struct Details {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct InstalledProgram {
-    /// Which program.
     pub kind: Component,
     /// SHA-256 of the artifact that it was installed from.
     pub sha256: Sha256,
@@ -269,7 +267,6 @@ pub struct InstalledProgram {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailedProgram {
-    /// Which program.
     pub kind: Component,
     /// SHA-256 of the artifact that it was installed from.
     pub sha256: Sha256,
@@ -286,7 +283,6 @@ pub struct FailedProgram {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Rollback {
-    /// Which program.
     pub what: Component,
     /// The artifact that did not work.
     pub from: Sha256,

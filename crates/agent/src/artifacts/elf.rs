@@ -9,7 +9,6 @@ pub enum Executable {
     Native,
     /// A program for another processor.
     Foreign,
-    /// Something else.
     NoProgram,
 }
 

@@ -84,7 +84,6 @@ impl Store {
         linked(&self.folder(kind).join(PREVIOUS))
     }
 
-    /// All installed versions.
     pub fn list(&self) -> Result<Vec<InstalledArtifact>, ArtifactError> {
         let mut all = Vec::new();
         for &kind in Program::ALL {
@@ -100,7 +99,6 @@ impl Store {
         Ok(all)
     }
 
-    /// All installed integrations.
     pub fn integrations(&self) -> Result<BTreeSet<Sha256>, ArtifactError> {
         Ok(self.versions(Shelf::Integrations)?.into_iter().collect())
     }

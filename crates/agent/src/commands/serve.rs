@@ -8,7 +8,6 @@ use moorage_agent::{Agent, Disk, GATEWAY, Layout, Listen, Programs, Settings};
 
 use super::worker::OpenClaw;
 
-/// See [`Programs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum ProgramsArgument {
     Managed,

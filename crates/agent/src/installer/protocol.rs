@@ -175,7 +175,6 @@ pub struct UnitFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", tag = "how")]
 pub enum Ending {
-    /// It returned.
     Exited {
         /// Exit status, 0 to 255.
         status: i32,
@@ -264,7 +263,6 @@ impl Inventory {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct InstalledArtifact {
-    /// The program.
     pub kind: Program,
     /// The digest of the file that it was installed from.
     pub sha256: Sha256,

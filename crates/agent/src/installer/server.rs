@@ -35,7 +35,6 @@ const SOCKET_MODE: u32 = 0o600;
 /// Why an installer cannot run.
 #[derive(Debug, Error)]
 pub enum InstallerStartError {
-    /// It cannot listen.
     #[error("cannot listen: {0}")]
     Listen(#[from] io::Error),
     /// `/opt/moorage` cannot be used.

@@ -18,7 +18,6 @@ pub enum TokenError {
     /// It is something else.
     #[error("the token is not one line of base64")]
     Form,
-    /// The disk failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
 }

@@ -89,9 +89,7 @@ pub enum UnitError {
 /// How a machine goes down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Down {
-    /// Turn it off.
     PowerOff,
-    /// Restart it.
     Reboot,
 }
 

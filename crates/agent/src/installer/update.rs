@@ -74,7 +74,7 @@ pub enum UpdateError {
     /// Another one is under way.
     #[error("another update of the agent is not decided yet")]
     Busy,
-    /// This one failed before.
+    /// The same version was rolled back before, for this.
     #[error("this agent failed before ({0:?}); annotate moorage.dev/retry to try it again")]
     FailedBefore(AgentFailure),
     /// There is none to go back to.
@@ -153,7 +153,7 @@ pub(super) fn read_record(disk: &Disk, layout: &Layout) -> Result<Record, DiskEr
 }
 
 impl<U: Units> Updates<U> {
-    /// Reads the record.
+    /// Reads the record of the last update.
     pub fn open(
         disk: Disk,
         store: Store,

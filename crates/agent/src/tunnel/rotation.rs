@@ -10,7 +10,6 @@ const LONGEST_GRACE: Duration = Duration::from_secs(60);
 /// What to do now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
-    /// Nothing.
     Wait,
     /// Start cloudflared with this token.
     Switch(Which),

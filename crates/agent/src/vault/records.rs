@@ -33,7 +33,7 @@ pub(super) enum Place {
     Tunnel { token_sha256: Sha256 },
 }
 
-/// A value that is stored.
+/// The receipt of a stored value, and where the value is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct StoredValue {

@@ -38,7 +38,6 @@ const PROGRAM_PATIENCE: Duration = Duration::from_secs(3600);
 pub(crate) enum WorkerError {
     #[error("the worker does not answer on {}: {source}", socket.display())]
     Absent { socket: PathBuf, source: io::Error },
-    /// Nothing has changed.
     #[error("{message}")]
     Refused { reason: Refusal, message: String },
     #[error("{message}")]

@@ -20,7 +20,7 @@ use crate::{
     secret_text::SecretText,
 };
 
-/// On disk.
+/// The key as it lies on the disk.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct StoredKey {

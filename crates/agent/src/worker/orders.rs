@@ -38,7 +38,7 @@ const MOST_KEPT: usize = 4;
 const CODE_BYTES: usize = 16;
 const NONCE_BYTES: usize = 8 + CODE_BYTES;
 
-/// On disk.
+/// The ledger as it lies on the disk.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Ledger {

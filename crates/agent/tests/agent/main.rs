@@ -1,6 +1,6 @@
 //! The agent as its operator meets it: the real server in this process (and, in `process`, the real
 //! program), with stand-ins for the installer, OpenClaw and cloudflared around it.
-#![allow(clippy::unwrap_used, clippy::doc_markdown, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::doc_markdown)]
 
 mod audit;
 mod clock;

@@ -44,7 +44,6 @@ pub enum RegisterError {
 /// A connection that was let in. It counts until [`CloudflareState::drop_connection`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionLease {
-    /// The connection's id.
     pub id: String,
     /// The tunnel it belongs to.
     pub tunnel: String,
@@ -55,7 +54,6 @@ pub struct ConnectionLease {
 pub struct ConnectorInfo {
     /// The connector's id (a UUID), shared by its connections.
     pub client_id: String,
-    /// Version of cloudflared.
     pub version: String,
     /// Platform, such as `linux_amd64`.
     pub arch: String,

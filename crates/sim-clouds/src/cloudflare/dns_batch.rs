@@ -37,7 +37,6 @@ pub(crate) struct BatchResult {
     posts: Vec<Record>,
 }
 
-/// Runs a batch.
 pub(crate) async fn run(
     caller: Caller,
     Path(zone): Path<String>,

@@ -41,7 +41,7 @@ pub(crate) struct ResultInfo {
     total_pages: usize,
 }
 
-/// A successful answer.
+/// A successful answer, which is sent in Cloudflare's envelope.
 pub(crate) struct Answer<T> {
     status: StatusCode,
     result: Option<T>,

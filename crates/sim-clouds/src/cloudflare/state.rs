@@ -45,11 +45,8 @@ pub struct AccountSpec {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ZoneSpec {
-    /// The zone's id.
     pub id: String,
-    /// The zone's domain.
     pub name: String,
-    /// The zone's plan.
     #[serde(default)]
     pub plan: Plan,
 }
@@ -89,11 +86,8 @@ impl Plan {
 pub struct Limits {
     /// Live tunnels.
     pub tunnels: usize,
-    /// Access service tokens.
     pub service_tokens: usize,
-    /// Access applications.
     pub access_apps: usize,
-    /// Reusable Access policies.
     pub access_policies: usize,
 }
 

@@ -37,7 +37,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// The location that connectors show in their logs.
 const LOCATION: &str = "lab01";
 
-/// Where connectors arrive.
+/// Lets connectors in: TLS, HTTP/2, registration.
 pub(super) struct Arrivals {
     live: Arc<LiveConnections>,
     tls: TlsAcceptor,

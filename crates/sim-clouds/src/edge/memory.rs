@@ -10,7 +10,7 @@ use crate::cloudflare::{AccessDecision, ConnectorInfo, RegisterError, TunnelEven
 use crate::ids::uuid;
 use moorage_sim_tunnel::ingress::IngressConfig;
 
-/// A registry in memory.
+/// Tunnels and routes that tests set, in place of the Cloudflare half.
 pub struct MemoryRegistry {
     state: Mutex<Memory>,
     events: broadcast::Sender<TunnelEvent>,
@@ -53,7 +53,6 @@ impl Default for MemoryRegistry {
 }
 
 impl MemoryRegistry {
-    /// Adds a tunnel.
     pub fn add_tunnel(&self, account: &str, tunnel: &str, secret: &[u8]) {
         let added = MemoryTunnel {
             account: account.to_owned(),
@@ -88,7 +87,6 @@ impl MemoryRegistry {
         self.announce(TunnelEvent::ConnectionsClosed(tunnel.to_owned()));
     }
 
-    /// Deletes a tunnel.
     pub fn delete_tunnel(&self, tunnel: &str) {
         self.state.lock().tunnels.remove(tunnel);
         self.announce(TunnelEvent::TunnelDeleted(tunnel.to_owned()));

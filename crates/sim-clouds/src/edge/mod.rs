@@ -55,7 +55,6 @@ pub enum EdgeError {
     Listen {
         /// The address that was asked for.
         address: SocketAddr,
-        /// Why not.
         source: io::Error,
     },
     /// The certificate authority could not be made.
@@ -63,15 +62,10 @@ pub enum EdgeError {
     Authority(#[from] rcgen::Error),
     /// The certificate or the key of the authority could not be written.
     #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Write { path: PathBuf, source: io::Error },
 }
 
-/// A running edge.
+/// A running edge; it ends with [`Edge::shutdown`].
 pub struct Edge {
     visitors: SocketAddr,
     connectors: SocketAddr,

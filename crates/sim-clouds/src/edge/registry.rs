@@ -16,7 +16,6 @@ pub struct ConnectionClaim {
     pub account: String,
     /// The tunnel's id, a UUID.
     pub tunnel: String,
-    /// The tunnel's secret.
     pub secret: TunnelSecret,
     /// What the connector says about itself.
     pub connector: ConnectorInfo,

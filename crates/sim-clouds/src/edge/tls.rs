@@ -47,12 +47,10 @@ impl CertificateAuthority {
         Ok(Self { issuer: Issuer::new(params, key), pem })
     }
 
-    /// The authority's key.
     pub(super) fn key_pem(&self) -> String {
         self.issuer.key().serialize_pem()
     }
 
-    /// The authority's certificate.
     pub(super) fn pem(&self) -> &str {
         &self.pem
     }

@@ -124,7 +124,6 @@ const IMAGES: &[(&str, &str, &str, u64, u64)] = &[
     ("debian-13", "debian", "13", 310_557_660, 310_557_661),
 ];
 
-/// All locations.
 pub(crate) fn locations() -> &'static [Location] {
     LOCATIONS
 }
@@ -134,7 +133,6 @@ pub(crate) fn location_named(name: &str) -> Option<&'static Location> {
     LOCATIONS.iter().find(|location| location.name == name)
 }
 
-/// All server types.
 pub(crate) fn types() -> &'static [TypeRow] {
     TYPES
 }
@@ -200,7 +198,6 @@ fn money(net: f64) -> Money {
     Money { net: format!("{net:.10}"), gross: format!("{:.16}", net * 1.19) }
 }
 
-/// All system images.
 pub(crate) fn system_images() -> Vec<Image> {
     let image = |(name, flavor, version, ..): &(&str, &'static str, &'static str, u64, u64),
                  id,

@@ -58,7 +58,6 @@ struct Projects {
 }
 
 impl HetznerState {
-    /// A new id.
     pub(crate) fn next_id(&self) -> u64 {
         self.last_id.fetch_add(1, Ordering::Relaxed) + 1
     }

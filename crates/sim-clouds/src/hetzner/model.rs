@@ -9,10 +9,9 @@ use serde::{Deserialize, Serialize};
 
 use super::labels::Labels;
 
-/// Status of a server.
+/// Hetzner's words for what a server is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-#[allow(missing_docs)]
 pub enum ServerStatus {
     Initializing,
     Starting,
@@ -25,7 +24,6 @@ pub enum ServerStatus {
     Unknown,
 }
 
-/// Status of an action.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum ActionStatus {

@@ -35,7 +35,7 @@ fn young_account() -> usize {
     10
 }
 
-/// One project.
+/// What one API token of Hetzner opens.
 #[derive(Debug)]
 pub(crate) struct Project {
     pub(crate) server_quota: usize,

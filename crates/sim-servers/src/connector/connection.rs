@@ -40,7 +40,6 @@ pub(super) struct Dialler {
 
 /// How a connection ended.
 pub(super) enum Ended {
-    /// It never was.
     Failed(String),
     /// The edge did not let it in.
     Refused(String),

@@ -58,7 +58,7 @@ impl FromStr for Mapping {
     }
 }
 
-/// All redirections.
+/// Where to dial for what the rules name, by host and by socket.
 #[derive(Debug, Default)]
 pub struct AddressMap {
     hosts: HashMap<String, IpAddr>,
@@ -102,7 +102,6 @@ async fn dial(service: &Service, map: &AddressMap) -> io::Result<Box<dyn Transpo
     Ok(Box::new(tcp))
 }
 
-/// Answers one stream.
 pub(super) async fn answer(
     rules: &Rules,
     map: &AddressMap,

@@ -14,12 +14,7 @@ use moorage_sim_tunnel::ingress::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Service {
     /// HTTP over TCP.
-    Http {
-        /// Name or address.
-        host: String,
-        /// Port.
-        port: u16,
-    },
+    Http { host: String, port: u16 },
     /// HTTP over a Unix socket.
     Unix(PathBuf),
     /// An answer of the connector's own.

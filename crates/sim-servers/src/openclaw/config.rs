@@ -27,7 +27,6 @@ impl Config {
         if issues.is_empty() { Ok(Self { value }) } else { Err(issues) }
     }
 
-    /// The whole document.
     pub(super) fn value(&self) -> &Value {
         &self.value
     }

@@ -26,7 +26,6 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) struct Call {
     /// The gateway's token, as the client's configuration has it.
     pub(super) token: Option<String>,
-    /// What to do.
     pub(super) command: Command,
 }
 
@@ -41,10 +40,7 @@ pub(super) enum Command {
     /// Pending and paired devices.
     ListDevices,
     /// Let a pending device in.
-    ApproveDevice {
-        /// The id of its request.
-        request_id: String,
-    },
+    ApproveDevice { request_id: String },
 }
 
 /// What the gateway answers.
@@ -53,7 +49,6 @@ pub(super) enum Command {
 pub(super) enum Answer {
     /// Done, with what there is to say.
     Done(Value),
-    /// Not done.
     Failed(String),
 }
 

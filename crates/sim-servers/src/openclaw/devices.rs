@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use moorage_sim_clouds::ids::uuid;
 
-/// One browser.
+/// A browser that asks to be paired, or is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Device {
@@ -18,7 +18,7 @@ pub(super) struct Device {
     pub(super) requested_at: Timestamp,
 }
 
-/// All browsers.
+/// The browsers as the state folder has them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct Devices {
     pending: Vec<Device>,

@@ -59,7 +59,6 @@ pub(super) enum GatewayVerb {
     },
 }
 
-/// A running gateway.
 struct Gateway {
     config_path: PathBuf,
     started: AtomicBool,

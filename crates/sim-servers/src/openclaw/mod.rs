@@ -27,7 +27,7 @@ pub const TITLE: &str = "OpenClaw stand-in (simulator)";
 /// Exit code of a gateway whose configuration a restart cannot mend (`EX_CONFIG`).
 const CONFIGURATION_ERROR: u8 = 78;
 
-/// The command line.
+/// The command line of `openclaw`, as far as the agent uses it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "openclaw", version = VERSION, about = "OpenClaw stand-in (simulator)")]
 pub struct OpenClaw {
@@ -130,7 +130,7 @@ enum DevicesVerb {
     },
     /// Let a pending device in
     Approve {
-        /// The id of its request
+        /// As `devices list` shows it
         request_id: String,
         /// Answer as JSON
         #[arg(long)]

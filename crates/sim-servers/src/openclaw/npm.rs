@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::TITLE;
 use crate::terminal;
 
-/// The command line.
+/// The command line of `npm`, as far as the agent uses it.
 #[derive(Debug, clap::Parser)]
 #[command(name = "npm", version = "11.21.2", about = "npm stand-in (simulator)")]
 pub struct Npm {

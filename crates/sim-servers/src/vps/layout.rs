@@ -14,7 +14,7 @@ const ID_DIGITS: usize = 10;
 /// The home of the `openclaw` user.
 const OPENCLAW_HOME: &str = "/var/lib/openclaw";
 const OPENCLAW_PROGRAM: &str = "/usr/local/bin/openclaw";
-/// Beside it.
+/// The stand-in for npm, which lies beside it.
 const NPM: &str = "npm";
 
 const FOLDERS: [&str; 9] = [

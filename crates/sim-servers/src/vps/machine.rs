@@ -29,7 +29,6 @@ const CONNECTOR_GRACE_MS: u64 = 5_000;
 /// How the power goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stop {
-    /// Everything is killed.
     Cut,
     /// Everything is asked to end, and killed when it takes too long.
     Orderly,

@@ -44,7 +44,6 @@ pub struct ProcessOptions {
     pub state_dir: PathBuf,
     /// This simulator's own program, for connectors, the OpenClaw stand-in and the guard.
     pub sim_bin: PathBuf,
-    /// The agent's program.
     pub agent_bin: PathBuf,
     /// Where the edge listens for connectors.
     pub connector_edge: SocketAddr,
@@ -60,27 +59,20 @@ pub enum ProcessBackendError {
     /// A program is missing.
     #[error("{what} `{path}` is no executable file: build it, or name another")]
     Program {
-        /// Which one.
         what: &'static str,
         /// Where it was expected.
         path: PathBuf,
     },
     /// The folder is unusable.
     #[error("cannot use {path} as state directory")]
-    StateDir {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        source: std::io::Error,
-    },
+    StateDir { path: PathBuf, source: std::io::Error },
     /// Unix sockets below the folder would have names that are too long.
     #[error(
         "the state directory {path} is {excess} bytes too long for the Unix sockets below it: choose a shorter one"
     )]
     StateDirTooLong {
-        /// The folder.
         path: PathBuf,
-        /// By how much.
+        /// In bytes.
         excess: usize,
     },
     /// The thread that starts processes could not be made.
@@ -88,7 +80,7 @@ pub enum ProcessBackendError {
     Thread(std::io::Error),
 }
 
-/// Servers as processes.
+/// Servers as processes of this machine, without root.
 pub struct ProcessBackend {
     options: Arc<ProcessOptions>,
     spawner: Arc<Spawner>,

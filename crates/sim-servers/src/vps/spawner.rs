@@ -30,7 +30,6 @@ impl Spawner {
         Ok(Self { orders })
     }
 
-    /// Starts a process.
     pub(super) async fn spawn(&self, mut command: Command) -> io::Result<Child> {
         command.kill_on_drop(true);
         let (reply, answer) = oneshot::channel();

@@ -11,21 +11,14 @@ pub enum StateDirError {
     /// Another simulator has it.
     #[error("another simulator uses {0}: give each its own --state-dir")]
     Taken(PathBuf),
-    /// Something else.
     #[error("cannot use {path} as state directory")]
-    Unusable {
-        /// The folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
+    Unusable { path: PathBuf, source: io::Error },
 }
 
 /// A folder that no other simulator uses.
 #[derive(Debug)]
 pub struct StateDir {
     path: PathBuf,
-    /// Holds the lock.
     _lock: File,
     remove: bool,
 }
@@ -48,7 +41,6 @@ impl StateDir {
         }
     }
 
-    /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
     }

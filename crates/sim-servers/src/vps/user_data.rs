@@ -31,9 +31,7 @@ pub enum UserDataError {
     File {
         /// Its place in the list.
         index: usize,
-        /// Its path.
         path: String,
-        /// What is wrong.
         problem: String,
     },
 }
@@ -62,7 +60,7 @@ pub struct UserData {
     files: Vec<File>,
 }
 
-/// One file, checked.
+/// A file to write, checked.
 struct File {
     /// Below the root, made of plain names alone.
     path: PathBuf,

@@ -21,7 +21,6 @@ pub enum RegisterError {
     /// The edge does not let the connection in.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The conversation failed.
     #[error("the registration failed: {0}")]
     Rpc(#[from] capnp::Error),
     /// The connection ended before the answer.

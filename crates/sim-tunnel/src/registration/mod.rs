@@ -11,7 +11,6 @@ mod server;
     clippy::pedantic,
     clippy::unwrap_used,
     dead_code,
-    missing_docs,
     unreachable_pub,
     reason = "generated code"
 )]
@@ -36,7 +35,6 @@ pub struct Client {
     pub id: Uuid,
     /// What it can do beyond the basics.
     pub features: Vec<String>,
-    /// Its version.
     pub version: String,
     /// Its platform, such as `linux_amd64`.
     pub arch: String,
@@ -47,22 +45,18 @@ pub struct Client {
 pub struct Registration {
     /// The account that the tunnel belongs to.
     pub account: String,
-    /// The tunnel.
     pub tunnel: Uuid,
-    /// The tunnel's secret.
     pub secret: TunnelSecret,
     /// Which of the connector's connections it is.
     pub index: u8,
     /// How often this connection was tried before.
     pub previous_attempts: u8,
-    /// Who asks.
     pub client: Client,
 }
 
 /// A connection that was let in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Registered {
-    /// The connection's id.
     pub connection: Uuid,
     /// The name of the edge's location.
     pub location: String,

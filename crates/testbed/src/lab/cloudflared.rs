@@ -13,10 +13,9 @@ use super::NoLab;
 /// What the simulator's connector has in its version.
 const STAND_IN: &str = "stand-in";
 
-/// The program.
+/// The real cloudflared, or what stands in for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cloudflared {
-    /// The file.
     pub program: PathBuf,
     /// What it says of itself.
     pub version: String,

@@ -9,7 +9,6 @@ use crate::or_skip;
 /// What booting servers as containers needs, made by `hack/lab.sh`.
 #[derive(Debug, Clone)]
 pub struct LabParts {
-    /// The root filesystem.
     pub rootfs: PathBuf,
 }
 

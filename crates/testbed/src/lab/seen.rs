@@ -37,9 +37,7 @@ pub enum CloudInit {
 pub struct LabServerState {
     /// Its id at the cloud.
     pub id: u64,
-    /// Its name.
     pub name: String,
-    /// Its public addresses.
     pub addresses: Vec<IpAddr>,
     /// Whether the power is on.
     #[serde(deserialize_with = "is_on")]
@@ -64,7 +62,6 @@ fn is_on<'de, D: Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
 pub struct Executed {
     /// Its exit code; 137 when it took too long.
     pub exit_code: Option<i32>,
-    /// What it printed.
     #[serde(deserialize_with = "from_base64")]
     pub stdout: Vec<u8>,
     /// What it complained of.

@@ -62,10 +62,7 @@ pub enum Phase {
         watches: u8,
     },
     /// The old one is being made the current one again, and the agent restarted.
-    RollingBack {
-        /// What was wrong.
-        failure: AgentFailure,
-    },
+    RollingBack { failure: AgentFailure },
     /// It is decided. The worker and the installer are to be of the current version, too.
     Settling {
         /// Why it was rolled back; absent if the new one stays.
@@ -107,7 +104,7 @@ pub enum Step {
     Rest,
     /// Make `new` the current one: [`Event::Switched`].
     Switch {
-        /// Which one.
+        /// Digest of the new agent.
         new: Sha256,
     },
     /// Restart the agent: [`Event::Restarted`] or [`Event::Silent`].
@@ -116,7 +113,7 @@ pub enum Step {
     Watch,
     /// Make `old` the current one and restart the agent: [`Event::RolledBack`].
     RollBack {
-        /// Which one.
+        /// Digest of the agent before it.
         old: Sha256,
     },
     /// Restart the worker if it runs, and then this very installer: [`Event::RestartingItself`].

@@ -29,7 +29,6 @@ pub(super) struct Planted {
     pub(super) path: &'static str,
     /// Permissions.
     pub(super) mode: u32,
-    /// Content.
     pub(super) content: Content,
 }
 
@@ -47,7 +46,6 @@ pub(super) enum Content {
 pub(super) enum Extent {
     /// What differs from the shared tree.
     Difference,
-    /// Everything.
     Whole,
 }
 

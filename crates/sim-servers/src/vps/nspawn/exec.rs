@@ -19,7 +19,6 @@ pub(super) struct ExecRequest {
     pub(super) argv: Vec<String>,
     /// As whom; as root when left out. Its group must have the same name.
     pub(super) user: Option<String>,
-    /// Standard input.
     #[serde(default)]
     pub(super) stdin: String,
     #[serde(default = "run_timeout_ms")]

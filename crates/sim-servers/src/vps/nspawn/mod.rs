@@ -77,7 +77,6 @@ pub struct NspawnOptions {
 /// The nspawn backend could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum NspawnError {
-    /// Not root.
     #[error("the nspawn backend needs root")]
     NotRoot,
     /// The shared tree is not what it should be.
@@ -85,17 +84,11 @@ pub enum NspawnError {
     Rootfs {
         /// Where it was expected.
         path: PathBuf,
-        /// What is wrong.
         source: io::Error,
     },
     /// The machine refuses something.
     #[error("cannot {what}: {source}")]
-    Machine {
-        /// What was tried.
-        what: &'static str,
-        /// Why not.
-        source: io::Error,
-    },
+    Machine { what: &'static str, source: io::Error },
 }
 
 fn failed(what: &'static str) -> impl FnOnce(io::Error) -> NspawnError {
@@ -104,7 +97,7 @@ fn failed(what: &'static str) -> impl FnOnce(io::Error) -> NspawnError {
 
 type Machines = Arc<Mutex<HashMap<u64, Arc<Machine>>>>;
 
-/// Servers as containers.
+/// Servers as containers of systemd-nspawn, or as virtual machines.
 pub struct NspawnBackend {
     host: Arc<Host>,
     machines: Machines,

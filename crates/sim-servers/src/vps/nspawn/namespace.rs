@@ -29,7 +29,6 @@ impl NetworkNamespace {
         PathBuf::from("/run/netns").join(&self.0)
     }
 
-    /// Makes it.
     pub(super) fn add(&self) -> io::Result<()> {
         ip(&["netns", "add", &self.0], "")
     }

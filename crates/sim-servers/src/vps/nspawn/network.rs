@@ -21,9 +21,9 @@ const OUTSIDE_6: &str = "2001:db8:ffff::/48";
 pub(super) const SERVICES: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
 /// Cloudflare's edge, as connectors see it.
 pub(super) const EDGE: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 2);
-/// The artifact server.
+/// `artifacts.moorage.test`, as servers resolve it.
 pub(super) const ARTIFACTS: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 3);
-/// The metadata service.
+/// Where Hetzner's servers ask for their metadata.
 pub(super) const METADATA: Ipv4Addr = Ipv4Addr::new(169, 254, 169, 254);
 
 /// How long a probe waits when its request says nothing.
@@ -137,7 +137,6 @@ impl Network {
         Ok(())
     }
 
-    /// Takes everything away.
     pub(super) fn remove(&self) -> io::Result<()> {
         self.cloud.remove()
     }

@@ -41,7 +41,7 @@ pub(super) struct Running {
 
 #[derive(Debug)]
 enum Line {
-    /// Signals.
+    /// Stops at signals.
     Container,
     VirtualMachine {
         monitor: Monitor,

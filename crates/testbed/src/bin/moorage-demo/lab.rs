@@ -27,9 +27,7 @@ use crate::{
     terminal::{Shell, link_programs},
 };
 
-/// The operator's namespace.
 pub(crate) const SYSTEM: &str = "moorage-system";
-/// The customer's namespace.
 pub(crate) const TENANTS: &str = "tenants";
 /// The Hetzner project of the sample pool.
 pub(crate) const PROJECT: &str = "eu-1";

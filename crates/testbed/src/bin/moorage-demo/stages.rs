@@ -41,7 +41,6 @@ impl Server {
     }
 }
 
-/// Prints them.
 pub(crate) async fn show(
     server: &LabServer,
     applied: Instant,

@@ -54,7 +54,7 @@ enum FaultKind {
     Cut { after: u64 },
 }
 
-/// One request.
+/// A request that the artifact server answered.
 #[derive(Debug, Clone, Serialize)]
 pub(in crate::vps::nspawn) struct Fetch {
     from: SocketAddr,

@@ -33,7 +33,7 @@ const DNS: u16 = 53;
 /// Where connectors dial Cloudflare.
 pub(super) const EDGE_PORT: u16 = 7844;
 
-/// The running services.
+/// The services that listen in the cloud's namespace.
 pub(super) struct Services {
     artifacts: Arc<Artifacts>,
     stop: CancellationToken,
@@ -71,7 +71,6 @@ impl Services {
         self.artifacts.clone()
     }
 
-    /// Closes everything.
     pub(super) async fn stop(&self) {
         self.stop.cancel();
         let mut tasks = std::mem::take(&mut *self.tasks.lock());
