@@ -21,9 +21,7 @@ pub use standing::{Home, PoolStanding, Routes, Standing, StandingServer};
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Applicant {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Kubernetes' id of the object.
     pub uid: String,
@@ -128,7 +126,6 @@ pub enum Denied {
     ServerRate(u32),
     /// The pool is being deleted.
     PoolClosed,
-    /// The pool is full.
     PoolFull {
         /// How many places it has.
         capacity: u32,
@@ -145,7 +142,6 @@ pub type ByNamespace = HashMap<(String, String), u32>;
 /// Whom the register is made of.
 #[derive(Debug, Clone, Default)]
 pub struct Population {
-    /// All instances.
     pub applicants: Vec<Applicant>,
     /// What stands in the clouds of the pools. What no instance has still counts.
     pub standing: Vec<PoolStanding>,

@@ -15,7 +15,7 @@ pub trait Clock: Send + Sync {
     async fn sleep(&self, duration: Duration);
 }
 
-/// The machine's clock.
+/// The clock of the machine and tokio's timers.
 pub struct SystemClock;
 
 #[async_trait]

@@ -21,17 +21,14 @@ use crate::{
     metrics::{Metrics, WriteKind},
 };
 
-/// Names one instance.
+/// An instance by namespace and name.
 #[derive(Debug, Clone, Copy)]
 pub struct InstanceKey<'a> {
-    /// Its namespace.
     pub namespace: &'a str,
-    /// Its name.
     pub name: &'a str,
 }
 
 impl<'a> InstanceKey<'a> {
-    /// Names this one.
     pub fn of(instance: &'a OpenClawInstance) -> Self {
         let meta = &instance.metadata;
         Self {
@@ -45,7 +42,6 @@ impl<'a> InstanceKey<'a> {
 pub struct DashboardAccess<'a> {
     /// Where the dashboard is.
     pub url: &'a str,
-    /// The gateway's token.
     pub token: &'a Secret,
 }
 
@@ -59,9 +55,7 @@ impl DashboardAccess<'_> {
 /// A Secret of our type that is bound to an instance, as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BoundSecret {
-    /// Its name.
     pub name: String,
-    /// The exact object.
     pub version: SecretVersion,
     /// When it was made, by the API server's clock.
     pub created: Timestamp,
@@ -70,17 +64,14 @@ pub struct BoundSecret {
 /// The Secret of the name that the dashboard's has, or had.
 #[derive(Debug)]
 pub enum DashboardSecret {
-    /// There is none.
     Absent,
     /// It is somebody else's.
     Foreign,
     /// It is this very instance's, and we made it.
     Ours {
-        /// The exact object.
         version: SecretVersion,
         /// The address in it.
         url: Secret,
-        /// The token in it.
         token: Secret,
     },
 }
@@ -173,7 +164,6 @@ pub enum ClusterError {
     /// The object has changed or gone since it was read: look again.
     #[error("the object has changed since it was read")]
     Changed,
-    /// Anything else.
     #[error("the Kubernetes API: {}", told(.0))]
     Kube(Box<kube::Error>),
 }
@@ -201,7 +191,7 @@ impl From<kube::Error> for ClusterError {
     }
 }
 
-/// The real cluster.
+/// The API server, through a client of kube.
 pub struct KubeCluster {
     client: Client,
     metrics: Arc<Metrics>,

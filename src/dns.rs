@@ -22,7 +22,6 @@ pub const MAX_BATCH: usize = 200;
 pub enum DnsChange {
     /// New records, and corrections of our own.
     Ensure {
-        /// Records to make.
         posts: Vec<NewDnsRecord>,
         /// Records of ours to correct.
         patches: Vec<DnsPatch>,
@@ -74,7 +73,6 @@ impl DnsQueue {
         Self { zone, jobs }
     }
 
-    /// The zone.
     pub fn zone(&self) -> &ZoneId {
         &self.zone
     }

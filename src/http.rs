@@ -37,7 +37,6 @@ impl Readiness {
         self.set(Err(reason.into()));
     }
 
-    /// The present state.
     pub fn get(&self) -> Result<(), String> {
         self.0.read().clone()
     }
@@ -109,7 +108,6 @@ pub async fn serve(
     axum::serve(listener, router(shown)).with_graceful_shutdown(stop.cancelled_owned()).await
 }
 
-/// All routes.
 pub fn router(shown: Shown) -> Router {
     Router::new()
         .route("/healthz", get(async || "ok\n"))

@@ -69,12 +69,7 @@ pub enum LeaderError {
     #[error(
         "Lease {LEASE_NAME} in namespace {namespace} cannot be read or made: {source}; check that the API server is reachable and that the operator's Role allows get, create and patch of leases"
     )]
-    Lease {
-        /// The operator's namespace.
-        namespace: String,
-        /// Why.
-        source: Box<LeaseManagerError>,
-    },
+    Lease { namespace: String, source: Box<LeaseManagerError> },
     /// Another process has the lease now.
     #[error("leadership is lost: another process holds Lease {LEASE_NAME} now")]
     Lost,

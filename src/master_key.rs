@@ -175,7 +175,6 @@ pub struct InvalidMasterKeyId;
 impl MasterKeyId {
     const LENGTH: usize = 16;
 
-    /// The text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -211,7 +210,6 @@ impl TunnelGeneration {
     /// The one that a server ends with after bring-up.
     pub const FIRST_ROTATED: Self = Self(1);
 
-    /// The next one.
     #[must_use]
     pub fn next(self) -> Self {
         Self(self.0.saturating_add(1))
@@ -288,7 +286,6 @@ impl TunnelSecret {
 pub struct TunnelRunToken(Secret);
 
 impl TunnelRunToken {
-    /// The text.
     pub fn secret(&self) -> &Secret {
         &self.0
     }
@@ -299,7 +296,6 @@ impl TunnelRunToken {
 pub struct GatewayToken(Secret);
 
 impl GatewayToken {
-    /// The text.
     pub fn secret(&self) -> &Secret {
         &self.0
     }

@@ -51,7 +51,6 @@ pub enum MasterKeySource {
     Secret,
     /// In files: 32 bytes each, raw or in base64. Keys in Secrets are older ones.
     File {
-        /// The newest key.
         newest: PathBuf,
         /// Keys that a rotation takes out of use, the newest of them first.
         older: Vec<PathBuf>,
@@ -77,13 +76,11 @@ pub enum MasterKeyStoreError {
     MasterKeyMissing {
         /// Kind and name of what is missing.
         object: &'static str,
-        /// The operator's namespace.
         namespace: String,
     },
     /// The file cannot be read.
     #[error("the master key file {} cannot be read: {source}", .path.display())]
     File {
-        /// Its path.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
@@ -92,18 +89,12 @@ pub enum MasterKeyStoreError {
     #[error(
         "the master key file {} has mode {mode:04o}, so others can read or change it; make it 0400 (for a Secret volume: defaultMode: 0400)", .path.display()
     )]
-    FileMode {
-        /// Its path.
-        path: PathBuf,
-        /// Its permission bits.
-        mode: u32,
-    },
+    FileMode { path: PathBuf, mode: u32 },
     /// What is stored is not a key.
     #[error("{place} holds no master key: {source}")]
     InvalidKey {
         /// The file, or the Secret and its key.
         place: String,
-        /// What is wrong.
         source: InvalidMasterKey,
     },
     /// What is stored is not an installation id.
@@ -119,12 +110,7 @@ pub enum MasterKeyStoreError {
     NoRandomness,
     /// A call to the API server failed.
     #[error("{action} failed: {}", crate::api_server::told(.source))]
-    Kube {
-        /// What was tried.
-        action: String,
-        /// Why it failed.
-        source: Box<kube::Error>,
-    },
+    Kube { action: String, source: Box<kube::Error> },
 }
 
 impl MasterKeyStoreError {

@@ -85,12 +85,10 @@ impl MasterKeys {
 pub struct CurrentKeys(RwLock<Arc<MasterKeys>>);
 
 impl CurrentKeys {
-    /// Begins with these.
     pub fn new(keys: MasterKeys) -> Self {
         Self(RwLock::new(Arc::new(keys)))
     }
 
-    /// All keys.
     pub fn get(&self) -> Arc<MasterKeys> {
         Arc::clone(&self.0.read())
     }
@@ -100,12 +98,10 @@ impl CurrentKeys {
         *self.0.write() = keys;
     }
 
-    /// The installation.
     pub fn installation(&self) -> InstallationId {
         self.get().installation()
     }
 
-    /// The newest key.
     pub fn newest(&self) -> Arc<MasterKey> {
         Arc::clone(self.get().newest())
     }
@@ -187,7 +183,7 @@ const SECRET_WARNING: &str = "The master key is a Secret, so a backup of etcd ho
 pub struct SealingKeyUse(RwLock<Option<BTreeMap<String, u32>>>);
 
 impl SealingKeyUse {
-    /// What is known.
+    /// `None` before they were counted.
     pub fn get(&self) -> Option<BTreeMap<String, u32>> {
         self.0.read().clone()
     }

@@ -134,7 +134,6 @@ impl Metrics {
 /// What is counted of a pool's orphans.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct OrphanFigures {
-    /// How many.
     pub count: u32,
     /// When the oldest was first seen.
     pub oldest: Option<Timestamp>,
@@ -145,7 +144,6 @@ pub struct OrphanFigures {
 /// What is counted of what was left behind on purpose.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RetainedFigures {
-    /// How many.
     pub count: u32,
     /// What the servers among them cost.
     pub monthly_cost: Option<f64>,

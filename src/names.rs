@@ -84,9 +84,7 @@ fn cut(comment: &str) -> String {
 
 /// All that identifies an instance's server.
 pub struct ServerIdentity<'a> {
-    /// This installation.
     pub installation: InstallationId,
-    /// The instance.
     pub instance: InstanceId,
     /// The life of the server.
     pub epoch: Epoch,

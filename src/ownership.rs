@@ -35,13 +35,9 @@ pub fn instance_id(installation: InstallationId, namespace: &str, name: &str) ->
 /// An instance that asks which objects are its own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
-    /// Its installation.
     pub installation: InstallationId,
-    /// Its id.
     pub instance: InstanceId,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// First label of its host names.
     pub hostname: String,
@@ -54,9 +50,7 @@ pub struct Owner {
 /// What the operator wrote into the status. Nobody else can write there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Recorded {
-    /// The server.
     pub server: Option<ServerId>,
-    /// The tunnel.
     pub tunnel: Option<TunnelId>,
 }
 
@@ -69,18 +63,12 @@ pub enum Ownership {
     Retained(Option<Place>),
     /// Of a Moorage with another installation id: of another cluster, or of this one before it was lost.
     FormerInstallation {
-        /// Which installation.
         installation: InstallationId,
         /// Which of its instances.
         place: Option<Place>,
     },
     /// Another instance's of this installation.
-    AnotherInstance {
-        /// Its id.
-        instance: InstanceId,
-        /// Which.
-        place: Option<Place>,
-    },
+    AnotherInstance { instance: InstanceId, place: Option<Place> },
     /// Not made by Moorage, as far as can be told.
     Foreign,
 }

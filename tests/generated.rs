@@ -1,6 +1,8 @@
-//! What is generated from the code and checked in: `crds/`, the policies, and the table of reasons.
+//! What is generated from the code and checked in: `crds/`, the policies, and the table of reasons. And what
+//! pages and comments say of the code.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -161,4 +163,74 @@ fn every_claim_of_the_security_model_names_its_tests() {
     wrong.extend(missing.map(|file| format!("there is no file {file}")));
     assert!(wrong.is_empty(), "docs/security.md: {wrong:#?}");
     assert!(rows > 15 && named.len() > 30, "the rows are not found any more: {rows} {named:?}");
+}
+
+/// The words that say something: of a comment, or of a name in any case.
+fn words(text: &str) -> BTreeSet<String> {
+    const FILLERS: &str = " a an the of its it is this that which what who why not how where when one some all any \
+        in for to and was be by see wrong ";
+    let mut spaced = String::new();
+    for letter in text.replace("'s ", " ").chars() {
+        if letter.is_uppercase() && !spaced.ends_with(char::is_uppercase) {
+            spaced.push(' ');
+        }
+        spaced.push(letter);
+    }
+    let words = spaced.split(|c: char| !c.is_ascii_alphanumeric()).map(str::to_lowercase);
+    let words = words.filter(|word| !FILLERS.contains(&format!(" {word} ")));
+    words.map(|word| word.trim_end_matches('s').to_owned()).collect()
+}
+
+/// The name in the first line of an item, a field or a variant.
+fn name_of(item: &str) -> &str {
+    const BEFORE: [&str; 11] =
+        ["pub", "crate", "super", "async", "const", "fn", "struct", "enum", "trait", "type", "r"];
+    let mut names = item.split(|c: char| !c.is_alphanumeric() && c != '_');
+    names.find(|name| !name.is_empty() && !BEFORE.contains(name)).unwrap_or_default()
+}
+
+#[test]
+fn no_comment_repeats_the_name_of_its_item() {
+    let sources = ["src", "crates"].map(sources).concat();
+    // Comments of reasons are what the documentation says of them.
+    let judged = sources.iter().filter(|(path, _)| !path.ends_with("src/api/reason.rs"));
+    let (mut found, mut repeated) = (0, Vec::new());
+    for (path, source) in judged {
+        let lines: Vec<_> = source.lines().map(str::trim).collect();
+        let is_comment = |at: usize| lines.get(at).is_some_and(|line| line.starts_with("///"));
+        for at in (0..lines.len()).filter(|at| is_comment(*at)) {
+            let is_alone = !is_comment(at + 1) && (at == 0 || !is_comment(at - 1));
+            let is_attribute = |line: &&&str| line.starts_with('#');
+            let Some(item) = lines[at + 1..].iter().find(|line| !is_attribute(line)) else {
+                continue;
+            };
+            found += 1;
+            if is_alone && words(lines[at]).is_subset(&words(name_of(item))) {
+                repeated.push(format!("{}:{}: {} {item}", path.display(), at + 1, lines[at]));
+            }
+        }
+    }
+    assert!(found > 3000, "comments are not found any more: {found}");
+    assert!(repeated.is_empty(), "say more, or nothing: {repeated:#?}");
+}
+
+#[test]
+fn every_public_type_has_a_comment() {
+    let (mut types, mut bare) = (0, Vec::new());
+    for (path, source) in ["src", "crates"].map(sources).concat() {
+        let lines: Vec<_> = source.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let kinds = ["pub struct ", "pub enum ", "pub trait ", "pub type "];
+            if !kinds.iter().any(|kind| line.starts_with(kind)) {
+                continue;
+            }
+            types += 1;
+            let above = lines[..at].iter().rev().take_while(|line| !line.is_empty());
+            if !above.into_iter().any(|line| line.starts_with("///")) {
+                bare.push(format!("{}:{}: {line}", path.display(), at + 1));
+            }
+        }
+    }
+    assert!(types > 500, "types are not found any more: {types}");
+    assert!(bare.is_empty(), "{bare:#?}");
 }

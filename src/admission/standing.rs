@@ -21,7 +21,6 @@ const RECORDS: u32 = 2;
 /// What a sweep of one pool's clouds shows under one id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
-    /// The id.
     pub instance: InstanceId,
     /// The namespace of its instance, if anything of it says so.
     pub namespace: Option<Box<str>>,
@@ -47,14 +46,12 @@ pub struct StandingServer {
 /// How many there are of what leads to servers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Routes {
-    /// Tunnels.
     pub tunnels: u32,
-    /// DNS records.
     pub records: u32,
 }
 
 impl Standing {
-    /// Nothing yet.
+    /// Begins without any object.
     pub fn new(instance: InstanceId) -> Self {
         let (namespace, name) = (None, None);
         let (servers, live, retained) = Default::default();
@@ -109,14 +106,12 @@ enum Account {
     /// An instance of another pool with the same account: for tunnels and records, and for no server that
     /// is labelled with this pool.
     Elsewhere,
-    /// None.
     Nobody,
 }
 
 /// What one pool's clouds hold, by instance.
 #[derive(Debug, Clone, Default)]
 pub struct PoolStanding {
-    /// The pool.
     pub pool: String,
     /// By id.
     pub all: Vec<Arc<Standing>>,
@@ -125,11 +120,8 @@ pub struct PoolStanding {
 /// Where an instance is, or was, whose life this process saw begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Home {
-    /// Its pool.
     pub pool: String,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
 }
 

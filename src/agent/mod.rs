@@ -41,11 +41,9 @@ pub struct AgentRoute {
 
 /// The operator's keys for one server, derived from the master key.
 pub struct ServerKeys {
-    /// The instance.
     pub instance: InstanceId,
     /// The epoch of its server.
     pub epoch: Epoch,
-    /// Signs requests.
     pub operator: OperatorKey,
     /// Passes the first gate.
     pub bearer: BearerToken,
@@ -54,7 +52,6 @@ pub struct ServerKeys {
 }
 
 impl ServerKeys {
-    /// Derives the keys.
     pub fn derive(master: &MasterKey, instance: InstanceId, epoch: Epoch) -> Self {
         Self {
             instance,

@@ -96,30 +96,18 @@ fn installation(text: &str) -> Result<InstallationId, String> {
 /// Why it ended early.
 #[derive(Debug, Error)]
 pub enum CleanupError {
-    /// A file.
     #[error("--{option} {}: {source}", .path.display())]
     File {
-        /// The option.
         option: &'static str,
-        /// Its value.
         path: PathBuf,
         /// What the system said.
         source: io::Error,
     },
     /// What is in a token's file.
     #[error("--{option} {} holds no API token: {problem}", .path.display())]
-    Token {
-        /// The option.
-        option: &'static str,
-        /// Its value.
-        path: PathBuf,
-        /// What is wrong.
-        problem: String,
-    },
-    /// A client.
+    Token { option: &'static str, path: PathBuf, problem: String },
     #[error(transparent)]
     Client(#[from] ConfigError),
-    /// A list.
     #[error("the objects cannot be listed: {0}")]
     List(#[source] CloudError),
     /// The person does not want to.
@@ -143,7 +131,6 @@ pub trait Person {
 
 /// What to print, and how to exit.
 pub struct Report {
-    /// For standard output.
     pub text: String,
     /// Whether something is left.
     pub left: bool,

@@ -8,7 +8,6 @@ use crate::api_server::told;
 /// Why something could not be read from the cluster.
 #[derive(Debug, Error)]
 pub enum ClusterReadError {
-    /// No cluster answers.
     #[error("No cluster can be reached: {0}. Set KUBECONFIG to one that you may use")]
     Unreachable(String),
     /// The kubeconfig does not say who asks.
@@ -30,16 +29,10 @@ pub enum ClusterReadError {
     },
     /// The object does not have what is asked for.
     #[error("{what} has no certificate yet. {remedy}")]
-    NotYet {
-        /// What was read.
-        what: String,
-        /// What to do.
-        remedy: &'static str,
-    },
+    NotYet { what: String, remedy: &'static str },
     /// The object has a field that this version does not understand.
     #[error("{what} cannot be read: {problem}. Use the version of moorage that the operator has")]
     Unreadable {
-        /// What was read.
         what: String,
         /// Which field, and why.
         problem: String,
@@ -49,7 +42,6 @@ pub enum ClusterReadError {
     Refused {
         /// What was to be read.
         what: String,
-        /// Its words.
         message: String,
     },
 }

@@ -37,7 +37,7 @@ pub trait ClusterReader: Send + Sync {
 pub struct KubeReader(Client);
 
 impl KubeReader {
-    /// Reads the kubeconfig.
+    /// Uses the kubeconfig, as kubectl does.
     pub async fn connect() -> Result<Self, ReadError> {
         Ok(Self(connect().await?))
     }

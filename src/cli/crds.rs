@@ -28,26 +28,16 @@ pub struct CrdsArgs {
 pub enum CrdsError {
     /// One has no YAML form.
     #[error("cannot write {name} as YAML: {source}")]
-    Serialize {
-        /// The definition.
-        name: String,
-        /// Why.
-        source: serde_saphyr::SerializeError,
-    },
+    Serialize { name: String, source: serde_saphyr::SerializeError },
     /// Standard output is closed or full.
     #[error("cannot write to standard output: {0}")]
     Output(#[source] io::Error),
     /// A file or folder cannot be written.
     #[error("cannot write {}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    File { path: PathBuf, source: io::Error },
 }
 
-/// One generated file.
+/// A generated file, below the folder that it is written to.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CrdFile {
     /// Of a definition `<group>_<plural>.yaml`, as controller-gen names them.

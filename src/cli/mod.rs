@@ -31,7 +31,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand)]
-#[allow(missing_docs, reason = "a comment here would replace the help of the command's own file")]
+// A comment on one of them would replace the help of the command's own file.
 pub enum Command {
     Run(Box<run::RunArgs>),
     Crds(crds::CrdsArgs),

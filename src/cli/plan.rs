@@ -64,43 +64,22 @@ pub struct PlanArgs {
 /// Why there is no plan.
 #[derive(Debug, Error)]
 pub enum PlanError {
-    /// The file.
     #[error("{file} cannot be read: {source}")]
-    UnreadableFile {
-        /// Its path.
-        file: String,
-        /// Why.
-        source: io::Error,
-    },
+    UnreadableFile { file: String, source: io::Error },
     /// What is in the file.
     #[error("{file} is not the manifest of one OpenClawInstance: {why}")]
-    NotAnInstance {
-        /// Its path.
-        file: String,
-        /// Why.
-        why: String,
-    },
+    NotAnInstance { file: String, why: String },
     /// The manifest and the command line disagree.
     #[error(
         "the manifest is for namespace {manifest}, --namespace says {option}; make them the same"
     )]
-    TwoNamespaces {
-        /// That of the manifest.
-        manifest: String,
-        /// That of the option.
-        option: String,
-    },
+    TwoNamespaces { manifest: String, option: String },
     /// Something that is needed does not exist.
     #[error("there is no {0}")]
     Missing(String),
     /// The cluster did not answer, or refused.
     #[error("{what} cannot be read: {source}")]
-    Unreadable {
-        /// The object.
-        what: String,
-        /// Why.
-        source: ReadError,
-    },
+    Unreadable { what: String, source: ReadError },
 }
 
 /// Runs the command. The caller prints what it gives.

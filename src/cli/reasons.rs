@@ -12,7 +12,6 @@ use crate::api::conditions::{Reason, Severity};
 #[derive(Args, Debug, Default)]
 pub struct ReasonsArgs {}
 
-/// Runs the command.
 pub fn run(_: &ReasonsArgs, stdout: &mut dyn Write) -> io::Result<()> {
     stdout.write_all(table().as_bytes())?;
     stdout.flush()

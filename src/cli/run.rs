@@ -127,38 +127,22 @@ pub enum RunError {
     /// A file of the command line.
     #[error("--{option} {}: {source}", .path.display())]
     File {
-        /// The option.
         option: &'static str,
-        /// Its value.
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
     },
-    /// The certificates for the clouds.
     #[error("--cloud-ca {} holds no PEM certificates: {source}", .path.display())]
-    CloudCertificates {
-        /// Its value.
-        path: PathBuf,
-        /// What is wrong.
-        source: reqwest::Error,
-    },
-    /// The edge's address.
+    CloudCertificates { path: PathBuf, source: reqwest::Error },
     #[error(
         "--edge-address {address} leads nowhere: {problem}; give a host and a port, such as 127.0.0.1:8443"
     )]
-    EdgeAddress {
-        /// Its value.
-        address: String,
-        /// What is wrong.
-        problem: String,
-    },
+    EdgeAddress { address: String, problem: String },
     /// The client for agents.
     #[error(transparent)]
     Edge(#[from] EdgeClientError),
-    /// The HTTP server.
     #[error("--http-listen {address}: {source}")]
     Listen {
-        /// Where.
         address: SocketAddr,
         /// What the system said.
         source: std::io::Error,

@@ -59,10 +59,9 @@ pub struct SealArgs {
     values: ValueArgs,
 }
 
-/// What to print.
+/// What `moorage seal` prints.
 #[derive(Debug, PartialEq, Eq)]
 pub struct SealOutput {
-    /// For standard output.
     pub text: String,
     /// Lines for standard error.
     pub notes: Vec<String>,
@@ -74,7 +73,6 @@ pub enum SealError {
     /// A name that Kubernetes would not take.
     #[error("--{option} must be a name as Kubernetes takes it: at most {longest} characters of a-z, 0-9 and -{}, not starting or ending with -", if *.option == "namespace" { "" } else { " in parts joined by dots" })]
     InvalidName {
-        /// The option.
         option: &'static str,
         /// How long it may be.
         longest: usize,
@@ -82,7 +80,6 @@ pub enum SealError {
     /// An option for a value is not of the form key=value, or its key is not one of a Secret.
     #[error("--{option} needs the form KEY={form}, where KEY has only letters, digits, -, _ and .")]
     InvalidAssignment {
-        /// The option.
         option: &'static str,
         /// What stands behind the equals sign.
         form: &'static str,
@@ -96,7 +93,6 @@ pub enum SealError {
     /// More than one where one alone can be printed.
     #[error("--raw and --inline print one value, but {0} are given")]
     NotOneValue(usize),
-    /// A value is empty.
     #[error("the value of {0} is empty")]
     EmptyValue(String),
     /// A value is sealed already.
@@ -105,11 +101,9 @@ pub enum SealError {
     /// A value cannot be read.
     #[error("the value of {key} cannot be read from {from}: {source}")]
     UnreadableValue {
-        /// The key.
         key: String,
         /// The file or variable.
         from: String,
-        /// Why.
         source: io::Error,
     },
     /// `--type` with an unknown type.
@@ -120,18 +114,12 @@ pub enum SealError {
     TypeWithoutValue(String),
     /// A value is not of its type.
     #[error("{key}: {source}")]
-    InvalidFormat {
-        /// The key.
-        key: String,
-        /// What was expected.
-        source: FormatError,
-    },
+    InvalidFormat { key: String, source: FormatError },
     /// The certificate cannot be had.
     #[error("the certificate cannot be read from {from}: {source}")]
     UnreadableCertificate {
         /// The file, address or object.
         from: String,
-        /// Why.
         source: Box<dyn std::error::Error + Send + Sync>,
     },
     /// The cluster does not give it out.
@@ -141,10 +129,7 @@ pub enum SealError {
     #[error(
         "No certificate for you is published in namespace {namespace}. Name the operator's namespace with --operator-namespace, or ask an administrator for the certificate and give it with --cert"
     )]
-    NothingPublished {
-        /// The namespace.
-        namespace: String,
-    },
+    NothingPublished { namespace: String },
     /// What was read is not a certificate.
     #[error("{0} is not a PEM certificate with an RSA key")]
     InvalidCertificate(String),
@@ -155,7 +140,6 @@ pub enum SealError {
     ExpiredCertificate {
         /// Where it came from.
         from: String,
-        /// When it expired.
         not_after: Timestamp,
     },
     /// Plain HTTP from another machine.

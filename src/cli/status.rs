@@ -29,7 +29,7 @@ pub struct StatusArgs {
     output: OutputFormat,
 }
 
-/// How to print.
+/// For whom the output is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum OutputFormat {
     /// For people
@@ -45,22 +45,10 @@ pub enum StatusError {
     #[error(
         "there is no OpenClawInstance {namespace}/{name}; see kubectl get openclawinstances -A"
     )]
-    Missing {
-        /// The namespace.
-        namespace: String,
-        /// The name.
-        name: String,
-    },
+    Missing { namespace: String, name: String },
     /// The cluster did not answer, or refused.
     #[error("OpenClawInstance {namespace}/{name} cannot be read: {source}")]
-    Unreadable {
-        /// The namespace.
-        namespace: String,
-        /// The name.
-        name: String,
-        /// Why.
-        source: ReadError,
-    },
+    Unreadable { namespace: String, name: String, source: ReadError },
     /// It cannot be printed.
     #[error("the summary cannot be written as JSON: {0}")]
     Unprintable(#[from] serde_json::Error),

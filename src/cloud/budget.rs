@@ -80,7 +80,7 @@ impl Queue {
 }
 
 impl Budget {
-    /// A full budget.
+    /// Begins full.
     pub fn new(plan: BudgetPlan) -> Self {
         Self {
             ledger: Mutex::new(Ledger::new(plan, Instant::now().into_std())),

@@ -12,11 +12,9 @@ use super::redact::redact;
 /// A cloud call that did not succeed. Holds no token and no upstream text that was not redacted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct CloudError {
-    /// Which cloud.
     pub cloud: Cloud,
     /// The client's method, such as `create_server`.
     pub operation: &'static str,
-    /// What went wrong.
     pub kind: ErrorKind,
     message: String,
 }
@@ -41,7 +39,7 @@ pub enum ErrorKind {
     Conflict(Conflict),
     /// 429: the whole budget group pauses.
     RateLimited {
-        /// How long.
+        /// How long the cloud asks to wait.
         retry_after: Duration,
     },
     /// No machine of this type in this location at the moment.

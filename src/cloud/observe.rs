@@ -31,7 +31,7 @@ pub enum StatusClass {
 }
 
 impl StatusClass {
-    /// The metrics label.
+    /// Its value of the metrics label `class`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Success => "success",
@@ -55,7 +55,7 @@ impl StatusClass {
     }
 }
 
-/// Observes nothing.
+/// For callers without metrics.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct NoObserver;
 

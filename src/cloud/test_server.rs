@@ -20,13 +20,11 @@ pub(crate) const TOKEN: &str = "s3cret-t0ken";
 #[derive(Debug, Clone)]
 pub(crate) struct Recorded {
     pub(crate) method: Method,
-    /// Path and query.
     pub(crate) target: String,
     pub(crate) authorization: String,
     pub(crate) body: serde_json::Value,
 }
 
-/// What to answer.
 pub(crate) enum Reply {
     Json(u16, serde_json::Value, Vec<(&'static str, String)>),
     Text(u16, String),

@@ -24,21 +24,17 @@ open_enum!(
     Decision {
         /// Lets people in who have signed in.
         Allow = "allow",
-        /// Keeps them out.
         Deny = "deny",
         /// Lets services in that show a token.
         NonIdentity = "non_identity",
-        /// Switches Access off.
         Bypass = "bypass",
     }
 );
 
-/// An Access application.
+/// An Access application, which asks visitors of host names who they are.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AccessApp {
-    /// Its id.
     pub id: AccessAppId,
-    /// Its name.
     #[serde(default)]
     pub name: String,
     /// Its type; only `self_hosted` ones are of interest.
@@ -47,7 +43,7 @@ pub struct AccessApp {
     /// The audience tag in the tokens that Access issues.
     #[serde(default)]
     pub aud: Option<String>,
-    /// What it protects.
+    /// The host names that it protects.
     #[serde(default)]
     pub destinations: Option<Vec<AccessDestination>>,
     /// Its policies, in order.
@@ -65,7 +61,6 @@ impl AccessApp {
 /// A policy as an application lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AttachedPolicy {
-    /// Its id.
     #[serde(default)]
     pub id: Option<AccessPolicyId>,
 }
@@ -96,23 +91,18 @@ fn public() -> String {
 /// redirect to a login page, and people do not see it in their launcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AccessAppSpec {
-    /// Its name.
     pub name: String,
-    /// What it protects.
     pub destinations: Vec<AccessDestination>,
     /// Its policies, in order.
     pub policies: Vec<AccessPolicyId>,
 }
 
-/// A reusable policy.
+/// A reusable Access policy: whom applications let in.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AccessPolicy {
-    /// Its id.
     pub id: AccessPolicyId,
-    /// Its name.
     #[serde(default)]
     pub name: String,
-    /// What it decides.
     pub decision: Decision,
     /// Whom it matches: any of these.
     #[serde(default)]
@@ -122,9 +112,7 @@ pub struct AccessPolicy {
 /// A reusable policy as it should be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct AccessPolicySpec {
-    /// Its name.
     pub name: String,
-    /// What it decides.
     pub decision: Decision,
     /// Whom it matches: any of these.
     pub include: Vec<AccessRule>,
@@ -135,10 +123,7 @@ pub struct AccessPolicySpec {
 #[serde(untagged)]
 pub enum AccessRule {
     /// A service that shows this token.
-    ServiceToken {
-        /// Which token.
-        service_token: ServiceTokenReference,
-    },
+    ServiceToken { service_token: ServiceTokenReference },
     /// A rule that this version does not know.
     Other(serde_json::Value),
 }
@@ -153,7 +138,6 @@ impl AccessRule {
 /// A service token named by a rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServiceTokenReference {
-    /// Which token.
     pub token_id: ServiceTokenId,
 }
 
@@ -168,7 +152,7 @@ pub struct ServiceToken {
     /// What goes into the header `CF-Access-Client-Id`.
     #[serde(default)]
     pub client_id: String,
-    /// When it ends.
+    /// `None` if Cloudflare does not say when it expires.
     #[serde(default)]
     pub expires_at: Option<Timestamp>,
 }
@@ -176,7 +160,6 @@ pub struct ServiceToken {
 /// A service token with its secret, which Cloudflare shows at creation and rotation only.
 #[derive(Debug, Deserialize)]
 pub struct IssuedServiceToken {
-    /// The token.
     #[serde(flatten)]
     pub token: ServiceToken,
     /// What goes into the header `CF-Access-Client-Secret`.

@@ -20,9 +20,7 @@ open_enum!(
         A = "A",
         /// An IPv6 address.
         Aaaa = "AAAA",
-        /// An alias.
         Cname = "CNAME",
-        /// Text.
         Txt = "TXT",
     }
 );
@@ -34,17 +32,15 @@ open_enum!(
         Active = "active",
         /// The registrar does not point at Cloudflare yet.
         Pending = "pending",
-        /// Being set up.
         Initializing = "initializing",
         /// Given to another account.
         Moved = "moved",
     }
 );
 
-/// A zone.
+/// A zone as Cloudflare lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Zone {
-    /// Its id.
     pub id: ZoneId,
     /// The domain, such as `example.com`.
     pub name: String,
@@ -58,18 +54,15 @@ pub struct Zone {
 /// The account that holds a zone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ZoneAccount {
-    /// Its id.
     pub id: AccountId,
 }
 
-/// A DNS record.
+/// A DNS record as Cloudflare lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct DnsRecord {
-    /// Its id.
     pub id: RecordId,
     /// The full name, such as `ada.example.com`.
     pub name: String,
-    /// Its type.
     #[serde(rename = "type")]
     pub record_type: RecordType,
     /// What it says; some types carry `data` instead.
@@ -86,12 +79,10 @@ pub struct DnsRecord {
 /// A DNS record to make.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NewDnsRecord {
-    /// The full name.
     pub name: String,
-    /// Its type.
     #[serde(rename = "type")]
     pub record_type: RecordType,
-    /// What it says.
+    /// An address, a name or a text, after the type.
     pub content: String,
     /// Goes through Cloudflare's edge.
     pub proxied: bool,
@@ -122,7 +113,6 @@ impl NewDnsRecord {
 /// A change to a record; what is absent stays.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DnsPatch {
-    /// Which record.
     pub id: RecordId,
     /// What it says from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -130,7 +120,6 @@ pub struct DnsPatch {
     /// Whether it goes through the edge from now on.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub proxied: Option<bool>,
-    /// The new comment.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub comment: Option<String>,
 }

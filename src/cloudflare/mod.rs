@@ -167,7 +167,6 @@ pub trait AccessApi: Send + Sync {
         app: &AccessAppSpec,
     ) -> Result<AccessApp, CloudError>;
 
-    /// Deletes an application.
     async fn delete_access_app(&self, id: &AccessAppId) -> Result<Deletion, CloudError>;
 
     /// Every reusable policy of the account.
@@ -214,6 +213,5 @@ pub trait AccessApi: Send + Sync {
         previous_secret_expires_at: Option<Timestamp>,
     ) -> Result<IssuedServiceToken, CloudError>;
 
-    /// Deletes a service token.
     async fn delete_service_token(&self, id: &ServiceTokenId) -> Result<Deletion, CloudError>;
 }

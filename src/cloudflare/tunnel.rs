@@ -6,10 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{is_uuid, text_id};
 use crate::{cloud::open_enum, master_key::TunnelSecret};
 
-text_id!(
-    /// A tunnel's id.
-    TunnelId, "a tunnel id", is_uuid, "a UUID"
-);
+text_id!(TunnelId, "a tunnel id", is_uuid, "a UUID");
 
 impl TunnelId {
     /// What a CNAME record of one of the tunnel's host names points at.
@@ -37,10 +34,9 @@ open_enum!(
     }
 );
 
-/// A tunnel.
+/// A tunnel as Cloudflare lists it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Tunnel {
-    /// Its id.
     pub id: TunnelId,
     /// Unique among live tunnels.
     pub name: String,
@@ -60,7 +56,6 @@ pub struct Tunnel {
 pub struct CreateTunnel<'a> {
     /// Unique among live tunnels.
     pub name: &'a str,
-    /// Its secret.
     pub secret: &'a TunnelSecret,
 }
 
@@ -75,7 +70,7 @@ pub struct TunnelConfiguration {
     pub other: serde_json::Map<String, serde_json::Value>,
 }
 
-/// One route.
+/// Leads requests for a host name to a service of the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct IngressRule {

@@ -62,7 +62,7 @@ struct State {
 }
 
 impl Admissions {
-    /// Knows nobody yet.
+    /// Begins without any instance.
     pub fn new(clock: Arc<dyn Clock>, installation: InstallationId) -> Self {
         let (source, complete) = (OnceLock::new(), watch::Sender::new(false));
         let (watched, state) = (OnceLock::new(), Mutex::default());

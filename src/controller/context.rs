@@ -49,7 +49,6 @@ impl Default for Intervals {
 
 /// What every pass needs.
 pub struct Context {
-    /// The cluster.
     pub client: Client,
     /// The operator's own namespace.
     pub namespace: String,
@@ -59,15 +58,11 @@ pub struct Context {
     pub sealing_key_use: SealingKeyUse,
     /// The keys that customers seal to.
     pub key_ring: RwLock<Arc<KeyRing>>,
-    /// All pools.
     pub pools: Pools,
     /// Who is admitted to them.
     pub admissions: Admissions,
-    /// The agents.
     pub agents: Arc<dyn AgentApi>,
-    /// What is counted.
     pub metrics: Arc<Metrics>,
-    /// Time.
     pub clock: Arc<dyn Clock>,
     /// Jitter, and the epochs of servers.
     pub randomness: Arc<dyn Randomness>,
@@ -79,7 +74,6 @@ pub struct Context {
     pub look_at_keys: Notify,
     /// The sealing keys are to be looked at now.
     pub look_at_sealing_keys: Notify,
-    /// Publishes Events.
     pub events: Box<dyn EventSink>,
 }
 

@@ -16,7 +16,7 @@ use crate::{
 /// The notes of Events hold at most 1,024 bytes.
 const MAX_NOTE: usize = 1000;
 
-/// Where Events go.
+/// Publishes Events: kube's recorder, or the model world's.
 #[async_trait]
 pub trait EventSink: Send + Sync {
     /// Publishes one Event about an object.

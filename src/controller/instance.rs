@@ -166,7 +166,6 @@ struct Controller {
 /// What is in the clouds of an instance.
 #[derive(Debug, Clone, Copy, Default)]
 struct InClouds {
-    /// A server.
     server: bool,
     /// A server, a tunnel or a DNS record.
     anything: bool,
@@ -264,9 +263,7 @@ async fn begun(
 /// When a pass wants the next one.
 #[derive(Debug)]
 enum Requeue {
-    /// When something changes.
     OnChange,
-    /// After this long.
     After(Duration),
     /// After the object's own growing delay, because of a failure with this reason.
     BackOff(Reason),
@@ -277,7 +274,6 @@ enum Requeue {
 enum Written {
     /// It said nothing new.
     Unchanged,
-    /// It was written.
     Now,
     /// It may be written after this long.
     Later(Duration),

@@ -73,7 +73,6 @@ pub struct PoolSettings {
     pub cloudflare_endpoint: Url,
     /// PEM certificates to trust beside the system's.
     pub extra_roots: Option<Vec<u8>>,
-    /// The call budgets.
     pub budgets: Arc<BudgetRegistry>,
     /// Told of every call to a cloud.
     pub observer: Arc<dyn CallObserver>,

@@ -22,7 +22,6 @@ use crate::{
 pub struct PoolRuntime {
     /// Name of the `HostingPool`.
     pub name: String,
-    /// Its spec.
     pub spec: HostingPoolSpec,
     /// The account of the tunnels.
     pub account: AccountId,

@@ -136,7 +136,6 @@ pub struct Made {
 /// What an instance names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reference {
-    /// Its pool.
     pub pool: String,
     /// Its release; the pool's default if `None`.
     pub release: Option<String>,

@@ -14,7 +14,7 @@ use crate::fair;
 /// How many times what is left a namespace may hold: three quarters, if it is the only one.
 const SHARE: u32 = 3;
 
-/// The slots.
+/// Lets so many work at once; the others wait.
 #[derive(Debug)]
 pub struct Slots {
     at_once: u32,

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 /// Namespace and name.
 pub type Name = (String, String);
 
-/// What waits.
+/// A queue in which namespaces take turns.
 #[derive(Debug)]
 pub struct Turns<W> {
     state: Mutex<State<W>>,

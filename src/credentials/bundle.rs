@@ -22,7 +22,6 @@ use super::{
 pub struct InstanceRef<'a> {
     /// Its namespace, also that of its Secrets.
     pub namespace: &'a str,
-    /// Its name.
     pub name: &'a str,
     /// Its creation, which also dates its inline values as well as anything does.
     pub created: Timestamp,
@@ -31,15 +30,12 @@ pub struct InstanceRef<'a> {
 /// A sealed value that was handed in for a credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HandedIn {
-    /// The credential.
     pub name: CredentialName,
-    /// What it is.
     pub kind: CredentialType,
     /// Whose key opens it.
     pub sealed_to: SealedTo,
     /// What it is sealed for.
     pub scope: Scope,
-    /// The value.
     pub envelope: Envelope,
     /// The certificate that its Secret says it was sealed to.
     pub sealed_with: Option<Sha256>,
@@ -52,7 +48,6 @@ pub struct HandedIn {
 /// The strict scope of sealed-secrets: one name in one namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Scope {
-    /// The namespace.
     pub namespace: String,
     /// The Secret's name, or the instance's for an inline value.
     pub name: String,
@@ -68,7 +63,6 @@ impl Scope {
 /// What one Secret gives to one instance.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bundle {
-    /// The Secret's name.
     pub secret: String,
     /// The exact object that was read.
     pub version: Option<SecretVersion>,

@@ -47,29 +47,18 @@ pub enum KeyRingStoreError {
     #[error(
         "sealing keys in namespace {namespace} cannot be used: {}; restore them or the master key from a backup, or delete these Secrets if what was sealed to them may be lost", list(.damaged)
     )]
-    Damaged {
-        /// The operator's namespace.
-        namespace: String,
-        /// The Secrets.
-        damaged: Vec<DamagedKey>,
-    },
+    Damaged { namespace: String, damaged: Vec<DamagedKey> },
     /// A new key could not be made.
     #[error("a sealing key cannot be made: {0}")]
     Generation(String),
     /// A call to the API server failed.
     #[error("{action} failed: {}", crate::api_server::told(.source))]
-    Kube {
-        /// What was tried.
-        action: String,
-        /// Why it failed.
-        source: Box<kube::Error>,
-    },
+    Kube { action: String, source: Box<kube::Error> },
 }
 
 /// A Secret whose sealing key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedKey {
-    /// The Secret's name.
     pub secret: String,
     /// What is wrong with it.
     pub problem: &'static str,

@@ -15,17 +15,13 @@ pub enum Refusal {
     #[error(
         "Secret {secret} does not exist in this namespace; make it with `moorage seal --name {secret}` and apply it"
     )]
-    NotFound {
-        /// Its name.
-        secret: String,
-    },
+    NotFound { secret: String },
     /// The Secret does not say that it is for this instance.
     #[error(
         "Secret {secret} is not meant for this instance: it needs the label {INSTANCE_LABEL}={instance}{}",
         .found.as_ref().map(|other| format!(", but has {INSTANCE_LABEL}={other}; one Secret serves one instance")).unwrap_or_default()
     )]
     SecretNotBound {
-        /// Its name.
         secret: String,
         /// The instance that refers to it.
         instance: String,
@@ -37,7 +33,6 @@ pub enum Refusal {
         "Secret {secret} has the type {found} instead of {SEALED_SECRET_TYPE}; a Secret's type cannot be changed, so delete it and apply one made by `moorage seal`"
     )]
     WrongSecretType {
-        /// Its name.
         secret: String,
         /// The type that it has.
         found: String,
@@ -47,49 +42,31 @@ pub enum Refusal {
         "Secret {secret} carries {annotation}, a scope in which others could use its values; seal again with the strict scope and remove the annotation"
     )]
     UnsupportedScope {
-        /// Its name.
         secret: String,
         /// The annotation that asks for the scope.
         annotation: &'static str,
     },
     /// The Secret lacks the key.
     #[error("Secret {secret} has no key {key}; add it, or correct secretRef.key")]
-    KeyMissing {
-        /// The Secret's name.
-        secret: String,
-        /// The key.
-        key: String,
-    },
+    KeyMissing { secret: String, key: String },
     /// Keys that no credential names. They would be lost if the Secret were deleted, so it is kept.
     #[error(
         "Secret {secret} is kept because no credential of the instance names {}; name them in spec.credentials or remove them from the Secret", .keys.join(", ")
     )]
-    UnusedKey {
-        /// The Secret's name.
-        secret: String,
-        /// The keys.
-        keys: Vec<String>,
-    },
+    UnusedKey { secret: String, keys: Vec<String> },
     /// The value is not sealed: it lay in the cluster in the clear.
     #[error(
         "{place} is not a sealed value; if it is a key in the clear it is exposed now, so revoke it at its provider, then seal a new one with `moorage seal`"
     )]
-    Plaintext {
-        /// Where it stands.
-        place: String,
-    },
+    Plaintext { place: String },
     /// The value is larger than any credential.
     #[error("{place} is too large for a credential; seal the key alone")]
-    TooLarge {
-        /// Where it stands.
-        place: String,
-    },
+    TooLarge { place: String },
     /// No live key opens the value for the place where it stands.
     #[error(
         "{place} does not open: {}; seal it again with `moorage seal` for {label}", why_not(.failure)
     )]
     WrongKeyOrLabel {
-        /// Where it stands.
         place: String,
         /// The namespace and name that it has to be sealed for.
         label: String,
@@ -101,7 +78,6 @@ pub enum Refusal {
         "{place} was sealed with a certificate that was replaced on {} and whose key was destroyed on {}; seal it again with `moorage seal`", day(.not_served_after), day(.destroyed)
     )]
     KeyExpired {
-        /// Where it stands.
         place: String,
         /// When the certificate stopped being published.
         not_served_after: Timestamp,
@@ -113,27 +89,17 @@ pub enum Refusal {
         "{place}: {error}{}; seal the right value with `moorage seal`", .hint.map(|hint| format!(" ({hint})")).unwrap_or_default()
     )]
     InvalidFormat {
-        /// Where it stands.
         place: String,
-        /// What was expected.
         error: FormatError,
         /// What is wrong, if it is something common.
         hint: Option<Hint>,
     },
     /// What stands there is sealed, but is not one sealed value.
     #[error("{place} {}", .mistake.told())]
-    NotOneEnvelope {
-        /// Where it stands.
-        place: String,
-        /// What it is.
-        mistake: Mistake,
-    },
+    NotOneEnvelope { place: String, mistake: Mistake },
     /// The spec names a type that there is not.
     #[error("credential {name} has an unknown type; the types are {}", types())]
-    UnknownType {
-        /// The credential's name.
-        name: String,
-    },
+    UnknownType { name: String },
     /// The spec names a credential in a way that is not allowed.
     #[error(
         "a credential's name is 1 to 40 characters of a-z, 0-9 and -, starts with a letter, does not end with - and does not start with moorage-; rename entry {index} of spec.credentials"
@@ -144,16 +110,10 @@ pub enum Refusal {
     },
     /// Two entries have the same name.
     #[error("spec.credentials names {name} more than once; give each its own name")]
-    DuplicateName {
-        /// The name.
-        name: String,
-    },
+    DuplicateName { name: String },
     /// Both or neither of the two places for a value are given.
     #[error("credential {name} needs either secretRef or sealed, and not both")]
-    AmbiguousSource {
-        /// The credential's name.
-        name: String,
-    },
+    AmbiguousSource { name: String },
     /// The envelope could not be made. Passing; try again.
     #[error("{place} could not be sealed to the server; it is tried again")]
     SealingFailed {

@@ -41,9 +41,7 @@ pub struct CredentialEntry<'a> {
 /// A credential that an instance should have.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CredentialRequest {
-    /// Its name.
     pub name: CredentialName,
-    /// What it is.
     pub kind: CredentialType,
     /// Where its sealed value stands.
     pub source: CredentialSource,
@@ -56,7 +54,6 @@ pub struct CredentialRequest {
 pub enum CredentialSource {
     /// In a Secret of the instance's namespace.
     SecretKey {
-        /// The Secret's name.
         secret: String,
         /// The key in its data.
         key: String,

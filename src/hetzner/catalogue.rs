@@ -6,7 +6,6 @@ use serde::Deserialize;
 use crate::cloud::open_enum;
 
 open_enum!(
-    /// A processor architecture.
     Architecture {
         /// x86-64.
         X86 = "x86",
@@ -20,7 +19,6 @@ open_enum!(
 pub struct ServerType {
     /// Such as `cx33`.
     pub name: String,
-    /// The processor's architecture.
     pub architecture: Architecture,
     /// Virtual processors.
     #[serde(default)]
@@ -45,7 +43,6 @@ pub struct ServerType {
 /// What a server type costs in one location.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ServerTypePrice {
-    /// The location.
     pub location: String,
     /// For a whole month.
     pub price_monthly: Price,

@@ -5,16 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::{Labels, ServerId};
 use crate::cloud::{numeric_id, open_enum};
 
-numeric_id!(
-    /// A firewall's id.
-    FirewallId
-);
+numeric_id!(FirewallId);
 open_enum!(
     /// The direction of traffic that a rule allows.
     Direction {
-        /// To the server.
         In = "in",
-        /// From the server.
         Out = "out",
     }
 );
@@ -22,15 +17,10 @@ open_enum!(
 open_enum!(
     /// The protocol that a rule allows.
     Protocol {
-        /// TCP.
         Tcp = "tcp",
-        /// UDP.
         Udp = "udp",
-        /// ICMP.
-        Icmp = "icmp",
-        /// ESP.
+            Icmp = "icmp",
         Esp = "esp",
-        /// GRE.
         Gre = "gre",
     }
 );
@@ -39,14 +29,11 @@ open_enum!(
 /// unless there is an `out` rule.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Firewall {
-    /// Its id.
     pub id: FirewallId,
     /// Unique in the project.
     pub name: String,
-    /// Its labels.
     #[serde(default)]
     pub labels: Labels,
-    /// What it allows.
     #[serde(default)]
     pub rules: Vec<FirewallRule>,
     /// What it stands in front of.
@@ -68,7 +55,6 @@ pub struct FirewallTarget {
 /// A server named by a firewall.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub struct FirewallServer {
-    /// Its id.
     pub id: ServerId,
 }
 
@@ -77,7 +63,6 @@ pub struct FirewallServer {
 pub struct FirewallRule {
     /// To or from the server.
     pub direction: Direction,
-    /// The protocol.
     pub protocol: Protocol,
     /// A port or a range `from-to`; absent for ICMP, ESP and GRE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -98,7 +83,6 @@ pub struct FirewallRule {
 pub struct CreateFirewall {
     /// Unique in the project.
     pub name: String,
-    /// Its labels.
     pub labels: Labels,
     /// What it allows; empty = nothing comes in.
     pub rules: Vec<FirewallRule>,

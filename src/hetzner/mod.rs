@@ -87,7 +87,6 @@ pub trait HetznerApi: Send + Sync {
         selector: &LabelSelector,
     ) -> Result<Vec<Firewall>, CloudError>;
 
-    /// Makes a firewall.
     async fn create_firewall(&self, firewall: &CreateFirewall) -> Result<Firewall, CloudError>;
 
     /// Replaces a firewall's rules.

@@ -9,33 +9,20 @@ use serde::Deserialize;
 use super::{Architecture, FirewallId, Labels, SshKeyId};
 use crate::cloud::{SecretText, numeric_id, open_enum};
 
-numeric_id!(
-    /// A server's id.
-    ServerId
-);
-numeric_id!(
-    /// An action's id.
-    ActionId
-);
-numeric_id!(
-    /// A primary IP's id.
-    PrimaryIpId
-);
+numeric_id!(ServerId);
+numeric_id!(ActionId);
+numeric_id!(PrimaryIpId);
 
 open_enum!(
     /// What a server is doing.
     ServerStatus {
-        /// Being made.
         Initializing = "initializing",
-        /// Booting.
         Starting = "starting",
         /// Switched on.
         Running = "running",
-        /// Shutting down.
         Stopping = "stopping",
         /// Switched off; billed all the same.
         Off = "off",
-        /// Being deleted.
         Deleting = "deleting",
         /// Moving to another host.
         Migrating = "migrating",
@@ -47,9 +34,7 @@ open_enum!(
 open_enum!(
     /// How far an action is.
     ActionStatus {
-        /// Not done yet.
         Running = "running",
-        /// Done.
         Success = "success",
         /// Failed; the action says why.
         Error = "error",
@@ -59,14 +44,12 @@ open_enum!(
 open_enum!(
     /// Whether a firewall already protects a server.
     FirewallStatus {
-        /// It does.
         Applied = "applied",
-        /// Not yet.
         Pending = "pending",
     }
 );
 
-/// A server.
+/// A server as Hetzner lists it.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Server {
     /// Its id, never used again.
@@ -77,12 +60,9 @@ pub struct Server {
     pub status: ServerStatus,
     /// When it was made.
     pub created: Timestamp,
-    /// Its labels.
     #[serde(default)]
     pub labels: Labels,
-    /// Its type.
     pub server_type: KnownType,
-    /// Where it stands.
     #[serde(default)]
     pub location: Option<Named>,
     /// Its public addresses and firewalls.
@@ -101,7 +81,6 @@ pub struct Server {
 pub struct KnownType {
     /// The name, such as `cx33`.
     pub name: String,
-    /// Of its processor.
     #[serde(default)]
     pub architecture: Option<Architecture>,
 }
@@ -133,7 +112,6 @@ pub struct PublicIpv4 {
     /// The primary IP behind it.
     #[serde(default)]
     pub id: Option<PrimaryIpId>,
-    /// The address.
     pub ip: Ipv4Addr,
 }
 
@@ -150,7 +128,6 @@ pub struct PublicIpv6 {
 /// A firewall in front of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct AppliedFirewall {
-    /// Which.
     pub id: FirewallId,
     /// Whether it already protects.
     pub status: FirewallStatus,
@@ -159,7 +136,6 @@ pub struct AppliedFirewall {
 /// What a server is protected from.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub struct Protection {
-    /// Deletion.
     #[serde(default)]
     pub delete: bool,
 }
@@ -175,7 +151,6 @@ pub struct CreateServer {
     pub image: String,
     /// Such as `fsn1`; the cloud's choice if absent.
     pub location: Option<String>,
-    /// Its labels.
     pub labels: Labels,
     /// Keys for root. Without any, Hetzner makes a root password, which the client never reads.
     pub ssh_keys: Vec<SshKeyId>,
@@ -195,9 +170,7 @@ pub const MAX_USER_DATA: usize = 32 * 1024;
 /// A server that is being made.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct CreatedServer {
-    /// The server.
     pub server: Server,
-    /// What makes it.
     pub action: Action,
     /// What follows, such as starting it.
     #[serde(default)]
@@ -207,7 +180,6 @@ pub struct CreatedServer {
 /// Work that Hetzner does in the background.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Action {
-    /// Its id.
     pub id: ActionId,
     /// Such as `create_server`.
     pub command: String,
@@ -216,7 +188,7 @@ pub struct Action {
     /// Percent done.
     #[serde(default)]
     pub progress: u8,
-    /// Why it failed.
+    /// Set once `status` is `Error`.
     #[serde(default)]
     pub error: Option<ActionError>,
 }

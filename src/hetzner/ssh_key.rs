@@ -5,14 +5,10 @@ use serde::{Deserialize, Serialize};
 use super::Labels;
 use crate::cloud::numeric_id;
 
-numeric_id!(
-    /// An SSH key's id.
-    SshKeyId
-);
+numeric_id!(SshKeyId);
 /// An SSH public key of the project.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct SshKey {
-    /// Its id.
     pub id: SshKeyId,
     /// Unique in the project, as the key is.
     pub name: String,
@@ -21,7 +17,6 @@ pub struct SshKey {
     pub fingerprint: String,
     /// In OpenSSH's format.
     pub public_key: String,
-    /// Its labels.
     #[serde(default)]
     pub labels: Labels,
 }
@@ -33,6 +28,5 @@ pub struct CreateSshKey {
     pub name: String,
     /// In OpenSSH's format.
     pub public_key: String,
-    /// Its labels.
     pub labels: Labels,
 }

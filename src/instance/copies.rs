@@ -11,9 +11,8 @@ use crate::{
 /// The servers with an instance's labels, told apart.
 #[derive(Debug, Default, PartialEq)]
 pub struct ToldApart {
-    /// Its server.
+    /// The one that the instance uses; `None` if none of them is.
     pub own: Option<Server>,
-    /// The others.
     pub copies: Vec<ServerId>,
 }
 

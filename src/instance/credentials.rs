@@ -35,7 +35,6 @@ pub enum CredentialStep {
     DeliverGatewayToken,
     /// Delete a Secret all of whose values are receipted.
     DeleteSecret {
-        /// Its name.
         name: String,
         /// The exact object that was read.
         version: SecretVersion,
@@ -55,7 +54,6 @@ pub enum DeliveryOutcome {
     Refused(CredentialName, String),
     /// It was not sent: something is wrong with it.
     Unfit(CredentialName, Refusal),
-    /// There was none.
     Nothing,
 }
 
@@ -64,9 +62,7 @@ pub enum DeliveryOutcome {
 pub enum CredentialOutcome {
     /// What became of a value.
     Delivery(DeliveryOutcome),
-    /// A Secret was deleted.
     SecretDeleted {
-        /// Its name.
         name: String,
         /// The credentials whose values were in it.
         credentials: Vec<CredentialName>,

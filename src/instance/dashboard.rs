@@ -24,20 +24,13 @@ pub enum DashboardStep {
     /// Write into the status which Secret it is, before it is made: so it is found again when the spec
     /// names another or none.
     Record(Option<String>),
-    /// Write it.
     Write {
-        /// Its name.
         name: String,
         /// The exact object to correct; none to make it.
         version: Option<SecretVersion>,
     },
     /// Delete the one that was it before.
-    Delete {
-        /// Its name.
-        name: String,
-        /// The exact object.
-        version: SecretVersion,
-    },
+    Delete { name: String, version: SecretVersion },
 }
 
 /// What a step did to the dashboard's Secret.

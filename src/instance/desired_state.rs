@@ -29,7 +29,6 @@ use crate::{
 /// Send the desired state.
 #[derive(Debug, Clone, PartialEq)]
 pub struct PutDesired {
-    /// The document.
     pub document: Box<DesiredState>,
     /// The document that the agent has now.
     pub replaces: Option<Sha256>,

@@ -47,7 +47,7 @@ pub fn given_up(wanted: &Wanted, view: &AgentView, failed: &FailedDigest) -> Pro
     Problem::new(ConfigApplied, reason, format!("{what}{kept}. {}", capitalized(remedy)))
 }
 
-/// The agent retries.
+/// The agent retries the document by itself.
 pub fn held_up(wanted: &Wanted, failed: &FailedDigest) -> Problem {
     let Explanation { reason, what, remedy } = match failed.reason {
         FailureReason::Artifact | FailureReason::Integration => of(wanted, failed),

@@ -58,7 +58,6 @@ pub(super) fn name(text: &str) -> CredentialName {
     text.parse().unwrap()
 }
 
-/// Keys of an agent.
 pub(super) fn agent_keys() -> AgentKeys {
     let public_key = AgentKey::from_seed(&Secret::from([5; 32])).public_key();
     AgentKeys { public_key, certificate: test_keys::key(1).certificate().clone() }
@@ -288,7 +287,6 @@ impl Observed {
         self.with_secret("2026-09-01T11:30:00Z", &[("anthropic", 1), ("telegram", 2)])
     }
 
-    /// No Secret.
     pub(super) fn without_secret(mut self, credentials: &[&str]) -> Self {
         for credential in credentials {
             let refusal = Refusal::NotFound { secret: SECRET.to_owned() };

@@ -38,7 +38,6 @@ pub enum Happening {
 pub struct Forecast {
     /// What can be done now.
     pub now: Vec<Step>,
-    /// What follows.
     pub then: Vec<Happening>,
     /// The plan at the end of the way: its verdicts say what stands in the way of `Ready`, if anything.
     pub last: Plan,

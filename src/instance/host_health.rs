@@ -17,7 +17,7 @@ const DISK: [Limit; 3] = [
     Limit { level: Shortage::VeryLow, percent: 5, least: 512 * MIB },
     Limit { level: Shortage::Low, percent: 10, least: 1024 * MIB },
 ];
-/// Available memory.
+/// When a server is short of available memory.
 const MEMORY: [Limit; 1] = [Limit { level: Shortage::Low, percent: 10, least: 0 }];
 /// How far a clock may be off before it is told, seconds, and the words for it; the worst comes first.
 /// Nothing of ours fails below the first: nonces have no date.
@@ -86,7 +86,6 @@ pub(super) fn levels(observed: &Observed, view: &AgentView) -> [Option<Shortage>
 /// A level of shortage.
 struct Limit {
     level: Shortage,
-    /// Of the whole.
     percent: u64,
     /// Bytes.
     least: u64,

@@ -33,7 +33,6 @@ pub struct Observed {
     /// DNS records of ours at other host names: of an earlier instance of the name, whose finalizer was
     /// taken away.
     pub stray_records: Vec<DnsRecord>,
-    /// The server.
     pub server: ServerState,
     /// Servers that have the instance's labels and are not its server.
     pub copies: Vec<ServerId>,
@@ -43,7 +42,6 @@ pub struct Observed {
     pub fresh_epoch: Option<Epoch>,
     /// What this process knows of the tunnel.
     pub tunnel_memory: TunnelMemory,
-    /// The agent.
     pub agent: AgentState,
     /// The Secrets that hold values for this instance.
     pub bundles: Vec<Bundle>,
@@ -56,11 +54,9 @@ pub struct Observed {
     /// The id of the master key that the server obeys: recorded, or found out by asking. Nothing before
     /// there is a server, and while it cannot be found out.
     pub master_key_id: Option<String>,
-    /// The id of the newest master key.
     pub newest_master_key_id: Option<String>,
     /// The operator's keys that belong to the master keys; known as soon as there is an epoch.
     pub operator_keys: Option<OperatorKeys>,
-    /// The Secret for the dashboard.
     pub dashboard_secret: DashboardState,
     /// The Secret that the status names and the spec does not, if it is there and ours.
     pub former_dashboard: Option<SecretVersion>,
@@ -68,7 +64,6 @@ pub struct Observed {
     pub accepted_loss: bool,
     /// How many servers of the pool are missing, and how many it should have.
     pub disappearance: Disappearance,
-    /// Now.
     pub now: Timestamp,
 }
 
@@ -96,13 +91,12 @@ impl Observed {
     }
 }
 
-/// Where the server is.
+/// Whether the server is there, as the sweeps and the status have it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub enum ServerState {
     /// None was ever made in this epoch.
     #[default]
     None,
-    /// It is there.
     Present(Box<Server>),
     /// It was there, the sweep does not show it, and a look by id confirms that it is gone.
     Gone,
@@ -121,7 +115,6 @@ impl ServerState {
 /// SHA-256 of the tokens that Moorage derives for a server: what their receipts name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OwnTokens {
-    /// The gateway's token.
     pub gateway: Sha256,
     /// The tunnel token that replaces the one from user-data.
     pub tunnel: Sha256,
@@ -166,7 +159,6 @@ impl Disappearance {
 /// What is known of the agent.
 #[derive(Debug, Default)]
 pub enum AgentState {
-    /// It was not asked.
     #[default]
     NotAsked,
     /// It was asked and gave nothing.
@@ -178,9 +170,7 @@ pub enum AgentState {
 /// An enrolled agent and its last report.
 #[derive(Debug, Clone)]
 pub struct AgentView {
-    /// Its keys.
     pub keys: AgentKeys,
-    /// Its report.
     pub report: Report,
     /// When it was given.
     pub at: Timestamp,

@@ -16,7 +16,6 @@ const NAMED: usize = 4;
 pub struct RefusedPlaces(Vec<(Placement, CloudError)>);
 
 impl RefusedPlaces {
-    /// Notes a refusal.
     pub fn note(&mut self, place: &Placement, error: CloudError) {
         self.0.push((place.clone(), error));
     }

@@ -13,7 +13,6 @@ use crate::api::conditions::{ConditionStatus, ConditionType, Reason, Verdict};
 pub struct Part {
     /// What to do for it now.
     pub steps: Vec<Step>,
-    /// How it is.
     pub verdicts: Vec<Verdict>,
     /// Whether what comes after it may go on.
     pub passable: bool,
@@ -22,7 +21,6 @@ pub struct Part {
 }
 
 impl Part {
-    /// All is well.
     pub fn done(verdict: Verdict) -> Self {
         Self { verdicts: vec![verdict], passable: true, ..Self::default() }
     }

@@ -25,9 +25,7 @@ use crate::{
 /// Make or correct DNS records, all of them or none.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EnsureRecords {
-    /// To make.
     pub posts: Vec<NewDnsRecord>,
-    /// To correct.
     pub patches: Vec<DnsPatch>,
 }
 
@@ -98,7 +96,6 @@ impl fmt::Display for DeleteRecords {
 /// What becomes of an instance's records when it is deleted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordsRemoval {
-    /// Delete them.
     Delete(Vec<RecordId>),
     /// Leave them, with comments that say so.
     Retain(Vec<RecordId>),

@@ -39,7 +39,6 @@ use crate::{
 pub struct Pool<'a> {
     /// The name of the `HostingPool`.
     pub name: &'a str,
-    /// What it says.
     pub spec: &'a HostingPoolSpec,
 }
 

@@ -31,9 +31,7 @@ pub trait PartRemoval: fmt::Display {
 one_of_parts! {
     /// One thing to do so that nothing remains.
     Removal, with_removal:
-    /// Of the server.
     Server(ServerRemoval),
-    /// Of a tunnel.
     Tunnel(TunnelRemoval),
     /// Of the DNS records.
     Records(RecordsRemoval),

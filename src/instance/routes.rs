@@ -24,7 +24,6 @@ use crate::{
 /// One thing to do about the ingress rules.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RoutesStep {
-    /// Replace them.
     Put(TunnelId, TunnelConfiguration),
     /// Compare them with the wanted ones.
     Check(TunnelId, TunnelConfiguration),
@@ -35,7 +34,6 @@ pub enum RoutesStep {
 pub struct AppliedRules {
     /// See [`digest`].
     pub digest: Sha256,
-    /// When.
     pub at: Timestamp,
 }
 

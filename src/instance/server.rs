@@ -34,7 +34,6 @@ pub enum ServerStep {
     /// Write a new epoch into the status, before anything is made for it: whatever dies then, the next
     /// pass knows which server to look for.
     RecordEpoch(Epoch),
-    /// Make it.
     Create,
     /// Give it back the labels that say whose it is.
     Label(ServerId, Labels),
@@ -49,7 +48,6 @@ pub enum ServerStep {
 pub enum ServerOutcome {
     /// A new life begins; it stands in the status.
     Epoch(Epoch),
-    /// It was made.
     Made(Box<Server>),
     /// It is there, as it is now.
     Changed(Box<Server>),

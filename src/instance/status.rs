@@ -25,7 +25,7 @@ const LONGEST_REASON: usize = 1024;
 pub struct Outcome {
     /// The verdicts of the parts.
     pub verdicts: Vec<Verdict>,
-    /// What stopped it.
+    /// What stopped the pass; `None` if it came to its end.
     pub problem: Option<Problem>,
 }
 

@@ -119,7 +119,6 @@ one_of_parts! {
     Step, with_step:
     /// Of the server, and its epoch.
     Server(ServerStep),
-    /// Of the tunnel.
     Tunnel(TunnelStep),
     /// Of the tunnel's ingress rules.
     Routes(RoutesStep),
@@ -131,7 +130,6 @@ one_of_parts! {
     HandOver(HandOverStep),
     /// Of the credentials, and of the Secrets that they came in.
     Credentials(CredentialStep),
-    /// Of the desired state.
     DesiredState(PutDesired),
     /// Of the rotation of the tunnel's token.
     Rotation(RotationStep),

@@ -33,9 +33,7 @@ pub enum TunnelStep {
 /// What a step did to the tunnel.
 #[derive(Debug)]
 pub enum TunnelOutcome {
-    /// It exists.
     Found {
-        /// As it is.
         tunnel: Tunnel,
         /// Whether it has the bootstrap secret of this epoch.
         bootstrapped: bool,

@@ -29,7 +29,6 @@ use crate::{
 /// What one instance should be.
 #[derive(Debug, Clone)]
 pub struct Wanted {
-    /// Who it is.
     pub subject: Subject,
     /// The pool's Cloudflare account.
     pub account: AccountId,
@@ -45,13 +44,10 @@ pub struct Wanted {
     pub ssh: Option<SshSpec>,
     /// The customer's configuration, checked.
     pub config: Map<String, Value>,
-    /// What to run.
     pub release: Release,
     /// The customer's credentials that can be understood.
     pub credentials: Vec<CredentialRequest>,
-    /// Those that cannot.
     pub credential_refusals: Vec<Refusal>,
-    /// Approved device pairings.
     pub approved_pairings: BTreeSet<String>,
     /// Which of the dashboard's tokens is the present one.
     pub gateway_generation: GatewayGeneration,
@@ -66,9 +62,7 @@ pub struct Wanted {
 /// Who an instance is: what stays the same for its whole life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subject {
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
     /// Kubernetes' id of the object.
     pub uid: String,
@@ -76,13 +70,10 @@ pub struct Subject {
     pub created: Timestamp,
     /// Its id: computed, or the one that a version before this one drew for it.
     pub instance: InstanceId,
-    /// This installation.
     pub installation: InstallationId,
-    /// The pool.
     pub pool: String,
     /// First label of its host name.
     pub hostname: String,
-    /// The zone's name.
     pub domain: String,
     /// What becomes of it in the end.
     pub deletion_policy: DeletionPolicy,
@@ -114,7 +105,6 @@ impl Subject {
         if self.has_earlier_id() { GatewayLife::Instance } else { GatewayLife::Server(epoch) }
     }
 
-    /// The name of its tunnel.
     pub fn tunnel_name(&self) -> String {
         names::tunnel(self.installation, self.instance)
     }
@@ -146,7 +136,7 @@ impl Subject {
         management
     }
 
-    /// Both host names.
+    /// Those of the dashboard and of the management API.
     pub fn hosts(&self) -> [String; 2] {
         names::hosts(&self.hostname, &self.domain)
     }
@@ -178,9 +168,7 @@ pub struct Placement {
 /// A release with what the instance may take from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Release {
-    /// Its name.
     pub name: String,
-    /// Its programs.
     pub artifacts: Artifacts,
     /// What all of them run on.
     pub architecture: Architecture,

@@ -19,7 +19,6 @@ pub(crate) struct State {
     pub(crate) servers: Vec<Server>,
     pub(crate) tunnels: Vec<Tunnel>,
     pub(crate) records: Vec<DnsRecord>,
-    /// Every list fails.
     pub(crate) down: bool,
     /// Whether a batch is refused, and how.
     pub(crate) refuses: Option<fn(&DnsBatch) -> Option<ErrorKind>>,

@@ -64,14 +64,12 @@ struct Seen {
 /// What came, went or became different.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Changed {
-    /// Whose things.
     pub instances: BTreeSet<InstanceId>,
     /// Names of DNS records that are nobody's here: some instance may have waited for such a name.
     pub foreign_hosts: BTreeSet<String>,
 }
 
 impl Changed {
-    /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
         self.instances.is_empty() && self.foreign_hosts.is_empty()
     }
@@ -87,9 +85,7 @@ impl Changed {
 pub struct InstanceView {
     /// Whether a sweep has been completed; before it nothing can be called missing.
     pub swept: bool,
-    /// Its servers.
     pub servers: Vec<Server>,
-    /// Its tunnels.
     pub tunnels: Vec<Tunnel>,
     /// Whatever records stand at its host names, and its own that stand elsewhere.
     pub records: Vec<DnsRecord>,

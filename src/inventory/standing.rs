@@ -13,7 +13,7 @@ use crate::{
     ownership::{Marked, Tag},
 };
 
-/// By id.
+/// The standings of a pool, found by their instance.
 #[derive(Default)]
 pub(super) struct ById(HashMap<InstanceId, Arc<Standing>>);
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub(super) struct Mark(u64);
 
-/// Objects by id.
+/// Objects of one kind as the sweeps and our own writes have them.
 pub(super) struct Table<K, V> {
     rows: BTreeMap<K, V>,
     /// What we wrote or confirmed ourselves, and after which mark; `None` for gone.

@@ -51,7 +51,6 @@ impl StoredKey {
         }
     }
 
-    /// The key.
     pub(super) fn parse(
         &self,
         installation: InstallationId,

@@ -12,7 +12,6 @@ pub enum WriteKind {
     Status,
     /// Finalizers and annotations of one of Moorage's resources.
     Finalizer,
-    /// An Event.
     Event,
     /// The deletion of an object.
     Delete,
@@ -21,7 +20,7 @@ pub enum WriteKind {
 }
 
 impl WriteKind {
-    /// The metrics label.
+    /// Its value of the metrics label.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -31,7 +30,6 @@ impl WriteKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, VariantArray, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum DeliveryOutcome {
-    /// A receipt came.
     Delivered,
     /// The agent had it before; its receipt is there.
     AlreadyDelivered,
@@ -42,7 +40,7 @@ pub enum DeliveryOutcome {
 }
 
 impl DeliveryOutcome {
-    /// The metrics label.
+    /// Its value of the metrics label.
     pub fn as_str(self) -> &'static str {
         self.into()
     }

@@ -23,7 +23,6 @@ const RESERVED: [(&[&str], &str); 6] = [
 pub struct ConfigRefusal {
     /// Where, such as `spec.config.channels.telegram.botToken`.
     pub path: String,
-    /// Why.
     pub kind: RefusalKind,
 }
 

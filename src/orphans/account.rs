@@ -19,7 +19,6 @@ pub const UNWATCHED: &str = "Its namespace is not among those that this operator
 pub struct Claim {
     /// Namespace and name.
     pub place: (String, String),
-    /// Its pool.
     pub pool: String,
     /// Its ids: the computed one, and one that an older version drew.
     pub ids: Vec<InstanceId>,
@@ -32,14 +31,13 @@ pub struct Claim {
     pub tunnel: Option<String>,
 }
 
-/// Who exists.
+/// The instances and pools that exist, and the cloud objects that are theirs.
 #[derive(Default)]
 pub struct Accounts {
     claims: Vec<Claim>,
     by_id: HashMap<InstanceId, usize>,
     by_place: HashMap<(String, String), usize>,
     by_object: HashMap<(OrphanKind, String), usize>,
-    /// Names of pools.
     pools: HashSet<String>,
     /// The namespaces that are looked at; all if empty.
     watched: Vec<String>,
@@ -51,7 +49,6 @@ impl Accounts {
         Self { pools, watched, ..Self::default() }
     }
 
-    /// Adds an instance.
     pub fn add(&mut self, claim: Claim) {
         let at = self.claims.len();
         self.by_id.extend(claim.ids.iter().map(|id| (*id, at)));

@@ -22,16 +22,12 @@ use crate::{
     ownership::{Mark, Marked},
 };
 
-/// Where to look.
+/// The clouds of a pool, and the installation whose objects are looked for.
 #[derive(Clone, Copy)]
 pub struct Place<'a> {
-    /// A Hetzner project.
     pub hetzner: &'a dyn HetznerApi,
-    /// A Cloudflare account.
     pub cloudflare: &'a dyn CloudflareApi,
-    /// A zone of it.
     pub zone: &'a ZoneId,
-    /// Whose things.
     pub installation: InstallationId,
 }
 

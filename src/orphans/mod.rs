@@ -32,13 +32,10 @@ pub const PROTECTED: &str = "It is protected from deletion at Hetzner. Switch it
 /// Something in a cloud that carries this installation's id.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Found {
-    /// What it is.
     pub kind: OrphanKind,
     /// The cloud's id for it.
     pub id: String,
-    /// Its name there.
     pub name: String,
-    /// Whose it is.
     pub owner: FoundOwner,
     /// Whether it was left behind on purpose by `deletionPolicy: Retain`.
     pub retained: bool,
@@ -48,7 +45,7 @@ pub struct Found {
     pub pool: Option<String>,
     /// When the cloud made it, if it says so.
     pub created: Option<Timestamp>,
-    /// Of a server, its type.
+    /// `None` of anything but a server.
     pub server_type: Option<String>,
     /// Of a server, where it is.
     pub location: Option<String>,
@@ -94,14 +91,11 @@ impl Found {
 /// Whose something is, by its labels, name or comment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundOwner {
-    /// An instance's.
     Instance {
-        /// Its id.
         id: InstanceId,
         /// Its namespace and name, where both are said in full.
         place: Option<(String, String)>,
     },
-    /// A pool's.
     Pool(String),
 }
 
@@ -127,7 +121,6 @@ impl FoundOwner {
 /// Something that nobody accounts for.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Orphan {
-    /// What.
     pub found: Found,
     /// Why it is never deleted by itself, if that is so.
     pub kept: Option<&'static str>,
@@ -174,7 +167,6 @@ pub struct Circumstances<'a> {
     pub age: Duration,
     /// What speaks against any deletion.
     pub doubt: Option<Doubt>,
-    /// Now.
     pub now: Timestamp,
 }
 

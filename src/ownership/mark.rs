@@ -19,7 +19,7 @@ pub enum Mark {
     Live(Tag),
     /// It was left behind on purpose. Comments of earlier versions have no ids.
     Retained {
-        /// Who left it.
+        /// `None` where an earlier version wrote no ids.
         tag: Option<Tag>,
         /// Where that instance was.
         place: Option<Place>,
@@ -29,9 +29,7 @@ pub enum Mark {
 /// The ids of an owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tag {
-    /// The installation.
     pub installation: InstallationId,
-    /// The instance.
     pub instance: InstanceId,
     /// Where the instance is in the cluster, as far as it is said.
     pub place: Option<Place>,
@@ -45,7 +43,6 @@ pub struct Place {
 }
 
 impl Place {
-    /// The whole place.
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { text: format!("{namespace}/{name}"), cut: false }
     }

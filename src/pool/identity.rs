@@ -10,7 +10,6 @@ use crate::{
 /// By what a pool's cloud objects are known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolIdentity {
-    /// The pool's name.
     pub pool: String,
     /// The installation id, as text.
     pub installation: String,

@@ -30,13 +30,9 @@ pub struct Facilities {
 /// What a pass came to.
 #[derive(Debug, Clone, Default)]
 pub struct Outcome {
-    /// The firewall.
     pub firewall: Option<FirewallId>,
-    /// The SSH keys.
     pub ssh_keys: Vec<SshKeyId>,
-    /// The Access objects.
     pub access: Option<AccessStatus>,
-    /// The service token.
     pub headers: Option<Arc<AccessHeaders>>,
     /// What Hetzner's catalogue says of what the spec names.
     pub offers: Option<Arc<Offers>>,

@@ -19,11 +19,8 @@ use super::{Facilities, Offers, Outcome, Unaccounted, firewall};
 /// The parts of a spec that are text in the API and more than that here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedSpec {
-    /// The Cloudflare account.
     pub account: AccountId,
-    /// The zone.
     pub zone: ZoneId,
-    /// The firewall's rules.
     pub rules: Vec<FirewallRule>,
 }
 
@@ -75,7 +72,6 @@ pub enum SweepState {
     Done,
     /// The last one failed.
     Failed {
-        /// Why.
         error: CloudError,
         /// An earlier one of this session worked.
         swept_before: bool,
@@ -145,11 +141,9 @@ pub struct Findings<'a> {
     pub instances: u32,
     /// The certificate to publish.
     pub certificate: Option<&'a str>,
-    /// The master key.
     pub master_key: MasterKeyStatus,
     /// What is in the clouds and no instance accounts for.
     pub unaccounted: Unaccounted,
-    /// Being deleted.
     pub deleting: bool,
     /// What stands in the way.
     pub problem: Option<&'a Problem>,

@@ -13,7 +13,6 @@ use crate::problem::Problem;
 pub struct SshKeySteps {
     /// Keys that are there.
     pub keep: Vec<SshKeyId>,
-    /// Keys to add.
     pub create: Vec<CreateSshKey>,
     /// Keys of ours that the spec does not name any more.
     pub delete: Vec<SshKeyId>,

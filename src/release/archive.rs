@@ -17,7 +17,7 @@ use super::{
     digest::{Digest, Digesting},
 };
 
-/// A folder, listed.
+/// The contents of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tree {
     root: PathBuf,
@@ -30,16 +30,13 @@ pub struct Tree {
 pub struct Entry {
     /// Relative to the root.
     pub path: PathBuf,
-    /// What it is.
     pub kind: Kind,
 }
 
 /// What an entry is. Anything else cannot be packed.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// A folder.
     Folder,
-    /// A regular file.
     File {
         /// Whether anyone may run it.
         executable: bool,

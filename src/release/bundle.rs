@@ -39,7 +39,6 @@ const RECORD: &str = "node_modules/.package-lock.json";
 
 /// What a bundle is made of.
 pub struct Recipe<'a> {
-    /// The pins.
     pub folder: &'a ReleaseFolder,
     /// For which servers.
     pub architecture: Architecture,
@@ -59,9 +58,7 @@ pub struct Recipe<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Bundle {
-    /// OpenClaw.
     pub openclaw: Packed,
-    /// Node.js.
     pub node: Packed,
 }
 
@@ -303,7 +300,6 @@ pub fn write_json(path: &Path, document: &impl Serialize) -> Result<(), ReleaseE
     written.map_err(ReleaseError::writing(path))
 }
 
-/// Any document.
 pub fn read_json(path: &Path) -> Result<serde_json::Value, ReleaseError> {
     let text = fs::read(path).map_err(ReleaseError::reading(path))?;
     serde_json::from_slice(&text)

@@ -46,7 +46,6 @@ impl<T> Digesting<T> {
         Self { inner, context: Context::new(&SHA256), size: 0 }
     }
 
-    /// What has passed.
     pub fn finish(self) -> (T, Digest) {
         let mut bytes = [0; 32];
         bytes.copy_from_slice(self.context.finish().as_ref());

@@ -12,21 +12,14 @@ pub enum ReleaseError {
     /// A file or folder cannot be read or written.
     #[error("{} cannot be {action}: {source}", path.display())]
     File {
-        /// Which.
         path: PathBuf,
         /// `read` or `written`.
         action: &'static str,
-        /// Why.
         source: io::Error,
     },
     /// A file of the release folder does not have its form.
     #[error("{} is not as it should be: {why}", path.display())]
-    Malformed {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    Malformed { path: PathBuf, why: String },
     /// A package that the lockfile does not pin, or pins to something else than the registry.
     #[error(
         "the lockfile does not pin {package}: {why}; delete it and run `moorage release lock` again"
@@ -45,14 +38,8 @@ pub enum ReleaseError {
     /// An option that names a file or address.
     #[error("{0} is neither a file nor URL#sha256=<64 hexadecimal characters>")]
     InvalidSource(String),
-    /// A download failed.
     #[error("{url} cannot be fetched: {why}; run again, or fetch it yourself and name the file")]
-    Fetch {
-        /// From where.
-        url: Url,
-        /// Why.
-        why: String,
-    },
+    Fetch { url: Url, why: String },
     /// A file is not the pinned one.
     #[error(
         "{from} has SHA-256 {found}, but {wanted} is pinned: do not use it before you know why it changed"
@@ -60,19 +47,15 @@ pub enum ReleaseError {
     WrongDigest {
         /// Where it came from.
         from: String,
-        /// What is pinned.
         wanted: Sha256,
-        /// What it is.
         found: Sha256,
     },
     /// A program is for another machine, or is none.
     #[error("{} is not a program for {wanted} servers: {why}", path.display())]
     WrongProgram {
-        /// Which.
         path: PathBuf,
         /// `x86` or `arm`.
         wanted: &'static str,
-        /// What it is.
         why: String,
     },
     /// A program's version cannot be asked for.
@@ -80,17 +63,11 @@ pub enum ReleaseError {
     UnknownVersion {
         /// `cloudflared` or `agent`.
         program: &'static str,
-        /// Why.
         why: String,
     },
     /// A program that has to run ended in another way than it should.
     #[error("{what} failed: {why}")]
-    Run {
-        /// What was run.
-        what: String,
-        /// How it ended.
-        why: String,
-    },
+    Run { what: String, why: String },
     /// OpenClaw still wants to change its folder when it starts.
     #[error(
         "OpenClaw still changes its own folder when it starts ({0}), which it cannot on a server: this version needs another preparation"
@@ -98,12 +75,7 @@ pub enum ReleaseError {
     Unsettled(String),
     /// A path that no archive may hold.
     #[error("{} cannot be packed: {why}", path.display())]
-    Unpackable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        why: &'static str,
-    },
+    Unpackable { path: PathBuf, why: &'static str },
     /// There is no npm.
     #[error("npm is not on PATH: install Node.js with npm, or name npm-cli.js with --npm")]
     NoNpm,
@@ -114,12 +86,7 @@ pub enum ReleaseError {
     NoBuildNode(&'static str),
     /// The other Node.js is not of the pinned version.
     #[error("--build-node is version {found}, the release pins {wanted}: use that one")]
-    OtherNode {
-        /// What is pinned.
-        wanted: String,
-        /// What it says.
-        found: String,
-    },
+    OtherNode { wanted: String, found: String },
     /// Nothing says which program to use.
     #[error("programs.yaml pins no {program} for {architecture} servers: give --{program}")]
     NotPinned {

@@ -24,15 +24,12 @@ pub const PROGRAMS: &str = "programs.yaml";
 /// The folder of one release, read and checked.
 #[derive(Debug, Clone)]
 pub struct ReleaseFolder {
-    /// Where it is.
     pub path: PathBuf,
     /// What npm is given.
     pub package: String,
     /// What npm is given.
     pub lock: String,
-    /// The same, read.
     pub lockfile: Lockfile,
-    /// The other pins.
     pub programs: Programs,
     /// Plugins with their trees.
     pub plugins: Vec<PinnedPlugin>,
@@ -66,7 +63,6 @@ pub struct Program {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Pin {
-    /// Where it is.
     pub url: Url,
     /// What it must be.
     pub sha256: Sha256,

@@ -24,7 +24,7 @@ const REGISTRY: &str = "https://registry.npmjs.org/";
 /// The npm that comes along: OpenClaw installs plugins with it.
 const NPM: &str = "11.21.2";
 
-/// What to pin.
+/// What `moorage release lock` is asked for.
 pub struct Request<'a> {
     /// An exact version of OpenClaw.
     pub openclaw: &'a str,

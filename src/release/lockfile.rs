@@ -23,7 +23,7 @@ pub struct Lockfile {
     version: String,
 }
 
-/// One package, pinned.
+/// A package as a lockfile pins it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LockedPackage {
     /// With its scope.

@@ -21,7 +21,6 @@ pub struct Artifact {
     pub program: &'static str,
     /// The version that it says of itself.
     pub version: String,
-    /// What it is.
     pub digest: Digest,
 }
 
@@ -41,7 +40,6 @@ pub struct Artifacts {
 /// What the manifest says beside its artifacts.
 #[derive(Debug, Clone)]
 pub struct Release {
-    /// The object's name.
     pub name: String,
     /// For which servers.
     pub architecture: Architecture,

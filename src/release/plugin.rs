@@ -32,7 +32,6 @@ pub struct PinnedPlugin {
     pub name: String,
     /// The lockfile as it is kept.
     pub lock: String,
-    /// The same, read.
     pub lockfile: Lockfile,
 }
 

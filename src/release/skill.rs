@@ -24,7 +24,6 @@ pub struct Skill {
     pub name: String,
     /// What its maker calls this state of it.
     pub version: String,
-    /// Where it lies.
     pub folder: PathBuf,
 }
 

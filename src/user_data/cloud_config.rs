@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use crate::api::names::SshPublicKey;
 
-/// A whole document.
+/// The user-data of a server, as cloud-init takes it.
 #[derive(Serialize)]
 pub(super) struct CloudConfig<'a> {
     pub(super) disable_root: bool,
@@ -19,7 +19,7 @@ pub(super) struct CloudConfig<'a> {
     pub(super) runcmd: &'static [&'static [&'static str]],
 }
 
-/// One user.
+/// A user that cloud-init makes.
 #[derive(Serialize)]
 pub(super) struct User<'a> {
     pub(super) name: &'a str,
@@ -37,12 +37,18 @@ pub(super) struct User<'a> {
 #[serde(untagged)]
 pub(super) enum UserKind<'a> {
     /// Runs a service; systemd makes its folder.
-    Service { system: bool, homedir: &'static str, no_create_home: bool },
-    /// Logs in.
-    Person { sudo: &'static str, ssh_authorized_keys: &'a [SshPublicKey] },
+    Service {
+        system: bool,
+        homedir: &'static str,
+        no_create_home: bool,
+    },
+    Person {
+        sudo: &'static str,
+        ssh_authorized_keys: &'a [SshPublicKey],
+    },
 }
 
-/// One file.
+/// A file that cloud-init writes.
 #[derive(Serialize)]
 pub(super) struct WriteFile {
     pub(super) path: String,

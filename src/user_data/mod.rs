@@ -109,7 +109,6 @@ struct FirstPrograms<'a> {
     cloudflared: &'a Artifact,
 }
 
-/// Renders user-data.
 pub fn render(input: &UserDataInput<'_>) -> Result<SecretText, UserDataError> {
     let ssh = Ssh::check(input.ssh)?;
     let config = CloudConfig {

@@ -82,7 +82,6 @@ struct Machine {
     enable: Vec<&'static str>,
 }
 
-/// The settings.
 pub(super) fn constants(bundle: &mut Bundle) {
     for (path, content) in SETTINGS {
         bundle.add(*path, *content);

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-/// A unit file.
+/// A unit file of systemd, by sections.
 #[derive(Debug, Clone)]
 pub(super) struct Unit {
     name: &'static str,

@@ -20,7 +20,7 @@ const MITIGATED: &str = "cf-mitigated";
 /// Pages of the edge for programs: "access denied by browser integrity check" and "by a rule of the WAF".
 const BLOCKED: [&str; 2] = ["error code: 1010", "error code: 1020"];
 
-/// A whole answer.
+/// An answer of the agent, read to its end.
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     pub(super) headers: HeaderMap,

@@ -16,7 +16,6 @@ pub(super) enum Outcome {
     Present,
     /// It was left behind on purpose, or something that was needs it.
     Kept,
-    /// It is gone.
     Deleted,
     /// Nothing was deleted: it is not there any more, perhaps since a deletion whose answer was lost, or it
     /// is not what was listed.

@@ -85,7 +85,6 @@ struct Object {
     error: Option<String>,
 }
 
-/// One document.
 pub(super) fn json(
     installation: InstallationId,
     rows: &[Row<'_>],

@@ -104,7 +104,7 @@ pub(super) struct IntegrationOptions {
     integrations: Option<PathBuf>,
 }
 
-/// One that was packed.
+/// An integration whose artifact lies in the folder.
 struct Packed {
     entry: ApprovedIntegration,
     file: PathBuf,

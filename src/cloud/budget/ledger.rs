@@ -22,15 +22,6 @@ pub enum Priority {
 impl Priority {
     /// All of them, in the order of their discriminants.
     pub const ALL: &[Self] = <Self as strum::VariantArray>::VARIANTS;
-
-    /// The metrics label.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delete => "delete",
-            Self::Normal => "normal",
-            Self::Sweep => "sweep",
-        }
-    }
 }
 
 /// The rules of one budget.
@@ -81,7 +72,7 @@ impl BudgetPlan {
     }
 }
 
-/// What is left of a budget.
+/// How many calls may be made at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BudgetLeft {
     /// Calls available now, the reserve included; they cannot be used during a pause.
@@ -114,7 +105,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// A full budget.
+    /// Begins full.
     pub fn new(plan: BudgetPlan, now: Instant) -> Self {
         Self {
             plan,
@@ -274,7 +265,6 @@ impl Ledger {
         self.paused_until = Some(self.paused_until.map_or(until, |before| before.max(until)));
     }
 
-    /// What is left.
     pub fn left(&mut self, now: Instant) -> BudgetLeft {
         BudgetLeft {
             calls: self.all.available(now),

@@ -28,7 +28,7 @@ pub struct ClientConfig {
     pub limits: CallLimits,
 }
 
-/// Limits of one call.
+/// How long a call may take, and how large its answer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallLimits {
     /// From asking the budget to the last byte, repeated reads included. 20 s.

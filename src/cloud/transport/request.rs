@@ -60,7 +60,7 @@ impl Request {
     }
 }
 
-/// A 2xx answer.
+/// An answer with a status of 200 to 299.
 pub(crate) struct Answer {
     pub(super) cloud: Cloud,
     pub(super) operation: &'static str,

@@ -24,7 +24,6 @@ use crate::{
 pub(super) struct Allowed(RwLock<HashMap<String, Option<Rules>>>);
 
 impl Allowed {
-    /// Reads all pools.
     pub(super) async fn read(&self, client: &Client) -> Result<(), kube::Error> {
         let pools = Api::<Guarded<HostingPool>>::all(client.clone());
         let mut pages = Pages::of(ListParams::default());

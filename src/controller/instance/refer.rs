@@ -28,7 +28,6 @@ pub(super) enum Unfit {
     Surroundings(Problem),
     /// The same, but what was seen of it is not to be believed any more.
     Doubt(Problem),
-    /// Because of itself.
     Instance(Problem),
     /// It is admitted, but only as much of it is here as a refusal needs.
     InPart,

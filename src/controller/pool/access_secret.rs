@@ -23,7 +23,7 @@ use crate::{
     problem::{Problem, Retry},
 };
 
-/// The type of the Secret.
+/// Type of the Secret that the operator keeps a pool's Access token in.
 pub const ACCESS_SECRET_TYPE: &str = "moorage.dev/access-token";
 const CLIENT_ID: &str = "client-id";
 const CLIENT_SECRET: &str = "client-secret";
@@ -35,7 +35,7 @@ pub struct Version {
     resource_version: Option<String>,
 }
 
-/// What is stored.
+/// What the Secret of a pool's Access token holds.
 #[derive(Debug, Clone)]
 pub enum StoredToken {
     /// There is no such Secret.
@@ -44,7 +44,6 @@ pub enum StoredToken {
     Foreign,
     /// Ours, but without a usable token in it.
     Damaged(Version),
-    /// Ours.
     Intact(Version, Arc<AccessHeaders>),
 }
 
@@ -64,7 +63,6 @@ pub trait AccessSecret: Send + Sync {
     /// For messages: the Secret by namespace and name.
     fn place(&self) -> String;
 
-    /// Reads it.
     async fn read(&self) -> Result<StoredToken, kube::Error>;
 
     /// Stores a token: creates the Secret if there was none, else replaces exactly what was read.
@@ -101,7 +99,6 @@ pub fn foreign(place: &str) -> Problem {
     Problem::whole(Reason::ForeignSecret, message).retrying(Retry::BackOff)
 }
 
-/// The Secret's name.
 pub fn secret_name(pool: &str) -> String {
     format!("moorage-access-{pool}")
 }

@@ -29,15 +29,11 @@ use super::{
 
 /// What a pass works on.
 pub struct Pass<'a> {
-    /// The clouds.
     pub clouds: Clouds<'a>,
     /// Where the service token is kept.
     pub secret: &'a dyn AccessSecret,
-    /// Whose objects.
     pub identity: &'a PoolIdentity,
-    /// What is wanted.
     pub spec: &'a HostingPoolSpec,
-    /// The same, parsed.
     pub parsed: &'a ParsedSpec,
     /// What the status and the pool's annotations say about the firewall.
     pub marker: Marker<'a>,
@@ -49,7 +45,6 @@ pub struct Pass<'a> {
     pub offers: Option<&'a Arc<Offers>>,
     /// Whether to look at everything; otherwise only as far as nothing has changed.
     pub thorough: bool,
-    /// Now.
     pub now: Timestamp,
     /// The operator's namespace, for messages.
     pub namespace: &'a str,

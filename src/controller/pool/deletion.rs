@@ -28,11 +28,9 @@ struct Left {
 
 /// A deletion of one pool's objects.
 pub struct Deletion<'a> {
-    /// The clouds.
     pub clouds: Clouds<'a>,
     /// Where the service token is kept.
     pub secret: &'a dyn AccessSecret,
-    /// Whose objects.
     pub identity: &'a PoolIdentity,
     /// Says where the token of a cloud is.
     pub token_secret: &'a (dyn Fn(&CloudError) -> String + Sync),

@@ -40,7 +40,7 @@ pub(super) struct State {
     last_id: u64,
 }
 
-/// In-memory clouds.
+/// Both clouds in memory, with failures on demand.
 #[derive(Default)]
 pub(super) struct Fakes(Mutex<State>);
 

@@ -37,7 +37,7 @@ pub struct AccessObjects {
     pub tokens: Vec<ServiceToken>,
 }
 
-/// Three lists.
+/// Costs three calls.
 pub async fn glance(clouds: Clouds<'_>, identity: &PoolIdentity) -> Result<Glance, CloudError> {
     let selector = identity.selector();
     let priority = Priority::Normal;
@@ -48,7 +48,7 @@ pub async fn glance(clouds: Clouds<'_>, identity: &PoolIdentity) -> Result<Glanc
     })
 }
 
-/// Two lists.
+/// Costs two calls.
 pub async fn access_objects(clouds: Clouds<'_>) -> Result<AccessObjects, CloudError> {
     Ok(AccessObjects {
         policies: clouds.cloudflare.list_access_policies(Priority::Normal).await?,
@@ -56,12 +56,12 @@ pub async fn access_objects(clouds: Clouds<'_>) -> Result<AccessObjects, CloudEr
     })
 }
 
-/// One list.
+/// Costs one call.
 pub async fn server_types(clouds: Clouds<'_>) -> Result<Vec<ServerType>, CloudError> {
     clouds.hetzner.server_types(Priority::Normal).await
 }
 
-/// One call.
+/// Costs one call. `None` if the token does not see such a zone.
 pub async fn zone(clouds: Clouds<'_>, zone: &ZoneId) -> Result<Option<Zone>, CloudError> {
     clouds.cloudflare.get_zone(Priority::Normal, zone).await
 }

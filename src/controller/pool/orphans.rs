@@ -53,7 +53,7 @@ const SELDOM: Duration = Duration::from_hours(1);
 /// An instance whose status says nothing yet has this many sweeps to take over what carries its id.
 const SWEEPS_TO_CLAIM: u64 = 10;
 
-/// One look.
+/// What a look for a pool's orphans needs.
 struct Inspection<'a> {
     name: &'a str,
     pool: &'a HostingPool,

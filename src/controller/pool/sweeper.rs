@@ -15,7 +15,7 @@ use crate::{
 
 use super::SLOWLY;
 
-/// The task.
+/// The task that reads a pool's clouds again and again.
 pub(super) struct Sweeper {
     pub(super) pool: String,
     pub(super) inventory: Arc<Inventory>,

@@ -4,7 +4,6 @@
 /// What the name of a field says of its value.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Field {
-    /// Nothing.
     #[default]
     Other,
     /// It is the key of an API: for a model on the same machine any word will do.

@@ -12,7 +12,6 @@ use super::unit::Unit;
 /// Root's own programs and nothing of the user's.
 const PROGRAMS: &str = "/opt/moorage";
 
-/// All of them.
 pub(super) fn all() -> Vec<Unit> {
     let mut units = agent::units();
     units.extend([openclaw::gateway(), connector::cloudflared()]);

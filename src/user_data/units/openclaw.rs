@@ -60,7 +60,6 @@ pub(super) fn gateway() -> Unit {
     ordinary_calls(reach(powerless(environment(unit))))
 }
 
-/// Adds OpenClaw's environment.
 pub(super) fn environment(unit: Unit) -> Unit {
     ENVIRONMENT.iter().fold(unit, |unit, assignment| unit.set("Environment", *assignment))
 }

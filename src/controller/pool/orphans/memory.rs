@@ -32,7 +32,6 @@ pub(super) struct Memory {
     pub(super) retained: bool,
     /// What belongs to pools: firewalls, SSH keys, Access objects.
     pub(super) of_pools: Option<(Instant, Vec<Found>)>,
-    /// Prices.
     pub(super) catalogue: Option<(Instant, Arc<Vec<ServerType>>)>,
     /// Since when each is an orphan, also what the status has no room for.
     pub(super) seen: HashMap<Key, Timestamp>,

@@ -98,7 +98,6 @@ pub(super) struct Living {
 }
 
 impl Living {
-    /// Asks for all.
     pub(super) async fn list(
         client: &Client,
         installation: InstallationId,
