@@ -16,6 +16,7 @@ pub mod cluster;
 pub mod controller;
 pub mod credentials;
 pub mod dns;
+pub mod doctor;
 mod fair;
 pub mod hetzner;
 pub mod http;

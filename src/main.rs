@@ -11,7 +11,8 @@ use clap::Parser as _;
 use moorage::{
     cli::{
         Cli, Command, cleanup, cluster_certificates::ClusterCertificates,
-        cluster_reader::KubeReader, crds, plan, policies, reasons, release, run, seal, status,
+        cluster_reader::KubeReader, crds, doctor, plan, policies, reasons, release, run, seal,
+        status,
     },
     telemetry,
 };
@@ -80,8 +81,23 @@ async fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::from(cleanup::SOMETHING_LEFT));
             }
         }
+        Command::Doctor(args) => return diagnose(*args).await,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A wrong command line is told apart from clouds that are not as they should be.
+async fn diagnose(args: doctor::DoctorArgs) -> anyhow::Result<ExitCode> {
+    match Box::pin(doctor::run(args, &|line| eprintln!("doctor: {line}"))).await {
+        Ok(report) => {
+            io::stdout().write_all(report.text.as_bytes())?;
+            Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            Ok(ExitCode::from(doctor::USAGE))
+        }
+    }
 }
 
 /// Whoever sits at the terminal.

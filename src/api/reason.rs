@@ -218,6 +218,9 @@ reasons! {
     Forbidden: Person on [Instance, Pool], "Give the token the permission that the message names.";
     /// The Cloudflare account has no Zero Trust organization, so that it has no Access.
     ZeroTrustNotEnabled: Person on [Instance, Pool], "Open Zero Trust in Cloudflare's dashboard once and choose a team name; the free plan is enough. It is looked at again every few minutes.";
+    /// Cloudflare does not answer for the zone, or does not pass its visitors through its edge: it is
+    /// pending, paused, or not set up in full. New servers could not be reached.
+    ZoneNotActive: Person on [Pool], "Do what the message says, in Cloudflare's dashboard or at the registrar. It is looked at again every few minutes.";
     /// The account's quota is used up.
     QuotaExceeded: Passing on [Instance, Pool], "Ask the provider for a higher limit, or delete something.";
     /// No server type is in stock in any location.

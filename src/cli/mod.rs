@@ -7,6 +7,7 @@ pub mod cluster_certificates;
 pub mod cluster_error;
 pub mod cluster_reader;
 pub mod crds;
+pub mod doctor;
 pub mod plan;
 pub mod policies;
 pub mod reasons;
@@ -42,6 +43,7 @@ pub enum Command {
     Release(Box<release::ReleaseArgs>),
     Status(Box<status::StatusArgs>),
     Cleanup(Box<cleanup::CleanupArgs>),
+    Doctor(Box<doctor::DoctorArgs>),
 }
 
 #[cfg(test)]

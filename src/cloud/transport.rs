@@ -213,6 +213,7 @@ impl Transport {
             outgoing.send().await.map_err(|error| self.unreachable(request, &error))?;
         let status = response.status();
         let feedback = self.feedback(status, response.headers());
+        let headers = std::mem::take(response.headers_mut());
         // Settled at the headers: the body no longer concerns the limit.
         permit.settle(feedback);
         let mut body = Zeroizing::new(Vec::new());
@@ -228,7 +229,7 @@ impl Transport {
             body.extend_from_slice(&chunk);
         }
         let pause = feedback.retry_after.unwrap_or_else(|| self.budget.default_pause());
-        Ok((status, Received { body, pause }))
+        Ok((status, Received { headers, body, pause }))
     }
 
     fn interpret(
@@ -238,12 +239,13 @@ impl Transport {
         received: Received,
     ) -> Result<Answer, CloudError> {
         let write = !request.is_read();
-        let Received { body, pause } = received;
+        let Received { headers, body, pause } = received;
         if status.is_success() {
             return Ok(Answer {
                 cloud: self.dialect.cloud,
                 operation: request.operation,
                 write,
+                headers,
                 body,
             });
         }
@@ -289,6 +291,7 @@ impl Transport {
 }
 
 struct Received {
+    headers: HeaderMap,
     body: Zeroizing<Vec<u8>>,
     pause: Duration,
 }

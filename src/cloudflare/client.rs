@@ -3,6 +3,7 @@
 mod access;
 mod dns;
 mod document;
+mod look;
 mod tunnels;
 
 use std::collections::HashSet;

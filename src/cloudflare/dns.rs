@@ -1,5 +1,6 @@
 //! Zones and DNS records, as Cloudflare's API writes them.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{AccountId, ZoneId, is_opaque_id, text_id};
@@ -47,8 +48,45 @@ pub struct Zone {
     /// How far the delegation is.
     #[serde(default)]
     pub status: Option<ZoneStatus>,
+    /// Cloudflare answers for it, but sends visitors to the origin itself: no tunnel, no Access.
+    #[serde(default)]
+    pub paused: bool,
+    /// Who answers for its names.
+    #[serde(rename = "type", default)]
+    pub kind: Option<ZoneKind>,
+    /// The name servers that Cloudflare gave it.
+    #[serde(default)]
+    pub name_servers: Option<Vec<String>>,
+    /// What is paid for it.
+    #[serde(default)]
+    pub plan: Option<ZonePlan>,
+    /// When it was added.
+    #[serde(default)]
+    pub created_on: Option<Timestamp>,
     /// The account that holds it.
     pub account: ZoneAccount,
+}
+
+open_enum!(
+    /// Who answers for a zone's names.
+    ZoneKind {
+        /// Cloudflare.
+        Full = "full",
+        /// Name servers elsewhere, which point single names at Cloudflare.
+        Partial = "partial",
+        /// Cloudflare, as a copy of a zone elsewhere.
+        Secondary = "secondary",
+        /// Nobody: names of its kind are for use inside only.
+        Internal = "internal",
+    }
+);
+
+/// What is paid for a zone.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct ZonePlan {
+    /// Such as `free`.
+    #[serde(default)]
+    pub legacy_id: Option<String>,
 }
 
 /// The account that holds a zone.

@@ -8,6 +8,7 @@
 mod access;
 mod client;
 mod dns;
+mod look;
 mod refusal;
 #[cfg(test)]
 mod tests;
@@ -27,7 +28,10 @@ pub use access::{
 pub use client::CloudflareClient;
 pub use dns::{
     DnsBatch, DnsBatchResult, DnsPatch, DnsRecord, MAX_COMMENT_CHARS, NewDnsRecord, RecordId,
-    RecordType, Zone, ZoneAccount, ZoneStatus,
+    RecordType, Zone, ZoneAccount, ZoneKind, ZonePlan, ZoneStatus,
+};
+pub use look::{
+    AccountObjects, BotManagement, CertificatePack, Organization, TokenCheck, TokenStatus,
 };
 pub use tunnel::{
     CreateTunnel, IngressRule, OriginRequest, Tunnel, TunnelConfiguration, TunnelId, TunnelStatus,

@@ -44,6 +44,9 @@ pub struct ServerType {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct ServerTypePrice {
     pub location: String,
+    /// For an hour, which is the least that is billed.
+    #[serde(default)]
+    pub price_hourly: Option<Price>,
     /// For a whole month.
     pub price_monthly: Price,
 }

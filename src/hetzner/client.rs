@@ -1,6 +1,7 @@
 //! The real client of Hetzner Cloud's API.
 
 mod document;
+mod look;
 
 use std::collections::HashSet;
 use std::fmt;

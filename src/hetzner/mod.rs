@@ -9,6 +9,7 @@ mod catalogue;
 mod client;
 mod firewall;
 mod labels;
+mod look;
 mod refusal;
 mod server;
 mod ssh_key;
@@ -26,6 +27,7 @@ pub use firewall::{
     Protocol,
 };
 pub use labels::{LabelSelector, Labels};
+pub use look::{Allowance, Image, Location};
 pub use refusal::{blames_the_place, blames_the_type};
 pub use server::{
     Action, ActionError, ActionId, ActionStatus, AppliedFirewall, CreateServer, CreatedServer,

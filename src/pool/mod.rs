@@ -11,6 +11,7 @@ mod offers;
 pub mod outcome;
 pub mod plan;
 pub mod ssh_keys;
+pub mod zone;
 
 pub use offers::Offers;
 pub use outcome::{Facilities, Outcome, Unaccounted};

@@ -9,9 +9,9 @@ use crate::{
         pool::{AccessStatus, MasterKeyStatus},
     },
     cloud::CloudError,
-    cloudflare::{AccountId, Zone, ZoneId},
+    cloudflare::{AccountId, ZoneId},
     hetzner::{FirewallId, FirewallRule},
-    problem::{Problem, Retry},
+    problem::Problem,
 };
 
 use super::{Facilities, Offers, Outcome, Unaccounted, firewall};
@@ -37,30 +37,6 @@ pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Problem> {
         zone: ZoneId::parse(&*cloudflare.zone_id).map_err(invalid("spec.cloudflare.zoneId"))?,
         rules: firewall::rules(allow_from)?,
     })
-}
-
-/// Whether the zone is the one that the spec speaks of.
-pub fn check_zone(zone: Option<&Zone>, account: &AccountId, domain: &str) -> Result<(), Problem> {
-    let Some(zone) = zone else {
-        return Err(Problem::invalid_spec(
-            "spec.cloudflare.zoneId",
-            "the API token sees no such zone; the id is wrong, or the token lacks Zone Read on it",
-        )
-        .retrying(Retry::Slowly));
-    };
-    if zone.account.id != *account {
-        return Err(Problem::invalid_spec(
-            "spec.cloudflare.accountId",
-            &format!("the zone {} belongs to account {}", zone.name, zone.account.id),
-        ));
-    }
-    if zone.name != domain {
-        return Err(Problem::invalid_spec(
-            "spec.cloudflare.domain",
-            &format!("the zone of this zoneId is {}", zone.name),
-        ));
-    }
-    Ok(())
 }
 
 /// How far the pool's first sweep and the ones after it are.
@@ -255,38 +231,9 @@ mod tests {
     use super::*;
     use crate::{
         cloud::{Cloud, ErrorKind},
-        cloudflare::ZoneAccount,
         controller::pool::fakes,
     };
     use rstest::rstest;
-
-    const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
-
-    fn zone(name: &str, account: &str) -> Zone {
-        Zone {
-            id: ZoneId::parse("z").unwrap(),
-            name: name.to_owned(),
-            status: None,
-            account: ZoneAccount { id: AccountId::parse(account).unwrap() },
-        }
-    }
-
-    #[rstest]
-    #[case::right(Some(zone("example.com", ACCOUNT)), None)]
-    #[case::none(None, Some("spec.cloudflare.zoneId"))]
-    #[case::other_account(Some(zone("example.com", "a")), Some("spec.cloudflare.accountId"))]
-    #[case::other_domain(Some(zone("example.org", ACCOUNT)), Some("spec.cloudflare.domain"))]
-    fn a_wrong_zone_names_the_field(#[case] zone: Option<Zone>, #[case] field: Option<&str>) {
-        let account = AccountId::parse(ACCOUNT).unwrap();
-        match (check_zone(zone.as_ref(), &account, "example.com"), field) {
-            (Ok(()), None) => {}
-            (Err(problem), Some(field)) => {
-                assert_eq!(problem.reason, Reason::InvalidSpec);
-                assert!(problem.message.starts_with(field), "{}", problem.message);
-            }
-            (result, _) => panic!("{result:?}"),
-        }
-    }
 
     fn error(kind: ErrorKind) -> CloudError {
         CloudError::new(Cloud::Hetzner, "list_firewalls", kind, "request 4711")

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use http::Method;
+use http::{HeaderMap, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
@@ -65,6 +65,7 @@ pub(crate) struct Answer {
     pub(super) cloud: Cloud,
     pub(super) operation: &'static str,
     pub(super) write: bool,
+    pub(super) headers: HeaderMap,
     /// May hold a secret that is shown once.
     pub(super) body: Zeroizing<Vec<u8>>,
 }
@@ -72,6 +73,11 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn parse<T: DeserializeOwned>(&self) -> Result<T, CloudError> {
         serde_json::from_slice(&self.body).map_err(|error| self.malformed(&describe(&error)))
+    }
+
+    /// A header that is text.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
     }
 
     pub(crate) fn malformed(&self, message: &str) -> CloudError {

@@ -16,8 +16,8 @@ use crate::{
         access::{self, Step},
         firewall::{self, FirewallStep, Marker},
         identity::PoolIdentity,
-        plan::{self, ParsedSpec},
-        ssh_keys,
+        plan::ParsedSpec,
+        ssh_keys, zone,
     },
     problem::{Problem, Retry},
 };
@@ -69,9 +69,9 @@ impl Pass<'_> {
 
     async fn steps(&self, outcome: &mut Outcome) -> Result<(), Problem> {
         if self.thorough {
-            let zone = observe::zone(self.clouds, &self.parsed.zone).await;
-            let zone = zone.map_err(|error| self.cloud(&error))?;
-            plan::check_zone(zone.as_ref(), &self.parsed.account, &self.spec.cloudflare.domain)?;
+            let found = observe::zone(self.clouds, &self.parsed.zone).await;
+            let found = found.map_err(|error| self.cloud(&error))?;
+            zone::check(found.as_ref(), &self.parsed.account, &self.spec.cloudflare.domain)?;
         }
         outcome.offers = Some(self.offers().await?);
         let observed = observe::glance(self.clouds, self.identity).await;

@@ -21,6 +21,8 @@ pub(super) struct Pagination {
     pub(super) next_page: Option<u64>,
     #[serde(default)]
     pub(super) last_page: Option<u64>,
+    #[serde(default)]
+    pub(super) total_entries: Option<u64>,
 }
 
 impl Pagination {

@@ -5,6 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::pool::plan;
 use crate::{
     api::{HostingPoolStatus, annotation::Mark},
     cloudflare::{AccessDestination, AccountId, Zone, ZoneAccount, ZoneId},
@@ -63,6 +64,11 @@ impl World {
             id: ZoneId::parse("fedcba9876543210fedcba9876543210").unwrap(),
             name: "example.com".to_owned(),
             status: None,
+            paused: false,
+            kind: None,
+            name_servers: None,
+            plan: None,
+            created_on: None,
             account: ZoneAccount { id: AccountId::parse(ACCOUNT).unwrap() },
         });
         let status = HostingPoolStatus::default();

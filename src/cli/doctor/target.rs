@@ -1,0 +1,136 @@
+//! What to look at, from options and manifests: options go before manifests.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::{
+    DoctorArgs, DoctorError,
+    manifests::{self, Manifests},
+};
+use crate::{
+    api::{HostingPoolSpec, OpenClawRelease, release::PinnedArtifact},
+    cloud::{ApiToken, BudgetRegistry, ClientConfig, Cloud},
+    cloudflare::{AccountId, CloudflareClient, ZoneId},
+    doctor::{CloudflareTarget, HetznerTarget, Target, artifacts::Artifact, cloudflare, hetzner},
+    hetzner::HetznerClient,
+};
+
+const DEFAULT_TYPES: [&str; 2] = ["cx33", "cpx32"];
+const DEFAULT_LOCATIONS: [&str; 3] = ["fsn1", "nbg1", "hel1"];
+const DEFAULT_IMAGE: &str = "debian-13";
+
+/// What to look at, and the authorities to trust besides the system's.
+pub(super) async fn of(args: &DoctorArgs) -> Result<(Target, Option<Vec<u8>>), DoctorError> {
+    let roots = match &args.cloud_ca {
+        Some(path) => Some(read("cloud-ca", path).await?),
+        None => None,
+    };
+    let Manifests { pool, releases } = manifests::read(&args.file)?;
+    let pool = pool.as_ref();
+    let budgets = BudgetRegistry::default();
+    let config = |cloud, url: &url::Url, token| ClientConfig {
+        extra_root_certificates: roots.clone(),
+        ..ClientConfig::new(url.clone(), token, Arc::clone(&budgets.budget(cloud, "doctor")))
+    };
+    let mut target = Target::default();
+    if let Some(path) = &args.hetzner_token_file {
+        let token = token("hetzner-token-file", path).await?;
+        target.hetzner = Some(HetznerTarget {
+            client: HetznerClient::new(config(Cloud::Hetzner, &args.hetzner_endpoint, token))?,
+            endpoint: args.hetzner_endpoint.clone(),
+            wanted: of_hetzner(args, pool),
+        });
+    }
+    if let Some(path) = &args.cloudflare_token_file {
+        let token = token("cloudflare-token-file", path).await?;
+        let (account, zone) = place(args, pool)?;
+        let config = config(Cloud::Cloudflare, &args.cloudflare_endpoint, token);
+        let domain = pool.map(|pool| pool.cloudflare.domain.to_string());
+        target.cloudflare = Some(CloudflareTarget {
+            client: CloudflareClient::new(config, account.clone())?,
+            endpoint: args.cloudflare_endpoint.clone(),
+            zone,
+            wanted: cloudflare::Wanted { account, domain: args.domain.clone().or(domain) },
+        });
+    }
+    target.artifacts = artifacts(args, &releases);
+    for release in &releases {
+        let architecture = release.spec.artifacts.openclaw.architecture.to_string();
+        if !target.released.contains(&architecture) {
+            target.released.push(architecture);
+        }
+    }
+    Ok((target, roots))
+}
+
+fn of_hetzner(args: &DoctorArgs, pool: Option<&HostingPoolSpec>) -> hetzner::Wanted {
+    let pool = pool.map(|pool| &pool.hetzner);
+    let chosen = |option: &[String], of_pool: Option<Vec<String>>, default: &[&str]| {
+        if !option.is_empty() {
+            return option.to_vec();
+        }
+        of_pool.unwrap_or_else(|| default.iter().map(|name| (*name).to_owned()).collect())
+    };
+    let types = pool.map(|pool| pool.server_types.iter().map(ToString::to_string).collect());
+    let locations = pool.map(|pool| pool.locations.iter().map(ToString::to_string).collect());
+    let image = args.image.clone().or_else(|| pool.map(|pool| pool.image.to_string()));
+    hetzner::Wanted {
+        server_types: chosen(&args.server_type, types, &DEFAULT_TYPES),
+        locations: chosen(&args.location, locations, &DEFAULT_LOCATIONS),
+        image: image.unwrap_or_else(|| DEFAULT_IMAGE.to_owned()),
+        ssh_keys: pool.map(|pool| pool.ssh.as_ref().map_or(0, |ssh| ssh.keys.len())),
+    }
+}
+
+/// The account and the zone.
+fn place(
+    args: &DoctorArgs,
+    pool: Option<&HostingPoolSpec>,
+) -> Result<(AccountId, ZoneId), DoctorError> {
+    let missing = |missing| DoctorError::Missing { missing, with: "cloudflare-token-file" };
+    // Names in a manifest were checked when it was read, more strictly than here.
+    let account = args
+        .account_id
+        .clone()
+        .or_else(|| pool.and_then(|pool| AccountId::parse(&*pool.cloudflare.account_id).ok()));
+    let zone = args
+        .zone_id
+        .clone()
+        .or_else(|| pool.and_then(|pool| ZoneId::parse(&*pool.cloudflare.zone_id).ok()));
+    Ok((account.ok_or(missing("account-id"))?, zone.ok_or(missing("zone-id"))?))
+}
+
+fn artifacts(args: &DoctorArgs, releases: &[OpenClawRelease]) -> Vec<Artifact> {
+    let of_options = args.release_url.iter().map(|url| Artifact {
+        name: url.path_segments().and_then(Iterator::last).unwrap_or("/").to_owned(),
+        url: url.to_string(),
+        size: None,
+    });
+    let of_releases = releases.iter().flat_map(|release| {
+        let artifacts = &release.spec.artifacts;
+        let pinned = |name, artifact: &PinnedArtifact| Artifact {
+            name: format!("{name} {}", artifact.architecture),
+            url: artifact.url.to_string(),
+            size: Some(artifact.size),
+        };
+        [
+            pinned("openclaw", &artifacts.openclaw),
+            pinned("node", &artifacts.node),
+            pinned("cloudflared", &artifacts.cloudflared),
+            pinned("agent", &artifacts.agent),
+        ]
+    });
+    of_releases.chain(of_options).collect()
+}
+
+async fn read(option: &'static str, path: &PathBuf) -> Result<Vec<u8>, DoctorError> {
+    let failed = |source| DoctorError::File { option, path: path.clone(), source };
+    tokio::fs::read(path).await.map_err(failed)
+}
+
+async fn token(option: &'static str, path: &PathBuf) -> Result<ApiToken, DoctorError> {
+    let bytes = read(option, path).await?;
+    ApiToken::parse(bytes).map_err(|error| {
+        let (path, problem) = (path.clone(), error.to_string());
+        DoctorError::Token { option, path, problem }
+    })
+}
