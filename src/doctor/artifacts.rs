@@ -60,7 +60,7 @@ fn verdict(artifact: &Artifact, seen: &Seen) -> Finding {
                     PUBLISH,
                 );
             }
-            Way::Answer(200, _) => {}
+            Way::Answer(200, _) | Way::NoAddress | Way::NoRoute => {}
             Way::Answer(status, _) => {
                 return ARTIFACT.fail(format!("{url} answers {status} over {version}"), PUBLISH);
             }
@@ -70,7 +70,6 @@ fn verdict(artifact: &Artifact, seen: &Seen) -> Finding {
                     "See that its server answers; servers fetch it at their first boot",
                 );
             }
-            Way::NoAddress | Way::NoRoute => {}
         }
     }
     let size = |way: &Way| match way {
@@ -106,7 +105,7 @@ fn verdict(artifact: &Artifact, seen: &Seen) -> Finding {
 
 /// Whether there is a release for the architecture of every wanted server type.
 pub fn architectures(wanted: &[String], released: &[String]) -> Option<Finding> {
-    if released.is_empty() {
+    if released.is_empty() || wanted.is_empty() {
         return None;
     }
     let missing: Vec<_> = wanted.iter().filter(|one| !released.contains(one)).cloned().collect();

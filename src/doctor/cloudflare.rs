@@ -129,6 +129,26 @@ pub fn judge(wanted: &Wanted, seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// The domain of instances, if it fits the zone.
+pub fn domain(wanted: &Wanted, seen: &Seen) -> Option<String> {
+    let zone = zone_of(seen)?;
+    let domain = wanted.domain.as_ref().unwrap_or(&zone.name);
+    zone::check_domain(&zone.name, domain).is_ok().then(|| domain.clone())
+}
+
+/// The check that failed, if no zone was seen.
+pub fn no_zone(seen: &Seen) -> Option<&'static Check> {
+    match &seen.rest {
+        None => Some(&TOKEN),
+        Some(_) if zone_of(seen).is_none() => Some(&ZONE),
+        Some(_) => None,
+    }
+}
+
+fn zone_of(seen: &Seen) -> Option<&Zone> {
+    seen.rest.as_ref()?.zone.as_ref().ok()?.as_ref()
+}
+
 fn token(seen: Result<&TokenCheck, &CloudError>, now: Timestamp) -> Finding {
     const REPLACE: &str = "Make a new token and put it in its place";
     let check = match seen {

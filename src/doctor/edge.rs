@@ -1,7 +1,7 @@
 //! What visitors of the zone meet at Cloudflare's edge. Moorage's own token need not see any of it.
 
 use super::{
-    cloudflare::{TOKEN, ZONE},
+    cloudflare::DOMAIN,
     finding::{Check, Finding, Scope},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
 pub const CERTIFICATE: Check = Check { id: "edge.certificate", title: "Certificate of the edge" };
 /// HTTPS at all.
 pub const SSL: Check = Check { id: "edge.ssl", title: "Encryption mode" };
-/// WebSockets.
+/// What the dashboard speaks.
 pub const WEBSOCKETS: Check = Check { id: "edge.websockets", title: "WebSockets" };
 /// Browser Integrity Check.
 pub const BROWSER_CHECK: Check =
@@ -40,15 +40,21 @@ pub struct Seen {
     pub bots: Result<BotManagement, CloudError>,
 }
 
-/// All checks of the edge, for a zone that was seen or not.
-pub fn judge(domain: Option<&str>, token_accepted: bool, seen: Option<&Seen>) -> Vec<Finding> {
-    let (Some(domain), Some(seen)) = (domain, seen) else {
-        let cause = if token_accepted { &ZONE } else { &TOKEN };
-        let all = [&CERTIFICATE, &SSL, &WEBSOCKETS, &BROWSER_CHECK, &BOTS];
-        return all.map(|check| check.blocked_by(cause)).to_vec();
+/// All checks of the edge, or the check because of which there is nothing to see. `domain` is none if it
+/// does not fit the zone.
+pub fn judge(domain: Option<&str>, seen: Result<&Seen, &Check>) -> Vec<Finding> {
+    let seen = match seen {
+        Ok(seen) => seen,
+        Err(cause) => {
+            let all = [&CERTIFICATE, &SSL, &WEBSOCKETS, &BROWSER_CHECK, &BOTS];
+            return all.map(|check| check.blocked_by(cause)).to_vec();
+        }
     };
     vec![
-        certificate(domain, seen.certificates.as_deref()),
+        match domain {
+            Some(domain) => certificate(domain, seen.certificates.as_deref()),
+            None => CERTIFICATE.blocked_by(&DOMAIN),
+        },
         setting(&SSL, &seen.ssl, |mode| {
             (mode == "off").then_some(
                 "Set the zone's encryption mode (SSL/TLS, Overview) to Full: browsers and the operator speak HTTPS only",
@@ -177,7 +183,7 @@ mod tests {
     ) {
         let mut seen = healthy();
         change(&mut seen);
-        for finding in judge(Some("example.com"), true, Some(&seen)) {
+        for finding in judge(Some("example.com"), Ok(&seen)) {
             let expected = if finding.id == check.id { verdict } else { Pass };
             assert_eq!(finding.verdict, expected, "{finding:?}");
         }

@@ -87,6 +87,23 @@ pub fn judge(wanted: &Wanted, seen: &Seen) -> Vec<Finding> {
     findings
 }
 
+/// The architectures of the wanted server types, as far as they are known.
+pub fn architectures(wanted: &Wanted, seen: &Seen) -> Vec<String> {
+    let types = seen.rest.as_ref().and_then(|rest| rest.types.as_deref().ok());
+    let all = architectures_of(wanted, types.unwrap_or_default());
+    all.into_iter().map(|one| one.as_str().to_owned()).collect()
+}
+
+fn architectures_of<'a>(wanted: &Wanted, types: &'a [ServerType]) -> Vec<&'a Architecture> {
+    let mut all = Vec::new();
+    for kind in types.iter().filter(|kind| wanted.server_types.contains(&kind.name)) {
+        if !all.contains(&&kind.architecture) {
+            all.push(&kind.architecture);
+        }
+    }
+    all
+}
+
 fn token(seen: Result<&Allowance, &CloudError>) -> Finding {
     match seen {
         Ok(_) => TOKEN.pass("Hetzner accepts it. Whether it may write is seen with --write"),
@@ -224,13 +241,7 @@ fn images(
         Ok(images) => images,
         Err(error) => return vec![IMAGE.refused(error, SCOPE)],
     };
-    let mut architectures: Vec<&Architecture> = Vec::new();
-    let known = types.iter().filter(|kind| wanted.server_types.contains(&kind.name));
-    for kind in known {
-        if !architectures.contains(&&kind.architecture) {
-            architectures.push(&kind.architecture);
-        }
-    }
+    let architectures = architectures_of(wanted, types);
     architectures.into_iter().map(|wants| image(&wanted.image, wants, images, now)).collect()
 }
 

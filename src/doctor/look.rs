@@ -18,9 +18,12 @@ const FILES_AT_ONCE: usize = 4;
 /// Looks at everything. Nothing is changed anywhere. `progress` is told what takes a while.
 pub async fn look(target: &Target, web: &Web, progress: &(dyn Fn(&str) + Sync)) -> Vec<Finding> {
     let mut findings = machine(target, web).await;
+    let mut wanted_architectures = Vec::new();
     if let Some(target) = &target.hetzner {
         progress("asking Hetzner");
-        findings.extend(hetzner::judge(&target.wanted, &look_at_hetzner(target).await));
+        let seen = look_at_hetzner(target).await;
+        wanted_architectures = hetzner::architectures(&target.wanted, &seen);
+        findings.extend(hetzner::judge(&target.wanted, &seen));
     }
     if let Some(target) = &target.cloudflare {
         progress("asking Cloudflare");
@@ -30,6 +33,7 @@ pub async fn look(target: &Target, web: &Web, progress: &(dyn Fn(&str) + Sync)) 
         progress("asking for the files of the releases");
         findings.extend(look_at_artifacts(target, web).await);
     }
+    findings.extend(artifacts::architectures(&wanted_architectures, &target.released));
     findings
 }
 
@@ -74,13 +78,12 @@ async fn look_at_hetzner(target: &HetznerTarget) -> hetzner::Seen {
 async fn cloudflare_and_edge(target: &CloudflareTarget) -> Vec<Finding> {
     let seen = look_at_cloudflare(target).await;
     let mut findings = cloudflare::judge(&target.wanted, &seen);
-    let zone = seen.rest.as_ref().and_then(|rest| rest.zone.as_ref().ok()?.as_ref());
-    let domain = zone.map(|zone| target.wanted.domain.as_deref().unwrap_or(&zone.name));
-    let edge = match zone {
-        Some(_) => Some(look_at_edge(target).await),
-        None => None,
+    let domain = cloudflare::domain(&target.wanted, &seen);
+    let edge = match cloudflare::no_zone(&seen) {
+        Some(cause) => Err(cause),
+        None => Ok(look_at_edge(target).await),
     };
-    findings.extend(edge::judge(domain, seen.rest.is_some(), edge.as_ref()));
+    findings.extend(edge::judge(domain.as_deref(), edge.as_ref().map_err(|cause| *cause)));
     findings
 }
 

@@ -100,7 +100,7 @@ mod tests {
 
     const ACCOUNT: &str = "0123456789abcdef0123456789abcdef";
 
-    fn zone(changes: Value) -> Zone {
+    fn zone(changes: &Value) -> Zone {
         let mut zone = json!({
             "id": "z", "name": "example.com", "status": "active", "paused": false, "type": "full",
             "account": {"id": ACCOUNT}, "name_servers": ["ada.ns.cloudflare.com"],
@@ -125,7 +125,7 @@ mod tests {
         #[case] expected: Option<(Reason, &str)>,
     ) {
         let account = AccountId::parse(ACCOUNT).unwrap();
-        let zone = changes.map(zone);
+        let zone = changes.as_ref().map(zone);
         match (check(zone.as_ref(), &account, "example.com"), expected) {
             (Ok(()), None) => {}
             (Err(problem), Some((reason, part))) => {

@@ -81,7 +81,10 @@ pub(crate) async fn hetzner(
     let seq = received.note(&world, Cloud::Hetzner, tenant.as_deref());
     let response = if let Some((name, project)) = project {
         let reading = project.lock().rate.take(Instant::now(), world.timings.rate_limit_scale);
-        let mut response = if reading.allowed {
+        let may_not = project.lock().read_only && received.parts.method != http::Method::GET;
+        let mut response = if reading.allowed && may_not {
+            hetzner::ApiError::read_only().into_response()
+        } else if reading.allowed {
             let fault = received.strike(&world, Cloud::Hetzner, &name).await;
             received.parts.extensions.insert(Call {
                 world: Arc::clone(&world),

@@ -27,6 +27,18 @@ def test_token_account_and_zone(account):
     assert zone.id == account.zone and client.zones.get(zone_id=zone.id).name == account.domain
 
 
+def test_what_shows_how_a_zone_is_set_up(account):
+    client = account.client
+    zone = client.zones.get(zone_id=account.zone)
+    assert (zone.status, zone.paused, zone.type) == ("active", False, "full")
+    assert client.zero_trust.organizations.list(account_id=account.id).auth_domain
+    [pack] = client.ssl.certificate_packs.list(zone_id=account.zone, status="all")
+    assert pack.status == "active" and f"*.{account.domain}" in pack.hosts
+    for setting, value in (("ssl", "full"), ("websockets", "on"), ("browser_check", "on")):
+        assert client.zones.settings.get(setting, zone_id=account.zone).value == value
+    assert client.bot_management.get(zone_id=account.zone).fight_mode is False
+
+
 def test_a_tunnel_lives_and_dies(account):
     tunnels = account.client.zero_trust.tunnels.cloudflared
     made = tunnel(account, "ada")

@@ -177,7 +177,7 @@ pub(crate) async fn list(
     Path(account): Path<String>,
     query: QueryPairs,
 ) -> Result<Answer<Vec<App>>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let among = |name: &str, value: &str| query.get(name).is_none_or(|wanted| wanted == value);
         let apps = account.apps.values();
         let apps = apps.filter(|app| {
@@ -192,7 +192,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<App>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         account.apps.get(&id).cloned().map(Answer::ok).ok_or_else(not_found)
     })
 }
@@ -204,7 +204,7 @@ pub(crate) async fn create(
     JsonBody(fields): JsonBody<AppFields>,
 ) -> Result<Answer<App>, ApiError> {
     let zones = zones_of(&caller.inner(), &account);
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         if account.apps.len() >= account.limits.access_apps {
             return Err(ApiError::limit("Access applications", account.limits.access_apps));
         }
@@ -234,7 +234,7 @@ pub(crate) async fn update(
     JsonBody(fields): JsonBody<AppFields>,
 ) -> Result<Answer<App>, ApiError> {
     let zones = zones_of(&caller.inner(), &account);
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let old = account.apps.get(&id).ok_or_else(not_found)?;
         let app = fields.into_app(account, &zones, Some(old))?;
         account.apps.insert(id, app.clone());
@@ -247,7 +247,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<Deleted>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         account.apps.remove(&id).ok_or_else(not_found)?;
         Ok(Answer::accepted(Deleted { id }))
     })

@@ -111,7 +111,7 @@ pub(crate) async fn list(
     Path(account): Path<String>,
     query: QueryPairs,
 ) -> Result<Answer<Vec<PolicyView>>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let policies = account.policies.values().map(|policy| view(account, policy)).collect();
         Answer::page(policies, &query, 50, 1000)
     })
@@ -122,7 +122,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<PolicyView>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let policy = account.policies.get(&id).ok_or_else(not_found)?;
         Ok(Answer::ok(view(account, policy)))
     })
@@ -135,7 +135,7 @@ pub(crate) async fn create(
     JsonBody(fields): JsonBody<PolicyFields>,
 ) -> Result<Answer<PolicyView>, ApiError> {
     let policy = fields.into_policy(true, None)?;
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         if account.policies.len() >= account.limits.access_policies {
             return Err(ApiError::limit(
                 "reusable Access policies",
@@ -153,7 +153,7 @@ pub(crate) async fn update(
     Path((account, id)): Path<(String, String)>,
     JsonBody(fields): JsonBody<PolicyFields>,
 ) -> Result<Answer<PolicyView>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let policy =
             fields.into_policy(true, Some(account.policies.get(&id).ok_or_else(not_found)?))?;
         for attached in account.apps.values_mut().flat_map(|app| app.policies.iter_mut()) {
@@ -171,7 +171,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<Deleted>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         if !account.policies.contains_key(&id) {
             return Err(not_found());
         }

@@ -168,6 +168,11 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, 10000, "Authentication error")
     }
 
+    /// Access without a Zero Trust organization.
+    pub(crate) fn not_enabled() -> Self {
+        Self::new(StatusCode::BAD_REQUEST, 9999, "access.api.error.not_enabled")
+    }
+
     pub(crate) fn rate_limited() -> Self {
         let message = "Please wait and consider throttling your request speed";
         Self::new(StatusCode::TOO_MANY_REQUESTS, 10100, message)
@@ -236,6 +241,17 @@ impl Caller {
         let mut inner = self.inner();
         let account = inner.accounts.get_mut(id).filter(|_| self.grant.accounts.contains(id));
         work(account.ok_or_else(ApiError::forbidden)?)
+    }
+
+    /// The same for what Zero Trust has, which refuses all calls until the account has an organization.
+    pub(crate) fn access<T>(
+        &self,
+        id: &str,
+        work: impl FnOnce(&mut Account) -> Result<T, ApiError>,
+    ) -> Result<T, ApiError> {
+        self.account(id, |account| {
+            if account.zero_trust { work(account) } else { Err(ApiError::not_enabled()) }
+        })
     }
 
     /// Works on a zone of an account that the caller may use.

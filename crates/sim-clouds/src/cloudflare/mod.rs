@@ -12,6 +12,7 @@ mod dns_batch;
 mod dns_records;
 mod envelope;
 mod service_tokens;
+mod setup;
 mod state;
 mod tunnels;
 mod zones;
@@ -25,6 +26,7 @@ use axum::routing::{get, post};
 pub use access_check::AccessDecision;
 pub use connections::{ConnectionLease, ConnectorInfo, RegisterError, TunnelEvent};
 pub(crate) use envelope::{ApiError, Caller};
+pub use setup::{TokenOwner, TokenSetup, ZoneSetup};
 pub(crate) use state::AccountDump;
 pub use state::{AccountSpec, CloudflareState, Limits, Plan, ZoneSpec};
 
@@ -49,6 +51,8 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
             "/cfd_tunnel/{tunnel}/configurations",
             get(configurations::get).put(configurations::put),
         )
+        .route("/tokens/verify", get(setup::verify_account_token))
+        .route("/access/organizations", get(setup::organization))
         .route("/access/apps", get(access_apps::list).post(access_apps::create))
         .route(
             "/access/apps/{app}",
@@ -67,11 +71,14 @@ pub(crate) fn router(world: &Arc<World>) -> Router {
         .route("/access/service_tokens/{token}/rotate", post(service_tokens::rotate))
         .route("/access/service_tokens/{token}/refresh", post(service_tokens::refresh));
     let api = Router::new()
-        .route("/user/tokens/verify", get(zones::verify_token))
+        .route("/user/tokens/verify", get(setup::verify_user_token))
         .route("/accounts", get(zones::list_accounts))
         .nest("/accounts/{account}", account)
         .route("/zones", get(zones::list))
         .route("/zones/{zone}", get(zones::get))
+        .route("/zones/{zone}/ssl/certificate_packs", get(setup::certificate_packs))
+        .route("/zones/{zone}/settings/{setting}", get(setup::setting))
+        .route("/zones/{zone}/bot_management", get(setup::bot_management))
         .route("/zones/{zone}/dns_records", get(dns::list).post(dns::create))
         .route("/zones/{zone}/dns_records/batch", post(dns_batch::run))
         .route(

@@ -101,7 +101,7 @@ pub(crate) async fn create(
     JsonBody(request): JsonBody<CreateToken>,
 ) -> Result<Answer<WithSecret>, ApiError> {
     let hours = request.duration.as_deref().map_or(Ok(8760), parse_hours)?;
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         if account.service_tokens.len() >= account.limits.service_tokens {
             return Err(ApiError::limit("service tokens", account.limits.service_tokens));
         }
@@ -129,7 +129,7 @@ pub(crate) async fn list(
     Path(account): Path<String>,
     query: QueryPairs,
 ) -> Result<Answer<Vec<ServiceTokenView>>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let tokens = account
             .service_tokens
             .values()
@@ -143,7 +143,7 @@ pub(crate) async fn get(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<ServiceTokenView>, ApiError> {
-    caller.account(&account, |account| Ok(Answer::ok(find(account, &id)?.view())))
+    caller.access(&account, |account| Ok(Answer::ok(find(account, &id)?.view())))
 }
 
 /// `PUT …/access/service_tokens/{id}`
@@ -153,7 +153,7 @@ pub(crate) async fn update(
     JsonBody(request): JsonBody<UpdateToken>,
 ) -> Result<Answer<ServiceTokenView>, ApiError> {
     let hours = request.duration.as_deref().map(parse_hours).transpose()?;
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let token = find(account, &id)?;
         token.name = request.name.unwrap_or_else(|| token.name.clone());
         token.hours = hours.unwrap_or(token.hours);
@@ -167,7 +167,7 @@ pub(crate) async fn delete(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<ServiceTokenView>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         account
             .service_tokens
             .remove(&id)
@@ -183,7 +183,7 @@ pub(crate) async fn rotate(
     Path((account, id)): Path<(String, String)>,
     JsonBody(request): JsonBody<Rotate>,
 ) -> Result<Answer<WithSecret>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let token = find(account, &id)?;
         let fresh = hex::encode(random_bytes::<32>());
         let old = std::mem::replace(&mut token.secret, fresh);
@@ -199,7 +199,7 @@ pub(crate) async fn refresh(
     caller: Caller,
     Path((account, id)): Path<(String, String)>,
 ) -> Result<Answer<ServiceTokenView>, ApiError> {
-    caller.account(&account, |account| {
+    caller.access(&account, |account| {
         let token = find(account, &id)?;
         token.extend();
         Ok(Answer::ok(token.view()))

@@ -15,6 +15,7 @@ use super::connections::TunnelEvent;
 use super::dns_records::Record;
 use super::envelope::now;
 use super::service_tokens::{ServiceToken, ServiceTokenView};
+use super::setup::{TokenSetup, ZoneSetup};
 use super::tunnels::{Tunnel, TunnelView};
 use crate::ids::hex32;
 use crate::ratelimit::{Window, WindowLimit};
@@ -37,8 +38,18 @@ pub struct AccountSpec {
     /// The account's limits; Cloudflare's own when left out.
     #[serde(default)]
     pub limits: Limits,
+    /// What the token is.
+    #[serde(default)]
+    pub token_setup: TokenSetup,
+    /// Whether the account has a Zero Trust organization, without which Access refuses everything.
+    #[serde(default = "yes")]
+    pub zero_trust: bool,
     /// The user's rate limit; unchanged when left out.
     pub rate_limit: Option<WindowLimit>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// A zone as the admin API makes it.
@@ -49,6 +60,9 @@ pub struct ZoneSpec {
     pub name: String,
     #[serde(default)]
     pub plan: Plan,
+    /// How it is set up.
+    #[serde(default)]
+    pub setup: ZoneSetup,
 }
 
 /// The plan of a zone.
@@ -101,6 +115,7 @@ impl Default for Limits {
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) token_id: String,
+    pub(crate) setup: TokenSetup,
     /// Tokens of one user share the rate limit.
     pub(crate) user: String,
     /// The account that the token was made with: its name in journal and faults.
@@ -121,6 +136,7 @@ pub(crate) struct Account {
     pub(crate) id: String,
     pub(crate) created_on: Timestamp,
     pub(crate) limits: Limits,
+    pub(crate) zero_trust: bool,
     pub(crate) tunnels: BTreeMap<String, Tunnel>,
     pub(crate) apps: BTreeMap<String, App>,
     pub(crate) policies: BTreeMap<String, Policy>,
@@ -132,6 +148,7 @@ pub(crate) struct Zone {
     pub(crate) id: String,
     pub(crate) name: String,
     pub(crate) plan: Plan,
+    pub(crate) setup: ZoneSetup,
     pub(crate) account: String,
     pub(crate) created_on: Timestamp,
     pub(crate) records: BTreeMap<String, Record>,
@@ -170,11 +187,13 @@ impl CloudflareState {
         }
         let grant = inner.tokens.entry(spec.token.clone()).or_insert_with(|| Grant {
             token_id: hex32(),
+            setup: spec.token_setup.clone(),
             user: user.clone(),
             tenant: id.to_owned(),
             accounts: BTreeSet::new(),
         });
         grant.accounts.insert(id.to_owned());
+        grant.setup = spec.token_setup.clone();
         match spec.rate_limit {
             Some(limit) => drop(inner.users.insert(user, Window::new(limit, Instant::now()))),
             None => drop(
@@ -188,22 +207,26 @@ impl CloudflareState {
             id: id.to_owned(),
             created_on: now(),
             limits: spec.limits,
+            zero_trust: spec.zero_trust,
             tunnels: BTreeMap::new(),
             apps: BTreeMap::new(),
             policies: BTreeMap::new(),
             service_tokens: BTreeMap::new(),
         });
         account.limits = spec.limits;
+        account.zero_trust = spec.zero_trust;
         for zone in &spec.zones {
             let entry = inner.zones.entry(zone.id.clone()).or_insert_with(|| Zone {
                 id: zone.id.clone(),
                 name: zone.name.to_ascii_lowercase(),
                 plan: zone.plan,
+                setup: zone.setup.clone(),
                 account: id.to_owned(),
                 created_on: now(),
                 records: BTreeMap::new(),
             });
             entry.plan = zone.plan;
+            entry.setup = zone.setup.clone();
         }
         Ok(())
     }

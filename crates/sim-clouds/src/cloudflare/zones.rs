@@ -1,4 +1,4 @@
-//! Zones, accounts and the check of a token: read only.
+//! Zones and accounts: read only.
 
 use axum::extract::Path;
 use jiff::Timestamp;
@@ -13,10 +13,10 @@ use crate::query::QueryPairs;
 pub(crate) struct ZoneView {
     id: String,
     name: String,
-    status: &'static str,
+    status: String,
     paused: bool,
     #[serde(rename = "type")]
-    kind: &'static str,
+    kind: String,
     development_mode: u32,
     name_servers: [String; 2],
     original_name_servers: Vec<String>,
@@ -63,17 +63,6 @@ struct AccountSettings {
     enforce_twofactor: bool,
 }
 
-#[derive(Debug, Serialize)]
-pub(crate) struct TokenView {
-    id: String,
-    status: &'static str,
-}
-
-/// `GET /user/tokens/verify`
-pub(crate) async fn verify_token(caller: Caller) -> Answer<TokenView> {
-    Answer::ok(TokenView { id: caller.grant.token_id, status: "active" })
-}
-
 /// `GET /accounts`
 pub(crate) async fn list_accounts(
     caller: Caller,
@@ -103,7 +92,7 @@ pub(crate) async fn list(
         caller.grant.accounts.contains(&zone.account)
             && query.get("name").is_none_or(|name| zone.name.eq_ignore_ascii_case(name))
             && query.get("account.id").is_none_or(|id| zone.account == id)
-            && query.get("status").is_none_or(|status| status == "active")
+            && query.get("status").is_none_or(|status| status == zone.setup.status)
     });
     Answer::page(zones.map(zone_view).collect(), &query, 20, 50)
 }
@@ -130,9 +119,9 @@ fn zone_view(zone: &Zone) -> ZoneView {
     ZoneView {
         id: zone.id.clone(),
         name: zone.name.clone(),
-        status: "active",
-        paused: false,
-        kind: "full",
+        status: zone.setup.status.clone(),
+        paused: zone.setup.paused,
+        kind: zone.setup.kind.clone(),
         development_mode: 0,
         name_servers: ["ada.ns.cloudflare.com".to_owned(), "bob.ns.cloudflare.com".to_owned()],
         original_name_servers: Vec::new(),

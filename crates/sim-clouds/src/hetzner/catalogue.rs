@@ -119,6 +119,7 @@ const fn location(
 
 /// Name, flavour, version, and the ids for x86 and arm.
 const IMAGES: &[(&str, &str, &str, u64, u64)] = &[
+    ("debian-11", "debian", "11", 45_557_056, 103_907_373),
     ("ubuntu-24.04", "ubuntu", "24.04", 161_547_269, 161_547_270),
     ("debian-12", "debian", "12", 114_690_387, 114_690_389),
     ("debian-13", "debian", "13", 310_557_660, 310_557_661),
@@ -216,7 +217,8 @@ pub(crate) fn system_images() -> Vec<Image> {
         os_version: Some(version),
         rapid_deploy: architecture == "x86",
         protection: ImageProtection::default(),
-        deprecated: None,
+        deprecated: (*name == "debian-11")
+            .then(|| "2026-08-31T00:00:00Z".parse().expect("a valid timestamp")),
         deleted: None,
         labels: Labels::new(),
         architecture,

@@ -47,6 +47,10 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "the token you provided is invalid")
     }
 
+    pub(crate) fn read_only() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "token_readonly", "the token is only allowed to read")
+    }
+
     pub(crate) fn not_found(kind: &str, which: impl std::fmt::Display) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", format!("{kind} {which} not found"))
     }

@@ -42,6 +42,7 @@ pub(crate) async fn list(call: Call, query: QueryPairs) -> Result<Json<ImageList
         among("type", image.kind)
             && among("status", image.status)
             && among("architecture", image.architecture)
+            && (image.deprecated.is_none() || query.get("include_deprecated") == Some("true"))
     });
     let (images, meta) = page::cut(page::choose(images, &query)?, &query)?;
     Ok(Json(ImageList { images, meta }))

@@ -23,6 +23,9 @@ use crate::ratelimit::{Bucket, BucketLimit};
 pub struct ProjectSpec {
     /// The API token that opens the project.
     pub token: String,
+    /// Whether the token may only read.
+    #[serde(default)]
+    pub read_only: bool,
     /// Most servers the project may have; 10, as for a young account, when left out.
     #[serde(default = "young_account")]
     pub server_quota: usize,
@@ -38,6 +41,7 @@ fn young_account() -> usize {
 /// What one API token of Hetzner opens.
 #[derive(Debug)]
 pub(crate) struct Project {
+    pub(crate) read_only: bool,
     pub(crate) server_quota: usize,
     pub(crate) rate: Bucket,
     pub(crate) servers: BTreeMap<u64, ServerRecord>,
@@ -171,6 +175,7 @@ impl FirewallRecord {
 impl Project {
     pub(crate) fn new(spec: &ProjectSpec) -> Self {
         Self {
+            read_only: spec.read_only,
             server_quota: spec.server_quota,
             rate: Bucket::new(spec.rate_limit, Instant::now()),
             servers: BTreeMap::new(),
@@ -183,6 +188,7 @@ impl Project {
     }
 
     pub(crate) fn change(&mut self, spec: &ProjectSpec) {
+        self.read_only = spec.read_only;
         self.server_quota = spec.server_quota;
         self.rate = Bucket::new(spec.rate_limit, Instant::now());
     }

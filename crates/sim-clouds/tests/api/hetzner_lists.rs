@@ -123,3 +123,23 @@ async fn projects_do_not_see_each_other() {
     lab.send(Method::GET, &url, "t2", NONE).await.expect("answers").refused(404, "not_found");
     lab.send(Method::GET, &url, "t3", NONE).await.expect("answers").refused(401, "unauthorized");
 }
+
+#[tokio::test]
+async fn a_deprecated_image_is_shown_to_those_who_ask_for_it() {
+    let lab = Lab::start().await;
+    let images = async |query: &str| {
+        let path = format!("/images?name=debian-11{query}");
+        lab.hetzner(Method::GET, &path, NONE).await.expect(200).json["images"].clone()
+    };
+    assert_eq!(images("").await, json!([]));
+    assert!(images("&include_deprecated=true").await[0]["deprecated"].is_string());
+}
+
+#[tokio::test]
+async fn a_token_may_be_for_reading_alone() {
+    let lab = Lab::start().await;
+    lab.put_project(json!({"readOnly": true})).await;
+    lab.hetzner(Method::GET, "/servers", NONE).await.expect(200);
+    let firewall = json!({"name": "f"});
+    lab.hetzner(Method::POST, "/firewalls", firewall).await.refused(403, "token_readonly");
+}

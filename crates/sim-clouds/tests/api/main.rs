@@ -5,6 +5,7 @@
 mod admin;
 mod cloudflare_access;
 mod cloudflare_dns;
+mod cloudflare_setup;
 mod cloudflare_tunnels;
 mod edge;
 mod faults;
