@@ -91,8 +91,9 @@ pub struct OpenClawInstanceSpec {
     #[serde(default, skip_serializing_if = "ServerPreferences::is_empty")]
     pub server: ServerPreferences,
 
-    /// `openclaw.json` as data. `gateway` and the secrets providers are Moorage's; keys are given
-    /// under `credentials`, never here.
+    /// `openclaw.json` as data. Keys are given under `credentials`, never here; `{credentialRef: NAME}` stands
+    /// for one wherever OpenClaw takes a reference to a key. Most of `gateway` and the secrets providers are
+    /// Moorage's.
     #[serde(default, skip_serializing_if = "ConfigDocument::is_empty")]
     pub config: ConfigDocument,
 

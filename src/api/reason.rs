@@ -123,8 +123,10 @@ reasons! {
     /// `spec.config` holds what looks like a literal key.
     LiteralSecret: Person on [Instance], "Remove the value at that path, revoke the key, and give the new one under `spec.credentials`.";
     /// `spec.config` refers to a key that the server does not have: `${VARIABLE}`, a `SecretRef`, a
-    /// placeholder.
-    KeyReference: Person on [Instance], "Remove it at that path and give the key as `spec.credentials`; Moorage writes the reference. Nothing has to be revoked.";
+    /// placeholder, or a `credentialRef` that names no credential or stands where OpenClaw takes none.
+    KeyReference: Person on [Instance], "Give the key under `spec.credentials` and write `{credentialRef: NAME}` at that path, or remove it. Nothing has to be revoked.";
+    /// Two credentials belong at one place of `spec.config`, for example two Telegram bots.
+    ContestedPlace: Person on [Instance], "Keep one of them, or write `{credentialRef: NAME}` in `spec.config` where each of the others belongs.";
     /// OpenClaw rejects the configuration.
     ConfigRejected: Person on [Instance], "Correct the path that the message names. OpenClaw still runs with the last good configuration.";
     /// A configuration, or an update of OpenClaw, cloudflared or the agent, did not work, and the last

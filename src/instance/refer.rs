@@ -102,7 +102,12 @@ pub fn wanted(
     let config = spec.config.parse().map_err(|problem| {
         Problem::whole(Reason::InvalidSpec, format!("spec.config: {problem}"))
     })?;
-    openclaw::check(&config).map_err(|refusals| {
+    let entries: Vec<_> = spec.credentials.iter().map(entry).collect();
+    let (credentials, credential_refusals) = parse_entries(&entries);
+    let types = credentials.iter().map(|one| (one.name.clone(), one.kind)).collect();
+    let all = entries.iter().filter_map(|entry| entry.name.parse().ok()).collect();
+    let named = openclaw::Named { all: &all, types: &types };
+    openclaw::check(&config, named).map_err(|refusals| {
         let first = refusals.first().map_or(Reason::InvalidSpec, openclaw::ConfigRefusal::reason);
         Problem::whole(first, openclaw::told(&refusals))
     })?;
@@ -112,8 +117,6 @@ pub fn wanted(
         architecture: architecture(release_name, release)?,
         integrations: integrations(&spec.integrations, release_name, release)?,
     };
-    let entries: Vec<_> = spec.credentials.iter().map(entry).collect();
-    let (credentials, credential_refusals) = parse_entries(&entries);
     let spec_of_pool = &pool.spec.hetzner;
     let not_offered = |field: &str, unknown: &[String]| {
         let message = format!(

@@ -1,16 +1,21 @@
-//! What a customer may not set: what would undo the lock-down, and keys in the clear. A refusal
-//! names the path; it never contains the value.
+//! What a customer may not set: what would undo the lock-down, keys in the clear, and references to credentials
+//! that lead nowhere. A refusal names the path; it never contains the value.
 
 use std::fmt;
 
+use moorage_wire::CredentialName;
 use serde_json::{Map, Value};
 
-use super::keys::{self, Finding};
+use super::{
+    gateway,
+    keys::{self, Finding},
+    places,
+    references::{self, Named},
+};
 use crate::api::conditions::Reason;
 
 /// Keys that are Moorage's, with what to do instead.
-const RESERVED: [(&[&str], &str); 6] = [
-    (&["gateway"], "the gateway is set up by Moorage; remove it"),
+const RESERVED: [(&[&str], &str); 5] = [
     (&["secrets"], "secrets come from spec.credentials; remove it"),
     (&["update"], "versions come from the OpenClawRelease; remove it"),
     (&["env"], "the environment is set up by Moorage; give keys under spec.credentials"),
@@ -27,7 +32,7 @@ pub struct ConfigRefusal {
 }
 
 /// Why something is refused. What is worse comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RefusalKind {
     /// It is, or looks like, a key in the clear.
     LiteralSecret,
@@ -35,6 +40,14 @@ pub enum RefusalKind {
     Reserved(&'static str),
     /// It stands for a key that the server does not have.
     Reference,
+    /// It is meant as a reference to a credential and has another form.
+    MalformedReference,
+    /// It refers to a credential that the spec does not have.
+    UnknownCredential,
+    /// No credential can be given there, and why.
+    NoPlace(&'static str),
+    /// These credentials all belong there.
+    Contested(Vec<CredentialName>),
 }
 
 impl ConfigRefusal {
@@ -43,7 +56,11 @@ impl ConfigRefusal {
         match self.kind {
             RefusalKind::LiteralSecret => Reason::LiteralSecret,
             RefusalKind::Reserved(_) => Reason::ReservedConfigKey,
-            RefusalKind::Reference => Reason::KeyReference,
+            RefusalKind::Reference
+            | RefusalKind::MalformedReference
+            | RefusalKind::UnknownCredential
+            | RefusalKind::NoPlace(_) => Reason::KeyReference,
+            RefusalKind::Contested(_) => Reason::ContestedPlace,
         }
     }
 }
@@ -51,7 +68,12 @@ impl ConfigRefusal {
 impl fmt::Display for ConfigRefusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
-        match self.kind {
+        match &self.kind {
+            RefusalKind::LiteralSecret if places::is_text_only(&keys_of(path)) => write!(
+                formatter,
+                "{path} holds a key in the clear: revoke it if it is in use. {}",
+                places::NO_WAY
+            ),
             RefusalKind::LiteralSecret => write!(
                 formatter,
                 "{path} holds a key in the clear: revoke it at its provider, then seal a new one and name it under spec.credentials"
@@ -59,8 +81,25 @@ impl fmt::Display for ConfigRefusal {
             RefusalKind::Reserved(remedy) => write!(formatter, "{path} cannot be set: {remedy}"),
             RefusalKind::Reference => write!(
                 formatter,
-                "{path} refers to a key that the server does not have: remove it here and give it as spec.credentials, for which Moorage writes the reference"
+                "{path} refers to a key that the server does not have: give the key under spec.credentials, and write {{credentialRef: NAME}} here with its name there"
             ),
+            RefusalKind::MalformedReference => write!(
+                formatter,
+                "{path} is no reference to a credential: write exactly {{credentialRef: NAME}}, with a name of spec.credentials"
+            ),
+            RefusalKind::UnknownCredential => write!(
+                formatter,
+                "{path} refers to a credential that spec.credentials does not have: add it there, or remove the reference"
+            ),
+            RefusalKind::NoPlace(why) => write!(formatter, "{path} cannot be a credential: {why}"),
+            RefusalKind::Contested(names) => {
+                let names: Vec<_> = names.iter().map(CredentialName::as_str).collect();
+                write!(
+                    formatter,
+                    "{path} is the place of several credentials, {}: keep one, or write {{credentialRef: NAME}} where each of the others belongs",
+                    names.join(", ")
+                )
+            }
         }
     }
 }
@@ -77,11 +116,11 @@ pub fn told(refusals: &[ConfigRefusal]) -> String {
     messages.join("; ")
 }
 
-/// Checks a customer's configuration.
+/// Checks a customer's configuration, for the credentials that the spec names.
 ///
 /// # Errors
 /// Everything that is refused, keys in the clear first.
-pub fn check(config: &Map<String, Value>) -> Result<(), Vec<ConfigRefusal>> {
+pub fn check(config: &Map<String, Value>, named: Named<'_>) -> Result<(), Vec<ConfigRefusal>> {
     let reserved =
         RESERVED.iter().filter(|(path, _)| find(config, path).is_some()).map(|(path, remedy)| {
             ConfigRefusal {
@@ -92,13 +131,22 @@ pub fn check(config: &Map<String, Value>) -> Result<(), Vec<ConfigRefusal>> {
     let found = keys::search(config).into_iter().map(|(path, finding)| {
         let kind = match finding {
             Finding::Key => RefusalKind::LiteralSecret,
+            Finding::Reference if places::is_text_only(&keys_of(&path)) => {
+                RefusalKind::NoPlace(places::NO_WAY)
+            }
             Finding::Reference => RefusalKind::Reference,
         };
         ConfigRefusal { path, kind }
     });
-    let mut refusals: Vec<_> = reserved.chain(found).collect();
-    refusals.sort_by_key(|refusal| refusal.kind);
+    let mut refusals: Vec<_> = reserved.chain(gateway::check(config)).chain(found).collect();
+    refusals.extend(references::check(config, named));
+    refusals.sort_by(|one, other| one.kind.cmp(&other.kind));
     if refusals.is_empty() { Ok(()) } else { Err(refusals) }
+}
+
+/// The keys of a path in words.
+fn keys_of(path: &str) -> Vec<String> {
+    path.split('.').skip(2).map(str::to_owned).collect()
 }
 
 fn find<'a>(config: &'a Map<String, Value>, path: &[&str]) -> Option<&'a Value> {

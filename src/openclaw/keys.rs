@@ -54,4 +54,4 @@ pub fn judge(place: Place, text: &str) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -10,7 +10,7 @@ use moorage_wire::{
 };
 use serde_json::{Map, Value, json};
 
-use super::PROVIDER;
+use super::{PROVIDER, references};
 
 /// Channels with the fields that OpenClaw needs a secret in before it can start them.
 const CHANNELS: [(&str, &[(&str, CredentialType)]); 3] = [
@@ -35,8 +35,9 @@ pub fn render(input: &RenderInput<'_>) -> Value {
     let mut document = Value::Object(input.config.clone());
     lay_over(&mut document, &enforced(input.dashboard_url));
     lay_under(&mut document, &defaults());
-    for (name, kind) in input.credentials {
-        place(&mut document, name, *kind);
+    references::remove(&mut document, input.config, input.credentials);
+    for (path, name) in references::placed(input.config, input.credentials) {
+        place(&mut document, &path, name);
     }
     switch_off_channels_without_secret(&mut document, input.credentials);
     document
@@ -98,26 +99,10 @@ fn lay_under(document: &mut Value, bottom: &Value) {
     }
 }
 
-/// Puts the reference to a credential where OpenClaw looks for it.
-fn place(document: &mut Value, name: &CredentialName, kind: CredentialType) {
-    let path: &[&str] = match kind {
-        CredentialType::AnthropicApiKey => &["models", "providers", "anthropic", "apiKey"],
-        CredentialType::OpenAiApiKey => &["models", "providers", "openai", "apiKey"],
-        CredentialType::OpenRouterApiKey => &["models", "providers", "openrouter", "apiKey"],
-        CredentialType::GeminiApiKey => &["models", "providers", "google", "apiKey"],
-        CredentialType::ProviderApiKey => &["models", "providers", name.as_str(), "apiKey"],
-        CredentialType::TelegramBotToken => &["channels", "telegram", "botToken"],
-        CredentialType::DiscordBotToken => &["channels", "discord", "token"],
-        CredentialType::SlackBotToken => &["channels", "slack", "botToken"],
-        CredentialType::SlackAppToken => &["channels", "slack", "appToken"],
-        CredentialType::SlackSigningSecret => &["channels", "slack", "signingSecret"],
-        // A file of its own, which the gog skill reads; Moorage's own tokens have their places.
-        CredentialType::GoogleOAuthClient
-        | CredentialType::TunnelToken
-        | CredentialType::GatewayToken => return,
-    };
+/// Puts the reference to a credential at a place.
+fn place(document: &mut Value, path: &[String], name: &CredentialName) {
     let nested =
-        path.iter().rev().fold(reference(name.as_str()), |inner, key| json!({ (*key): inner }));
+        path.iter().rev().fold(reference(name.as_str()), |inner, key| json!({ (key): inner }));
     lay_over(document, &nested);
 }
 

@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use rstest::rstest;
 use serde_json::{Map, Value, json};
 
-use super::{RenderInput, check, render};
+use super::{Named, RenderInput, check, render};
 use crate::api::conditions::Reason;
 
 fn object(value: Value) -> Map<String, Value> {
@@ -16,7 +16,7 @@ fn object(value: Value) -> Map<String, Value> {
 }
 
 fn refusals(config: Value) -> Vec<(String, Reason)> {
-    let refused = check(&object(config)).err().unwrap_or_default();
+    let refused = check(&object(config), Named::NONE).err().unwrap_or_default();
     refused.into_iter().map(|refusal| (refusal.path.clone(), refusal.reason())).collect()
 }
 
@@ -34,7 +34,7 @@ fn rendered(config: Value, credentials: &[(&str, CredentialType)]) -> Value {
 }
 
 #[rstest]
-#[case(json!({"gateway": {"bind": "lan"}}), "spec.config.gateway", Reason::ReservedConfigKey)]
+#[case(json!({"gateway": {"bind": "lan"}}), "spec.config.gateway.bind", Reason::ReservedConfigKey)]
 #[case(json!({"secrets": {"providers": {}}}), "spec.config.secrets", Reason::ReservedConfigKey)]
 #[case(json!({"plugins": {"load": {"paths": ["/x"]}}}), "spec.config.plugins.load", Reason::ReservedConfigKey)]
 #[case(json!({"channels": {"telegram": {"botToken": "x"}}}), "spec.config.channels.telegram.botToken", Reason::LiteralSecret)]
@@ -118,7 +118,7 @@ proptest! {
         let nested = depth.iter().rev().fold(json!(key), |inner, name| json!({ (name.as_str()): inner }));
         let mut config = Map::from_iter([("other".to_owned(), tree)]);
         config.extend(object(nested));
-        let refused = check(&config).unwrap_err();
+        let refused = check(&config, Named::NONE).unwrap_err();
         prop_assert!(refused.iter().any(|refusal| refusal.reason() == Reason::LiteralSecret));
         let told: String = refused.iter().map(ToString::to_string).collect();
         prop_assert!(!told.contains("thiskeymustneverbeshown"));

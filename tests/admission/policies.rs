@@ -94,7 +94,8 @@ async fn the_table_is_refused_as_far_as_cel_can_see(cluster: &Cluster) {
             }
             ("refused", Ok(())) => {
                 later.push(row["name"].to_string());
-                let refused = openclaw::check(row["config"].as_object().unwrap());
+                let refused =
+                    openclaw::check(row["config"].as_object().unwrap(), openclaw::Named::NONE);
                 assert!(refused.is_err(), "{} is refused by nobody", row["name"]);
             }
             (_, Err(answer)) => wrong.push(format!("{}: false alarm: {answer}", row["name"])),
@@ -176,7 +177,7 @@ async fn other_objects_are_left_alone(cluster: &Cluster) {
 async fn what_is_too_large_for_cel_is_left_to_the_operator(cluster: &Cluster) {
     let config = json!({"prompt": "lorem ipsum ".repeat(25_000), "notes": [KEY]});
     cluster.dry_run(with_config("new", &config)).await.unwrap();
-    assert!(openclaw::check(config.as_object().unwrap()).is_err());
+    assert!(openclaw::check(config.as_object().unwrap(), openclaw::Named::NONE).is_err());
     // What configurations usually have is not.
     let config = json!({"prompt": "lorem ipsum ".repeat(2500), "notes": [KEY]});
     cluster.dry_run(with_config("new", &config)).await.unwrap_err();

@@ -54,7 +54,14 @@ pub(crate) async fn every_type_is_delivered_from_one_secret_which_then_goes(tena
             r#"{"installed":{"client_id":"id","client_secret":"of a test"}}"#,
         ),
         ("mistral", "ProviderApiKey", "a-key-of-some-provider"),
+        ("brave", "ProviderApiKey", "a-key-of-a-search"),
+        ("work-bot", "TelegramBotToken", "7654321:of-a-test-0123456789abcdefghij"),
     ];
+    // Where no type says that it belongs, it is referred to.
+    let config = json!({
+        "plugins": {"entries": {"brave": {"config": {"webSearch": {"apiKey": {"credentialRef": "brave"}}}}}},
+        "channels": {"telegram": {"accounts": {"work": {"botToken": {"credentialRef": "work-bot"}}}}},
+    });
     let mut sealed = Vec::new();
     for (name, _, value) in values {
         sealed.push((name, tenant.seal("keys", value).await));
@@ -63,12 +70,20 @@ pub(crate) async fn every_type_is_delivered_from_one_secret_which_then_goes(tena
     tenant.apply_secret("keys", "ada", &data).await;
     let credentials: Vec<_> =
         values.iter().map(|(name, kind, _)| from_secret(name, kind, "keys")).collect();
-    tenant.apply_instance("ada", json!({"credentials": credentials})).await;
+    tenant.apply_instance("ada", json!({"config": config, "credentials": credentials})).await;
     let ada = tenant.until_ready("ada").await;
     tenant.until_secret_gone("keys").await;
 
     let keys = tenant.keys_on_disk(&ada);
-    let config = tenant.openclaw_config(&ada).to_string();
+    let config = tenant.openclaw_config(&ada);
+    for (place, id) in [
+        ("/plugins/entries/brave/config/webSearch/apiKey/id", "/brave"),
+        ("/channels/telegram/accounts/work/botToken/id", "/work-bot"),
+        ("/channels/telegram/botToken/id", "/telegram"),
+    ] {
+        assert_eq!(config.pointer(place), Some(&json!(id)), "{place}");
+    }
+    let config = config.to_string();
     for (name, kind, value) in values {
         let expected = if kind == "GoogleOAuthClient" { Value::Null } else { json!(value) };
         assert_eq!(keys[name], expected, "{name}");

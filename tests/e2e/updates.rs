@@ -56,7 +56,7 @@ pub(crate) async fn a_forbidden_key_is_refused_with_its_path(tenant: Tenant) {
     let variable = json!({"channels": {"telegram": {"botToken": "${TELEGRAM_BOT_TOKEN}"}}});
     tenant.apply_instance("dora", json!({"config": variable})).await;
     let message = tenant.until_reason("dora", "Ready", "KeyReference").await;
-    assert!(message.contains("give it as spec.credentials"), "{message}");
+    assert!(message.contains("write {credentialRef: NAME} here"), "{message}");
     // Others are not held up, and a correction is enough.
     ready(&tenant, "cleo").await;
     ready(&tenant, "ada").await;

@@ -51,6 +51,26 @@ impl fmt::Display for Path<'_> {
     }
 }
 
+/// A path of keys in words, without what could be a key itself.
+pub fn written<'a>(keys: impl Iterator<Item = &'a str>) -> String {
+    fn down<'a>(above: &Path<'_>, mut keys: impl Iterator<Item = &'a str>) -> String {
+        match keys.next() {
+            Some(key) => down(&Path::Key(above, key), keys),
+            None => shortened(above),
+        }
+    }
+    down(&Path::Root, keys)
+}
+
+fn shortened(path: &Path<'_>) -> String {
+    let mut path = path.to_string();
+    if path.len() > LONGEST_PATH {
+        path.truncate(path.floor_char_boundary(LONGEST_PATH));
+        path.push('…');
+    }
+    path
+}
+
 /// The nearest name above a value, and what it says.
 #[derive(Clone, Copy)]
 struct Node<'a> {
@@ -64,12 +84,7 @@ struct Search {
 
 impl Search {
     fn tell(&mut self, path: &Path<'_>, finding: Finding) {
-        let mut path = path.to_string();
-        if path.len() > LONGEST_PATH {
-            path.truncate(path.floor_char_boundary(LONGEST_PATH));
-            path.push('…');
-        }
-        self.found.push((path, finding));
+        self.found.push((shortened(path), finding));
     }
 
     fn object(&mut self, path: &Path<'_>, node: Node<'_>, map: &Map<String, Value>) {
