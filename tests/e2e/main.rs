@@ -14,6 +14,7 @@ mod faults;
 mod identity;
 mod lifecycle;
 mod neighbours;
+mod new_servers;
 mod objects;
 mod orphans;
 mod removal;
@@ -77,6 +78,8 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(faults::a_missing_token_secret_is_named_and_heals),
         scenario!(faults::an_instance_goes_while_somebody_deletes_its_server),
         scenario!(faults::words_that_nobody_knows_are_tolerated),
+        scenario!(new_servers::a_firewall_that_shows_late_is_no_refusal),
+        scenario!(new_servers::a_new_server_that_stays_off_is_powered_on),
         scenario!(neighbours::a_restart_changes_nothing_of_an_instance_that_is_well),
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
         scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),

@@ -13,8 +13,8 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cloudflare::{self, Caller};
-use crate::faults::{FaultKind, replace_enum};
-use crate::hetzner::{self, ActionFailure, Call};
+use crate::faults::{FaultKind, empty_lists, replace_enum};
+use crate::hetzner::{self, ActionFailure, Boot, Call};
 use crate::journal::{Arrival, Cloud};
 use crate::listener::LostResponse;
 use crate::ratelimit::BucketReading;
@@ -91,6 +91,7 @@ pub(crate) async fn hetzner(
                 project,
                 project_name: name,
                 action_failure: ActionFailure::from_fault(fault.as_ref()),
+                boot: Boot::from_fault(fault.as_ref()),
             });
             with_fault(fault, Cloud::Hetzner, &token, received, next).await
         } else {
@@ -144,9 +145,13 @@ async fn with_fault(
     match fault {
         // A request that was held is let go now.
         None
-        | Some(FaultKind::ActionError { .. } | FaultKind::OutOfStock { .. } | FaultKind::Hold) => {
-            next.run(received.into_request()).await
-        }
+        | Some(
+            FaultKind::ActionError { .. }
+            | FaultKind::StaysOff
+            | FaultKind::StaysInitializing
+            | FaultKind::OutOfStock { .. }
+            | FaultKind::Hold,
+        ) => next.run(received.into_request()).await,
         Some(FaultKind::Status { status, code, message, retry_after }) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
             let mut response = match cloud {
@@ -185,16 +190,25 @@ async fn with_fault(
         Some(FaultKind::UnknownEnum { field, value }) => {
             let field = field.unwrap_or_else(|| "status".to_owned());
             let unknown = value.unwrap_or_else(|| "quantum".to_owned());
-            rewrite(next.run(received.into_request()).await, |body| {
-                let Ok(mut json) = serde_json::from_slice::<Value>(body) else {
-                    return body.to_vec();
-                };
-                replace_enum(&mut json, &field, &unknown);
-                json.to_string().into_bytes()
-            })
-            .await
+            let response = next.run(received.into_request()).await;
+            rewrite_json(response, |json| replace_enum(json, &field, &unknown)).await
+        }
+        Some(FaultKind::FirewallUnseen) => {
+            let response = next.run(received.into_request()).await;
+            rewrite_json(response, |json| empty_lists(json, "firewalls")).await
         }
     }
+}
+
+async fn rewrite_json(response: Response, change: impl FnOnce(&mut Value)) -> Response {
+    rewrite(response, |body| {
+        let Ok(mut json) = serde_json::from_slice::<Value>(body) else {
+            return body.to_vec();
+        };
+        change(&mut json);
+        json.to_string().into_bytes()
+    })
+    .await
 }
 
 async fn rewrite(response: Response, change: impl FnOnce(&[u8]) -> Vec<u8>) -> Response {

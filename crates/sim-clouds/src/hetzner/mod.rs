@@ -127,6 +127,28 @@ impl ActionFailure {
     }
 }
 
+/// How far a new server gets by itself.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Boot {
+    /// It runs.
+    #[default]
+    Runs,
+    /// It stays switched off until it is powered on.
+    StaysOff,
+    /// It never gets further than `initializing`.
+    StaysInitializing,
+}
+
+impl Boot {
+    pub(crate) fn from_fault(fault: Option<&FaultKind>) -> Self {
+        match fault {
+            Some(FaultKind::StaysOff) => Self::StaysOff,
+            Some(FaultKind::StaysInitializing) => Self::StaysInitializing,
+            _ => Self::Runs,
+        }
+    }
+}
+
 /// A request that has passed the gate.
 #[derive(Clone)]
 pub(crate) struct Call {
@@ -135,6 +157,8 @@ pub(crate) struct Call {
     pub(crate) project_name: String,
     /// Set when a fault makes the action of this request fail.
     pub(crate) action_failure: Option<ActionFailure>,
+    /// How far a server gets that this request makes.
+    pub(crate) boot: Boot,
 }
 
 impl Call {

@@ -1,6 +1,6 @@
 //! `POST /servers`: the checks in Hetzner's order, then a server with its addresses and firewalls.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Json;
 use base64::Engine as _;
@@ -15,12 +15,14 @@ use super::model::{
 };
 use super::project::{ServerRecord, Timeline, now_in_seconds};
 use super::servers::{of, view};
-use super::{ApiError, Call, Project, catalogue, validate};
+use super::{ApiError, Boot, Call, Project, catalogue, validate};
 use crate::backend::ServerBoot;
 use crate::ids::random_bytes;
 
 /// Firewalls that one server can have.
 const FIREWALLS_PER_SERVER: usize = 5;
+/// Longer than any test.
+const NEVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -111,15 +113,18 @@ fn admit(
         wanted.location,
     )?;
     let (now, step) = (Instant::now(), call.world.timings.action);
-    let starts = request.start_after_create.unwrap_or(true) && call.action_failure.is_none();
+    let starts = request.start_after_create.unwrap_or(true)
+        && call.action_failure.is_none()
+        && call.boot == Boot::Runs;
     let timeline = Timeline::new(now, ServerStatus::Initializing);
-    let timeline = if starts {
-        timeline
+    let timeline = match call.boot {
+        Boot::StaysInitializing => timeline,
+        Boot::Runs if starts => timeline
             .then(now + step, ServerStatus::Starting)
-            .then(now + step * 2, ServerStatus::Running)
-    } else {
-        timeline.then(now + step, ServerStatus::Off)
+            .then(now + step * 2, ServerStatus::Running),
+        Boot::Runs | Boot::StaysOff => timeline.then(now + step, ServerStatus::Off),
     };
+    let busy = if call.boot == Boot::StaysInitializing { NEVER } else { step };
     let user_data = request.user_data.unwrap_or_default();
     let record = ServerRecord {
         id,
@@ -137,7 +142,7 @@ fn admit(
         user_data,
         booted: starts,
         timeline,
-        locked_until: now + step,
+        locked_until: now + busy,
         gone_at: None,
     };
     for firewall in &wanted.firewalls {
@@ -149,7 +154,7 @@ fn admit(
     let boot = starts.then(|| project.boot_of(&record));
     project.servers.insert(id, record.clone());
     let action =
-        project.begin(call.next_id(), "create_server", of(id), step, call.action_failure.clone());
+        project.begin(call.next_id(), "create_server", of(id), busy, call.action_failure.clone());
     let next_actions = if starts {
         vec![project.begin(call.next_id(), "start_server", of(id), step * 2, None)]
     } else {

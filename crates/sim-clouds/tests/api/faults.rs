@@ -85,6 +85,49 @@ async fn a_lost_response_leaves_its_effect_behind() {
 }
 
 #[tokio::test]
+async fn an_answer_can_hide_the_firewalls_that_are_there() {
+    let lab = Lab::start().await;
+    let rules = json!({"name": "wall", "rules": []});
+    let firewall = lab.hetzner(Method::POST, "/firewalls", rules).await.expect(201).json;
+    let id = &firewall["firewall"]["id"];
+    lab.fault(json!({"cloud": "hetzner", "pathPrefix": "/servers", "kind": "firewall-unseen"}))
+        .await;
+    let ada = server("ada", json!({"firewalls": [{"firewall": id}]}));
+    let made = lab.hetzner(Method::POST, "/servers", ada).await.expect(201).json;
+    assert_eq!(made["server"]["public_net"]["firewalls"], json!([]));
+    let path = format!("/servers/{}", made["server"]["id"]);
+    let seen = lab.hetzner(Method::GET, &path, NONE).await.expect(200).json;
+    assert_eq!(seen["server"]["public_net"]["firewalls"][0]["id"], *id);
+}
+
+#[tokio::test]
+async fn a_server_can_stay_off_until_it_is_powered_on() {
+    let lab = Lab::start().await;
+    lab.fault(json!({"cloud": "hetzner", "kind": "stays-off"})).await;
+    let made = lab.hetzner(Method::POST, "/servers", server("ada", json!({}))).await.expect(201);
+    let path = format!("/servers/{}", made.json["server"]["id"]);
+    let is = async |status: &str| {
+        lab.hetzner(Method::GET, &path, NONE).await.json["server"]["status"] == status
+    };
+    eventually(async || is("off").await).await;
+    lab.hetzner(Method::POST, &format!("{path}/actions/poweron"), json!({})).await.expect(201);
+    eventually(async || is("running").await).await;
+}
+
+#[tokio::test]
+async fn a_server_can_stay_initializing_and_only_be_deleted() {
+    let lab = Lab::start().await;
+    lab.fault(json!({"cloud": "hetzner", "kind": "stays-initializing"})).await;
+    let made = lab.hetzner(Method::POST, "/servers", server("ada", json!({}))).await.expect(201);
+    let path = format!("/servers/{}", made.json["server"]["id"]);
+    let poweron = format!("{path}/actions/poweron");
+    lab.hetzner(Method::POST, &poweron, json!({})).await.refused(423, "locked");
+    let seen = lab.hetzner(Method::GET, &path, NONE).await.expect(200).json;
+    assert_eq!(seen["server"]["status"], "initializing");
+    lab.hetzner(Method::DELETE, &path, NONE).await.expect(200);
+}
+
+#[tokio::test]
 async fn a_delay_delays_and_a_hang_never_answers() {
     let lab = Lab::start().await;
     lab.fault(json!({"cloud": "hetzner", "kind": "delay", "ms": 300})).await;
