@@ -259,6 +259,7 @@ fn in_words(conflict: Conflict) -> &'static str {
         Conflict::NameTaken => "the name is taken",
         Conflict::HostExists => "another DNS record has this host name",
         Conflict::RecordExists => "an identical DNS record exists",
+        Conflict::AlreadyDone => "it is already as was asked for",
         Conflict::Concurrent => "the object was changed at the same time",
     }
 }

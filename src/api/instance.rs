@@ -21,8 +21,8 @@ use super::{
 
 pub use config::{ConfigDocument, ConfigProblem};
 pub use status::{
-    AgentStatus, CredentialStatus, EarlierIdentity, OpenClawInstanceStatus, Phase, ProgramStatus,
-    RollbackStatus, ServerStatus, Shortage, TunnelStatus, Urls,
+    AgentStatus, CredentialStatus, EarlierIdentity, FirstBoot, GivenUp, OpenClawInstanceStatus,
+    Phase, ProgramStatus, RollbackStatus, ServerStatus, Shortage, TunnelStatus, Urls,
 };
 
 /// The most characters that all sealed values in a spec have together. With a configuration of the largest

@@ -257,6 +257,12 @@ reasons! {
     RedeliveryRequired: Person on [Instance], "Seal the keys that the message names again, and apply them.";
     /// The server is off.
     ServerOff: Person on [Instance], "Power it on at the provider, or find out who turned it off.";
+    /// A new server is still off or being made long after it was ordered. It is powered on if it is off. If
+    /// it has not run 15 minutes after it was made, it is deleted, and another one is made, of the next
+    /// server type and location.
+    ServerNotStarted: Passing on [Instance], "Nothing: wait. The message says what Hetzner told of it; Hetzner's status page may say more.";
+    /// Several servers in a row never ran, so no further one is made.
+    ServersNeverStart: Person on [Instance], "Look at Hetzner's status page, and add server types or locations to the pool. Then annotate `moorage.dev/rebuild=SERVER-ID`: the server is replaced. It has never run, so nothing is lost.";
     /// The agent does not answer.
     AgentUnreachable: Passing on [Instance], "Check that the server runs (Hetzner) and that its tunnel is healthy (Cloudflare, Zero Trust, Tunnels). Over the pool's SSH fallback, if it has one: `journalctl -u moorage-agent -u cloudflared`. If Cloudflare Access refuses the operator, annotate the pool with a new value of `moorage.dev/reconcile-at`: its Access objects are checked and repaired.";
     /// The server was made more than five minutes ago and its agent has never answered.

@@ -90,6 +90,8 @@ pub enum Conflict {
     HostExists,
     /// DNS: an identical record exists (81057, 81058).
     RecordExists,
+    /// It is already as was asked for.
+    AlreadyDone,
     /// Someone changed the object at the same time, or it is busy.
     Concurrent,
 }
@@ -158,7 +160,10 @@ impl CloudError {
             | ErrorKind::InvalidInput { .. } => Terminal,
             ErrorKind::NotFound
             | ErrorKind::Conflict(
-                Conflict::NameTaken | Conflict::HostExists | Conflict::RecordExists,
+                Conflict::NameTaken
+                | Conflict::HostExists
+                | Conflict::RecordExists
+                | Conflict::AlreadyDone,
             ) => Confirm,
             ErrorKind::Conflict(Conflict::Concurrent)
             | ErrorKind::Transient { .. }
@@ -213,6 +218,7 @@ impl ErrorKind {
             Self::Conflict(Conflict::NameTaken) => "NameTaken",
             Self::Conflict(Conflict::HostExists) => "HostExists",
             Self::Conflict(Conflict::RecordExists) => "RecordExists",
+            Self::Conflict(Conflict::AlreadyDone) => "AlreadyDone",
             Self::Conflict(Conflict::Concurrent) => "Conflict",
             Self::RateLimited { .. } => "RateLimited",
             Self::OutOfStock => "OutOfStock",
@@ -249,6 +255,7 @@ impl ErrorKind {
             Self::Conflict(Conflict::NameTaken) => "the name is taken",
             Self::Conflict(Conflict::HostExists) => "another DNS record has this host name",
             Self::Conflict(Conflict::RecordExists) => "an identical DNS record exists",
+            Self::Conflict(Conflict::AlreadyDone) => "it is already as was asked for",
             Self::Conflict(Conflict::Concurrent) => "the object was changed at the same time",
             Self::RateLimited { retry_after } => {
                 return write!(f, "rate limited for {} s", retry_after.as_secs());

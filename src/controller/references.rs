@@ -20,7 +20,7 @@ use crate::{
         OpenClawInstance,
         annotation::Rebuild,
         guarded::{self, Fields},
-        instance::EarlierIdentity,
+        instance::{EarlierIdentity, FirstBoot},
     },
     api_server::{PAGE_SIZE, told},
     instance::observed::Disappearance,
@@ -89,8 +89,9 @@ impl<'de> Deserialize<'de> for ReferringInstance {
         let in_server = Fields::of(server.as_deref());
         let tunnel: Option<Box<RawValue>> = status.get("tunnel");
         let server_id: Option<u64> = in_server.get("id");
-        let expected =
-            server_id.filter(|id| Disappearance::counts(*id, deleting, suspended, rebuild));
+        let given_up = in_server.get("firstBoot") == Some(FirstBoot::GivenUp);
+        let expected = server_id
+            .filter(|id| !given_up && Disappearance::counts(*id, deleting, suspended, rebuild));
         let made = Made {
             held,
             in_status: server.is_some(),

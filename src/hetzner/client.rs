@@ -18,13 +18,13 @@ use document::{
 
 use super::refusal::DIALECT;
 use super::{
-    Action, ActionId, CreateFirewall, CreateServer, CreateSshKey, CreatedServer, Firewall,
-    FirewallId, FirewallRule, HetznerApi, LabelSelector, Labels, MAX_USER_DATA, Server, ServerId,
-    ServerType, SshKey, SshKeyId,
+    Action, CreateFirewall, CreateServer, CreateSshKey, CreatedServer, Firewall, FirewallId,
+    FirewallRule, HetznerApi, LabelSelector, Labels, MAX_USER_DATA, Server, ServerId, ServerType,
+    SshKey, SshKeyId,
 };
 use crate::cloud::transport::{Request, Transport};
 use crate::cloud::{
-    ClientConfig, CloudError, ConfigError, Deletion, ErrorKind, InvalidField, Priority,
+    ClientConfig, CloudError, ConfigError, Conflict, Deletion, ErrorKind, InvalidField, Priority,
 };
 
 /// No project is this large; a list that goes on longer goes round in circles.
@@ -178,6 +178,29 @@ impl HetznerApi for HetznerClient {
         })
     }
 
+    async fn power_on(&self, id: ServerId) -> Result<Action, CloudError> {
+        let path: [&dyn fmt::Display; 4] = [&"servers", &id, &"actions", &"poweron"];
+        let request = Request::new("power_on", Method::POST, path, Priority::Normal)
+            .json(&serde_json::json!({}));
+        let answer = self.transport.send(request).await?;
+        let document: ActionDocument = answer.parse()?;
+        let action = document.action.ok_or_else(|| answer.malformed("the action is missing"))?;
+        Ok(self.redacted(action))
+    }
+
+    async fn failed_actions(
+        &self,
+        priority: Priority,
+        id: ServerId,
+    ) -> Result<Vec<Action>, CloudError> {
+        let request = || {
+            let path: [&dyn fmt::Display; 3] = [&"servers", &id, &"actions"];
+            Request::new("failed_actions", Method::GET, path, priority).query("status", "error")
+        };
+        let actions = self.list("actions", |action: &Action| action.id.to_string(), request).await;
+        Ok(actions?.into_iter().map(|action| self.redacted(action)).collect())
+    }
+
     async fn delete_server(&self, id: ServerId) -> Result<Deletion<Option<Action>>, CloudError> {
         let request =
             Request::new("delete_server", Method::DELETE, [&"servers", &id], Priority::Delete);
@@ -255,8 +278,15 @@ impl HetznerApi for HetznerClient {
         let body = serde_json::json!({"apply_to": [target]});
         let request =
             Request::new("apply_firewall", Method::POST, path, Priority::Normal).json(&body);
-        let document: ActionsDocument = self.write(request).await?;
-        Ok(document.actions.into_iter().map(|action| self.redacted(action)).collect())
+        match self.write::<ActionsDocument>(request).await {
+            Ok(document) => {
+                Ok(document.actions.into_iter().map(|action| self.redacted(action)).collect())
+            }
+            Err(error) if error.kind == ErrorKind::Conflict(Conflict::AlreadyDone) => {
+                Ok(Vec::new())
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn delete_firewall(&self, id: FirewallId) -> Result<Deletion, CloudError> {
@@ -301,15 +331,5 @@ impl HetznerApi for HetznerClient {
             Priority::Delete,
         ))
         .await
-    }
-
-    async fn get_action(
-        &self,
-        priority: Priority,
-        id: ActionId,
-    ) -> Result<Option<Action>, CloudError> {
-        let request = Request::new("get_action", Method::GET, [&"actions", &id], priority);
-        let document: Option<ActionDocument> = self.read(request).await?;
-        Ok(document.and_then(|document| document.action).map(|action| self.redacted(action)))
     }
 }

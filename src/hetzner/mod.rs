@@ -72,6 +72,16 @@ pub trait HetznerApi: Send + Sync {
     /// an earlier, unanswered call made it.
     async fn create_server(&self, server: &CreateServer) -> Result<CreatedServer, CloudError>;
 
+    /// Switches a server on. That it is on already is no error.
+    async fn power_on(&self, id: ServerId) -> Result<Action, CloudError>;
+
+    /// The actions on a server that failed.
+    async fn failed_actions(
+        &self,
+        priority: Priority,
+        id: ServerId,
+    ) -> Result<Vec<Action>, CloudError>;
+
     /// Deletes a server, with the primary IPs that were made for it.
     async fn delete_server(&self, id: ServerId) -> Result<Deletion<Option<Action>>, CloudError>;
 
@@ -98,7 +108,7 @@ pub trait HetznerApi: Send + Sync {
         rules: &[FirewallRule],
     ) -> Result<Vec<Action>, CloudError>;
 
-    /// Puts a firewall in front of a server.
+    /// Puts a firewall in front of a server. That it is there already is no error.
     async fn apply_firewall(
         &self,
         id: FirewallId,
@@ -124,11 +134,4 @@ pub trait HetznerApi: Send + Sync {
 
     /// Removes an SSH key; servers that have it keep it.
     async fn delete_ssh_key(&self, id: SshKeyId) -> Result<Deletion, CloudError>;
-
-    /// How far an action is, or `None` if Hetzner has forgotten it.
-    async fn get_action(
-        &self,
-        priority: Priority,
-        id: ActionId,
-    ) -> Result<Option<Action>, CloudError>;
 }

@@ -62,6 +62,7 @@ fn kind(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
         "resource_limit_exceeded" => ErrorKind::QuotaExceeded,
         "uniqueness_error" => ErrorKind::Conflict(Conflict::NameTaken),
         "conflict" => ErrorKind::Conflict(Conflict::Concurrent),
+        "firewall_already_applied" => ErrorKind::Conflict(Conflict::AlreadyDone),
         "resource_unavailable" | "placement_error" => ErrorKind::OutOfStock,
         "resource_in_use" | "must_remove_from_resources" => ErrorKind::ResourceInUse,
         "locked" => ErrorKind::Locked,

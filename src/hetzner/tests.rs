@@ -70,6 +70,7 @@ const UNKNOWN: ErrorKind = ErrorKind::Transient { maybe_applied: true };
 #[case(422, "resource_in_use", ErrorKind::ResourceInUse)]
 #[case(422, "invalid_input", ErrorKind::InvalidInput { fields: vec![] })]
 #[case(422, "service_error", UNKNOWN)]
+#[case(422, "firewall_already_applied", ErrorKind::Conflict(Conflict::AlreadyDone))]
 #[case(423, "locked", ErrorKind::Locked)]
 #[case(423, "protected", ErrorKind::Protected)]
 #[case(429, "rate_limit_exceeded", RATE_LIMITED)]
@@ -91,6 +92,14 @@ async fn every_refusal_becomes_its_kind_and_never_shows_the_token(
         assert!(!shown.contains(TOKEN), "{shown}");
     }
     assert_eq!(server.requests().len(), 1, "a write is sent once");
+}
+
+#[tokio::test]
+async fn a_firewall_that_is_applied_already_is_applied() {
+    let refused = refusal(422, "firewall_already_applied");
+    let server = TestServer::start(move |_| Reply::json(422, refused.clone())).await;
+    let applied = client(&server).apply_firewall(FirewallId(3), ServerId(1)).await;
+    assert_eq!(applied, Ok(Vec::new()));
 }
 
 #[tokio::test]
@@ -302,13 +311,29 @@ async fn the_catalogue_says_what_is_in_stock() {
 #[tokio::test]
 async fn a_failed_action_tells_why_without_secrets() {
     let server = TestServer::start(|_| {
-        Reply::json(200, json!({"action": {"id": 9, "command": "create_server", "status": "error", "progress": 100,
-            "error": {"code": "action_failed", "message": format!("failed for {TOKEN}")}}}))
+        Reply::json(200, json!({"actions": [{"id": 9, "command": "create_server", "status": "error", "progress": 100,
+            "error": {"code": "action_failed", "message": format!("failed for {TOKEN}")}}]}))
     })
     .await;
-    let action = client(&server).get_action(Priority::Normal, ActionId(9)).await.unwrap().unwrap();
+    let actions = client(&server).failed_actions(Priority::Normal, ServerId(7)).await.unwrap();
+    let [action] = actions.as_slice() else { panic!("{actions:?}") };
     assert_eq!(action.status, ActionStatus::Error);
-    assert_eq!(action.error.unwrap().message, "failed for [redacted]");
+    assert_eq!(action.error.as_ref().unwrap().message, "failed for [redacted]");
+    let asked = &server.requests()[0];
+    assert!(asked.target.starts_with("/v1/servers/7/actions?status=error"), "{}", asked.target);
+}
+
+#[tokio::test]
+async fn a_server_is_powered_on_by_its_action() {
+    let action = json!({"id": 9, "command": "start_server", "status": "running", "progress": 0});
+    let server = TestServer::start(move |_| Reply::json(201, json!({"action": action}))).await;
+    let begun = client(&server).power_on(ServerId(7)).await.unwrap();
+    assert_eq!(begun.command, "start_server");
+    let asked = &server.requests()[0];
+    assert_eq!(
+        (asked.method.as_str(), asked.target.as_str()),
+        ("POST", "/v1/servers/7/actions/poweron")
+    );
 }
 
 #[tokio::test]

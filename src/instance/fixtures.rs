@@ -231,6 +231,8 @@ pub(super) fn kind(step: &Step) -> &'static str {
         Step::Server(ServerStep::Label(..)) => "LabelServer",
         Step::Server(ServerStep::AttachFirewall(..)) => "AttachFirewall",
         Step::Server(ServerStep::Delete(_)) => "DeleteServer",
+        Step::Server(ServerStep::PowerOn(_)) => "PowerOnServer",
+        Step::Server(ServerStep::GiveUp(_)) => "GiveUpServer",
         Step::Tunnel(TunnelStep::Create) => "CreateTunnel",
         Step::Tunnel(TunnelStep::Bootstrap(_)) => "BootstrapTunnel",
         Step::Tunnel(TunnelStep::Rename(_)) => "RenameTunnel",

@@ -11,6 +11,7 @@ pub mod dashboard;
 pub mod deletion;
 pub mod desired_state;
 pub mod failed_document;
+pub mod first_boot;
 #[cfg(test)]
 mod fixtures;
 pub mod forecast;

@@ -18,7 +18,7 @@ use crate::{
         refusal::Refusal,
         secret_source::{SecretVersion, SecretView},
     },
-    hetzner::{Server, ServerId},
+    hetzner::{Action, Server, ServerId},
 };
 
 /// What was seen of an instance in this pass.
@@ -36,6 +36,8 @@ pub struct Observed {
     pub server: ServerState,
     /// Servers that have the instance's labels and are not its server.
     pub copies: Vec<ServerId>,
+    /// What Hetzner last failed to do with the server, where it is late and that was asked.
+    pub failed_action: Option<Action>,
     /// The life of the server: from the status, or from the server's labels if the status was lost.
     pub epoch: Option<Epoch>,
     /// An epoch for the next server, should one be made.

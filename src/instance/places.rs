@@ -2,11 +2,30 @@
 
 use super::wanted::Placement;
 use crate::{
-    api::conditions::{ConditionType, Reason},
+    api::{
+        conditions::{ConditionType, Reason},
+        instance::GivenUp,
+    },
     cloud::{CloudError, ErrorKind},
     hetzner,
     problem::{Problem, Retry, STOCK_RETRY},
 };
+
+/// The order in which places are tried: where servers were given up before comes last, the latest of them
+/// last of all.
+pub fn in_order<'a>(
+    places: impl Iterator<Item = &'a Placement>,
+    given_up: &[GivenUp],
+) -> Vec<&'a Placement> {
+    let latest = |place: &&Placement| {
+        given_up.iter().rposition(|before| {
+            before.r#type == place.server_type && before.location == place.location
+        })
+    };
+    let mut places: Vec<_> = places.collect();
+    places.sort_by_key(latest);
+    places
+}
 
 /// As many refused places are named in a message.
 const NAMED: usize = 4;
@@ -94,6 +113,24 @@ mod tests {
         refused.note(&place("cx33", "ash"), not_offered("location"));
         assert!(refused.is_hopeless(&place("cpx11", "nbg1")));
         assert!(!refused.is_hopeless(&place("cx33", "nbg1")));
+    }
+
+    #[test]
+    fn a_place_where_no_server_came_up_is_tried_last() {
+        let places = [place("cx33", "fsn1"), place("cx33", "nbg1"), place("cx43", "fsn1")];
+        let given_up = [("cx33", "fsn1"), ("cx43", "fsn1")].map(|(kind, location)| GivenUp {
+            r#type: kind.to_owned(),
+            location: location.to_owned(),
+        });
+        let order = |given_up| {
+            let order = in_order(places.iter(), given_up);
+            order
+                .iter()
+                .map(|place| place.server_type.clone() + &place.location)
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(order(&[]), ["cx33fsn1", "cx33nbg1", "cx43fsn1"]);
+        assert_eq!(order(&given_up), ["cx33nbg1", "cx33fsn1", "cx43fsn1"]);
     }
 
     #[test]

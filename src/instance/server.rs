@@ -7,7 +7,7 @@ use moorage_wire::Epoch;
 use super::{
     Observed, Part, Wanted,
     deletion::{OwnRemains, Remains},
-    host_health,
+    first_boot, host_health,
     observed::{AgentState, DashboardState, ServerState},
     placeholders::{applied, new_server},
     plan::{SOON, Timing},
@@ -22,7 +22,7 @@ use crate::{
     api::{
         OpenClawInstanceStatus, annotation,
         conditions::{ConditionType::ServerReady, Reason, Verdict},
-        instance::{self, DeletionPolicy},
+        instance::{self, DeletionPolicy, FirstBoot},
         label,
     },
     hetzner::{FirewallId, Labels, Server, ServerId, ServerStatus},
@@ -41,6 +41,10 @@ pub enum ServerStep {
     AttachFirewall(FirewallId, ServerId),
     /// Delete the one that a person asked to have replaced.
     Delete(ServerId),
+    /// Switch on one that stayed off after it was made.
+    PowerOn(ServerId),
+    /// Delete one that never ran, of which nothing was ever heard.
+    GiveUp(ServerId),
 }
 
 /// What a step did to the server.
@@ -61,23 +65,35 @@ impl PartStep for ServerStep {
     fn touches_only_own(&self, own: &Own<'_>) -> bool {
         match self {
             Self::RecordEpoch(_) | Self::Create => true,
-            Self::Label(id, _) | Self::AttachFirewall(_, id) | Self::Delete(id) => own.server(*id),
+            Self::Label(id, _)
+            | Self::AttachFirewall(_, id)
+            | Self::Delete(id)
+            | Self::PowerOn(id)
+            | Self::GiveUp(id) => own.server(*id),
         }
     }
 
     fn ends_a_life(&self, observed: &Observed) -> bool {
         match self {
-            Self::Delete(_) => true,
+            Self::Delete(_) | Self::GiveUp(_) => true,
             Self::RecordEpoch(_) => observed.server == ServerState::Gone,
-            Self::Create | Self::Label(..) | Self::AttachFirewall(..) => false,
+            Self::Create | Self::Label(..) | Self::AttachFirewall(..) | Self::PowerOn(_) => false,
         }
     }
 
     fn ends_pass(&self) -> bool {
-        matches!(self, Self::Delete(_))
+        matches!(self, Self::Delete(_) | Self::GiveUp(_))
     }
 
     fn status_first(&self, observed: &Observed) -> Option<OpenClawInstanceStatus> {
+        if let (Self::GiveUp(_), Some(server)) = (self, observed.server.present()) {
+            let recorded = observed.status.server.clone().unwrap_or_default();
+            let recorded = first_boot::recorded_as_given_up(recorded, server);
+            return Some(OpenClawInstanceStatus {
+                server: Some(recorded),
+                ..observed.status.clone()
+            });
+        }
         let Self::RecordEpoch(epoch) = self else { return None };
         // From then on it takes a while until a person can have it replaced again.
         let former = observed.status.server.is_some();
@@ -85,6 +101,8 @@ impl PartStep for ServerStep {
             epoch: epoch.to_string(),
             master_key_id: observed.newest_master_key_id.clone(),
             replaced_at: former.then(|| programs::to_the_second(observed.now)),
+            first_boot: Some(FirstBoot::Awaited),
+            given_up: first_boot::handed_down(observed),
             ..instance::ServerStatus::default()
         };
         let mut status =
@@ -111,7 +129,10 @@ impl PartStep for ServerStep {
                     changed(server)
                 })
             }
-            Self::Delete(_) => ServerOutcome::Deleted,
+            Self::PowerOn(_) => known().map_or(ServerOutcome::Deleted, |server| {
+                changed(Server { status: ServerStatus::Running, ..server })
+            }),
+            Self::Delete(_) | Self::GiveUp(_) => ServerOutcome::Deleted,
         }
     }
 
@@ -126,6 +147,7 @@ impl PartStep for ServerStep {
                     observed.dashboard_secret = DashboardState::Stale(version.clone());
                 }
                 observed.agent = AgentState::NotAsked;
+                observed.failed_action = None;
                 observed.tunnel_memory.rotated = None;
                 observed.tunnel_memory.repetitions = Repetitions::default();
             }
@@ -154,6 +176,13 @@ impl fmt::Display for ServerStep {
             Self::Label(server, _) => write!(formatter, "give server {server} its labels back"),
             Self::AttachFirewall(_, server) => {
                 write!(formatter, "put the pool's firewall back in front of server {server}")
+            }
+            Self::PowerOn(id) => write!(formatter, "power on server {id}, which has never run"),
+            Self::GiveUp(id) => {
+                write!(
+                    formatter,
+                    "delete Hetzner server {id}, which has never run, and make another"
+                )
             }
             Self::Delete(id) => write!(
                 formatter,
@@ -281,7 +310,7 @@ pub fn epoch(wanted: &Wanted, observed: &Observed, _: Timing) -> Part {
 }
 
 /// Why no server can be made that would do.
-fn obstacle(wanted: &Wanted) -> Option<Verdict> {
+pub(super) fn obstacle(wanted: &Wanted) -> Option<Verdict> {
     if wanted.usable_placements().next().is_none() {
         return Some(no_placement(wanted));
     }
@@ -327,6 +356,9 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
             "The pool's firewall is not attached to the server; it is being attached again",
         );
         return Part::todo(ServerStep::AttachFirewall(wanted.firewall, server.id), verdict);
+    }
+    if let Some(part) = first_boot::plan(wanted, observed, server) {
+        return part;
     }
     match &server.status {
         ServerStatus::Off | ServerStatus::Stopping => Part::wait(

@@ -5,7 +5,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use moorage_wire::PlainText;
 
 use super::{
-    Observed, Wanted, credentials, failed_document, host_health, programs, rotation, versions,
+    Observed, Wanted, credentials, failed_document, first_boot, host_health, programs, rotation,
+    versions,
 };
 use crate::api::{
     OpenClawInstanceStatus,
@@ -203,7 +204,10 @@ fn server(observed: &Observed, master_key_id: Option<&str>) -> Option<ServerStat
     let epoch = observed.epoch?.to_string();
     let old = observed.status.server.clone().filter(|old| old.epoch == epoch).unwrap_or_default();
     let present = observed.server.present();
+    let (first_boot, given_up) = first_boot::after_pass(observed, &old);
     Some(ServerStatus {
+        first_boot,
+        given_up,
         epoch,
         master_key_id: old.master_key_id.or_else(|| master_key_id.map(str::to_owned)),
         replaced_at: old.replaced_at,

@@ -141,7 +141,10 @@ impl HetznerApi for Fakes {
     async fn delete_ssh_key(&self, _: SshKeyId) -> Result<Deletion, CloudError> {
         unasked()
     }
-    async fn get_action(&self, _: Priority, _: ActionId) -> Result<Option<Action>, CloudError> {
+    async fn power_on(&self, _: ServerId) -> Result<Action, CloudError> {
+        unasked()
+    }
+    async fn failed_actions(&self, _: Priority, _: ServerId) -> Result<Vec<Action>, CloudError> {
         unasked()
     }
 }

@@ -84,6 +84,12 @@ fn known_phase<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Phas
     Ok(serde_json::from_value(value).unwrap_or_default())
 }
 
+/// The same of a first boot: then nothing is concluded from it.
+fn known_first_boot<'de, D: Deserializer<'de>>(from: D) -> Result<Option<FirstBoot>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).unwrap_or_default())
+}
+
 /// A text in a status that is a name of this kind. The operator wrote no other, so another says nothing: it
 /// becomes no path and no word of a message, and what it stood for is found out again.
 fn names<'de, T: FromStr, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
@@ -128,6 +134,18 @@ pub struct ServerStatus {
     /// When the server before it was given up; absent of an instance's first server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replaced_at: Option<String>,
+    /// How far its first boot is, until its agent has answered once; absent from then on, and where that is
+    /// not known.
+    #[serde(
+        default,
+        deserialize_with = "known_first_boot",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub first_boot: Option<FirstBoot>,
+    /// Where the servers before this one were given up because they never ran, the latest last; absent once
+    /// an agent has answered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub given_up: Vec<GivenUp>,
     /// Hetzner's id, once it is made.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<u64>,
@@ -137,6 +155,27 @@ pub struct ServerStatus {
     /// Hetzner's name of its location, such as `fsn1`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub location: Option<String>,
+}
+
+/// How far a server's first boot is.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FirstBoot {
+    /// It was never seen to run.
+    Awaited,
+    /// It was seen to run, and its agent has not answered yet.
+    Running,
+    /// It has never run, and is deleted.
+    GivenUp,
+}
+
+/// A place where a server never ran.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct GivenUp {
+    /// Its server type.
+    pub r#type: String,
+    /// Its location.
+    pub location: String,
 }
 
 /// The tunnel of an instance.

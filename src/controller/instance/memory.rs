@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 
 use crate::{
     api::{OpenClawInstance, OpenClawInstanceStatus, annotation::Requests, instance::Phase},
+    hetzner::Action,
     instance::{
         Observed,
         observed::{AgentState, AgentView, TunnelMemory},
@@ -21,6 +22,8 @@ use crate::{
 pub(super) struct Memory {
     pub(super) tunnel: TunnelMemory,
     pub(super) agent: Option<AgentView>,
+    /// What Hetzner was last said to have failed at, and when it was asked.
+    pub(super) failed_action: Option<(Timestamp, Option<Action>)>,
     /// What the last pass acted on: a change of it is a reason to ask the agent now.
     pub(super) asked_for: Option<(Option<i64>, Requests)>,
     /// Whether the last pass left nothing to do.

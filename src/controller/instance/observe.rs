@@ -3,6 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::ResourceExt as _;
 use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
 
@@ -13,7 +14,7 @@ use crate::{
         OpenClawInstance,
         annotation::Rebuild,
         conditions::{ConditionType, Reason},
-        instance::ServerStatus,
+        instance::{FirstBoot, ServerStatus},
         label,
     },
     cloud::{CloudError, Priority},
@@ -21,10 +22,11 @@ use crate::{
     cluster::{ClusterError, DashboardAccess, DashboardSecret},
     controller::pool_runtime::PoolRuntime,
     credentials::{bundle::secrets_of, courier::OwnCredential, secret_source::SecretVersion},
-    hetzner::{Server, ServerId},
+    hetzner::{Action, Server, ServerId},
     instance::{
         Observed, Wanted,
         copies::{self, Known},
+        first_boot,
         observed::{
             AgentKeys, AgentState, AgentView, DashboardState, Disappearance, OwnTokens, ServerState,
         },
@@ -40,13 +42,16 @@ use crate::{
 /// takes some seconds.
 pub(super) const SILENCE: Duration = Duration::from_secs(45);
 
+/// How often Hetzner is asked what became of an action.
+const BETWEEN_LOOKS: Duration = Duration::from_mins(1);
+
 impl Controller {
     pub(super) async fn observe(
         &self,
         instance: &OpenClawInstance,
         wanted: &Wanted,
         pool: &PoolRuntime,
-        memory: &Memory,
+        memory: &mut Memory,
     ) -> Result<Observed, PassError> {
         let subject = &wanted.subject;
         let status = instance.status.clone().unwrap_or_default();
@@ -83,8 +88,39 @@ impl Controller {
         observed.dashboard_secret = self.look_at_dashboard(instance, wanted, &observed).await?;
         observed.former_dashboard = self.look_at_former_dashboard(instance, wanted).await?;
         observed.agent = self.ask_agent(instance, wanted, pool, memory, &observed).await;
+        observed.failed_action = self.failed_action(pool, memory, &observed).await;
         self.derive(wanted, &mut observed);
         Ok(observed)
+    }
+
+    /// What Hetzner failed at with a server that should run by now, asked at most once a minute. It is a
+    /// word for people and a reason to give up sooner, so that no answer is no problem.
+    async fn failed_action(
+        &self,
+        pool: &PoolRuntime,
+        memory: &mut Memory,
+        observed: &Observed,
+    ) -> Option<Action> {
+        let server = observed.server.present().filter(|_| first_boot::is_late(observed));
+        let Some(server) = server else {
+            memory.failed_action = None;
+            return None;
+        };
+        let recent = |at: Timestamp| observed.now.duration_since(at).unsigned_abs() < BETWEEN_LOOKS;
+        if let Some((at, known)) = &memory.failed_action
+            && recent(*at)
+        {
+            return known.clone();
+        }
+        let failed = match pool.hetzner.failed_actions(Priority::Normal, server.id).await {
+            Ok(actions) => actions.into_iter().max_by_key(|action| action.id),
+            Err(error) => {
+                tracing::info!(%error, "what Hetzner failed at cannot be looked at");
+                None
+            }
+        };
+        memory.failed_action = Some((observed.now, failed.clone()));
+        failed
     }
 
     async fn read_credentials(
@@ -290,7 +326,8 @@ impl Controller {
             .filter_map(|instance| instance.0.as_ref().ok())
             .filter(|instance| instance.spec.pool == pool.name)
             .filter_map(|instance| {
-                let id = instance.status.as_ref()?.server.as_ref()?.id?;
+                let recorded = instance.status.as_ref()?.server.as_ref()?;
+                let id = recorded.id.filter(|_| recorded.first_boot != Some(FirstBoot::GivenUp))?;
                 let deleting = instance.metadata.deletion_timestamp.is_some();
                 let rebuild = Rebuild::of(instance.annotations());
                 let counts = Disappearance::counts(id, deleting, instance.spec.suspend, rebuild);

@@ -38,7 +38,7 @@ impl Controller {
     ) -> Result<Requeue, ClusterError> {
         let key = ObjectRef::from_obj(instance);
         let mut memory = self.memories.take(&key);
-        let mut observed = match self.observe(instance, wanted, pool, &memory).await {
+        let mut observed = match self.observe(instance, wanted, pool, &mut memory).await {
             Ok(observed) => observed,
             Err(blind) => {
                 self.memories.put(&key, Memory::of_tunnel(memory.tunnel));

@@ -18,6 +18,7 @@ pub(crate) fn dump(world: &Arc<World>) -> BTreeMap<String, ProjectDump> {
                 project,
                 project_name: name.clone(),
                 action_failure: None,
+                boot: super::Boot::Runs,
             };
             (name, dump_project(&call))
         })

@@ -14,7 +14,7 @@ use crate::{
         ServerId, ServerStatus as ServerPower,
     },
     instance::{
-        Observed, RefusedPlaces,
+        Observed, RefusedPlaces, first_boot, places,
         server::{ServerOutcome, ServerRemoval, ServerStep},
         wanted::Placement,
     },
@@ -42,6 +42,10 @@ impl Apply for ServerStep {
                 executor.delete_server(id, observed).await?;
                 return Ok(ServerOutcome::Deleted);
             }
+            Self::GiveUp(id) => {
+                let deleted = executor.give_up(id, observed).await?;
+                return Ok(deleted);
+            }
             Self::Create => {
                 let server = executor.create_server(observed).await?;
                 executor.pool.inventory.note_server(server.clone());
@@ -52,6 +56,7 @@ impl Apply for ServerStep {
                 let labelled = executor.pool.hetzner.update_server_labels(id, &labels).await;
                 labelled.map_err(PassError::of_cloud(ConditionType::ServerReady))?
             }
+            Self::PowerOn(id) => executor.power_on(id, observed).await?,
             Self::AttachFirewall(firewall, id) => {
                 executor.attach_firewall(firewall, id, observed).await?
             }
@@ -114,13 +119,16 @@ impl Executor<'_> {
                 Problem::new(part, Reason::PoolNotReady, barred.message.clone())
             })?;
         let mut refused = RefusedPlaces::default();
-        for place in self.wanted.usable_placements() {
+        let given_up = first_boot::given_up(observed);
+        for place in places::in_order(self.wanted.usable_placements(), given_up) {
             if refused.is_hopeless(place) {
                 continue;
             }
             let request = self.server_request(observed, (epoch, tunnel), facilities, place)?;
             match self.pool.hetzner.create_server(&request).await {
-                Ok(CreatedServer { server, .. }) => {
+                Ok(CreatedServer { mut server, .. }) => {
+                    // The first answers do not show it yet.
+                    stands_behind(&mut server, facilities.firewall);
                     tracing::info!(server = %server.id, kind = place.server_type, location = place.location, "made a server");
                     return Ok(server);
                 }
@@ -218,9 +226,32 @@ impl Executor<'_> {
         let applied = self.pool.hetzner.apply_firewall(firewall, id).await;
         applied.map_err(PassError::of_cloud(part))?;
         let mut server = server.clone();
-        let status = FirewallStatus::Pending;
-        server.public_net.firewalls.push(AppliedFirewall { id: firewall, status });
+        stands_behind(&mut server, firewall);
         Ok(server)
+    }
+
+    async fn power_on(&self, id: ServerId, observed: &Observed) -> Result<Server, PassError> {
+        let part = ConditionType::ServerReady;
+        let server = observed.server.present().ok_or_else(|| no_epoch(part))?;
+        tracing::info!(server = %id, "the server stayed off after it was made; switching it on");
+        let begun = self.pool.hetzner.power_on(id).await;
+        begun.map_err(PassError::of_cloud(part))?;
+        Ok(Server { status: ServerPower::Starting, ..server.clone() })
+    }
+
+    /// A sweep may be a minute old: a server that runs by now is kept.
+    async fn give_up(&self, id: ServerId, observed: &Observed) -> Result<ServerOutcome, PassError> {
+        let part = ConditionType::ServerReady;
+        let found = self.pool.hetzner.get_server(Priority::Normal, id).await;
+        if let Some(server) = found.map_err(PassError::of_cloud(part))?
+            && !first_boot::is_coming(&server)
+        {
+            self.pool.inventory.note_server(server.clone());
+            return Ok(ServerOutcome::Changed(Box::new(server)));
+        }
+        tracing::warn!(server = %id, "the server has never run; deleting it");
+        self.delete_server(id, observed).await?;
+        Ok(ServerOutcome::Deleted)
     }
 
     /// A sweep may be a minute old, and what is deleted here does not come back: the server is asked
@@ -240,6 +271,14 @@ impl Executor<'_> {
         }
         self.pool.inventory.forget_server(id);
         Ok(())
+    }
+}
+
+/// Notes that a server was put behind a firewall.
+fn stands_behind(server: &mut Server, firewall: FirewallId) {
+    let firewalls = &mut server.public_net.firewalls;
+    if !firewalls.iter().any(|applied| applied.id == firewall) {
+        firewalls.push(AppliedFirewall { id: firewall, status: FirewallStatus::Pending });
     }
 }
 

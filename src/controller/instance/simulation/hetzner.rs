@@ -22,6 +22,11 @@ fn not_found(call: &'static str) -> CloudError {
     CloudError::new(Cloud::Hetzner, call, ErrorKind::NotFound, "there is no such server")
 }
 
+/// An action without a word on what went wrong.
+pub(super) fn action(id: u64, command: &str, status: ActionStatus) -> Action {
+    Action { id: ActionId(id), command: command.to_owned(), status, progress: 0, error: None }
+}
+
 /// What a selector of the inventory asks for, by the ids in it.
 fn matches(selector: &LabelSelector, server: &Server) -> bool {
     let text = selector.as_str();
@@ -87,16 +92,11 @@ impl Link {
             stored: std::collections::BTreeMap::new(),
             consumed: Vec::new(),
             silent: false,
+            stuck: state.stuck.clone(),
         };
         state.servers.insert(id, machine);
         state.writes += 1;
-        let action = Action {
-            id: ActionId(id),
-            command: "create_server".to_owned(),
-            status: ActionStatus::Running,
-            progress: 0,
-            error: None,
-        };
+        let action = action(id, "create_server", ActionStatus::Running);
         Ok(CreatedServer { server, action, next_actions: Vec::new() })
     }
 }
@@ -147,17 +147,38 @@ impl HetznerApi for Link {
 
     async fn delete_server(&self, id: ServerId) -> Result<Deletion<Option<Action>>, CloudError> {
         self.cloud(Cloud::Hetzner, "delete_server", |state| {
-            let Some(machine) = state.servers.get_mut(&id.0) else {
+            let Some(owner) = state.servers.get(&id.0).map(|machine| machine.owner.clone()) else {
                 return Ok(Deletion::AlreadyGone);
             };
-            machine.server.status = ServerStatus::Deleting;
-            let owner = machine.owner.clone();
             state.writes += 1;
             self.check_owner(state, "deletion of a server", owner.as_ref());
             invariants::server_deleted(state, id.0);
+            if let Some(machine) = state.servers.get_mut(&id.0) {
+                machine.server.status = ServerStatus::Deleting;
+            }
             Ok(Deletion::Accepted(None))
         })
         .await
+    }
+
+    async fn power_on(&self, id: ServerId) -> Result<Action, CloudError> {
+        self.cloud(Cloud::Hetzner, "power_on", |state| {
+            let machine = state.servers.get_mut(&id.0).ok_or_else(|| not_found("power_on"))?;
+            machine.stuck = machine.stuck.take().filter(|stuck| *stuck != ServerStatus::Off);
+            let (owner, touched) = (machine.owner.clone(), !machine.stored.is_empty());
+            state.writes += 1;
+            self.check_owner(state, "power of a server", owner.as_ref());
+            if touched {
+                state.violated(format!("server {id} was powered on after its agent had answered"));
+            }
+            Ok(action(state.number(), "start_server", ActionStatus::Running))
+        })
+        .await
+    }
+
+    async fn failed_actions(&self, _: Priority, _: ServerId) -> Result<Vec<Action>, CloudError> {
+        let failed = |state: &mut State| Ok(state.failed_actions.clone());
+        self.cloud(Cloud::Hetzner, "failed_actions", failed).await
     }
 
     async fn update_server_labels(
@@ -236,10 +257,6 @@ impl HetznerApi for Link {
     }
 
     async fn delete_ssh_key(&self, _: SshKeyId) -> Result<Deletion, CloudError> {
-        unasked()
-    }
-
-    async fn get_action(&self, _: Priority, _: ActionId) -> Result<Option<Action>, CloudError> {
         unasked()
     }
 }

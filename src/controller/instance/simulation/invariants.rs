@@ -47,7 +47,7 @@ fn recorded_epoch(instance: &OpenClawInstance) -> Option<String> {
     Some(instance.status.as_ref()?.server.as_ref()?.epoch.clone())
 }
 
-/// A server goes with its instance, or because a person named it.
+/// A server goes with its instance, because a person named it, or because it never ran.
 pub(super) fn server_deleted(state: &mut State, id: u64) {
     let Some(machine) = state.servers.get(&id) else { return };
     let owner = machine.owner.clone();
@@ -55,7 +55,8 @@ pub(super) fn server_deleted(state: &mut State, id: u64) {
         let deleted = |instance: &OpenClawInstance| instance.metadata.deletion_timestamp.is_some();
         state.instance(owner).is_none_or(deleted) || state.forced.contains(owner)
     });
-    if !going && !state.to_rebuild.contains(&id) {
+    let never_ran = machine.server.status != ServerStatus::Running && machine.stored.is_empty();
+    if !going && !never_ran && !state.to_rebuild.contains(&id) {
         state.violated(format!("server {id} of {owner:?} was deleted, and nobody asked for it"));
     }
 }

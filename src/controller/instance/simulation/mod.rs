@@ -18,6 +18,7 @@ mod invariants;
 mod life;
 mod link;
 mod needs;
+mod new_servers;
 mod process;
 mod tenants;
 mod tests;

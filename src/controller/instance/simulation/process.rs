@@ -61,7 +61,8 @@ static METRICS: LazyLock<Arc<Metrics>> = LazyLock::new(Metrics::new);
 static SPEC: LazyLock<HostingPoolSpec> = LazyLock::new(|| {
     let spec = json!({
         "hetzner": {
-            "tokenSecretRef": {"name": "hetzner"}, "serverTypes": ["cx33"], "locations": ["fsn1"],
+            "tokenSecretRef": {"name": "hetzner"}, "serverTypes": ["cx33"],
+            "locations": ["fsn1", "nbg1"],
         },
         "cloudflare": {
             "tokenSecretRef": {"name": "cloudflare"},

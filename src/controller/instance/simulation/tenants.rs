@@ -44,7 +44,7 @@ fn secret_name(key: &Key) -> Key {
 /// One of the things that may happen to one instance, or nothing if it does not fit.
 pub(super) fn meddle(state: &mut State, key: &Key) {
     let exists = state.instances.contains_key(key);
-    match state.dice.within(0..19) {
+    match state.dice.within(0..21) {
         _ if !exists => create(state, key),
         0..=2 => hand_in(state, key),
         3 => {
@@ -68,6 +68,8 @@ pub(super) fn meddle(state: &mut State, key: &Key) {
         15 => squat_server_name(state, key),
         16 => lose_status(state, key),
         17 => hold(state, key),
+        18 => stall(state),
+        19 => turn_off(state, key),
         _ => replace(state, key),
     }
 }
@@ -242,6 +244,23 @@ fn silence(state: &mut State, key: &Key) {
     }
 }
 
+/// Hetzner's next servers come up, or stay off, or stay as they are.
+fn stall(state: &mut State) {
+    let how = [None, Some(ServerStatus::Off), Some(ServerStatus::Initializing)];
+    state.stuck = state.dice.one_of(how).flatten();
+    state.say(|| "the next servers may be stuck".to_owned());
+}
+
+/// A person turns a server off.
+pub(super) fn turn_off(state: &mut State, key: &Key) {
+    for machine in state.servers.values_mut() {
+        if machine.owner.as_ref() == Some(key) && machine.stuck.is_none() {
+            machine.stuck = Some(ServerStatus::Off);
+            machine.server.status = ServerStatus::Off;
+        }
+    }
+}
+
 fn deface_record(state: &mut State, key: &Key) {
     let own = state.records.iter().filter(|(_, there)| there.owner.as_ref() == Some(key));
     let own: Vec<_> = own.map(|(id, _)| id.clone()).collect();
@@ -334,12 +353,13 @@ fn add_foreign(state: &mut State, server: Server) {
         stored: BTreeMap::new(),
         consumed: Vec::new(),
         silent: true,
+        stuck: None,
     };
     state.servers.insert(foreign.server.id.0, foreign);
 }
 
 /// A restore of the cluster from a backup that holds no statuses.
-fn lose_status(state: &mut State, key: &Key) {
+pub(super) fn lose_status(state: &mut State, key: &Key) {
     state.forgotten.insert(key.clone());
     edit(state, key, |instance, _| instance.status = None);
 }
@@ -357,8 +377,10 @@ fn replace(state: &mut State, key: &Key) {
 /// A person puts right what only a person can.
 pub(super) fn tidy(state: &mut State) {
     state.servers.retain(|_, machine| machine.owner.is_some());
+    state.stuck = None;
     for machine in state.servers.values_mut() {
         machine.silent = false;
+        machine.stuck = None;
     }
     for key in keys() {
         stop_holding(state, &key);

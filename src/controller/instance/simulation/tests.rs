@@ -25,7 +25,7 @@ use crate::instance::{
 /// Seeds that broke something once.
 const KEPT: &[u64] = &[];
 
-fn runtime() -> tokio::runtime::Runtime {
+pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().build().unwrap()
 }
 
@@ -107,7 +107,7 @@ fn every_broken_operator_is_caught() {
 }
 
 /// An instance's own way: made, handed a value in, Ready.
-async fn ready(world: &Arc<World>, key: &Key) -> Process {
+pub(super) async fn ready(world: &Arc<World>, key: &Key) -> Process {
     tenants::create(&mut world.state(), key);
     let mut process = Process::start(world, None);
     for _ in 0..20 {
@@ -120,7 +120,7 @@ async fn ready(world: &Arc<World>, key: &Key) -> Process {
 }
 
 /// A process sees all that there is, does what can be done about an instance, and waits.
-async fn round(process: &mut Process, world: &Arc<World>, key: &Key) {
+pub(super) async fn round(process: &mut Process, world: &Arc<World>, key: &Key) {
     process.sweep().await;
     process.watch(|_| true);
     process.pass(key).await;

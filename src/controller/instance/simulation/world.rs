@@ -22,7 +22,7 @@ use super::dice::Dice;
 use crate::{
     api::{FINALIZER, OpenClawInstance},
     cloudflare::{DnsRecord, Tunnel, TunnelConfiguration},
-    hetzner::{Server, ServerStatus},
+    hetzner::{Action, Server, ServerStatus},
     master_key::MasterKey,
     master_keys::{KeyPlace, MasterKeys},
 };
@@ -72,6 +72,8 @@ pub(super) struct Machine {
     pub(super) stored: BTreeMap<CredentialName, Receipt>,
     pub(super) consumed: Vec<Consumed>,
     pub(super) silent: bool,
+    /// What it is for ever instead of running; one that is off runs when it is powered on.
+    pub(super) stuck: Option<ServerStatus>,
 }
 
 /// A tunnel at Cloudflare.
@@ -137,6 +139,10 @@ pub(super) struct State {
     pub(super) status_writes: u64,
     /// Events that were published.
     pub(super) events: u64,
+    /// What the servers are for ever that are made from now on, instead of running.
+    pub(super) stuck: Option<ServerStatus>,
+    /// Hetzner's word on each server that it failed to make, if it has one.
+    pub(super) failed_actions: Vec<Action>,
     /// Whether all servers say something else each time they are asked.
     pub(super) lying: bool,
     pub(super) violation: Option<String>,
@@ -167,6 +173,8 @@ impl World {
             writes: 0,
             status_writes: 0,
             events: 0,
+            stuck: None,
+            failed_actions: Vec::new(),
             lying: false,
             violation: None,
             log: log.then(Vec::new),
@@ -236,7 +244,10 @@ impl State {
         let gone = |machine: &Machine| machine.server.status == ServerStatus::Deleting;
         self.servers.retain(|_, machine| !gone(machine));
         for (id, machine) in &mut self.servers {
-            machine.server.status = ServerStatus::Running;
+            machine.server.status = machine.stuck.clone().unwrap_or(ServerStatus::Running);
+            if machine.stuck.is_some() {
+                continue;
+            }
             if machine.progress == ConvergenceState::Converging {
                 machine.progress = ConvergenceState::Converged;
                 machine.converged_once = true;

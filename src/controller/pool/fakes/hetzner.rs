@@ -130,7 +130,10 @@ impl HetznerApi for Fakes {
         fate.answer(gone)
     }
 
-    async fn get_action(&self, _: Priority, _: ActionId) -> Result<Option<Action>, CloudError> {
+    async fn power_on(&self, _: ServerId) -> Result<Action, CloudError> {
+        panic!("not a call of pools")
+    }
+    async fn failed_actions(&self, _: Priority, _: ServerId) -> Result<Vec<Action>, CloudError> {
         panic!("not a call of pools")
     }
 }
