@@ -3,12 +3,12 @@
 //! place would lock the operator out of every server that runs. A further key is a person's to add
 //! (`stored` says how it is named); what derives from a key is in `master_key`.
 
+mod error;
+mod file;
 mod stored;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    io::Read as _,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -21,14 +21,17 @@ use k8s_openapi::{
 };
 use kube::{Api, Client, api::PostParams};
 use moorage_wire::{InstallationId, Secret};
-use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::{
-    master_key::{InvalidMasterKey, KEY_BYTES, MasterKey},
+    master_key::{KEY_BYTES, MasterKey},
     master_keys::{KeyPlace, MasterKeys},
 };
 
+pub use error::MasterKeyStoreError;
+
+use error::{CONFIG_MAP_OBJECT, SECRET_OBJECT};
+use file::read_key_file;
 use stored::StoredKey;
 
 /// The Secret with the first master key, in the operator's namespace. Those of later ones have the same
@@ -38,12 +41,6 @@ pub const MASTER_KEY_SECRET: &str = "moorage-master-key";
 pub const INSTALLATION_CONFIG_MAP: &str = "moorage-installation";
 const KEY: &str = "key";
 const INSTALLATION_ID: &str = "installation-id";
-/// Permission bits that a key file must not have: anything for others, writing for its group. A
-/// volume with an `fsGroup` is readable by the group, so that is allowed.
-const FORBIDDEN_MODE: u32 = 0o037;
-/// Larger than any form of a key; bounds what a wrong path makes us read.
-const MAX_FILE_BYTES: u64 = 1024;
-
 /// Where the master keys are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MasterKeySource {
@@ -64,69 +61,6 @@ pub trait InstanceCensus: Send + Sync {
     /// or an instance id; one that is being deleted included. Nothing depends on a key for the others,
     /// which somebody may have applied before the operator first ran.
     async fn any_instance_is_claimed(&self) -> Result<bool, kube::Error>;
-}
-
-/// Why there is no master key.
-#[derive(Debug, Error)]
-pub enum MasterKeyStoreError {
-    /// It was there once: there are instances whose servers answer only to it.
-    #[error(
-        "{object} is missing in namespace {namespace}, but instances exist whose servers depend on it. Restore it from a backup, {}. If it is lost for good, deleting instances hangs, because nothing runs without a key: see docs/operations.md, \"A lost cluster, or a lost master key\"", remedy(.object)
-    )]
-    MasterKeyMissing {
-        /// Kind and name of what is missing.
-        object: &'static str,
-        namespace: String,
-    },
-    /// The file cannot be read.
-    #[error("the master key file {} cannot be read: {source}", .path.display())]
-    File {
-        path: PathBuf,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The file is open to others.
-    #[error(
-        "the master key file {} has mode {mode:04o}, so others can read or change it; make it 0400 (for a Secret volume: defaultMode: 0400)", .path.display()
-    )]
-    FileMode { path: PathBuf, mode: u32 },
-    /// What is stored is not a key.
-    #[error("{place} holds no master key: {source}")]
-    InvalidKey {
-        /// The file, or the Secret and its key.
-        place: String,
-        source: InvalidMasterKey,
-    },
-    /// What is stored is not an installation id.
-    #[error(
-        "{place} holds no installation id: expected {INSTALLATION_ID} with 16 lower-case hexadecimal characters, as in the labels of every server that this installation made"
-    )]
-    InvalidInstallationId {
-        /// The object and its key.
-        place: String,
-    },
-    /// The operating system gave no randomness.
-    #[error("no master key can be made: the operating system gives no randomness")]
-    NoRandomness,
-    /// A call to the API server failed.
-    #[error("{action} failed: {}", crate::api_server::told(.source))]
-    Kube { action: String, source: Box<kube::Error> },
-}
-
-impl MasterKeyStoreError {
-    /// The reason for a condition.
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::MasterKeyMissing { .. } => "MasterKeyMissing",
-            Self::Kube { .. } | Self::NoRandomness => "MasterKeyUnavailable",
-            _ => "MasterKeyInvalid",
-        }
-    }
-
-    /// Whether trying again can help without anyone changing anything.
-    pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Kube { .. } | Self::NoRandomness)
-    }
 }
 
 /// Reads and, once, makes the master key.
@@ -314,30 +248,6 @@ fn with_older(
     Ok(keys)
 }
 
-const SECRET_OBJECT: &str = "Secret moorage-master-key";
-const CONFIG_MAP_OBJECT: &str = "ConfigMap moorage-installation";
-
-fn remedy(object: &str) -> &'static str {
-    if object == CONFIG_MAP_OBJECT {
-        "or create it with the installation-id from the label moorage.dev/installation of any server"
-    } else {
-        "or start the operator with --master-key-file if the key has moved to a file"
-    }
-}
-
-fn read_key_file(path: &Path) -> Result<Secret, MasterKeyStoreError> {
-    let unreadable = |source| MasterKeyStoreError::File { path: path.to_owned(), source };
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    // Of the opened file, so that it is not exchanged between the check and the reading.
-    let mode = file.metadata().map_err(unreadable)?.permissions().mode() & 0o7777;
-    if mode & FORBIDDEN_MODE != 0 {
-        return Err(MasterKeyStoreError::FileMode { path: path.to_owned(), mode });
-    }
-    let mut bytes = Vec::with_capacity(usize::try_from(MAX_FILE_BYTES).unwrap_or_default());
-    file.take(MAX_FILE_BYTES).read_to_end(&mut bytes).map_err(unreadable)?;
-    Ok(Secret::new(bytes))
-}
-
 fn installation_id(
     bytes: &[u8],
     place: impl Fn() -> String,
@@ -375,65 +285,4 @@ fn created_or_there<T>(
 fn failed(action: &str) -> impl FnOnce(kube::Error) -> MasterKeyStoreError {
     let action = action.to_owned();
     move |source| MasterKeyStoreError::Kube { action, source: Box::new(source) }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{fs, os::unix::fs::symlink};
-
-    use super::*;
-    use rstest::rstest;
-
-    const RAW: &[u8] = b"0123456789abcdef0123456789abcdef";
-
-    fn file(directory: &Path, mode: u32) -> PathBuf {
-        let path = directory.join("key");
-        fs::write(&path, RAW).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-        path
-    }
-
-    #[rstest]
-    #[case(0o400, true)]
-    #[case(0o600, true)]
-    #[case(0o440, true)]
-    #[case(0o640, true)]
-    #[case(0o444, false)]
-    #[case(0o644, false)]
-    #[case(0o660, false)]
-    #[case(0o602, false)]
-    fn a_key_file_must_be_closed_to_others(#[case] mode: u32, #[case] taken: bool) {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(directory.path(), mode);
-        match read_key_file(&path) {
-            Ok(key) => assert!(taken && key.expose() == RAW),
-            Err(error) => {
-                assert!(!taken, "{error}");
-                assert_eq!(error.reason(), "MasterKeyInvalid");
-                assert!(error.to_string().contains(&format!("{mode:04o}")), "{error}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_mounted_volumes_symlink_is_followed() {
-        let directory = tempfile::tempdir().unwrap();
-        let link = directory.path().join("link");
-        symlink(file(directory.path(), 0o400), &link).unwrap();
-        assert_eq!(read_key_file(&link).unwrap().expose(), RAW);
-    }
-
-    #[test]
-    fn a_missing_file_is_named() {
-        let error = read_key_file(Path::new("/nowhere/key")).unwrap_err();
-        assert!(error.to_string().contains("/nowhere/key"), "{error}");
-    }
-
-    #[test]
-    fn an_endless_file_is_not_read_to_its_end() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = file(directory.path(), 0o600);
-        fs::write(&path, vec![b'x'; 1 << 20]).unwrap();
-        assert_eq!(read_key_file(&path).unwrap().len(), 1024);
-    }
 }

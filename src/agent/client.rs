@@ -1,32 +1,31 @@
 //! The real agents, over HTTPS through Cloudflare's edge. Every call is one connection: with
 //! thousands of instances and a question every few minutes, kept connections would only cost memory.
 //!
-//! How the edge is dialled is in `dialing`, what an answer means in `answer`, and the nonces that
-//! make requests fresh in `nonces`.
+//! How the edge is dialled is in `dialing`, what a request consists of in `request`, what an answer means in
+//! `answer`, whether it is this server's in `proof`, and the nonces that make requests fresh in `nonces`.
 
 mod answer;
 mod dialing;
 mod nonces;
+mod proof;
+mod request;
 #[cfg(test)]
 mod tests;
 
-use std::{error::Error as _, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use aws_lc_rs::rand;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use moorage_wire::{
-    AgentPublicKey, CredentialName, PlainText, Receipt, Report, Sha256,
+    AgentPublicKey, CredentialName, Receipt, Report, Sha256,
     credential::SealedCredential,
     enrolment::{AgentIdentity, EnrolmentAnswer},
     handover::HandOver,
     path,
     problem::ProblemCode,
-    signature::{Peers, RequestParts, sign_request},
+    signature::sign_request,
 };
 use thiserror::Error;
-use url::Url;
-use zeroize::Zeroizing;
 
 pub use dialing::EdgeDialing;
 
@@ -34,19 +33,18 @@ use self::{
     answer::{Answer, unsigned_refusal},
     dialing::EdgeResolver,
     nonces::Nonces,
+    proof::{check_receipt, identity_in},
+    request::{Call, Target, address, ascii, gates, random_hex, unreachable},
 };
-use super::{AgentApi, AgentError, AgentRoute, Reached, ServerKeys};
+use super::{AgentApi, AgentError, AgentRoute, ServerKeys};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const CALL_TIMEOUT: Duration = Duration::from_secs(20);
 /// A small VPS takes its time to open an RSA envelope, to sync its disk and to reload its secrets.
 const CREDENTIAL_TIMEOUT: Duration = Duration::from_secs(60);
 /// A report names hundreds of consumed ciphertexts, about 150 bytes each, and older agents all of them.
 const LARGEST_ANSWER: usize = 4 * 1024 * 1024;
 /// Twice as long as those that agents give.
 const LONGEST_NONCE: usize = 128;
-const ACCESS_CLIENT_ID: HeaderName = HeaderName::from_static("cf-access-client-id");
-const ACCESS_CLIENT_SECRET: HeaderName = HeaderName::from_static("cf-access-client-secret");
 
 /// Speaks to agents through the edge.
 pub struct EdgeAgentClient {
@@ -64,50 +62,6 @@ pub enum EdgeClientError {
     /// The TLS stack.
     #[error("the HTTPS client for the edge cannot be made: {0}")]
     Client(#[source] reqwest::Error),
-}
-
-/// One request, before it is signed.
-struct Call<'a> {
-    method: Method,
-    path: &'a str,
-    if_match: Option<String>,
-    body: Vec<u8>,
-    timeout: Duration,
-}
-
-impl<'a> Call<'a> {
-    fn get(path: &'a str) -> Self {
-        Self { method: Method::GET, path, if_match: None, body: Vec::new(), timeout: CALL_TIMEOUT }
-    }
-
-    fn put(path: &'a str, body: Vec<u8>) -> Self {
-        Self { method: Method::PUT, body, ..Self::get(path) }
-    }
-
-    fn parts(&self) -> RequestParts<'_> {
-        RequestParts {
-            method: self.method.as_str(),
-            path: self.path,
-            query: "",
-            if_match: self.if_match.as_deref(),
-            body: &self.body,
-        }
-    }
-}
-
-/// One server, and the way to it.
-#[derive(Clone, Copy)]
-struct Target<'a> {
-    route: &'a AgentRoute,
-    keys: &'a ServerKeys,
-    /// `None` only while its key is being learnt.
-    agent: Option<AgentPublicKey>,
-}
-
-impl Target<'_> {
-    fn peers(&self) -> Peers {
-        Peers { instance: self.keys.instance, epoch: self.keys.epoch, agent: self.agent }
-    }
 }
 
 impl EdgeAgentClient {
@@ -332,96 +286,4 @@ impl AgentApi for EdgeAgentClient {
         let call = Call { method: Method::DELETE, ..Call::get(path::HANDOVER) };
         self.signed(target, &call).await.map(|_| ())
     }
-}
-
-/// The keys in the answer of an agent that is enrolled, with the proof that it kept.
-fn identity_in(answer: &Answer, keys: &ServerKeys) -> Result<AgentIdentity, AgentError> {
-    if answer.status != StatusCode::OK {
-        let message = "a refusal does not show whose it is".to_owned();
-        return Err(AgentError::NotAuthentic(message));
-    }
-    let identity = answer.json::<EnrolmentAnswer>()?.identity;
-    identity
-        .verify(&keys.enrolment, keys.instance, keys.epoch)
-        .map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
-    Ok(identity)
-}
-
-/// A receipt lets the operator delete a Secret, so it must be for exactly what was sent.
-fn check_receipt(
-    target: Target<'_>,
-    agent: AgentPublicKey,
-    name: &CredentialName,
-    sealed: &SealedCredential,
-    receipt: &Receipt,
-) -> Result<(), AgentError> {
-    receipt.verify(&agent).map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
-    let server = (receipt.instance_id, receipt.epoch) == (target.keys.instance, target.keys.epoch);
-    let credential = receipt.credential == *name && receipt.r#type == sealed.r#type;
-    if server && credential && receipt.source_sha256 == sealed.source_sha256() {
-        return Ok(());
-    }
-    let message = "its receipt is for something else than what was sent".to_owned();
-    Err(AgentError::NotAuthentic(message))
-}
-
-/// What Access and the agent's first gate ask for.
-fn gates(route: &AgentRoute, keys: &ServerKeys) -> Result<HeaderMap, AgentError> {
-    let access = &route.access;
-    let bearer = keys.bearer.secret().expose();
-    let bearer = Zeroizing::new([b"Bearer ", bearer].concat());
-    // A service token that no header can hold is one that Access cannot have given.
-    let id = HeaderValue::from_str(&access.client_id).map_err(|_| AgentError::AccessDenied)?;
-    let secret = sensitive(access.client_secret.expose()).ok_or(AgentError::AccessDenied)?;
-    let bearer = sensitive(&bearer)
-        .ok_or_else(|| AgentError::Malformed("the bearer token is not text".into()))?;
-    Ok(HeaderMap::from_iter([
-        (ACCESS_CLIENT_ID, id),
-        (ACCESS_CLIENT_SECRET, secret),
-        (header::AUTHORIZATION, bearer),
-    ]))
-}
-
-fn sensitive(text: &[u8]) -> Option<HeaderValue> {
-    let mut value = HeaderValue::from_bytes(text).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
-fn ascii(text: &str) -> Result<HeaderValue, AgentError> {
-    HeaderValue::from_str(text).map_err(|error| AgentError::Malformed(error.to_string()))
-}
-
-fn address(route: &AgentRoute, path: &str, query: &str) -> Result<Url, AgentError> {
-    let invalid = || AgentError::unreachable(format!("{:?} is not a host name", route.host));
-    let mut url = Url::parse(&format!("https://{}{path}", route.host)).map_err(|_| invalid())?;
-    // A name that brings a path, a user or a query along would send the tokens elsewhere.
-    if url.path() != path || url.query().is_some() || !url.username().is_empty() {
-        return Err(invalid());
-    }
-    url.set_query(Some(query).filter(|query| !query.is_empty()));
-    Ok(url)
-}
-
-/// Without the URL, and with every cause: "error sending request" alone helps nobody.
-fn unreachable(error: &reqwest::Error) -> AgentError {
-    let mut causes = Vec::new();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        causes.push(cause.to_string());
-        source = cause.source();
-    }
-    if error.is_timeout() {
-        causes.insert(0, "no answer in time".to_owned());
-    }
-    let reached = if error.is_connect() { Reached::Nothing } else { Reached::Somewhere };
-    AgentError::Unreachable { reached, detail: <PlainText>::new(&causes.join(": ")).to_string() }
-}
-
-/// 128 random bits: a challenge, or a nonce that the agent will refuse and replace.
-fn random_hex() -> Result<String, AgentError> {
-    let mut bytes = [0; 16];
-    let failed = |_| AgentError::unreachable("the operating system gives no randomness");
-    rand::fill(&mut bytes).map_err(failed)?;
-    Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
 }

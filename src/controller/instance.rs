@@ -10,10 +10,12 @@ mod keys;
 mod memory;
 mod observe;
 mod pass_error;
+mod reconcile;
 mod refer;
 mod sealed_secrets;
 #[cfg(test)]
 mod simulation;
+mod status;
 mod watches;
 mod work;
 
@@ -22,53 +24,43 @@ use std::{sync::Arc, time::Duration};
 use futures::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use kube::{
-    Resource as _, ResourceExt as _,
-    runtime::{
-        controller::Action,
-        reflector::{ObjectRef, Store},
-    },
+    ResourceExt as _,
+    runtime::reflector::{ObjectRef, Store},
 };
 use moorage_wire::{InstallationId, InstanceId};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
 
 use super::{
     backoff::{Backoff, jittered},
     context::Context,
-    events, guard, queue,
+    guard, queue,
     slots::Slots,
-    status::differs,
 };
 use crate::{
     api::{
-        Guarded, OpenClawInstance, OpenClawInstanceStatus, OpenClawRelease,
+        Guarded, OpenClawInstance, OpenClawRelease,
         conditions::{ConditionType, Reason},
         guarded::Unreadable,
     },
     api_server::told,
-    cloud::Flow,
     cluster::{ClusterApi, ClusterError, InstanceKey, KubeCluster},
     controller::pool_runtime::PoolState,
     instance::{
         Observed, Wanted,
         deletion::has_history,
-        observed::AgentState,
         plan::{self, Plan, SOON, Timing},
-        status::{self, Outcome},
     },
     ownership,
-    problem::{Problem, Retry, TERMINAL_RETRY},
+    problem::Problem,
 };
 
 use allowed::Allowed;
 use memory::{Memories, WriteRates};
+use reconcile::Requeue;
 use refer::{Referred, Unfit};
 use sealed_secrets::SealedSecrets;
+use status::Written;
 
-/// A pass that takes longer is given up; the next one starts over.
-const PASS_DEADLINE: Duration = Duration::from_secs(120);
-/// What an instance is told that no condition has room in.
-const TOO_LARGE: &str = "The object is so large that etcd takes no status with it. Make spec.config, the sealed values or the annotations shorter";
 /// Passes at the same time: each waits for the clouds most of its time.
 const CONCURRENCY: u32 = 64;
 
@@ -133,8 +125,14 @@ pub async fn run(
     let sweeps = watches::sweeps(Arc::clone(&controller.ctx), watches.instances.clone());
     let mut triggers = watches.triggers;
     triggers.push(sweeps.boxed());
-    let queue =
-        queue::run(watches.instances, triggers, queue::NO_LIMIT, shutdown, controller, reconcile);
+    let queue = queue::run(
+        watches.instances,
+        triggers,
+        queue::NO_LIMIT,
+        shutdown,
+        controller,
+        reconcile::reconcile,
+    );
     let census = census::keep(ctx, known, counted, stop);
     tokio::join!(queue, ready, census, secrets);
 }
@@ -189,94 +187,6 @@ impl Default for Decisions {
 fn identity(installation: InstallationId, instance: &OpenClawInstance) -> InstanceId {
     let namespace = instance.namespace().unwrap_or_default();
     ownership::instance_id(installation, &namespace, &instance.name_any())
-}
-
-async fn reconcile(instance: Arc<GuardedInstance>, controller: Arc<Controller>) -> Action {
-    let reference = ObjectRef::from_obj(instance.as_ref());
-    let namespace = reference.namespace.clone().unwrap_or_default();
-    // Passes that are under way at the end are finished, those that wait are not begun.
-    let slot = controller.shutdown.run_until_cancelled(controller.slots.enter(&namespace)).await;
-    let Some(_slot) = slot else { return Action::await_change() };
-    // It may have waited for long.
-    let instance = controller.instances.get(&reference).unwrap_or(instance);
-    let flow = Flow::Namespace(namespace.into());
-    Box::pin(flow.scope(begun(&instance, &reference, &controller))).await
-}
-
-async fn begun(
-    instance: &GuardedInstance,
-    reference: &ObjectRef<GuardedInstance>,
-    controller: &Controller,
-) -> Action {
-    let meta = instance.meta();
-    let span = tracing::info_span!(
-        "reconcile",
-        namespace = meta.namespace.as_deref().unwrap_or_default(),
-        instance = meta.name.as_deref().unwrap_or_default(),
-    );
-    let timer = controller.ctx.metrics.reconcile("instance");
-    let pass = async {
-        match &instance.0 {
-            Ok(instance) => controller.pass(instance).await,
-            Err(unreadable) => controller.malformed(unreadable).await,
-        }
-    };
-    let ended = tokio::time::timeout(PASS_DEADLINE, pass).instrument(span.clone()).await;
-    let _entered = span.enter();
-    tracing::debug!(?ended, "the pass ended");
-    let pause = || controller.backoff.next(reference, controller.random());
-    match ended {
-        Ok(Ok(look)) => {
-            if let Requeue::BackOff(reason) = look {
-                timer.failed(reason.as_str());
-                return Action::requeue(pause());
-            }
-            controller.backoff.reset(reference);
-            timer.succeeded();
-            match look {
-                Requeue::OnChange | Requeue::BackOff(_) => Action::await_change(),
-                Requeue::After(wait) => Action::requeue(wait),
-            }
-        }
-        Ok(Err(ClusterError::Changed)) => {
-            // The watch brings the newer object; this is for the case that it already has.
-            timer.succeeded();
-            Action::requeue(SOON)
-        }
-        Ok(Err(error)) => {
-            tracing::warn!(%error, "a call to the API server failed");
-            if error.is_too_large() {
-                let about = instance.object_ref(&());
-                events::warn(&controller.ctx, &about, Reason::ObjectTooLarge, TOO_LARGE).await;
-            }
-            timer.failed("KubernetesApi");
-            Action::requeue(pause())
-        }
-        Err(_) => {
-            tracing::warn!("the pass took longer than {PASS_DEADLINE:?}");
-            timer.failed("Deadline");
-            Action::requeue(pause())
-        }
-    }
-}
-
-/// When a pass wants the next one.
-#[derive(Debug)]
-enum Requeue {
-    OnChange,
-    After(Duration),
-    /// After the object's own growing delay, because of a failure with this reason.
-    BackOff(Reason),
-}
-
-/// What became of a status that an instance's server has a say in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Written {
-    /// It said nothing new.
-    Unchanged,
-    Now,
-    /// It may be written after this long.
-    Later(Duration),
 }
 
 impl Controller {
@@ -354,13 +264,6 @@ impl Controller {
         Ok(Requeue::OnChange)
     }
 
-    async fn suspend(&self, instance: &OpenClawInstance) -> Result<Requeue, ClusterError> {
-        let old = instance.status.clone().unwrap_or_default();
-        let status =
-            status::of_suspension(&old, instance.metadata.generation, self.ctx.clock.now());
-        self.settle(instance, &status).await.map(|()| Requeue::OnChange)
-    }
-
     /// Whether something of an instance is in a cloud, though its finalizer may have been taken away.
     fn has_things(&self, instance: &OpenClawInstance) -> bool {
         instance.status.as_ref().is_some_and(has_history) || self.in_clouds(instance).anything
@@ -396,100 +299,6 @@ impl Controller {
         self.now().duration_since(since) < GRACE
     }
 
-    async fn refuse(
-        &self,
-        instance: &OpenClawInstance,
-        refused: &Problem,
-    ) -> Result<Requeue, ClusterError> {
-        let old = instance.status.clone().unwrap_or_default();
-        let status =
-            status::of_refusal(&old, refused, instance.metadata.generation, self.ctx.clock.now());
-        self.settle(instance, &status).await?;
-        Ok(self.requeue_after(refused))
-    }
-
-    /// What is not known is not guessed: the status says what could not be seen and keeps the rest.
-    async fn blind(
-        &self,
-        instance: &OpenClawInstance,
-        failure: &Problem,
-    ) -> Result<Requeue, ClusterError> {
-        if failure.is_of_the_way() && is_well(instance) {
-            return Ok(self.requeue_after(failure));
-        }
-        self.refuse(instance, failure).await
-    }
-
-    /// When to look at an instance again at which there is nothing to do.
-    fn settled(&self, observed: &Observed) -> Duration {
-        let report = self.ctx.intervals.report;
-        let age =
-            observed.agent.view().map(|view| observed.now.duration_since(view.at).unsigned_abs());
-        self.jittered(report.saturating_sub(age.unwrap_or_default()).max(SOON))
-    }
-
-    fn status(
-        instance: &OpenClawInstance,
-        wanted: &Wanted,
-        observed: &Observed,
-        outcome: &Outcome,
-    ) -> OpenClawInstanceStatus {
-        let master_key = observed.master_key_id.as_deref();
-        status::of_pass(wanted, observed, outcome, master_key, instance.metadata.generation)
-    }
-
-    /// Writes the status if it changed, with an Event for what changed in it.
-    async fn write(
-        &self,
-        instance: &OpenClawInstance,
-        current: Option<&OpenClawInstanceStatus>,
-        status: &OpenClawInstanceStatus,
-    ) -> Result<bool, ClusterError> {
-        let written = self.cluster.write_status(instance, current, status).await?;
-        if written {
-            let old = current.map(|status| status.conditions.as_slice()).unwrap_or_default();
-            let about = instance.object_ref(&());
-            events::publish(&self.ctx, &about, old, &status.conditions).await;
-            let known = current.is_some_and(|status| status.earlier_identity.is_some());
-            if let (Some(earlier), false) = (&status.earlier_identity, known) {
-                let note = format!(
-                    "The ids of instances are computed now. This one keeps its earlier id {} until it is deleted: its server holds it",
-                    earlier.id
-                );
-                events::tell(&self.ctx, &about, Reason::IdentityMigrated, note).await;
-            }
-        }
-        Ok(written)
-    }
-
-    /// The same of what the instance's server has a say in, if it was asked: that is written only so often.
-    async fn write_at_rate(
-        &self,
-        instance: &OpenClawInstance,
-        current: Option<&OpenClawInstanceStatus>,
-        status: &OpenClawInstanceStatus,
-        agent: &AgentState,
-    ) -> Result<Written, ClusterError> {
-        if !differs(current, status) {
-            return Ok(Written::Unchanged);
-        }
-        if !matches!(agent, AgentState::NotAsked) {
-            let key = ObjectRef::from_obj(instance);
-            if let Some(wait) = self.write_rates.take(key, current, status, self.now()) {
-                return Ok(Written::Later(wait));
-            }
-        }
-        self.write(instance, current, status).await.map(|_| Written::Now)
-    }
-
-    async fn settle(
-        &self,
-        instance: &OpenClawInstance,
-        status: &OpenClawInstanceStatus,
-    ) -> Result<(), ClusterError> {
-        self.write(instance, instance.status.as_ref(), status).await.map(drop)
-    }
-
     fn forget(&self, instance: &OpenClawInstance) {
         let key = ObjectRef::from_obj(instance);
         drop(self.memories.take(&key));
@@ -510,14 +319,6 @@ impl Controller {
 
     fn jittered(&self, interval: Duration) -> Duration {
         jittered(interval, self.random())
-    }
-
-    fn requeue_after(&self, failure: &Problem) -> Requeue {
-        match failure.retry {
-            Retry::BackOff => Requeue::BackOff(failure.reason),
-            Retry::After(wait) => Requeue::After(self.jittered(wait)),
-            Retry::OnChange | Retry::Slowly => Requeue::After(self.jittered(TERMINAL_RETRY)),
-        }
     }
 }
 

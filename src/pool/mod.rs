@@ -1,5 +1,6 @@
 //! One pool, as a pure matter: what its shared cloud objects should be, what to do about the difference, and
-//! what its status says. One file for each managed thing; [`plan`] puts them together.
+//! what its status says. One file for each managed thing; [`supply`] is what
+//! instances get of it all.
 //!
 //! The reads and writes are in [`crate::controller::pool`], and what is kept of a pool while the operator
 //! runs in [`crate::controller::pool_runtime`].
@@ -9,8 +10,10 @@ pub mod firewall;
 pub mod identity;
 mod offers;
 pub mod outcome;
-pub mod plan;
+pub mod spec;
 pub mod ssh_keys;
+pub mod status;
+pub mod supply;
 pub mod zone;
 
 pub use offers::Offers;

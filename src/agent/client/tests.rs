@@ -259,7 +259,7 @@ async fn no_error_contains_a_token() {
 async fn the_edge_is_dialled_by_the_anchors_address() {
     let app = Router::new().fallback(|request: Request| async move {
         let host = request.headers()[header::HOST].to_str().unwrap().to_owned();
-        let id = request.headers()[ACCESS_CLIENT_ID].to_str().unwrap().to_owned();
+        let id = request.headers()["cf-access-client-id"].to_str().unwrap().to_owned();
         assert_eq!((host.split(':').next().unwrap(), &*id), (HOST, "id.access"));
         StatusCode::FORBIDDEN
     });
@@ -283,7 +283,9 @@ async fn a_certificate_for_another_host_is_not_talked_to() {
     let mut route = route();
     route.host = "bob-mgmt.pool.invalid".into();
     let refused = edge.client().enrol(&route, &server_keys(3)).await;
-    let Err(AgentError::Unreachable { reached: Reached::Nothing, detail: cause }) = refused else {
+    let Err(AgentError::Unreachable { reached: crate::agent::Reached::Nothing, detail: cause }) =
+        refused
+    else {
         panic!("{refused:?}")
     };
     assert!(cause.contains("certificate"), "{cause}");

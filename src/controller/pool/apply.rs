@@ -16,7 +16,7 @@ use crate::{
         access::{self, Step},
         firewall::{self, FirewallStep, Marker},
         identity::PoolIdentity,
-        plan::ParsedSpec,
+        spec::ParsedSpec,
         ssh_keys, zone,
     },
     problem::{Problem, Retry},

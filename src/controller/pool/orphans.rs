@@ -39,10 +39,7 @@ use crate::{
         retained,
     },
     ownership,
-    pool::{
-        Outcome, Unaccounted,
-        plan::{ParsedSpec, SweepState},
-    },
+    pool::{Outcome, Unaccounted, spec::ParsedSpec, supply::SweepState},
 };
 
 pub(super) use memory::Orphans;

@@ -33,7 +33,9 @@ use crate::{
         Outcome, Unaccounted,
         firewall::Marker,
         identity::PoolIdentity,
-        plan::{self, Findings, ParsedSpec, Supply, SweepState},
+        spec::{self, ParsedSpec},
+        status::{Findings, of_pass},
+        supply::{self, Supply, SweepState},
     },
     problem::{Problem, Retry},
 };
@@ -132,7 +134,7 @@ impl Controller {
         name: &str,
         pool: &HostingPool,
     ) -> Result<Result<(Arc<Session>, ParsedSpec), Problem>, kube::Error> {
-        let parsed = match plan::parse_spec(&pool.spec) {
+        let parsed = match spec::parse_spec(&pool.spec) {
             Ok(parsed) => parsed,
             Err(problem) => return Ok(Err(problem)),
         };
@@ -238,9 +240,9 @@ impl Controller {
     ) -> Outcome {
         let sweep = session.sweep();
         let place = |error: &CloudError| token_secret(&pool.spec, &self.ctx.namespace, error.cloud);
-        let swept = plan::sweep_problem(&sweep, place);
+        let swept = supply::sweep_problem(&sweep, place);
         let deleting = pool.metadata.deletion_timestamp.is_some();
-        let supply = plan::supply(&outcome, session.kept(), swept.as_ref(), deleting);
+        let supply = supply::supply(&outcome, session.kept(), swept.as_ref(), deleting);
         session.keep(supply.facilities.as_ref().ok());
         outcome.serving = supply.facilities.is_ok();
         let state = match &sweep {
@@ -290,7 +292,7 @@ impl Controller {
         };
         let old = pool.status.as_ref();
         let now = self.ctx.clock.now();
-        let wanted = plan::status(old.unwrap_or(&HostingPoolStatus::default()), &findings, now);
+        let wanted = of_pass(old.unwrap_or(&HostingPoolStatus::default()), &findings, now);
         let (version, said) = (pool.resource_version(), (old, &wanted));
         let metrics = &self.ctx.metrics;
         if status::write(api, pool, version.as_deref(), said, metrics).await?.is_some() {

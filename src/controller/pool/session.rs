@@ -20,10 +20,7 @@ use crate::{
     dns::DnsQueue,
     hetzner::{HetznerApi, HetznerClient},
     inventory::Inventory,
-    pool::{
-        Facilities, Outcome,
-        plan::{ParsedSpec, SweepState},
-    },
+    pool::{Facilities, Outcome, spec::ParsedSpec, supply::SweepState},
 };
 
 use super::{PoolSettings, sweeper::Sweeper, tokens::ReadToken};

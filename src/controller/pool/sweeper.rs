@@ -9,7 +9,7 @@ use crate::{
     cloud::CloudError,
     controller::backoff::{Backoff, random},
     inventory::Inventory,
-    pool::plan::SweepState,
+    pool::supply::SweepState,
     problem::{Problem, Retry},
 };
 

@@ -5,7 +5,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
-use crate::pool::plan;
+use crate::pool::spec;
 use crate::{
     api::{HostingPoolStatus, annotation::Mark},
     cloudflare::{AccessDestination, AccountId, Zone, ZoneAccount, ZoneId},
@@ -14,7 +14,7 @@ use crate::{
         status,
     },
     hetzner::{Direction, Firewall, FirewallRule, Labels, Protocol, ServerType, SshKey},
-    pool::plan::Findings,
+    pool::status::{Findings, of_pass},
     problem::{Problem, Retry},
 };
 
@@ -86,7 +86,7 @@ impl World {
     /// One pass; says whether it would have written the status.
     async fn pass(&mut self, thorough: bool) -> (Outcome, bool) {
         let identity = Self::identity();
-        let parsed = plan::parse_spec(&self.spec).unwrap();
+        let parsed = spec::parse_spec(&self.spec).unwrap();
         let stored = AccessSecret::read(&self.fakes).await.unwrap();
         let recorded = self.status.firewall_id.map(FirewallId);
         let pass = Pass {
@@ -122,7 +122,7 @@ impl World {
             offers: outcome.offers.as_deref(),
         };
         self.offers.clone_from(&outcome.offers);
-        let wanted = plan::status(&self.status, &findings, Timestamp::UNIX_EPOCH);
+        let wanted = of_pass(&self.status, &findings, Timestamp::UNIX_EPOCH);
         let differs = status::differs(Some(&self.status), &wanted);
         self.status = wanted;
         (outcome, differs)
