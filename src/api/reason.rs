@@ -128,7 +128,7 @@ reasons! {
     /// Two credentials belong at one place of `spec.config`, for example two Telegram bots.
     ContestedPlace: Person on [Instance], "Keep one of them, or write `{credentialRef: NAME}` in `spec.config` where each of the others belongs.";
     /// OpenClaw rejects the configuration.
-    ConfigRejected: Person on [Instance], "Correct the path that the message names. OpenClaw still runs with the last good configuration.";
+    ConfigRejected: Person on [Instance], "Correct each path that the message names. OpenClaw still runs with the last good configuration.";
     /// A configuration, or an update of OpenClaw, cloudflared or the agent, did not work, and the last
     /// good state is back. The message says which and why.
     RolledBack: Person on [Instance], "Correct what the last change broke or use a release with another version, or annotate `moorage.dev/retry` with any new value.";

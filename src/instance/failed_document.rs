@@ -8,7 +8,7 @@ use moorage_wire::{
     report::{ConvergenceState, FailedDigest, FailureReason, PairingFailure},
 };
 
-use super::{Observed, Wanted, observed::AgentView, older_agents, programs};
+use super::{Observed, Wanted, config_issues, observed::AgentView, older_agents, programs};
 use crate::api::conditions::{ConditionType::ConfigApplied, Reason, Verdict};
 use crate::problem::Problem;
 
@@ -126,7 +126,9 @@ fn told(wanted: &Wanted, failed: &FailedDigest, failure: &Failure) -> Explanatio
         }
         FailureReason::InvalidConfig => {
             let program = if failure.update { subject } else { "OpenClaw".to_owned() };
-            let what = format!("{program} rejects the configuration{place}");
+            let issues = config_issues::told(&wanted.config, &failed.issues);
+            let issues = issues.map_or(place, |issues| format!(": {issues}"));
+            let what = format!("{program} rejects the configuration{issues}");
             (Reason::ConfigRejected, what, CORRECT_CONFIG)
         }
         _ if failure.update => {

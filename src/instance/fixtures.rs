@@ -353,6 +353,7 @@ impl Observed {
                         .of(Program::Openclaw),
                 ),
                 path: path.map(Into::into),
+                issues: Vec::new(),
                 at: now(),
             });
         })

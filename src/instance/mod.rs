@@ -5,6 +5,7 @@
 //! carry out a [`Step`] are in [`crate::controller::instance`].
 
 pub mod agent;
+mod config_issues;
 pub mod copies;
 pub mod credentials;
 pub mod dashboard;

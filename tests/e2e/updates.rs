@@ -25,9 +25,18 @@ pub(crate) async fn a_rejected_configuration_is_rolled_back(tenant: Tenant) {
         "openai/gpt-5"
     );
 
-    tenant.apply_instance("ada", with_model(42)).await;
+    let mut wrong = with_model(42);
+    wrong["config"]["session"] = json!({"dmScope": true});
+    tenant.apply_instance("ada", wrong).await;
     let message = tenant.until_reason("ada", "ConfigApplied", "ConfigRejected").await;
-    assert!(message.contains("agents.defaults.model.primary"), "{message}");
+    for point in [
+        "spec.config.agents.defaults.model.primary: ",
+        "quote it",
+        "spec.config.session.dmScope: ",
+        "unless they are quoted",
+    ] {
+        assert!(message.contains(point), "{message}");
+    }
     assert_eq!(
         tenant.openclaw_config(&ada)["agents"]["defaults"]["model"]["primary"],
         "openai/gpt-5"

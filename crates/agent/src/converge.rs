@@ -221,7 +221,7 @@ async fn try_document(
         return accept(core, document, text, programs).await;
     }
     let failure = match core.openclaw.validate(document.digest).await? {
-        Validation::Invalid { path } => DocumentFailure::rejected(path),
+        Validation::Invalid { issues } => DocumentFailure::rejected(issues),
         Validation::Valid => {
             openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, Some(document.digest)).await {

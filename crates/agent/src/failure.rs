@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use moorage_wire::{
     Failure, Program, Sha256,
     failure::{FailureCode, Stage},
-    report::{FailedDigest, FailureReason},
+    report::{ConfigIssue, FailedDigest, FailureReason},
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,9 @@ pub(crate) struct DocumentFailure {
     pub(crate) message: String,
     #[serde(default)]
     pub(crate) path: Option<String>,
+    /// All that OpenClaw has against the configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) issues: Vec<ConfigIssue>,
     /// Absent from the journal of an update that an older agent began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) failure: Option<Failure>,
@@ -28,22 +31,24 @@ pub(crate) struct DocumentFailure {
 
 impl DocumentFailure {
     pub(crate) fn new(reason: FailureReason, message: String, failure: Failure) -> Self {
-        Self { reason, message, path: None, failure: Some(failure) }
+        Self { reason, message, path: None, issues: Vec::new(), failure: Some(failure) }
     }
 
     /// OpenClaw rejects the configuration.
-    pub(crate) fn rejected(path: Option<String>) -> Self {
+    pub(crate) fn rejected(issues: Vec<ConfigIssue>) -> Self {
+        let mut paths = issues.iter().map(|issue| issue.path.as_str());
+        let path = paths.find(|path| !path.is_empty()).map(str::to_owned);
         let at = path.as_deref().map_or(String::new(), |path| format!(" at {path}"));
         let message = format!("OpenClaw rejects the configuration{at}");
         let failure =
             Failure::new(Stage::Configuration, FailureCode::ConfigRejected).of(Program::Openclaw);
-        Self { path, ..Self::new(FailureReason::InvalidConfig, message, failure) }
+        Self { path, issues, ..Self::new(FailureReason::InvalidConfig, message, failure) }
     }
 
     pub(crate) fn of(self, digest: Sha256, at: Timestamp) -> FailedDigest {
-        let Self { reason, message, path, failure } = self;
+        let Self { reason, message, path, issues, failure } = self;
         let (message, path) = (message.into(), path.map(Into::into));
-        FailedDigest { digest, reason, message, failure, path, at }
+        FailedDigest { digest, reason, message, failure, path, issues, at }
     }
 }
 

@@ -10,6 +10,7 @@ mod credentials;
 mod gateway;
 mod integrations;
 mod integrity;
+mod issues;
 mod key;
 mod orders;
 mod packed;

@@ -36,6 +36,9 @@ const MOST_UNITS: usize = 8;
 const MOST_PAIRINGS: usize = 100;
 const MOST_KEYS: usize = 8;
 
+/// The most points of a rejected configuration that an agent tells.
+pub const MOST_ISSUES: usize = 20;
+
 /// Answer of `GET /v1/report`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -110,11 +113,28 @@ pub struct FailedDigest {
     /// What happened, as fields; absent from older agents, and for failures that they recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failure: Option<Failure>,
-    /// The offending path in the configuration, if one was named.
+    /// The first offending path in the configuration, if one was named.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PlainText<256>>,
+    /// All that OpenClaw has against the configuration; empty from older agents, and if it is not what failed.
+    #[serde(
+        default,
+        skip_serializing_if = "Vec::is_empty",
+        deserialize_with = "bounded::list::<_, _, MOST_ISSUES>"
+    )]
+    pub issues: Vec<ConfigIssue>,
     /// When it was given up, or last tried; by the server's clock.
     pub at: Timestamp,
+}
+
+/// A point of a configuration that OpenClaw rejects.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ConfigIssue {
+    /// Where, with dots between the keys; empty for the document as a whole.
+    pub path: PlainText<256>,
+    /// What OpenClaw says of it, without values of the configuration.
+    pub message: PlainText<256>,
 }
 
 /// Why a desired state failed.

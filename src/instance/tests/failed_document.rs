@@ -36,6 +36,7 @@ fn fail(
         message: words.into(),
         failure: Some(failure.clone()),
         path: None,
+        issues: Vec::new(),
         at: now(),
     }];
 }

@@ -108,6 +108,7 @@ fn an_unresolved_integration_says_what_helps() {
             message: "in whatever words".into(),
             failure: Some(failure.of_integration("@openclaw/zalo")),
             path: None,
+            issues: Vec::new(),
             at: now(),
         }];
     });

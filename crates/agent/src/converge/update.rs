@@ -202,7 +202,7 @@ async fn try_out(core: &Arc<Core>, journal: &Journal) -> Result<Option<DocumentF
         text => text?,
     };
     let failure = match core.openclaw.validate(document.digest).await? {
-        Validation::Invalid { path } => DocumentFailure::rejected(path),
+        Validation::Invalid { issues } => DocumentFailure::rejected(issues),
         Validation::Valid => {
             openclaw::bring_into_use(core, document.digest, &text, programs).await?;
             match wait_for_health(core, None).await {

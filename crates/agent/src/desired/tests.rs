@@ -22,6 +22,7 @@ fn failed_documents_are_remembered_within_bounds() {
             message: "\u{e9}".repeat(10_000 + number).into(),
             failure: None,
             path: None,
+            issues: Vec::new(),
             at: Timestamp::UNIX_EPOCH,
         };
         desired.did_not_work(failed).unwrap();

@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::protocol::Validation;
+use super::{issues, protocol::Validation};
 use crate::{layout::Layout, secret_text::SecretText, settings::OpenClawProgram};
 
 /// For what only reads or asks the gateway.
@@ -25,7 +25,6 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// For what moves data or fetches packages.
 const LONG_PATIENCE: Duration = Duration::from_secs(900);
 const LONGEST_OUTPUT: u64 = 4 * 1024 * 1024;
-const LONGEST_PATH: usize = 200;
 /// The variable that hands a token to the command line; see [`Program::reload_secrets`].
 const TOKEN_VARIABLE: &str = "MOORAGE_GATEWAY_TOKEN";
 
@@ -78,7 +77,10 @@ impl Program {
         }
         let answer: Option<Value> = serde_json::from_slice(&output.text).ok();
         match answer.as_ref().and_then(|answer| answer.get("issues")).and_then(Value::as_array) {
-            Some(issues) => Ok(Validation::Invalid { path: issues.iter().find_map(path_of) }),
+            Some(found) => {
+                let config = tokio::fs::read(path).await.unwrap_or_default();
+                Ok(Validation::Invalid { issues: issues::read(found, &config) })
+            }
             None => Err(failed(command, &output)),
         }
     }
@@ -272,37 +274,4 @@ async fn collect(child: &mut Child) -> std::io::Result<Output> {
         output.take(LONGEST_OUTPUT).read_to_end(&mut text).await?;
     }
     Ok(Output { status: child.wait().await?, text })
-}
-
-/// The path of an issue, as text or as a list of keys; never its message.
-fn path_of(issue: &Value) -> Option<String> {
-    let path = match issue.get("path")? {
-        Value::String(text) => text.clone(),
-        Value::Array(keys) => {
-            let keys = keys.iter().map(|key| key.as_str().map_or(key.to_string(), str::to_owned));
-            keys.collect::<Vec<_>>().join(".")
-        }
-        _ => return None,
-    };
-    let harmless = |char: char| char.is_ascii_graphic() || char == ' ';
-    (!path.is_empty())
-        .then(|| path.chars().filter(|char| harmless(*char)).take(LONGEST_PATH).collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use rstest::rstest;
-    use serde_json::json;
-
-    use super::*;
-
-    #[rstest]
-    #[case(json!({"path": "agents.defaults", "message": "x"}), Some("agents.defaults"))]
-    #[case(json!({"path": ["channels", "telegram", 0]}), Some("channels.telegram.0"))]
-    #[case(json!({"path": ""}), None)]
-    #[case(json!({"message": "x"}), None)]
-    #[case(json!({"path": "a\u{1b}[31m\nb"}), Some("a[31mb"))]
-    fn the_path_of_an_issue_is_read_and_cleaned(#[case] issue: Value, #[case] path: Option<&str>) {
-        assert_eq!(path_of(&issue).as_deref(), path);
-    }
 }

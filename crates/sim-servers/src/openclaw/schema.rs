@@ -202,15 +202,31 @@ fn examine(shape: &Shape, value: &Value, path: &str, issues: &mut Vec<Issue>) {
             }
             return;
         }
-        Boolean => "expected a boolean".to_owned(),
-        Text => "expected a string".to_owned(),
-        Number => "expected a number".to_owned(),
-        Texts => "expected a list of strings".to_owned(),
-        OneOf(names) => format!("expected one of {}", names.join(", ")),
+        Boolean => other_type("boolean", value),
+        Text => other_type("string", value),
+        Number => other_type("number", value),
+        Texts => other_type("array", value),
+        OneOf(names) => {
+            let names: Vec<_> = names.iter().map(|name| format!("\"{name}\"")).collect();
+            format!("Invalid option: expected one of {}", names.join("|"))
+        }
         Secret => "expected a string or a secret reference {source, provider, id}".to_owned(),
-        Closed(_) | Open(_) | Map(_) => "expected an object".to_owned(),
+        Closed(_) | Open(_) | Map(_) => other_type("object", value),
     };
     issues.push(Issue { path: path.to_owned(), message: expected });
+}
+
+/// In the words of the real one.
+fn other_type(expected: &str, value: &Value) -> String {
+    let received = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "boolean",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    format!("Invalid input: expected {expected}, received {received}")
 }
 
 fn fields_of(

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use moorage_wire::{CredentialName, Failure, Sha256};
+use moorage_wire::{CredentialName, Failure, Sha256, report::ConfigIssue};
 use serde::{Deserialize, Serialize};
 
 use super::PairingId;
@@ -124,10 +124,10 @@ pub(crate) struct Held {
 #[serde(rename_all = "kebab-case", tag = "verdict")]
 pub(crate) enum Validation {
     Valid,
-    /// It rejects it, at this path if it names one.
+    /// It rejects it.
     Invalid {
-        /// Dotted, cleaned; `None` if it names none.
-        path: Option<String>,
+        /// At least what it names, at most [`MOST_ISSUES`](moorage_wire::report::MOST_ISSUES).
+        issues: Vec<ConfigIssue>,
     },
 }
 
