@@ -54,13 +54,14 @@ if [[ ! -s $roots ]]; then
 fi
 
 make_rootfs() {
-  local architecture=$1 rootfs=$work/context/$1 binary
+  local architecture=$1 rootfs=$work/context/$1 binary list
   binary=$(hack/static.sh moorage "$architecture")
+  list=$(hack/sbom.sh moorage "$architecture")
   rm -rf "$rootfs"
   install -D -m 0755 "$binary" "$rootfs/usr/bin/moorage"
   install -D -m 0644 "$roots" "$rootfs/etc/ssl/certs/ca-certificates.crt"
   install -D -m 0644 LICENSE "$rootfs/usr/share/doc/moorage/LICENSE"
-  install -D -m 0644 "$(hack/sbom.sh moorage "$architecture")" "$rootfs/usr/share/sbom/moorage.cdx.json"
+  install -D -m 0644 "$list" "$rootfs/usr/share/sbom/moorage.cdx.json"
   printf 'root:x:0:0:root:/:/sbin/nologin\nmoorage:x:65532:65532:moorage:/:/sbin/nologin\n' \
     | install -m 0644 /dev/stdin "$rootfs/etc/passwd"
   printf 'root:x:0:\nmoorage:x:65532:\n' | install -m 0644 /dev/stdin "$rootfs/etc/group"

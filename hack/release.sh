@@ -51,8 +51,10 @@ mkdir -p "$out"
 IFS=, read -ra wanted <<<"$architectures"
 for architecture in "${wanted[@]}"; do
   for program in moorage moorage-agent; do
-    cp "$(hack/static.sh "$program" "$architecture")" "$out/$program-linux-$architecture"
-    cp "$(hack/sbom.sh "$program" "$architecture")" "$out/$program-linux-$architecture.cdx.json"
+    binary=$(hack/static.sh "$program" "$architecture")
+    cp "$binary" "$out/$program-linux-$architecture"
+    list=$(hack/sbom.sh "$program" "$architecture")
+    cp "$list" "$out/$program-linux-$architecture.cdx.json"
   done
 done
 

@@ -138,6 +138,14 @@ pub enum RunError {
         "--edge-address {address} leads nowhere: {problem}; give a host and a port, such as 127.0.0.1:8443"
     )]
     EdgeAddress { address: String, problem: String },
+    /// Neither the clouds nor Cloudflare's edge could be trusted.
+    #[error(
+        "there are no certificate roots, so that no cloud can be trusted: use the operator's image, install ca-certificates, or name a file in SSL_CERT_FILE{problems}"
+    )]
+    NoRoots {
+        /// What the system said, in brackets.
+        problems: String,
+    },
     /// The client for agents.
     #[error(transparent)]
     Edge(#[from] EdgeClientError),
@@ -209,6 +217,9 @@ impl RunArgs {
             },
             extra_roots: read_file("edge-ca", self.edge_ca.as_deref()).await?,
         };
+        if cloud_ca.is_none() || edge.extra_roots.is_none() {
+            check_roots()?;
+        }
         let intervals = Intervals {
             sweep: self.sweep_interval,
             report: self.report_interval,
@@ -235,6 +246,16 @@ impl RunArgs {
             leader_elect: self.leader_elect,
         })
     }
+}
+
+/// Whether the system has certificate roots: an image without any starts, and then fails at every call.
+fn check_roots() -> Result<(), RunError> {
+    let found = rustls_native_certs::load_native_certs();
+    if !found.certs.is_empty() {
+        return Ok(());
+    }
+    let problems: String = found.errors.iter().map(|error| format!(" ({error})")).collect();
+    Err(RunError::NoRoots { problems })
 }
 
 /// An empty variable is a list of one empty name to clap.

@@ -45,6 +45,21 @@ async fn control_plane() -> Option<ControlPlane> {
     Some(ControlPlane::start(tools, Components::ApiServer).await.unwrap())
 }
 
+#[tokio::test]
+async fn without_certificate_roots_nothing_starts() {
+    let nowhere = tempfile::tempdir().unwrap();
+    let run = Command::new(env!("CARGO_BIN_EXE_moorage"))
+        .args(["run", "--namespace", NAMESPACE])
+        .env("SSL_CERT_FILE", nowhere.path().join("none.pem"))
+        .env("SSL_CERT_DIR", nowhere.path())
+        .output()
+        .await
+        .unwrap();
+    let told = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(!run.status.success());
+    assert!(told.contains("no certificate roots") && told.contains("ca-certificates"), "{told}");
+}
+
 async fn make_namespace(client: &Client) {
     let mut namespace = Namespace::default();
     namespace.metadata.name = Some(NAMESPACE.to_owned());
