@@ -75,7 +75,7 @@ async fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
             io::stdout().write_all(status::run(*args, &cluster).await?.as_bytes())?;
         }
         Command::Cleanup(args) => {
-            let report = cleanup::run(*args, &Terminal).await?;
+            let report = cleanup::run(*args, &Terminal("cleanup")).await?;
             io::stdout().write_all(report.text.as_bytes())?;
             if report.left {
                 return Ok(ExitCode::from(cleanup::SOMETHING_LEFT));
@@ -88,7 +88,7 @@ async fn perform(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// A wrong command line is told apart from clouds that are not as they should be.
 async fn diagnose(args: doctor::DoctorArgs) -> anyhow::Result<ExitCode> {
-    match Box::pin(doctor::run(args, &|line| eprintln!("doctor: {line}"))).await {
+    match Box::pin(doctor::run(args, &Terminal("doctor"))).await {
         Ok(report) => {
             io::stdout().write_all(report.text.as_bytes())?;
             Ok(if report.failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -100,12 +100,12 @@ async fn diagnose(args: doctor::DoctorArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Whoever sits at the terminal.
-struct Terminal;
+/// Whoever sits at the terminal, and the command that speaks.
+struct Terminal(&'static str);
 
 impl cleanup::Person for Terminal {
     fn progress(&self, line: &str) {
-        eprintln!("cleanup: {line}");
+        eprintln!("{}: {line}", self.0);
     }
 
     fn ask(&self, question: &str) -> io::Result<String> {

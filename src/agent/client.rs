@@ -12,6 +12,8 @@ mod request;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use answer::is_challenge;
+
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;

@@ -7,17 +7,24 @@ mod target;
 #[cfg(test)]
 mod tests;
 
-use std::{io, path::PathBuf};
+use std::{io, net::SocketAddr, path::PathBuf};
 
 use clap::{ArgGroup, Args};
 use thiserror::Error;
+use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::status::OutputFormat;
+use super::{cleanup::Person, status::OutputFormat};
 use crate::{
     cloud::ConfigError,
     cloudflare::{AccountId, ZoneId},
-    doctor::{Verdict, look::look, web::Web, worst},
+    doctor::{
+        Verdict,
+        look::look,
+        web::Web,
+        worst,
+        write::{Allowed, Run},
+    },
 };
 
 /// Exit code where the command line, or a file that it names, is wrong. The parser of the command line has
@@ -30,7 +37,8 @@ pub const USAGE: u8 = 2;
 /// server types in each location, image, room, SSH keys), a Cloudflare account and zone (token and its
 /// permissions, zone, Zero Trust, limits, certificate and settings of the edge), and at the files of a release
 /// (over IPv4 and IPv6), and says pass, warn, fail or unknown for each, with what to do. Unknown is what the
-/// token may not see: Moorage itself does not need those permissions. Nothing is changed anywhere.
+/// token may not see: Moorage itself does not need those permissions. Nothing is
+/// changed anywhere, unless you say --write or --spend.
 ///
 /// Needs no cluster: give token files, and either -f with the manifests of a pool and a release, or the
 /// options below.
@@ -72,6 +80,26 @@ pub struct DoctorArgs {
     /// Address of a file that servers will fetch, beside those of releases; may be given more than once
     #[arg(long, value_name = "URL")]
     release_url: Vec<Url>,
+    /// Also make what Moorage makes (a firewall, a tunnel with routes, a DNS record, an Access application,
+    /// policy and service token, all called moorage-doctor-…), look what comes of it, and delete it again,
+    /// also after a failure or Ctrl-C. What earlier runs have left is deleted first. Costs nothing
+    #[arg(long)]
+    write: bool,
+    /// Also make the cheapest wanted server, time it, and delete it again. Costs an hour of it, some cents
+    #[arg(long, requires = "hetzner_token_file")]
+    spend: bool,
+    /// Do not ask before --write and --spend
+    #[arg(long)]
+    yes: bool,
+    /// Dial Cloudflare's edge at this address instead of looking names up
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    edge_address: Option<SocketAddr>,
+    /// PEM certificates to trust at the edge beside the system's
+    #[arg(long, value_name = "FILE")]
+    edge_ca: Option<PathBuf>,
+    /// Ask this name server for the DNS record of --write instead of the zone's own
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    name_server: Option<SocketAddr>,
     /// How to print it
     #[arg(long, short, value_name = "FORMAT", default_value = "text")]
     output: OutputFormat,
@@ -85,6 +113,9 @@ pub struct DoctorArgs {
     #[arg(long, value_name = "FILE")]
     cloud_ca: Option<PathBuf>,
 }
+
+/// Exit code of a program that an interruption ends before its deletions.
+const INTERRUPTED: i32 = 130;
 
 /// Why nothing was looked at.
 #[derive(Debug, Error)]
@@ -128,6 +159,12 @@ pub enum DoctorError {
         /// What needs it.
         with: &'static str,
     },
+    /// The person does not want to.
+    #[error("nothing was made: confirm with yes, or give --yes")]
+    NotConfirmed,
+    /// The signals of an interruption cannot be had.
+    #[error("signals cannot be received: {0}")]
+    Signals(#[source] io::Error),
     /// A client.
     #[error(transparent)]
     Client(#[from] ConfigError),
@@ -144,21 +181,69 @@ pub struct Report {
     pub failed: bool,
 }
 
-/// Runs the command. `progress` is told what takes a while.
+/// Runs the command.
 ///
 /// # Errors
-/// If the command line does not say what to look at.
-pub async fn run(
-    args: DoctorArgs,
-    progress: &(dyn Fn(&str) + Sync),
-) -> Result<Report, DoctorError> {
+/// If the command line does not say what to look at, or the person does not confirm.
+pub async fn run(args: DoctorArgs, person: &(dyn Person + Sync)) -> Result<Report, DoctorError> {
     let (target, roots) = target::of(&args).await?;
-    let web = Web::new(roots);
-    let findings = look(&target, &web, progress).await;
+    let allowed = Allowed { write: args.write, spend: args.spend };
+    let stop = if args.write || args.spend {
+        confirm(&args, person)?;
+        stop_on_signals()?
+    } else {
+        CancellationToken::new()
+    };
+    let ways = target::ways(&args).await?;
+    let progress = |line: &str| person.progress(line);
+    let mut findings = look(&target, &Web::new(roots), &progress).await;
+    if args.write || args.spend {
+        findings.extend(Run::new(&target, &ways, &stop, &progress).run(allowed).await);
+    }
     let failed = worst(&findings) == Verdict::Fail;
     let text = match args.output {
         OutputFormat::Text => render::text(&findings),
         OutputFormat::Json => render::json(&findings)?,
     };
     Ok(Report { text, failed })
+}
+
+fn confirm(args: &DoctorArgs, person: &dyn Person) -> Result<(), DoctorError> {
+    if args.yes {
+        return Ok(());
+    }
+    let what = match (args.write, args.spend) {
+        (true, true) => "objects called moorage-doctor-… and a server, which costs some cents,",
+        (_, true) => "a server, which costs some cents,",
+        _ => "objects called moorage-doctor-…, which cost nothing,",
+    };
+    let question = format!(
+        "This makes {what} and deletes them again. What earlier runs have left is deleted as well. To go on, type yes: "
+    );
+    let typed = person.ask(&question).unwrap_or_default();
+    if typed.trim() == "yes" { Ok(()) } else { Err(DoctorError::NotConfirmed) }
+}
+
+/// The first interruption ends the run with its deletions; the second one ends the program.
+fn stop_on_signals() -> Result<CancellationToken, DoctorError> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(DoctorError::Signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(DoctorError::Signals)?;
+    let stop = CancellationToken::new();
+    let token = stop.clone();
+    tokio::spawn(async move {
+        let mut again = false;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if again {
+                std::process::exit(INTERRUPTED);
+            }
+            again = true;
+            token.cancel();
+        }
+    });
+    Ok(stop)
 }

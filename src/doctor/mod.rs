@@ -11,8 +11,13 @@ pub mod edge;
 pub mod finding;
 pub mod hetzner;
 pub mod look;
+pub mod name_server;
 pub mod operator;
+pub mod run_name;
+pub mod spend;
+pub mod traces;
 pub mod web;
+pub mod write;
 
 use crate::{cloudflare::CloudflareClient, cloudflare::ZoneId, hetzner::HetznerClient};
 

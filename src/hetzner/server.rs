@@ -175,6 +175,13 @@ pub struct CreatedServer {
     /// What follows, such as starting it.
     #[serde(default)]
     pub next_actions: Vec<Action>,
+    /// Whether Hetzner made a root password, which it then mails. The password itself is never read.
+    #[serde(rename = "root_password", default, deserialize_with = "is_present")]
+    pub has_root_password: bool,
+}
+
+fn is_present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<serde::de::IgnoredAny>::deserialize(deserializer)?.is_some())
 }
 
 /// Work that Hetzner does in the background.

@@ -5,6 +5,7 @@
 
 mod clouds;
 mod read_only;
+mod write;
 
 use serde_json::Value;
 

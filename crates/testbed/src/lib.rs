@@ -36,7 +36,7 @@ pub use lab::{
 pub use operator::{
     Operator, OperatorOptions, OperatorSource, service_account_kubeconfig, service_account_token,
 };
-pub use proc::{children_of, runs, signal, size_in_status};
+pub use proc::{Signal, children_of, runs, signal, size_in_status};
 pub use process::{Ending, Process};
 pub use release::ReleaseFolder;
 pub use scenario::{Pace, Scenario, Stage, run_scenarios};

@@ -1,7 +1,8 @@
 //! Processes of this machine as a test sees them, its own or not: what the kernel says of them under
 //! `/proc` (proc(5)), and signals.
 
-use rustix::process::{Pid, Signal, kill_process};
+pub use rustix::process::Signal;
+use rustix::process::{Pid, kill_process};
 
 /// Whether a process with this id runs; a zombie does not.
 pub fn runs(process: u32) -> bool {

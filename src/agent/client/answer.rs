@@ -91,18 +91,18 @@ impl Answer {
         })
     }
 
-    fn is_challenge(&self) -> bool {
-        let start = String::from_utf8_lossy(&self.body[..self.body.len().min(4096)]);
-        self.headers.contains_key(MITIGATED)
-            || self.status == StatusCode::FORBIDDEN
-                && BLOCKED.iter().any(|page| start.contains(page))
-    }
-
     fn is_of_access(&self) -> bool {
         let login = |location: &str| location.contains(ACCESS_LOGIN_DOMAIN);
         matches!(self.status, StatusCode::FORBIDDEN | StatusCode::UNAUTHORIZED)
             || self.status.is_redirection() && self.header(header::LOCATION).is_some_and(login)
     }
+}
+
+/// Whether the edge takes the caller for a bot. WAF and Bot Fight Mode answer so.
+pub(crate) fn is_challenge(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> bool {
+    let start = String::from_utf8_lossy(&body[..body.len().min(4096)]);
+    headers.contains_key(MITIGATED)
+        || status == StatusCode::FORBIDDEN && BLOCKED.iter().any(|page| start.contains(page))
 }
 
 /// The agent refuses so before it knows who asks, or before it has a nonce to bind an answer to.
@@ -146,7 +146,7 @@ pub(super) fn unsigned_refusal(answer: &Answer) -> AgentError {
             code => AgentError::NotAuthentic(format!("it refuses ({code:?}) without a signature")),
         };
     }
-    if answer.is_challenge() {
+    if is_challenge(answer.status, &answer.headers, &answer.body) {
         return AgentError::Challenged;
     }
     if answer.is_of_access() {

@@ -10,7 +10,10 @@ use crate::{
     api::{HostingPoolSpec, OpenClawRelease, release::PinnedArtifact},
     cloud::{ApiToken, BudgetRegistry, ClientConfig, Cloud},
     cloudflare::{AccountId, CloudflareClient, ZoneId},
-    doctor::{CloudflareTarget, HetznerTarget, Target, artifacts::Artifact, cloudflare, hetzner},
+    doctor::{
+        CloudflareTarget, HetznerTarget, Target, artifacts::Artifact, cloudflare, hetzner,
+        write::Ways,
+    },
     hetzner::HetznerClient,
 };
 
@@ -60,6 +63,15 @@ pub(super) async fn of(args: &DoctorArgs) -> Result<(Target, Option<Vec<u8>>), D
         }
     }
     Ok((target, roots))
+}
+
+/// How names and the edge are reached.
+pub(super) async fn ways(args: &DoctorArgs) -> Result<Ways, DoctorError> {
+    let edge_roots = match &args.edge_ca {
+        Some(path) => Some(read("edge-ca", path).await?),
+        None => None,
+    };
+    Ok(Ways { edge: args.edge_address, edge_roots, name_server: args.name_server })
 }
 
 fn of_hetzner(args: &DoctorArgs, pool: Option<&HostingPoolSpec>) -> hetzner::Wanted {

@@ -97,7 +97,7 @@ impl Link {
         state.servers.insert(id, machine);
         state.writes += 1;
         let action = action(id, "create_server", ActionStatus::Running);
-        Ok(CreatedServer { server, action, next_actions: Vec::new() })
+        Ok(CreatedServer { server, action, next_actions: Vec::new(), has_root_password: true })
     }
 }
 
