@@ -140,10 +140,10 @@ pub enum RunError {
     EdgeAddress { address: String, problem: String },
     /// Neither the clouds nor Cloudflare's edge could be trusted.
     #[error(
-        "there are no certificate roots, so that no cloud can be trusted: use the operator's image, install ca-certificates, or name a file in SSL_CERT_FILE{problems}"
+        "there are no certificate roots, so that no cloud can be trusted: use the operator's image, install ca-certificates, or name a file in SSL_CERT_FILE ({problems})"
     )]
     NoRoots {
-        /// What the system said, in brackets.
+        /// What the system said.
         problems: String,
     },
     /// The client for agents.
@@ -254,8 +254,8 @@ fn check_roots() -> Result<(), RunError> {
     if !found.certs.is_empty() {
         return Ok(());
     }
-    let problems: String = found.errors.iter().map(|error| format!(" ({error})")).collect();
-    Err(RunError::NoRoots { problems })
+    let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
+    Err(RunError::NoRoots { problems: problems.join(", ") })
 }
 
 /// An empty variable is a list of one empty name to clap.
