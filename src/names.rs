@@ -1,13 +1,13 @@
 //! The names and labels that tie a cloud object to its instance. They are read back by
 //! [`crate::ownership`] alone: a name never proves ownership, the ids in it do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt::Display};
 
-use moorage_wire::{Epoch, InstallationId, InstanceId};
+use moorage_wire::{Epoch, InstallationId, InstanceId, Sha256};
 
 use crate::{
     api::label,
-    cloudflare::{MAX_COMMENT_CHARS, TunnelId},
+    cloudflare::{DnsRecord, MAX_COMMENT_CHARS, TunnelId},
     hetzner::{Labels, Server},
 };
 
@@ -78,6 +78,28 @@ pub fn retained_comment(
     cut(&format!("{RETAINED_COMMENT}{installation} {instance} {namespace}/{name}"))
 }
 
+/// What the comments of the DNS records of pools begin with, before the installation and the pool.
+pub const POOL_COMMENT: &str = "moorage-pool ";
+
+/// The comment on a pool's own DNS record.
+pub fn pool_comment(installation: impl Display, pool: &str) -> String {
+    cut(&format!("{POOL_COMMENT}{installation} {pool}"))
+}
+
+/// The pool that a record says it is of, if it is one of this installation.
+pub fn pool_of_record(record: &DnsRecord, installation: InstallationId) -> Option<String> {
+    let rest = record.comment.as_deref()?.strip_prefix(POOL_COMMENT)?;
+    let mut words = rest.split(' ');
+    let ours = words.next()?.parse() == Ok(installation);
+    words.next().filter(|pool| ours && !pool.is_empty()).map(str::to_owned)
+}
+
+/// The host name of a pool's own DNS record: one label, whatever the pool is called.
+pub fn pool_host(installation: impl Display, pool: &str, domain: &str) -> String {
+    let digest = Sha256::of(pool.as_bytes()).to_string();
+    format!("moorage-{installation}-{}.{domain}", &digest[..8])
+}
+
 fn cut(comment: &str) -> String {
     comment.chars().take(MAX_COMMENT_CHARS).collect()
 }
@@ -130,6 +152,8 @@ mod tests {
         let id = TunnelId::parse("6ff42ae2-765d-4adf-8112-31c55c1551ef").unwrap();
         assert!(retained_tunnel(INSTALLATION, INSTANCE, &id).len() <= 100);
         assert!(record_comment(INSTALLATION, INSTANCE, &long, &long).chars().count() <= 100);
+        assert!(pool_comment(INSTALLATION, &"p".repeat(63)).ends_with(&"p".repeat(63)));
+        assert!(pool_host(INSTALLATION, &"p".repeat(63), "").len() <= 64);
         assert!(retained_comment(INSTALLATION, INSTANCE, &long, &long).chars().count() <= 100);
     }
 }

@@ -172,8 +172,10 @@ impl Problem {
                     "The call {call} has to wait: the rate limit of {cloud} is used up. Moorage retries when calls are allowed again; pools that share an account or project should name the same budgetGroup"
                 ),
             ),
-            ErrorKind::Locked
-            | ErrorKind::Maintenance
+            ErrorKind::Locked => {
+                refused(Reason::Locked, "another action runs on the object", LOCKED_REMEDY)
+            }
+            ErrorKind::Maintenance
             | ErrorKind::Transient { .. }
             | ErrorKind::Timeout { .. }
             | ErrorKind::Malformed { .. } => {
@@ -243,6 +245,8 @@ impl From<Problem> for Verdict {
     }
 }
 
+const LOCKED_REMEDY: &str =
+    "Moorage retries automatically; if it lasts, look at the object's actions in Hetzner's console";
 const RETRIES: &str = "Moorage retries automatically; see the operator's log if it lasts";
 
 fn retry(error: &CloudError) -> Retry {

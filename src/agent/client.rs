@@ -198,6 +198,10 @@ impl EdgeAgentClient {
 
 #[async_trait]
 impl AgentApi for EdgeAgentClient {
+    fn looks_names_up(&self) -> bool {
+        self.resolver.looks_names_up()
+    }
+
     async fn enrol(
         &self,
         route: &AgentRoute,

@@ -67,6 +67,11 @@ impl ServerKeys {
 /// the reconciler looks again.
 #[async_trait]
 pub trait AgentApi: Send + Sync {
+    /// Whether the names of routes are looked up, so that it matters since when they are known.
+    fn looks_names_up(&self) -> bool {
+        true
+    }
+
     /// Learns the agent's keys and checks their proof. Works before enrolment (fresh challenge) and
     /// after it (signed request, stored proof), so that a lost status heals.
     async fn enrol(

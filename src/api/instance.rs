@@ -211,7 +211,8 @@ pub struct ServerPreferences {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub locations: Vec<Location>,
-    /// Whether the server gets a public IPv4 address; default true.
+    /// Whether the server gets a public IPv4 address; default true. Without one it reaches hosts with an AAAA
+    /// record only, which several that releases and OpenClaw need do not have; experimental.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv4: Option<bool>,
 }

@@ -144,8 +144,14 @@ pub struct SshSpec {
     pub allow_from: Vec<Cidr>,
 }
 
+/// The most characters of a domain: `*-mgmt.` and the domain are that of an Access application, which has
+/// at most 63.
+pub const MOST_DOMAIN: usize = 56;
+
 /// A Cloudflare account and zone.
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new(format!("self.domain.size() <= {MOST_DOMAIN}"))
+    .message("domain is at most 56 characters: with *-mgmt. before it, it is the domain of an Access application, which has at most 63"))]
 #[serde(rename_all = "camelCase")]
 pub struct CloudflareSpec {
     /// The account's API token, in the operator's namespace.
@@ -158,9 +164,35 @@ pub struct CloudflareSpec {
     #[x_kube(validation = Rule::new("self == oldSelf")
         .message("domain cannot be changed: make another pool"))]
     pub domain: Domain,
+    /// How the servers' connectors reach Cloudflare; of new servers.
+    #[serde(default)]
+    pub connector_protocol: ConnectorProtocol,
     /// Pools that share a Cloudflare user name the same group; the pool's own name by default.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_group: Option<BudgetGroup>,
+}
+
+/// How a connector reaches Cloudflare.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ConnectorProtocol {
+    /// HTTP/2 over TCP.
+    #[default]
+    Http2,
+    /// QUIC over UDP.
+    Quic,
+    /// As cloudflared chooses: QUIC, and HTTP/2 where that does not work.
+    Auto,
+}
+
+impl ConnectorProtocol {
+    /// In cloudflared's words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Http2 => "http2",
+            Self::Quic => "quic",
+            Self::Auto => "auto",
+        }
+    }
 }
 
 /// One key of a Secret in the operator's namespace.
@@ -198,6 +230,9 @@ pub struct HostingPoolStatus {
     /// What protects the management host names at the edge.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub access: Option<AccessStatus>,
+    /// How much of Cloudflare's limits is used, as far as it was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<UsageStatus>,
     /// PEM of the certificate to seal credentials with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealing_certificate: Option<String>,
@@ -211,6 +246,22 @@ pub struct HostingPoolStatus {
     /// automatically.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retained: Option<RetainedStatus>,
+}
+
+/// How much of Cloudflare's limits is used.
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageStatus {
+    /// Tunnels of this installation in the account, which may have 1,000 of everybody's.
+    pub tunnels: u32,
+    /// DNS records in the zone, whosever they are. A free zone may have 200, a paid one 3,500.
+    pub dns_records: u32,
+    /// Access applications in the account, whosever they are. It may have 500.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub access_applications: Option<u32>,
+    /// Access service tokens in the account, whosever they are. It may have 50.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_tokens: Option<u32>,
 }
 
 /// What becomes of orphans.

@@ -212,6 +212,9 @@ reasons! {
     OrphanDeleted: Fine on [EventOfPool], "Nothing.";
     /// The server is protected from deletion at Hetzner.
     DeleteProtected: Person on [Instance, Pool], "Switch the protection off in Hetzner's console; the deletion continues within a minute.";
+    /// Another Access application protects the management host names of the zone: that of another pool, which
+    /// has the zone, or one of a lost cluster.
+    ZoneTaken: Person on [Pool], "Give each pool a zone of its own. Of a lost cluster: `moorage cleanup` removes it. Else delete the application that the message names in Zero Trust, if nobody needs it; it is looked at again every few minutes.";
     /// The Secret of a token is missing.
     TokenSecretMissing: Person on [Pool], "Create the Secret that the message names, in the operator's namespace.";
     /// A cloud refuses the token.
@@ -231,6 +234,11 @@ reasons! {
     RateLimited: Passing on [Instance, Pool], "Nothing: Moorage retries automatically. If it happens often, look for other users of the token.";
     /// A cloud refuses what we sent, or offers none of the server types and locations.
     CloudRejected: Person on [Instance, Pool], "Correct what the message says; a corrected pool is acted upon at once.";
+    /// Hetzner has the object locked: another action runs on it, such as a backup, a snapshot or a migration.
+    Locked: Passing on [Instance, Pool], "Nothing: Moorage retries automatically. If it lasts, look at the object's actions in Hetzner's console; Hetzner also locks servers after a complaint, and writes a mail then.";
+    /// The agent does not answer, and the server has Hetzner's rescue system enabled: it may run that
+    /// instead of its own system.
+    RescueEnabled: Person on [Instance], "Disable the rescue system of the server in Hetzner's console, and reset the server.";
     /// A cloud does not answer, or with an error of its own.
     CloudUnavailable: Passing on [Instance, Pool], "Nothing: Moorage retries automatically. Look at the provider's status page.";
     /// A cloud's object is not as it was a moment ago: it is gone, exists already, or was changed at

@@ -112,6 +112,9 @@ pub struct DnsRecord {
     /// For people, and for telling whose it is.
     #[serde(default)]
     pub comment: Option<String>,
+    /// When it was made.
+    #[serde(default)]
+    pub created_on: Option<Timestamp>,
 }
 
 /// A DNS record to make.
@@ -141,6 +144,19 @@ impl NewDnsRecord {
             name: name.into(),
             record_type: RecordType::Cname,
             content: tunnel.dns_target(),
+            proxied: true,
+            ttl: 1,
+            comment: comment.into(),
+        }
+    }
+
+    /// A proxied name behind which nothing is: the edge answers for the address, which leads nowhere
+    /// (RFC 6666), and never asks it.
+    pub fn originless(name: impl Into<String>, comment: impl Into<String>) -> Self {
+        Self {
+            name: name.into(),
+            record_type: RecordType::Aaaa,
+            content: "100::".to_owned(),
             proxied: true,
             ttl: 1,
             comment: comment.into(),

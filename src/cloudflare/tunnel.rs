@@ -1,7 +1,7 @@
 //! Tunnels and their routes, as Cloudflare's API writes them.
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{is_uuid, text_id};
 use crate::{cloud::open_enum, master_key::TunnelSecret};
@@ -75,16 +75,26 @@ pub struct TunnelConfiguration {
 #[serde(rename_all = "camelCase")]
 pub struct IngressRule {
     /// The host name; absent in the rule that matches everything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub hostname: Option<String>,
     /// A regular expression for the path.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "filled", skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
     /// Where requests go: `http://…`, `unix:/…` or `http_status:404`.
     pub service: String,
     /// How they go there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "meaningful", skip_serializing_if = "Option::is_none")]
     pub origin_request: Option<OriginRequest>,
+}
+
+/// Cloudflare may give back an empty text where none was put: both mean the same.
+fn filled<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    Ok(Option::<String>::deserialize(from)?.filter(|text| !text.is_empty()))
+}
+
+/// The same of an empty document.
+fn meaningful<'de, D: Deserializer<'de>>(from: D) -> Result<Option<OriginRequest>, D::Error> {
+    Ok(Option::<OriginRequest>::deserialize(from)?.filter(|document| !document.is_empty()))
 }
 
 /// How cloudflared talks to a service, as a document in Cloudflare's own words.
@@ -112,6 +122,16 @@ mod tests {
         {
             assert!(TunnelId::parse(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_rule_that_is_read_back_in_other_words_is_the_same() {
+        let put = r#"{"hostname":"ada.example.com","service":"unix:/run/agent.sock"}"#;
+        let read = r#"{"hostname":"ada.example.com","path":"","service":"unix:/run/agent.sock","originRequest":{}}"#;
+        let rule = |json: &str| serde_json::from_str::<IngressRule>(json).unwrap();
+        assert_eq!(rule(put), rule(read));
+        let changed = read.replace("{}", r#"{"noTLSVerify":true}"#);
+        assert_ne!(rule(put), rule(&changed));
     }
 
     #[test]

@@ -27,6 +27,13 @@ struct Body {
 struct Details {
     #[serde(default)]
     fields: Vec<Field>,
+    #[serde(default)]
+    limits: Vec<LimitName>,
+}
+
+#[derive(Deserialize)]
+struct LimitName {
+    name: String,
 }
 
 #[derive(Deserialize)]
@@ -41,15 +48,18 @@ fn refusal(refused: &Refusal<'_>) -> (ErrorKind, String) {
         return refused.without_document();
     };
     let kind = kind(refused, &error);
-    (
-        kind,
-        format!(
-            "{} {}: {}",
-            refused.status.as_u16(),
-            error.code,
-            error.message.unwrap_or_default()
-        ),
-    )
+    let (status, limits) = (refused.status.as_u16(), limits(&error));
+    (kind, format!("{status} {}: {}{limits}", error.code, error.message.unwrap_or_default()))
+}
+
+/// The limits that are reached, where the message does not name them already.
+fn limits(error: &Body) -> String {
+    let details = error.details.clone().unwrap_or_default();
+    let Ok(Details { limits, .. }) = serde_json::from_value(details) else {
+        return String::new();
+    };
+    let names: Vec<_> = limits.into_iter().map(|limit| limit.name).collect();
+    if names.is_empty() { String::new() } else { format!(" ({})", names.join(", ")) }
 }
 
 /// The code refines the status; an unknown code leaves what the status says.
@@ -59,7 +69,7 @@ fn kind(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
         "unauthorized" => ErrorKind::Unauthorized,
         "token_readonly" => ErrorKind::Forbidden { read_only: true },
         "maintenance" => ErrorKind::Maintenance,
-        "resource_limit_exceeded" => ErrorKind::QuotaExceeded,
+        "resource_limit_exceeded" | "primary_ip_limit" => ErrorKind::QuotaExceeded,
         "uniqueness_error" => ErrorKind::Conflict(Conflict::NameTaken),
         "conflict" => ErrorKind::Conflict(Conflict::Concurrent),
         "firewall_already_applied" => ErrorKind::Conflict(Conflict::AlreadyDone),
@@ -93,7 +103,7 @@ fn by_status(refused: &Refusal<'_>, error: &Body) -> ErrorKind {
 
 fn fields(error: &Body) -> Vec<InvalidField> {
     let details = error.details.clone().unwrap_or_default();
-    let Ok(Details { fields }) = serde_json::from_value(details) else {
+    let Ok(Details { fields, .. }) = serde_json::from_value(details) else {
         return Vec::new();
     };
     fields

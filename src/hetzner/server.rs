@@ -71,6 +71,9 @@ pub struct Server {
     /// An action is running on it.
     #[serde(default)]
     pub locked: bool,
+    /// The rescue system runs instead of its own from the next boot on.
+    #[serde(default)]
+    pub rescue_enabled: bool,
     /// What it is protected from.
     #[serde(default)]
     pub protection: Protection,

@@ -59,6 +59,8 @@ const UNKNOWN: ErrorKind = ErrorKind::Transient { maybe_applied: true };
 #[case(401, "token_readonly", ErrorKind::Forbidden { read_only: true })]
 #[case(403, "forbidden", ErrorKind::Forbidden { read_only: false })]
 #[case(403, "resource_limit_exceeded", ErrorKind::QuotaExceeded)]
+#[case(403, "primary_ip_limit", ErrorKind::QuotaExceeded)]
+#[case(412, "server_location_disabled", ErrorKind::OutOfStock)]
 #[case(503, "maintenance", ErrorKind::Maintenance)]
 #[case(404, "not_found", ErrorKind::NotFound)]
 #[case(404, "a_code_of_the_future", ErrorKind::InvalidInput { fields: vec![] })]
@@ -100,6 +102,17 @@ async fn a_firewall_that_is_applied_already_is_applied() {
     let server = TestServer::start(move |_| Reply::json(422, refused.clone())).await;
     let applied = client(&server).apply_firewall(FirewallId(3), ServerId(1)).await;
     assert_eq!(applied, Ok(Vec::new()));
+}
+
+#[tokio::test]
+async fn a_limit_that_is_reached_is_named() {
+    let body = json!({"error": {"code": "resource_limit_exceeded", "message": "limit reached", "details": {
+        "limits": [{"name": "primary_ip_limit"}]
+    }}});
+    let server = TestServer::start(move |_| Reply::json(403, body.clone())).await;
+    let error = client(&server).create_server(&wanted()).await.unwrap_err();
+    let said = "403 resource_limit_exceeded: limit reached (primary_ip_limit)";
+    assert_eq!((error.kind.clone(), error.message()), (ErrorKind::QuotaExceeded, said));
 }
 
 #[tokio::test]

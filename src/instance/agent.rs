@@ -28,8 +28,16 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
         AgentState::Reported(_) => {
             Part::done(Verdict::yes(AgentReady, Reason::Ready, "The agent is enrolled and answers"))
         }
-        AgentState::NotAsked => {
-            Part::wait(Verdict::unknown(AgentReady, Reason::Waiting, "Waits for the server"), SOON)
+        AgentState::NotAsked => Part::wait(
+            Verdict::unknown(
+                AgentReady,
+                Reason::Waiting,
+                "Waits for the server, and for its name to be known",
+            ),
+            SOON,
+        ),
+        AgentState::Silent(AgentError::Unreachable { .. }) if excuse(observed).is_some() => {
+            excuse(observed).map(|told| Part::wait(told, SILENT_RETRY)).unwrap_or_default()
         }
         AgentState::Silent(error) => {
             let known = observed.status.agent.is_some();
@@ -49,6 +57,25 @@ pub fn plan(wanted: &Wanted, observed: &Observed, timing: Timing) -> Part {
             }
         }
     }
+}
+
+/// What Hetzner does with the server, if that explains the silence.
+fn excuse(observed: &Observed) -> Option<Verdict> {
+    let server = observed.server.present()?;
+    let id = server.id;
+    if server.rescue_enabled {
+        let message = format!(
+            "The rescue system of server {id} is enabled, so that it may run that instead of its own system. Disable it in Hetzner's console and reset the server"
+        );
+        return Some(Verdict::no(AgentReady, Reason::RescueEnabled, message));
+    }
+    // A server that is being made is locked too.
+    (server.locked && observed.status.agent.is_some()).then(|| {
+        let message = format!(
+            "Server {id} is locked at Hetzner and does not answer: an action runs on it, such as a snapshot or a migration. If that lasts, look at its actions in Hetzner's console"
+        );
+        Verdict::no(AgentReady, Reason::Locked, message)
+    })
 }
 
 fn boots() -> Part {

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     api::{
-        annotation,
+        OpenClawInstanceStatus, annotation,
         conditions::{ConditionType::ServerReady, Reason, Verdict},
         instance::{FirstBoot, GivenUp, ServerStatus},
     },
@@ -36,6 +36,11 @@ pub fn state(observed: &Observed) -> Option<FirstBoot> {
     let recorded = observed.status.server.as_ref().filter(|known| known.epoch == epoch)?;
     let enrolled = observed.status.agent.as_ref().is_some_and(|agent| agent.epoch == epoch);
     recorded.first_boot.filter(|_| !enrolled && observed.agent.view().is_none())
+}
+
+/// Whether a status says of a server that no agent of it has ever answered.
+pub fn is_recorded(status: &OpenClawInstanceStatus) -> bool {
+    status.server.as_ref().is_some_and(|server| server.first_boot.is_some())
 }
 
 /// Whether a server has yet to run for the first time.

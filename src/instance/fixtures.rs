@@ -26,7 +26,7 @@ use super::{
     server::ServerStep,
     status,
     tunnel::TunnelStep,
-    wanted::{Placement, Release, Subject},
+    wanted::{Placement, Prospect, Release, Subject},
 };
 use crate::{
     api::{
@@ -90,12 +90,13 @@ pub(super) fn wanted() -> Wanted {
         placements: vec![Placement {
             server_type: "cx33".to_owned(),
             location: "fsn1".to_owned(),
-            usable: true,
+            prospect: Prospect::Open,
         }],
         firewall: crate::hetzner::FirewallId(5),
         image: "debian-13".to_owned(),
         ipv4: true,
         ssh: None,
+        connector_protocol: crate::api::pool::ConnectorProtocol::Http2,
         config: serde_json::Map::new(),
         release: Release {
             name: "2026.9.6-1".to_owned(),

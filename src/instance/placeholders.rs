@@ -144,6 +144,7 @@ pub fn new_server(wanted: &Wanted, epoch: Option<Epoch>) -> Server {
         location: place.map(|place| Named { name: place.location.clone() }),
         public_net: PublicNet { firewalls: vec![applied(wanted.firewall)], ..PublicNet::default() },
         locked: false,
+        rescue_enabled: false,
         protection: Protection::default(),
     }
 }
@@ -177,5 +178,6 @@ pub fn new_record(post: &NewDnsRecord) -> DnsRecord {
         content: Some(post.content.clone()),
         proxied: Some(post.proxied),
         comment: Some(post.comment.clone()),
+        created_on: None,
     }
 }

@@ -72,11 +72,11 @@ impl RefusedPlaces {
     fn list(&self) -> String {
         let named = self.0.iter().take(NAMED).map(|(place, error)| {
             let Placement { server_type, location, .. } = place;
-            if error.kind == ErrorKind::OutOfStock {
-                format!("{server_type} in {location} (out of stock)")
-            } else {
-                format!("{server_type} in {location} ({})", error.message())
-            }
+            // Other answers of the status that means it say more, such as that the location is closed.
+            let sold_out = error.kind == ErrorKind::OutOfStock
+                && (error.message().is_empty() || error.message().contains("resource_unavailable"));
+            let why = if sold_out { "out of stock" } else { error.message() };
+            format!("{server_type} in {location} ({why})")
         });
         let mut named: Vec<_> = named.collect();
         if self.0.len() > NAMED {
@@ -89,11 +89,14 @@ impl RefusedPlaces {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cloud::{Cloud, InvalidField};
+    use crate::{
+        cloud::{Cloud, InvalidField},
+        instance::wanted::Prospect,
+    };
 
     fn place(server_type: &str, location: &str) -> Placement {
         let (server_type, location) = (server_type.to_owned(), location.to_owned());
-        Placement { server_type, location, usable: true }
+        Placement { server_type, location, prospect: Prospect::Open }
     }
 
     fn not_offered(field: &str) -> CloudError {
@@ -131,6 +134,18 @@ mod tests {
         };
         assert_eq!(order(&[]), ["cx33fsn1", "cx33nbg1", "cx43fsn1"]);
         assert_eq!(order(&given_up), ["cx33nbg1", "cx33fsn1", "cx43fsn1"]);
+    }
+
+    #[test]
+    fn a_closed_location_is_told_as_such() {
+        let closed = "412 server_location_disabled: server location disabled";
+        let mut refused = RefusedPlaces::default();
+        let error = CloudError::new(Cloud::Hetzner, "create_server", ErrorKind::OutOfStock, closed);
+        assert!(hetzner::blames_the_place(&error));
+        refused.note(&place("cx33", "fsn1"), error);
+        let problem = refused.problem("us-1");
+        assert!(problem.message.contains("location disabled"), "{}", problem.message);
+        assert_eq!(problem.retry, Retry::After(STOCK_RETRY));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use moorage_wire::{
 
 use super::{
     Wanted,
-    wanted::{Release, Subject, narrow, placements},
+    wanted::{Prospect, Release, Subject, narrow, placements},
 };
 use crate::{
     admission::{Denied, Rules},
@@ -30,7 +30,7 @@ use crate::{
     hetzner::FirewallId,
     master_key::GatewayGeneration,
     openclaw,
-    pool::Offers,
+    pool::{Offer, Offers},
     problem::Problem,
 };
 
@@ -130,18 +130,26 @@ pub fn wanted(
         .map_err(|unknown| not_offered("serverTypes", &unknown))?;
     let locations = narrow(&spec_of_pool.locations, &spec.server.locations)
         .map_err(|unknown| not_offered("locations", &unknown))?;
-    let is_usable = |kind: &str| {
-        !offers.lacks(kind) && offers.architecture(kind).is_none_or(|of| release.runs_on(of))
+    let prospect = |kind: &str, location: &str| {
+        if offers.architecture(kind).is_some_and(|of| !release.runs_on(of)) {
+            return Prospect::WrongArchitecture;
+        }
+        match offers.offer(kind, location) {
+            Offer::Open => Prospect::Open,
+            Offer::SoldOut => Prospect::SoldOut,
+            Offer::NotOffered => Prospect::NotOffered,
+        }
     };
     let annotations = instance.annotations();
     Ok(Wanted {
         subject,
         account,
-        placements: placements(&types, &locations, is_usable),
+        placements: placements(&types, &locations, prospect),
         firewall,
         image: spec_of_pool.image.to_string(),
         ipv4: spec.server.ipv4.unwrap_or(true),
         ssh: spec_of_pool.ssh.clone(),
+        connector_protocol: pool.spec.cloudflare.connector_protocol,
         config,
         release,
         credentials,

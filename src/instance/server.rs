@@ -16,7 +16,7 @@ use super::{
     replacement::pause,
     rotation::Repetitions,
     step::{Own, PartStep},
-    wanted::Release,
+    wanted::{Prospect, Release},
 };
 use crate::{
     api::{
@@ -27,6 +27,9 @@ use crate::{
     },
     hetzner::{FirewallId, Labels, Server, ServerId, ServerStatus},
 };
+
+/// As many places are named that Hetzner does not offer.
+const NAMED_PLACES: usize = 4;
 
 /// One thing to do about the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -324,6 +327,19 @@ pub(super) fn obstacle(wanted: &Wanted) -> Option<Verdict> {
 
 fn no_placement(wanted: &Wanted) -> Verdict {
     let Release { name, architecture, .. } = &wanted.release;
+    let not_offered = wanted.placements.iter().filter(|one| one.prospect == Prospect::NotOffered);
+    let not_offered: Vec<_> = not_offered
+        .map(|one| format!("{} in {}", one.server_type, one.location))
+        .take(NAMED_PLACES)
+        .collect();
+    if !not_offered.is_empty() {
+        let message = format!(
+            "Hetzner does not offer {}, so that no server is asked for. Correct serverTypes or locations of HostingPool {}, or what spec.server of the instance takes of them",
+            not_offered.join(", "),
+            wanted.subject.pool
+        );
+        return Verdict::no(ServerReady, Reason::CloudRejected, message);
+    }
     Verdict::no(
         ServerReady,
         Reason::ArchitectureMismatch,

@@ -15,7 +15,7 @@ use crate::{
         OpenClawInstanceStatus,
         annotation::{Mark, Rebuild},
         instance::DeletionPolicy,
-        pool::SshSpec,
+        pool::{ConnectorProtocol, SshSpec},
         release::Architecture,
     },
     cloudflare::{AccountId, TunnelId},
@@ -42,6 +42,8 @@ pub struct Wanted {
     pub ipv4: bool,
     /// The pool's SSH fallback.
     pub ssh: Option<SshSpec>,
+    /// How its connector reaches Cloudflare.
+    pub connector_protocol: ConnectorProtocol,
     /// The customer's configuration, checked.
     pub config: Map<String, Value>,
     pub release: Release,
@@ -161,8 +163,21 @@ pub struct Placement {
     pub server_type: String,
     /// Such as `fsn1`.
     pub location: String,
-    /// Whether Hetzner has such a type, as far as is known, and it runs the release.
-    pub usable: bool,
+    /// What is known of it before it is tried.
+    pub prospect: Prospect,
+}
+
+/// What is known of a place before a server is asked for there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prospect {
+    /// Nothing speaks against it.
+    Open,
+    /// It was out of stock when the catalogue was read: tried after all others.
+    SoldOut,
+    /// Hetzner does not have such a type, or does not sell it there.
+    NotOffered,
+    /// Its processor does not run the release.
+    WrongArchitecture,
 }
 
 /// A release with what the instance may take from it.
@@ -193,9 +208,11 @@ impl Release {
 }
 
 impl Wanted {
-    /// Where a server can be made.
+    /// Where a server can be made, in the order of the tries.
     pub fn usable_placements(&self) -> impl Iterator<Item = &Placement> {
-        self.placements.iter().filter(|place| place.usable)
+        let with =
+            |prospect| self.placements.iter().filter(move |place| place.prospect == prospect);
+        with(Prospect::Open).chain(with(Prospect::SoldOut))
     }
 
     /// The names of the customer's credentials.
@@ -209,12 +226,12 @@ impl Wanted {
 pub fn placements(
     types: &[String],
     locations: &[String],
-    is_usable: impl Fn(&str) -> bool,
+    prospect: impl Fn(&str, &str) -> Prospect,
 ) -> Vec<Placement> {
     let pair = |server_type: &String, location: &String| Placement {
         server_type: server_type.clone(),
         location: location.clone(),
-        usable: is_usable(server_type),
+        prospect: prospect(server_type, location),
     };
     types.iter().flat_map(|kind| locations.iter().map(move |place| pair(kind, place))).collect()
 }

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use moorage_wire::{InstallationId, InstanceId};
 
 use crate::{
@@ -168,6 +168,14 @@ impl Inventory {
         Some((all.0, all.1, seen.records.matching(|_| true)))
     }
 
+    /// How many servers and tunnels of this installation there are, and how many records of the zone;
+    /// `None` before the first sweep.
+    pub fn counts(&self) -> Option<(usize, usize, usize)> {
+        let seen = self.seen.lock();
+        seen.ended?;
+        Some((seen.servers.len(), seen.tunnels.len(), seen.records.len()))
+    }
+
     /// What stands under the id of each instance, whether that is there or not. What is retained is told
     /// apart.
     pub fn standing(&self) -> Vec<Arc<Standing>> {
@@ -254,17 +262,25 @@ impl Inventory {
         ids.filter(|id| !seen.servers.contains(id)).count()
     }
 
-    /// A name of this zone that is known to resolve, through which all of the pool's agents are reached:
-    /// the same for as long as its record is there. A record that we made and no sweep has shown is too
-    /// new: whoever asks for it now may be told for minutes that there is none.
+    /// A name of this zone that is known to resolve, through which all of the pool's agents are reached: a
+    /// pool's own if there is one, else the oldest of our instances'. It is the same for as long as its
+    /// record is there. One that no sweep has shown, or that was made just now, is too new: whoever asks for
+    /// it may be told for half an hour that there is none.
     pub fn anchor(&self) -> Option<String> {
+        let now = self.clock.now();
         let mut seen = self.seen.lock();
-        let ours = |record: &DnsRecord| record.owner(self.installation).is_some();
-        let mut names: Vec<_> =
-            seen.records.listed(ours).into_iter().map(|record| record.name).collect();
-        if !seen.anchor.as_ref().is_some_and(|anchor| names.contains(anchor)) {
-            names.sort_unstable();
-            seen.anchor = names.into_iter().next();
+        let of_pool =
+            |record: &DnsRecord| names::pool_of_record(record, self.installation).is_some();
+        let fits = |record: &DnsRecord| {
+            (of_pool(record) || record.owner(self.installation).is_some())
+                && record.proxied != Some(false)
+                && is_known(record, now)
+        };
+        let mut records = seen.records.listed(fits);
+        if !seen.anchor.as_ref().is_some_and(|anchor| records.iter().any(|one| one.name == *anchor))
+        {
+            records.sort_by_cached_key(|one| (!of_pool(one), one.created_on, one.name.clone()));
+            seen.anchor = records.into_iter().next().map(|record| record.name);
         }
         seen.anchor.clone()
     }
@@ -319,6 +335,15 @@ impl Inventory {
             seen.standing.remove(self.installation, &old);
         }
     }
+}
+
+/// How long after its record was made a name may be unknown to the zone's own name servers.
+const KNOWN_AFTER: SignedDuration = SignedDuration::from_mins(2);
+
+/// Whether a record was made so long ago that its name resolves everywhere. One that does not say when it was
+/// made is believed to be old.
+pub fn is_known(record: &DnsRecord, now: Timestamp) -> bool {
+    record.created_on.is_none_or(|made| made + KNOWN_AFTER <= now)
 }
 
 impl Seen {

@@ -43,6 +43,10 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Table<K, V> {
         self.rows.contains_key(key)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
     pub(super) fn values(&self) -> impl Iterator<Item = &V> {
         self.rows.values()
     }

@@ -250,6 +250,30 @@ async fn the_anchor_is_a_swept_record_of_ours_and_stays() {
 }
 
 #[tokio::test]
+async fn a_pools_own_record_is_the_anchor_once_it_is_known() {
+    let (clouds, _questions) = Fakes::new();
+    let made = |host: &str, comment: String, minutes_ago: i64| DnsRecord {
+        comment: Some(comment),
+        created_on: Some(Timestamp::now() - jiff::SignedDuration::from_mins(minutes_ago)),
+        ..record(host, None)
+    };
+    let of_instance = |minutes| {
+        made("ada.example.com", names::record_comment(OURS, ADA, "tenants", "x"), minutes)
+    };
+    let of_pool = |minutes| made("pool.example.com", names::pool_comment(OURS, "eu-1"), minutes);
+    clouds.state().records = vec![of_instance(1), of_pool(1)];
+    let inventory = swept(&clouds).await;
+    assert_eq!(inventory.anchor(), None, "neither may be known yet");
+    clouds.state().records = vec![of_instance(60), of_pool(3)];
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.anchor().as_deref(), Some("pool.example.com"));
+    let exposed = DnsRecord { proxied: Some(false), ..of_pool(9) };
+    clouds.state().records = vec![of_instance(60), exposed];
+    inventory.sweep().await.unwrap();
+    assert_eq!(inventory.anchor().as_deref(), Some("ada.example.com"));
+}
+
+#[tokio::test]
 async fn one_round_of_lists_confirms_all_who_wait_for_it() {
     let (clouds, mut questions) = Fakes::new();
     clouds.state().servers = vec![server(1, ADA, OURS), server(2, BOB, OURS)];

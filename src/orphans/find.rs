@@ -220,6 +220,9 @@ impl Place<'_> {
     /// A record is ours by its comment, or by leading to a tunnel that is.
     fn record(&self, record: &DnsRecord, tunnels: &HashMap<TunnelId, Found>) -> Option<Found> {
         let id = record.id.to_string();
+        if let Some(pool) = names::pool_of_record(record, self.installation) {
+            return of_pool(OrphanKind::DnsRecord, id, record.name.clone(), Some(pool));
+        }
         let found = if let Some(mark) = record.mark() {
             self.marked(OrphanKind::DnsRecord, mark, id)?
         } else {

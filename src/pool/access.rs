@@ -124,6 +124,17 @@ pub fn plan_app(
     }
 }
 
+/// The application of another that protects the management host names of this domain already. There can be
+/// one only, and it lets in whom its own policy names.
+pub fn in_the_way<'a>(name: &str, domain: &str, apps: &'a [AccessApp]) -> Option<&'a AccessApp> {
+    let ours = destination(domain);
+    let covers = |app: &&AccessApp| app.destinations.iter().flatten().any(|one| *one == ours);
+    if named_apps(name, apps).next().is_some() {
+        return None;
+    }
+    apps.iter().filter(|app| app.name != name).find(covers)
+}
+
 /// Self-hosted applications of our name.
 pub fn named_apps<'a>(name: &'a str, apps: &'a [AccessApp]) -> impl Iterator<Item = &'a AccessApp> {
     apps.iter().filter(move |app| app.name == name && app.kind.as_deref() == Some("self_hosted"))
@@ -153,6 +164,25 @@ mod tests {
 
     fn id(text: &str) -> ServiceTokenId {
         ServiceTokenId::parse(text).unwrap()
+    }
+
+    #[test]
+    fn an_application_of_another_over_the_same_names_is_in_the_way() {
+        let app = |name: &str, uri: &str| -> AccessApp {
+            let destinations = serde_json::json!([{"type": "public", "uri": uri}]);
+            let app = serde_json::json!({
+                "id": name, "name": name, "type": "self_hosted", "destinations": destinations,
+            });
+            serde_json::from_value(app).unwrap()
+        };
+        let other = app("moorage-eu-2-07", "*-mgmt.example.com");
+        let elsewhere = app("moorage-eu-3-07", "*-mgmt.example.org");
+        let find = |apps: &[AccessApp]| {
+            in_the_way(NAME, "example.com", apps).map(|found| found.name.clone())
+        };
+        assert_eq!(find(&[elsewhere.clone()]), None);
+        assert_eq!(find(&[elsewhere, other.clone()]).as_deref(), Some("moorage-eu-2-07"));
+        assert_eq!(find(&[other, app(NAME, "*-mgmt.example.com")]), None, "it was there first");
     }
 
     #[rstest]

@@ -6,6 +6,7 @@
 //! runs in [`crate::controller::pool_runtime`].
 
 pub mod access;
+pub mod anchor;
 pub mod firewall;
 pub mod identity;
 mod offers;
@@ -16,5 +17,5 @@ pub mod status;
 pub mod supply;
 pub mod zone;
 
-pub use offers::Offers;
+pub use offers::{Offer, Offers};
 pub use outcome::{Facilities, Outcome, Unaccounted};

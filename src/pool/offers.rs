@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use crate::{
     api::pool::HetznerSpec,
-    hetzner::{Architecture, ServerType},
+    hetzner::{Architecture, Deprecation, ServerType},
 };
 
 /// The part of the catalogue that concerns one pool.
@@ -13,12 +15,27 @@ pub struct Offers {
     architectures: BTreeMap<String, Architecture>,
     unknown_types: Vec<String>,
     unknown_locations: Vec<String>,
+    /// What is known of each type that the spec names in each of its locations.
+    pairs: BTreeMap<(String, String), Offer>,
+    /// Types that Hetzner has, and offers in none of the locations.
+    offered_nowhere: Vec<String>,
     none_left: bool,
+}
+
+/// How a server type is offered in a location.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Offer {
+    /// Nothing is known against it.
+    Open,
+    /// Out of stock when the catalogue was read.
+    SoldOut,
+    /// Never sold there, or not any more.
+    NotOffered,
 }
 
 impl Offers {
     /// Looks up what the spec names.
-    pub fn of(spec: &HetznerSpec, catalogue: &[ServerType]) -> Self {
+    pub fn of(spec: &HetznerSpec, catalogue: &[ServerType], now: Timestamp) -> Self {
         let find = |name: &str| catalogue.iter().find(|kind| kind.name == name);
         let known = spec.server_types.iter().filter_map(|name| find(name));
         let has_type = |name: &str| find(name).is_some();
@@ -27,12 +44,31 @@ impl Offers {
         };
         let unknown_types = without(&spec.server_types, has_type);
         let unknown_locations = without(&spec.locations, has_location);
+        let known_pairs = spec.server_types.iter().filter_map(|name| find(name)).flat_map(|kind| {
+            spec.locations.iter().map(move |place| {
+                let pair = (kind.name.clone(), place.to_string());
+                (pair, offer(kind, place, now))
+            })
+        });
+        let pairs: BTreeMap<_, _> = known_pairs.collect();
+        let is_offered = |name: &str| {
+            pairs.iter().any(|((kind, _), offer)| kind == name && *offer != Offer::NotOffered)
+        };
+        let offered_nowhere =
+            without(&spec.server_types, |name| !has_type(name) || is_offered(name));
+        let none_offered = offered_nowhere.len() + unknown_types.len() == spec.server_types.len();
         Self {
             architectures: known
                 .map(|kind| (kind.name.clone(), kind.architecture.clone()))
                 .collect(),
-            none_left: unknown_types.len() == spec.server_types.len()
-                || unknown_locations.len() == spec.locations.len(),
+            none_left: none_offered || unknown_locations.len() == spec.locations.len(),
+            // An unknown location says it all.
+            offered_nowhere: if unknown_locations.is_empty() {
+                offered_nowhere
+            } else {
+                Vec::new()
+            },
+            pairs,
             unknown_types,
             unknown_locations,
         }
@@ -48,6 +84,15 @@ impl Offers {
         self.unknown_types.iter().any(|unknown| unknown == server_type)
     }
 
+    /// How a server type is offered in a location, as far as is known.
+    pub fn offer(&self, server_type: &str, location: &str) -> Offer {
+        if self.lacks(server_type) {
+            return Offer::NotOffered;
+        }
+        let pair = (server_type.to_owned(), location.to_owned());
+        self.pairs.get(&pair).copied().unwrap_or(Offer::Open)
+    }
+
     /// Whether no server can be made of what the spec names.
     pub fn none_left(&self) -> bool {
         self.none_left
@@ -61,8 +106,32 @@ impl Offers {
         let lists =
             [list("serverTypes", &self.unknown_types), list("locations", &self.unknown_locations)];
         let lists: Vec<_> = lists.into_iter().flatten().collect();
-        (!lists.is_empty())
-            .then(|| format!("Hetzner does not have {}; correct it", lists.join("; ")))
+        let unknown = (!lists.is_empty())
+            .then(|| format!("Hetzner does not have {}; correct it", lists.join("; ")));
+        let nowhere = (!self.offered_nowhere.is_empty()).then(|| {
+            let types = self.offered_nowhere.join(", ");
+            format!("Hetzner does not offer {types} in any of spec.hetzner.locations; correct them")
+        });
+        let both: Vec<_> = [unknown, nowhere].into_iter().flatten().collect();
+        (!both.is_empty()).then(|| both.join(", and "))
+    }
+}
+
+/// What the catalogue says of a type in a location. One that lists no locations says nothing.
+fn offer(kind: &ServerType, location: &str, now: Timestamp) -> Offer {
+    let is_over = |deprecation: &Option<Deprecation>| {
+        deprecation.as_ref().is_some_and(|known| known.unavailable_after <= now)
+    };
+    if is_over(&kind.deprecation) {
+        return Offer::NotOffered;
+    }
+    let there = kind.locations.iter().find(|place| place.name == location);
+    match there {
+        None if kind.locations.is_empty() => Offer::Open,
+        None => Offer::NotOffered,
+        Some(place) if is_over(&place.deprecation) => Offer::NotOffered,
+        Some(place) if place.available == Some(false) => Offer::SoldOut,
+        Some(_) => Offer::Open,
     }
 }
 
@@ -85,8 +154,38 @@ mod tests {
         let catalogue = serde_json::from_value::<Vec<_>>(json!([
             {"name": "cx33", "architecture": "x86", "locations": in_fsn1},
             {"name": "cax21", "architecture": "arm", "locations": in_fsn1},
+            {"name": "cpx11", "architecture": "x86", "locations": in_fsn1, "deprecation": {
+                "announced": "2025-10-16T00:00:00Z", "unavailable_after": "2025-12-31T00:00:00Z",
+            }},
+            {"name": "cx43", "architecture": "x86", "locations": [
+                {"name": "fsn1", "available": false},
+                {"name": "nbg1", "available": true, "deprecation": {
+                    "announced": "2026-10-16T00:00:00Z", "unavailable_after": "2027-12-31T00:00:00Z",
+                }},
+                {"name": "hel1", "deprecation": {
+                    "announced": "2025-10-16T00:00:00Z", "unavailable_after": "2025-12-31T00:00:00Z",
+                }},
+            ]},
         ]));
-        Offers::of(&spec.unwrap(), &catalogue.unwrap())
+        let now = "2026-11-30T00:00:00Z".parse().unwrap();
+        Offers::of(&spec.unwrap(), &catalogue.unwrap(), now)
+    }
+
+    #[rstest]
+    #[case::open("cx33", "fsn1", Offer::Open)]
+    #[case::never_sold_there("cx33", "nbg1", Offer::NotOffered)]
+    #[case::sold_no_more("cpx11", "fsn1", Offer::NotOffered)]
+    #[case::out_of_stock("cx43", "fsn1", Offer::SoldOut)]
+    #[case::sold_a_while_longer("cx43", "nbg1", Offer::Open)]
+    #[case::sold_no_more_there("cx43", "hel1", Offer::NotOffered)]
+    #[case::no_such_type("cx34", "fsn1", Offer::NotOffered)]
+    fn a_type_is_offered_in_some_locations(
+        #[case] kind: &str,
+        #[case] location: &str,
+        #[case] offer: Offer,
+    ) {
+        let offers = offers(&["cx33", "cpx11", "cx43", "cx34"], &["fsn1", "nbg1", "hel1"]);
+        assert_eq!(offers.offer(kind, location), offer);
     }
 
     #[rstest]
@@ -94,6 +193,8 @@ mod tests {
     #[case::a_type(&["cx33", "cx34"], &["fsn1"], Some("Hetzner does not have spec.hetzner.serverTypes: cx34; correct it"), false)]
     #[case::a_location(&["cx33"], &["fsn1", "fsn2"], Some("Hetzner does not have spec.hetzner.locations: fsn2; correct it"), false)]
     #[case::no_type(&["cx34"], &["fsn1"], Some("Hetzner does not have spec.hetzner.serverTypes: cx34; correct it"), true)]
+    #[case::sold_no_more(&["cx33", "cpx11"], &["fsn1"], Some("Hetzner does not offer cpx11 in any of spec.hetzner.locations; correct them"), false)]
+    #[case::nothing_there(&["cx33"], &["hel1"], Some("Hetzner does not offer cx33 in any of spec.hetzner.locations; correct them"), true)]
     #[case::neither(&["cx34"], &["fsn2"], Some("Hetzner does not have spec.hetzner.serverTypes: cx34; spec.hetzner.locations: fsn2; correct it"), true)]
     fn what_hetzner_does_not_have_is_named(
         #[case] types: &[&str],

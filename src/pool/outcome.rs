@@ -36,6 +36,10 @@ pub struct Outcome {
     pub headers: Option<Arc<AccessHeaders>>,
     /// What Hetzner's catalogue says of what the spec names.
     pub offers: Option<Arc<Offers>>,
+    /// How many Access applications the account has, if they were listed.
+    pub applications: Option<usize>,
+    /// How many service tokens it has, if they were listed.
+    pub tokens: Option<usize>,
     /// What went wrong, if something did.
     pub problem: Option<Problem>,
     /// Whether the pool's instances are looked after all the same.

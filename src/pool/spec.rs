@@ -1,7 +1,7 @@
 //! The spec of a pool, parsed.
 
 use crate::{
-    api::HostingPoolSpec,
+    api::{HostingPoolSpec, pool::MOST_DOMAIN},
     cloudflare::{AccountId, ZoneId},
     hetzner::FirewallRule,
     problem::Problem,
@@ -23,6 +23,14 @@ pub fn parse_spec(spec: &HostingPoolSpec) -> Result<ParsedSpec, Problem> {
         move |error: crate::cloud::InvalidId| Problem::invalid_spec(field, &error.to_string())
     };
     let cloudflare = &spec.cloudflare;
+    // An older CRD lets a longer one in.
+    if cloudflare.domain.len() > MOST_DOMAIN {
+        let what = format!(
+            "it has {} characters, and {MOST_DOMAIN} at most leave room for the names below it",
+            cloudflare.domain.len()
+        );
+        return Err(Problem::invalid_spec("spec.cloudflare.domain", &what));
+    }
     let allow_from = spec.hetzner.ssh.as_ref().map_or(&[][..], |ssh| &ssh.allow_from);
     Ok(ParsedSpec {
         account: AccountId::parse(&*cloudflare.account_id)

@@ -1,6 +1,7 @@
-//! The public keys of the SSH fallback as keys of the Hetzner project. Pure; `apply` carries the
+//! The public keys of the SSH fallback, or one that nobody has, as keys of the Hetzner project. Pure; `apply` carries the
 //! steps out.
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use moorage_wire::Sha256;
 
 use crate::hetzner::{CreateSshKey, SshKey, SshKeyId};
@@ -36,6 +37,9 @@ pub fn plan(
             wanted.push(key);
         }
     }
+    if wanted.is_empty() {
+        wanted.push(key_of_nobody(identity));
+    }
     let ours: Vec<&SshKey> = found.iter().filter(|key| identity.owns(&key.labels)).collect();
     let mut steps = SshKeySteps::default();
     for key in &wanted {
@@ -51,6 +55,21 @@ pub fn plan(
     let unwanted = ours.iter().filter(|known| !steps.keep.contains(&known.id));
     steps.delete = unwanted.map(|known| known.id).collect();
     Ok(steps)
+}
+
+/// A public key to which no private key was ever made: its bytes are a digest. A server that is made
+/// without any key gets a root password, which Hetzner sends by mail. Hetzner takes a key once per
+/// project, so that each pool has its own.
+fn key_of_nobody(identity: &PoolIdentity) -> String {
+    const KIND: &str = "ssh-ed25519";
+    let label = format!("a key that nobody has: {}", identity.object_name());
+    let mut body = Vec::new();
+    for part in [KIND.as_bytes(), Sha256::of(label.as_bytes()).as_bytes()] {
+        let length = u32::try_from(part.len()).unwrap_or_default();
+        body.extend_from_slice(&length.to_be_bytes());
+        body.extend_from_slice(part);
+    }
+    format!("{KIND} {}", STANDARD.encode(body))
 }
 
 /// Whether a key of the project is this one: comments do not count.
@@ -104,6 +123,23 @@ mod tests {
         assert_eq!(steps.delete, [SshKeyId(2)]);
         let created: Vec<_> = steps.create.iter().map(|key| key.public_key.as_str()).collect();
         assert_eq!(created, [SECOND]);
+    }
+
+    #[test]
+    fn without_a_key_there_is_one_that_nobody_has() {
+        let none: [&str; 0] = [];
+        let steps = plan(&identity(), &none, &[]).unwrap();
+        let [key] = steps.create.as_slice() else { panic!("{steps:?}") };
+        assert!(key.public_key.starts_with("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI"), "{key:?}");
+        assert_eq!(key.public_key.len(), "ssh-ed25519 ".len() + 68);
+        // Hetzner takes no key twice in a project.
+        let another = PoolIdentity::new("eu-2", InstallationId::from_bytes([7; 8]));
+        let [other] = plan(&another, &none, &[]).unwrap().create.try_into().unwrap();
+        assert_ne!(other.public_key, key.public_key);
+        // It goes when there is a real one.
+        let there = [known(1, &key.public_key, identity().labels())];
+        assert_eq!(plan(&identity(), &none, &there).unwrap().keep, [SshKeyId(1)]);
+        assert_eq!(plan(&identity(), &[FIRST], &there).unwrap().delete, [SshKeyId(1)]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::{
     api::{
         HostingPoolStatus,
         conditions::{ConditionType, Reason, Verdict, merge},
-        pool::{AccessStatus, MasterKeyStatus},
+        pool::{AccessStatus, MasterKeyStatus, UsageStatus},
     },
     hetzner::FirewallId,
     problem::Problem,
@@ -37,6 +37,8 @@ pub struct Findings<'a> {
     pub serving: bool,
     /// What Hetzner's catalogue says, if it is known.
     pub offers: Option<&'a Offers>,
+    /// How much of Cloudflare's limits is used, if it was seen.
+    pub usage: Option<UsageStatus>,
 }
 
 /// The status after a pass. What is not known stays as it was.
@@ -52,11 +54,23 @@ pub fn of_pass(
         instances: findings.instances,
         firewall_id: findings.firewall.map(|id| id.0).or(old.firewall_id),
         access: findings.access.clone().or_else(|| old.access.clone()),
+        usage: usage(old.usage, findings.usage),
         sealing_certificate: certificate.or_else(|| old.sealing_certificate.clone()),
         master_key: Some(findings.master_key.clone()),
         orphans: findings.unaccounted.orphans.clone(),
         retained: findings.unaccounted.retained.clone(),
     }
+}
+
+/// What was not looked at this time is as it was.
+fn usage(old: Option<UsageStatus>, seen: Option<UsageStatus>) -> Option<UsageStatus> {
+    let Some(seen) = seen else { return old };
+    let old = old.unwrap_or_default();
+    Some(UsageStatus {
+        access_applications: seen.access_applications.or(old.access_applications),
+        service_tokens: seen.service_tokens.or(old.service_tokens),
+        ..seen
+    })
 }
 
 fn verdicts(findings: &Findings<'_>) -> Vec<Verdict> {
@@ -149,6 +163,7 @@ mod tests {
             problem: Some(&problem),
             serving: false,
             offers: None,
+            usage: None,
         };
         let new = of_pass(&old, &findings, Timestamp::UNIX_EPOCH);
         assert_eq!((new.firewall_id, new.instances), (Some(7), 3));
@@ -171,6 +186,7 @@ mod tests {
             problem: None,
             serving: true,
             offers: None,
+            usage: None,
         }
     }
 

@@ -33,7 +33,12 @@ use self::{
     cloud_config::{CloudConfig, User, UserKind, WriteFile, json},
     ssh::{SSH_GROUP, Ssh},
 };
-use crate::{api::pool::SshSpec, cidr::NotANetwork, cloud::SecretText, hetzner::MAX_USER_DATA};
+use crate::{
+    api::pool::{ConnectorProtocol, SshSpec},
+    cidr::NotANetwork,
+    cloud::SecretText,
+    hetzner::MAX_USER_DATA,
+};
 
 /// The script of the first boot.
 pub const FIRST_BOOT: &str = include_str!("files/first-boot.py");
@@ -84,6 +89,8 @@ pub struct UserDataInput<'a> {
     pub artifacts: &'a Artifacts,
     /// The pool's SSH fallback.
     pub ssh: Option<&'a SshSpec>,
+    /// How the connector reaches Cloudflare.
+    pub connector_protocol: ConnectorProtocol,
     /// Now: the server's clock cannot rightly be before this.
     pub now: Timestamp,
 }
@@ -163,6 +170,7 @@ fn files(input: &UserDataInput<'_>, ssh: Option<&Ssh<'_>>) -> Vec<WriteFile> {
         WriteFile::value(RELEASE_PATH, json(&programs)),
         WriteFile::value(firewall::RULES_PATH, Zeroizing::new(firewall::rules(allow_from))),
         system::machine(ssh.is_some()),
+        units::connector_settings(input.connector_protocol),
         WriteFile::binary(CONSTANTS_PATH, constants(ssh.is_some()).packed()),
     ]
 }

@@ -59,7 +59,14 @@ fn open_ssh() -> SshSpec {
 fn rendered_from(url: &str, ssh: Option<&SshSpec>) -> Result<SecretText, UserDataError> {
     let (bootstrap, artifacts) = (&bootstrap(), &artifacts(url));
     let token = &Secret::from("dG9rZW4=".to_owned());
-    render(&UserDataInput { bootstrap, tunnel_token: token, artifacts, ssh, now: NOW })
+    render(&UserDataInput {
+        bootstrap,
+        tunnel_token: token,
+        artifacts,
+        ssh,
+        connector_protocol: ConnectorProtocol::Http2,
+        now: NOW,
+    })
 }
 
 fn rendered(ssh: Option<&SshSpec>) -> Result<SecretText, UserDataError> {
@@ -178,7 +185,7 @@ fn there_is_room_for_as_many_keys_as_a_pool_can_have() {
     let [without, typical, large] = sizes;
     let many = keys.len();
     println!("without SSH {without}, one key {typical}, 20 keys {large}, {many} RSA keys {most}");
-    assert!(typical <= 18 * 1024, "{typical} bytes");
+    assert!(typical <= 19 * 1024, "{typical} bytes");
     assert!(large <= 21 * 1024, "{large} bytes");
     assert!(most <= MAX_USER_DATA - 1024, "{most} bytes, of {MAX_USER_DATA}");
 }
@@ -221,7 +228,8 @@ proptest! {
         pinned.agent.version = version;
         let (bootstrap, token) = (&bootstrap(), &Secret::from("dG9rZW4=".to_owned()));
         let input = UserDataInput {
-            bootstrap, tunnel_token: token, artifacts: &pinned, ssh: Some(&hostile), now: NOW,
+            bootstrap, tunnel_token: token, artifacts: &pinned, ssh: Some(&hostile),
+            connector_protocol: ConnectorProtocol::Http2, now: NOW,
         };
         let Ok(text) = render(&input) else { return Ok(()) };
         let (document, usual) = (document(&text), document(&rendered(Some(&open_ssh())).unwrap()));
@@ -259,4 +267,25 @@ fn every_unit_that_a_boot_wants_is_enabled_by_somebody() {
         let enabled = enablers.iter().any(|text| text.contains(&quoted));
         assert_eq!(enabled, unit.to_string().contains("WantedBy="), "{name}");
     }
+}
+
+#[test]
+fn a_connector_takes_the_protocol_that_the_pool_names() {
+    let settings = |connector_protocol| {
+        let (bootstrap, artifacts) = (&bootstrap(), &artifacts("https://example.com/"));
+        let token = &Secret::from("dG9rZW4=".to_owned());
+        let text = render(&UserDataInput {
+            bootstrap,
+            tunnel_token: token,
+            artifacts,
+            ssh: None,
+            connector_protocol,
+            now: NOW,
+        });
+        let document = document(&text.unwrap());
+        content(file(&document, "/etc/moorage/connector.env").unwrap()).to_owned()
+    };
+    assert_eq!(settings(ConnectorProtocol::Http2), "TUNNEL_TRANSPORT_PROTOCOL=http2\n");
+    assert_eq!(settings(ConnectorProtocol::Quic), "TUNNEL_TRANSPORT_PROTOCOL=quic\n");
+    assert_eq!(settings(ConnectorProtocol::Auto), "TUNNEL_TRANSPORT_PROTOCOL=auto\n");
 }

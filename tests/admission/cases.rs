@@ -250,6 +250,11 @@ fn pools_and_releases() -> Vec<Case> {
             &["spec.cloudflare.zoneId", "must be 32 lower-case hexadecimal characters"],
         ),
         pool(
+            "a domain that leaves no room for an Access application",
+            json!({"cloudflare": {"domain": format!("{}.example.com", "d".repeat(45))}}),
+            &["domain is at most 56 characters"],
+        ),
+        pool(
             "a domain that is none",
             json!({"cloudflare": {"domain": "https://example.com"}}),
             &["spec.cloudflare.domain", "must be a lower-case domain name such as example.com"],

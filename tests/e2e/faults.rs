@@ -23,7 +23,9 @@ fn refusals() -> Vec<(Value, &'static str, &'static str)> {
         (status(401, "unauthorized"), "Unauthorized", "token Secret"),
         (json!({"kind": "out-of-stock"}), "OutOfStock", "add server types or locations"),
         (status(422, "invalid_input"), "CloudRejected", "Correct the field"),
-        (status(423, "locked"), "CloudUnavailable", "retries automatically"),
+        (status(423, "locked"), "Locked", "retries automatically"),
+        (status(403, "primary_ip_limit"), "QuotaExceeded", "primary_ip_limit"),
+        (status(412, "server_location_disabled"), "OutOfStock", "server_location_disabled"),
         (status(500, "server_error"), "CloudUnavailable", "retries automatically"),
         (status(503, "unavailable"), "CloudUnavailable", "retries automatically"),
         (
@@ -114,7 +116,10 @@ pub(crate) async fn what_is_out_of_stock_falls_back_to_the_next_place_and_type(t
         tenant.pool_until("the change is seen", seen).await;
     };
     offer(json!(["cpx11", "cx33"]), json!(["ash", "nbg1"])).await;
+    let before = tenant.count("hetzner", "POST", "/servers").await;
     let eve = tenant.make("eve").await;
+    // What the catalogue does not offer is not even asked for.
+    assert_eq!(tenant.count("hetzner", "POST", "/servers").await - before, 1);
     assert_eq!(eve["status"]["server"]["type"], "cx33");
     assert_eq!(eve["status"]["server"]["location"], "nbg1");
     // Nothing at all is offered: that is told, and a corrected pool is acted upon at once.

@@ -80,6 +80,7 @@ fn scenarios() -> Vec<Scenario<Tenant>> {
         scenario!(faults::words_that_nobody_knows_are_tolerated),
         scenario!(new_servers::a_firewall_that_shows_late_is_no_refusal),
         scenario!(new_servers::a_new_server_that_stays_off_is_powered_on),
+        scenario!(neighbours::two_pools_share_a_project_and_never_a_zone),
         scenario!(neighbours::a_restart_changes_nothing_of_an_instance_that_is_well),
         scenario!(neighbours::a_pool_deleted_by_mistake_serves_on_and_can_be_had_back),
         scenario!(neighbours::whoever_is_not_admitted_takes_nothing_from_others),

@@ -15,6 +15,7 @@ use moorage::{
     cluster::{ClusterApi as _, ClusterError, KubeCluster},
     metrics::Metrics,
 };
+use moorage_testbed::wait_until;
 use serde_json::{Value, json};
 
 use crate::{
@@ -248,4 +249,65 @@ pub(crate) async fn a_status_of_an_older_object_never_lies_over_a_newer_one(tena
     assert!(first.write_status(&old, Some(&with("newer")), &with("newest")).await.unwrap());
     let base = first.newer(&old).expect("our own write is newer");
     assert_eq!(base.status.as_ref().unwrap().release.as_deref(), Some("newest"));
+}
+
+/// Waits until another pool than the tenant's own is as asked, or gone if nothing is asked.
+async fn pool_until(tenant: &Tenant, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+    let pools: Api<HostingPool> = Api::all(tenant.stage.client.clone());
+    let seen = wait_until(format!("pool {name}"), tenant.stage.patience, || async {
+        let pool = pools.get_opt(name).await.map_err(|error| error.to_string())?;
+        let pool = serde_json::to_value(pool).unwrap();
+        if wanted(&pool) { Ok(pool) } else { Err(pool["status"].to_string()) }
+    });
+    seen.await.unwrap_or_else(|late| panic!("{late}"))
+}
+
+pub(crate) async fn two_pools_share_a_project_and_never_a_zone(tenant: Tenant) {
+    let ada = tenant.make("ada").await;
+    let pools: Api<HostingPool> = Api::all(tenant.stage.client.clone());
+    let second = format!("{}-b", tenant.name);
+    let mut pool = tenant.pool();
+    pool["metadata"]["name"] = json!(second);
+    tenant.apply::<HostingPool>(None, pool.clone()).await;
+    let is_taken = |pool: &Value| condition(pool, "Ready")["reason"] == "ZoneTaken";
+    let refused = pool_until(&tenant, &second, is_taken).await;
+    let said = condition(&refused, "Ready")["message"].as_str().unwrap();
+    assert!(said.contains(&format!("moorage-{}-", tenant.name)), "{said}");
+    assert!(is(&refused, "Stalled", "True"));
+    pools.delete(&second, &DeleteParams::default()).await.unwrap();
+    pool_until(&tenant, &second, Value::is_null).await;
+
+    let domain = format!("second-{}", tenant.domain);
+    let zone = format!("{:032x}", u128::from_str_radix(&tenant.zone, 16).unwrap() + (1 << 40));
+    let of = |id: &str, name: &str| json!({"id": id, "name": name, "plan": "free"});
+    let account = json!({
+        "token": tenant.cloudflare_token, "user": tenant.name,
+        "zones": [of(&tenant.zone, &tenant.domain), of(&zone, &domain)],
+    });
+    tenant.stage.simulator.put_account(&tenant.account, &account).await.unwrap();
+    pool["spec"]["cloudflare"]["zoneId"] = json!(zone);
+    pool["spec"]["cloudflare"]["domain"] = json!(domain);
+    tenant.apply::<HostingPool>(None, pool).await;
+    tenant.apply_instance("bob", json!({"pool": second})).await;
+    tenant.until_ready("bob").await;
+    // Each counts what its account and its zone have: two records of bob, and the pool's own.
+    let counted = |pool: &Value| {
+        let usage = &pool["status"]["usage"];
+        (usage["dnsRecords"] == 3, usage["accessApplications"] == 2) == (true, true)
+    };
+    tenant.annotate_pool("moorage.dev/reconcile-at", "now").await;
+    let patch = json!({"metadata": {"annotations": {"moorage.dev/reconcile-at": "now"}}});
+    let merge = kube::api::Patch::Merge(patch);
+    pools.patch(&second, &kube::api::PatchParams::default(), &merge).await.unwrap();
+    pool_until(&tenant, &second, counted).await;
+
+    tenant.delete_instance("bob").await;
+    tenant.until_gone("bob").await;
+    pools.delete(&second, &DeleteParams::default()).await.unwrap();
+    pool_until(&tenant, &second, Value::is_null).await;
+    let left = tenant.cloudflare("GET", &format!("/zones/{zone}/dns_records"), None).await;
+    assert_eq!(left["result"], json!([]), "the pool's own record is gone with it");
+    let firewalls = tenant.hetzner("GET", "/firewalls", None).await;
+    assert_eq!(firewalls["firewalls"].as_array().map(Vec::len), Some(1), "{firewalls}");
+    assert_eq!(server_id(&tenant.until_ready("ada").await), server_id(&ada));
 }

@@ -238,7 +238,10 @@ impl Tenant {
             .cloudflare("GET", &format!("/zones/{}/dns_records?per_page=5000", self.zone), None)
             .await;
         let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        (list(&hetzner["servers"]), list(&tunnels["result"]), list(&records["result"]))
+        let mut records = list(&records["result"]);
+        // The pool's own is there all the time.
+        records.retain(|record| !record["comment"].to_string().contains("moorage-pool "));
+        (list(&hetzner["servers"]), list(&tunnels["result"]), records)
     }
 
     /// Calls Hetzner's API as somebody with the project's token.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs before all else in the first boot of a server of the lab, whose root filesystem has every
 # package: takes away what user-data installs and brings what it removes; leaves a package as a power
-# cut can, unpacked without what it needs; points the mirror to nowhere; and has dpkg wait, in the
+# cut can, unpacked without what it needs; points the mirror to nowhere, and a provider's for good; and has dpkg wait, in the
 # middle of a package and until the next boot, where it would start a service.
 set -eu
 test ! -e /var/lib/bare || exit 0
@@ -19,6 +19,8 @@ apt-get -qy -o APT::Sandbox::User=root download unattended-upgrades
 dpkg --unpack unattended-upgrades_*.deb
 rm unattended-upgrades_*.deb
 echo '127.0.0.1 deb.debian.org' >>/etc/hosts
+# As an image of a provider's whose own mirror is stale.
+echo 'deb http://mirror.invalid/debian trixie main' >/etc/apt/sources.list.d/provider.list
 mkfifo /run/hold
 cat >/usr/sbin/policy-rc.d <<'END'
 #!/bin/sh

@@ -12,7 +12,7 @@ mod origin;
 mod packages;
 
 use moorage::{
-    api::pool::SshSpec,
+    api::pool::{ConnectorProtocol, SshSpec},
     cloud::SecretText,
     user_data::{UserDataInput, render},
 };
@@ -97,6 +97,7 @@ fn user_data_for(
         tunnel_token: &Secret::from("dG9rZW4=".to_owned()),
         artifacts,
         ssh: Some(&ssh),
+        connector_protocol: ConnectorProtocol::Http2,
         now: jiff::Timestamp::now(),
     };
     render(&input).ok()

@@ -64,6 +64,8 @@ async fn packages_come_whatever_fails_after_the_agent() {
     for package in TAKEN {
         assert_eq!(lab.package(package).await, "installed", "{package}");
     }
+    let journal = lab.server.journal(Some("moorage-setup.service")).await.unwrap();
+    assert!(journal.contains("deb.debian.org is asked alone"), "{journal}");
     assert_ne!(lab.package("rpcbind").await, "installed");
     assert_eq!(lab.exec(&["dpkg", "--audit"]).await, "", "nothing is half done");
     for unit in ["fail2ban.service", "unattended-upgrades.service", "nftables.service"] {

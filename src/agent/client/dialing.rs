@@ -42,6 +42,11 @@ impl EdgeResolver {
         Self { address, anchors: Mutex::default() }
     }
 
+    /// Whether names are looked up at all.
+    pub(super) fn looks_names_up(&self) -> bool {
+        self.address.is_none()
+    }
+
     /// Dials `host` by the address of `anchor`, if there is one.
     pub(super) fn route(&self, host: &str, anchor: Option<&str>) -> Dialled<'_> {
         let Some(anchor) = anchor else { return Dialled { resolver: self, host: None } };

@@ -32,6 +32,7 @@ use crate::{
         },
         wanted::Subject,
     },
+    inventory,
     master_key::{GatewayToken, TunnelGeneration},
     names,
     ownership::{Owner, Ownership},
@@ -235,6 +236,9 @@ impl Controller {
             return AgentState::Reported(Box::new(view.clone()));
         }
         let Some(route) = Self::route(&wanted.subject, pool) else { return AgentState::NotAsked };
+        if route.anchor.is_none() && self.is_too_new(&route, observed) {
+            return AgentState::NotAsked;
+        }
         let keys = ServerKeys::derive(&self.master_key(observed), wanted.subject.instance, epoch);
         match self.ask(&route, &keys, observed, epoch).await {
             Ok(view) => {
@@ -256,6 +260,14 @@ impl Controller {
             }
             Err(error) => AgentState::Silent(error),
         }
+    }
+
+    /// Whether a resolver that is asked for the host name now may be told that there is none, and keep that.
+    fn is_too_new(&self, route: &AgentRoute, observed: &Observed) -> bool {
+        let fresh = |record: &DnsRecord| {
+            record.name == route.host && !inventory::is_known(record, observed.now)
+        };
+        self.ctx.agents.looks_names_up() && observed.records.iter().any(fresh)
     }
 
     /// Whether the agent should be asked again rather than believed by its last report.

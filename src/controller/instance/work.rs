@@ -16,7 +16,7 @@ use crate::{
     cluster::ClusterError,
     controller::pool_runtime::PoolRuntime,
     instance::{
-        Observed, Step, Wanted,
+        Observed, Step, Wanted, first_boot,
         observed::AgentState,
         plan::{SOON, Timing},
         routes::RoutesStep,
@@ -112,6 +112,12 @@ impl Controller {
                 }
                 (persisted, observed.status) = (Some(status.clone()), status);
                 continue;
+            }
+            // Before anything is put onto a server it says that it is no longer one of which nothing was heard.
+            if steps.iter().any(Step::needs_agent) && first_boot::is_recorded(&observed.status) {
+                let status = Self::status(instance, wanted, observed, &outcome);
+                self.write(instance, persisted.as_ref(), &status).await?;
+                (persisted, observed.status) = (Some(status.clone()), status);
             }
             let executor = Executor {
                 controller: self,

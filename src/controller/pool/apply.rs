@@ -9,11 +9,12 @@ use crate::{
     agent::AccessHeaders,
     api::{HostingPoolSpec, conditions::Reason, pool::AccessStatus},
     cloud::{Cloud, CloudError, Conflict, ErrorKind, Priority},
-    cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
+    cloudflare::{AccessAppId, AccessPolicyId, DnsBatch, ServiceTokenId},
     hetzner::{CreateFirewall, CreateSshKey, FirewallId, LabelSelector, SshKeyId},
     pool::{
         Offers, Outcome,
         access::{self, Step},
+        anchor::{self, AnchorStep},
         firewall::{self, FirewallStep, Marker},
         identity::PoolIdentity,
         spec::ParsedSpec,
@@ -76,14 +77,62 @@ impl Pass<'_> {
         outcome.offers = Some(self.offers().await?);
         let observed = observe::glance(self.clouds, self.identity).await;
         let observed = observed.map_err(|error| self.cloud(&error))?;
+        outcome.applications = Some(observed.apps.len());
+        self.zone_is_free(&observed)?;
         let rules = self.parsed.rules.clone();
         let step = firewall::plan(self.identity, rules, &observed.firewalls, self.marker)?;
         outcome.firewall = Some(self.firewall(step).await?);
         outcome.ssh_keys = self.ssh_keys(&observed).await?;
-        let (ids, headers) = self.access(&observed).await?;
+        let (ids, headers) = self.access(&observed, &mut outcome.tokens).await?;
         outcome.access = Some(ids);
         outcome.headers = Some(headers);
+        if self.thorough {
+            self.anchor().await?;
+        }
         Ok(())
+    }
+
+    /// The pool's own record. Instances do without where it cannot be made: it takes a little longer until
+    /// the first agent is reached.
+    async fn anchor(&self) -> Result<(), Problem> {
+        let domain = &self.spec.cloudflare.domain;
+        let (cloudflare, zone) = (self.clouds.cloudflare, &self.parsed.zone);
+        let host = anchor::host(self.identity, domain);
+        let found = cloudflare.find_dns_records_by_name(Priority::Normal, zone, &host).await;
+        let found = found.map_err(|error| self.cloud(&error))?;
+        let mut batch = DnsBatch::default();
+        match anchor::plan(self.identity, domain, &found) {
+            AnchorStep::Keep => return Ok(()),
+            AnchorStep::Foreign => {
+                tracing::warn!(
+                    pool = self.identity.pool,
+                    host,
+                    "somebody else has the DNS record of the pool's own name"
+                );
+                return Ok(());
+            }
+            AnchorStep::Create(post) => batch.posts.push(post),
+            AnchorStep::Correct(patch) => batch.patches.push(patch),
+        }
+        match cloudflare.dns_batch(zone, &batch).await {
+            Ok(_) => Ok(()),
+            Err(error) if error.blames_the_request() => {
+                tracing::warn!(pool = self.identity.pool, host, %error, "the pool's own DNS record cannot be made");
+                Ok(())
+            }
+            Err(error) => Err(self.cloud(&error)),
+        }
+    }
+
+    /// Before anything is made: of two pools in one zone the second could never reach an agent.
+    fn zone_is_free(&self, observed: &Glance) -> Result<(), Problem> {
+        let (name, domain) = (self.identity.object_name(), &*self.spec.cloudflare.domain);
+        let Some(other) = access::in_the_way(&name, domain, &observed.apps) else { return Ok(()) };
+        let message = format!(
+            "The Access application {} protects *-mgmt.{domain} already, so that this pool cannot. If another pool has the zone, give this one a zone of its own, or have both clouds named by one pool; if nobody needs the application, delete it in Zero Trust.",
+            other.name
+        );
+        Err(Problem::whole(Reason::ZoneTaken, message).retrying(Retry::Slowly))
     }
 
     async fn offers(&self) -> Result<Arc<Offers>, Problem> {
@@ -92,7 +141,7 @@ impl Pass<'_> {
         }
         let catalogue = observe::server_types(self.clouds).await;
         let catalogue = catalogue.map_err(|error| self.cloud(&error))?;
-        Ok(Arc::new(Offers::of(&self.spec.hetzner, &catalogue)))
+        Ok(Arc::new(Offers::of(&self.spec.hetzner, &catalogue, self.now)))
     }
 
     fn cloud(&self, error: &CloudError) -> Problem {
@@ -169,6 +218,7 @@ impl Pass<'_> {
     async fn access(
         &self,
         observed: &Glance,
+        tokens: &mut Option<usize>,
     ) -> Result<(AccessStatus, Arc<AccessHeaders>), Problem> {
         if let (false, Some(known), Some(headers)) =
             (self.thorough, self.unchanged_access(observed), self.stored.headers())
@@ -177,6 +227,7 @@ impl Pass<'_> {
         }
         let objects = observe::access_objects(self.clouds).await;
         let objects = objects.map_err(|error| self.cloud(&error))?;
+        *tokens = Some(objects.tokens.len());
         let (token, headers) = self.token(&objects).await?;
         let policy = self.policy(&token, &objects).await?;
         let app = self.app(&policy, observed).await?;

@@ -4,9 +4,9 @@
 use crate::{
     api::conditions::Reason,
     cloud::{CloudError, Priority},
-    cloudflare::{AccessAppId, AccessPolicyId, ServiceTokenId},
+    cloudflare::{AccessAppId, AccessPolicyId, DnsBatch, RecordId, ServiceTokenId, ZoneId},
     hetzner::{FirewallId, SshKeyId},
-    pool::{access, identity::PoolIdentity},
+    pool::{access, anchor, identity::PoolIdentity},
     problem::Problem,
 };
 
@@ -18,6 +18,7 @@ use super::{
 /// What is to be taken away.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Left {
+    records: Vec<RecordId>,
     apps: Vec<AccessAppId>,
     policies: Vec<AccessPolicyId>,
     tokens: Vec<ServiceTokenId>,
@@ -32,6 +33,9 @@ pub struct Deletion<'a> {
     /// Where the service token is kept.
     pub secret: &'a dyn AccessSecret,
     pub identity: &'a PoolIdentity,
+    pub zone: &'a ZoneId,
+    /// The zone's name.
+    pub domain: &'a str,
     /// Says where the token of a cloud is.
     pub token_secret: &'a (dyn Fn(&CloudError) -> String + Sync),
 }
@@ -83,12 +87,17 @@ impl Deletion<'_> {
         let name = self.identity.object_name();
         let glance = observe::glance(self.clouds, self.identity).await?;
         let objects = observe::access_objects(self.clouds).await?;
+        let host = anchor::host(self.identity, self.domain);
+        let records = self.clouds.cloudflare;
+        let records = records.find_dns_records_by_name(Priority::Delete, self.zone, &host).await?;
+        let records = records.iter().filter(|record| anchor::is_own(self.identity, record));
         let owns = |labels| self.identity.owns(labels);
         let firewalls = glance.firewalls.iter().filter(|firewall| owns(&firewall.labels));
         let ssh_keys = glance.ssh_keys.iter().filter(|key| owns(&key.labels));
         let policies = objects.policies.iter().filter(|policy| policy.name == name);
         let tokens = access::named_tokens(&name, &objects.tokens);
         Ok(Left {
+            records: records.map(|record| record.id.clone()).collect(),
             apps: access::named_apps(&name, &glance.apps).map(|app| app.id.clone()).collect(),
             policies: policies.map(|policy| policy.id.clone()).collect(),
             tokens: tokens.map(|token| token.id.clone()).collect(),
@@ -101,6 +110,10 @@ impl Deletion<'_> {
     /// An application before its policy, a policy before its token: each is refused while it is used.
     async fn delete(&self, left: &Left) -> Result<(), CloudError> {
         let Clouds { hetzner, cloudflare } = self.clouds;
+        if !left.records.is_empty() {
+            let batch = DnsBatch { deletes: left.records.clone(), ..DnsBatch::default() };
+            cloudflare.dns_batch(self.zone, &batch).await?;
+        }
         for app in &left.apps {
             cloudflare.delete_access_app(app).await?;
         }

@@ -24,6 +24,7 @@ pub(super) struct State {
     pub(super) servers: Vec<Server>,
     pub(super) server_types: Vec<ServerType>,
     pub(super) zone: Option<Zone>,
+    pub(super) records: Vec<DnsRecord>,
     pub(super) apps: Vec<AccessApp>,
     pub(super) policies: Vec<AccessPolicy>,
     pub(super) tokens: Vec<ServiceToken>,

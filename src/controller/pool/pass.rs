@@ -19,7 +19,7 @@ use crate::{
         Guarded, HostingPool, HostingPoolStatus,
         annotation::{self, AcceptedLoss, Mark},
         conditions::Reason,
-        pool::MasterKeyStatus,
+        pool::{MasterKeyStatus, UsageStatus},
     },
     api_server::told,
     cloud::CloudError,
@@ -29,6 +29,7 @@ use crate::{
         events, guard, status,
     },
     hetzner::FirewallId,
+    inventory::Inventory,
     pool::{
         Outcome, Unaccounted,
         firewall::Marker,
@@ -97,6 +98,7 @@ impl Controller {
         });
 
         let mut unaccounted = Unaccounted::told(pool.status.as_ref());
+        let mut used = None;
         let outcome = match self.session(name, pool).await? {
             Ok((session, parsed)) => {
                 let outcome = self.cloud_pass(name, pool, &session, &parsed, instances).await?;
@@ -107,6 +109,7 @@ impl Controller {
                     return Ok(Action::await_change());
                 }
                 let outcome = self.with_sweep(name, pool, &session, &parsed, outcome);
+                used = usage(&session.inventory, &outcome);
                 let place = (&*session, &parsed);
                 match self.look_at_unaccounted(name, pool, place, &outcome).await {
                     Ok(seen) => unaccounted = seen,
@@ -124,7 +127,7 @@ impl Controller {
                 Outcome { problem: Some(problem), ..Outcome::default() }
             }
         };
-        self.write_status(&api, pool, (&outcome, unaccounted), instances).await?;
+        self.write_status(&api, pool, (&outcome, unaccounted, used), instances).await?;
         Ok(self.next_look(name, &outcome))
     }
 
@@ -181,7 +184,9 @@ impl Controller {
         let outcome = if inputs.deleting && instances == 0 {
             let place = |error: &CloudError| token_secret(&pool.spec, namespace, error.cloud);
             let (identity, token_secret) = (&identity, &place);
-            let deletion = Deletion { clouds, secret: &secret, identity, token_secret };
+            let (zone, domain) = (&parsed.zone, &*pool.spec.cloudflare.domain);
+            let deletion =
+                Deletion { clouds, secret: &secret, identity, zone, domain, token_secret };
             Outcome { problem: deletion.run().await.err(), ..Outcome::default() }
         } else {
             // A pool that is being deleted is kept as it is for as long as instances need it.
@@ -272,7 +277,7 @@ impl Controller {
         &self,
         api: &Api<Guarded<HostingPool>>,
         pool: &HostingPool,
-        (outcome, unaccounted): (&Outcome, Unaccounted),
+        (outcome, unaccounted, usage): (&Outcome, Unaccounted, Option<UsageStatus>),
         instances: u32,
     ) -> Result<(), kube::Error> {
         let ring = self.ctx.key_ring.read().await.clone();
@@ -289,6 +294,7 @@ impl Controller {
             problem: outcome.problem.as_ref(),
             serving: outcome.serving,
             offers: outcome.offers.as_deref(),
+            usage,
         };
         let old = pool.status.as_ref();
         let now = self.ctx.clock.now();
@@ -317,6 +323,18 @@ impl Controller {
             },
         }
     }
+}
+
+/// What the sweep and the pass counted anyway; nothing before the first sweep.
+fn usage(inventory: &Inventory, outcome: &Outcome) -> Option<UsageStatus> {
+    let (_, tunnels, records) = inventory.counts()?;
+    let count = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    Some(UsageStatus {
+        tunnels: count(tunnels),
+        dns_records: count(records),
+        access_applications: outcome.applications.map(count),
+        service_tokens: outcome.tokens.map(count),
+    })
 }
 
 fn inputs(pool: &HostingPool, instances: u32, stored: &StoredToken) -> Inputs {

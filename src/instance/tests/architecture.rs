@@ -9,11 +9,12 @@ use crate::{
         Observed, Wanted,
         fixtures::{self, FIRST_EPOCH, kinds, nothing, plan_of, ready, status_of, walk, wanted},
         observed::ServerState,
+        wanted::Prospect,
     },
 };
 
 fn without_placement(mut wanted: Wanted) -> Wanted {
-    wanted.placements.iter_mut().for_each(|place| place.usable = false);
+    wanted.placements.iter_mut().for_each(|place| place.prospect = Prospect::WrongArchitecture);
     wanted
 }
 

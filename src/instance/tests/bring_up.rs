@@ -5,7 +5,7 @@ use rstest::rstest;
 use crate::{
     agent::{AgentError, Reached},
     api::{annotation::Rebuild, conditions::Reason, instance::Phase},
-    hetzner::ServerStatus,
+    hetzner::{Server, ServerStatus},
     instance::{
         Observed, Step, Wanted,
         credentials::CredentialStep,
@@ -178,6 +178,31 @@ fn a_silent_agent_is_asked_again_before_the_next_report() {
         "{:?}",
         plan.requeue_after
     );
+}
+
+#[rstest]
+#[case::rescue(|server: &mut Server| server.rescue_enabled = true, Reason::RescueEnabled, "reset the server")]
+#[case::locked(|server: &mut Server| server.locked = true, Reason::Locked, "its actions")]
+fn what_hetzner_does_to_a_silent_server_is_told(
+    #[case] change: fn(&mut Server),
+    #[case] reason: Reason,
+    #[case] words: &str,
+) {
+    let wanted = wanted();
+    let mut observed = ready(&wanted);
+    let ServerState::Present(server) = &mut observed.server else { panic!("there is a server") };
+    change(server);
+    let told = |observed: &Observed| {
+        let status = status_of(&wanted, observed);
+        let condition = status.conditions.into_iter().find(|known| known.type_ == "AgentReady");
+        condition.unwrap()
+    };
+    // One that answers is well, whatever is prepared for its next boot.
+    assert_eq!(told(&observed).reason, Reason::Ready);
+    observed.agent = AgentState::Silent(AgentError::unreachable("timed out"));
+    let silent = told(&observed);
+    assert_eq!(silent.reason, reason);
+    assert!(silent.message.contains(words), "{}", silent.message);
 }
 
 #[test]

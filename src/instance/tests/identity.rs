@@ -151,5 +151,5 @@ fn a_protected_server_is_reported_as_such() {
     let protected = of(ErrorKind::Protected);
     assert_eq!(protected.reason, Reason::DeleteProtected);
     assert!(protected.message.contains("Server 4711") && protected.message.contains("off"));
-    assert_eq!(of(ErrorKind::Locked).reason, Reason::CloudUnavailable);
+    assert_eq!(of(ErrorKind::Locked).reason, Reason::Locked);
 }

@@ -9,7 +9,7 @@ is read from two files that user-data wrote.
 Both may be cut off and repeated at any point, and never give up on a network that may come back.
 Exit status 78: no repetition can help.
 """
-import argparse, fcntl, hashlib, http.client, json, os, pathlib, random, re, shutil, struct, subprocess, sys, time
+import argparse, fcntl, hashlib, http.client, json, os, pathlib, platform, random, re, shutil, struct, subprocess, sys, time
 import urllib.error, urllib.request
 
 PROGRAMS = (
@@ -22,6 +22,8 @@ PROGRAMS = (
 MACHINES = {"x86_64": 62, "aarch64": 183}
 # In /proc/PID/maps: code of Debian that is mapped and is no longer on the disk.
 REPLACED = re.compile(r"^\S+ ..x\S* .* (/(?:usr|lib|lib64|bin|sbin)/.*) \(deleted\)$", re.M)
+# Options of apt for the mirror, once the one of the image has failed, and how often that was.
+MIRROR, FAILED = [], []
 STALLED = 30  # seconds without a byte
 LONGEST_PAUSE = 60.0  # seconds
 HOPELESS = 78
@@ -202,6 +204,16 @@ def states(packages):
     return dict(line.split() for line in answer.stdout.splitlines())
 
 
+def debian_alone():
+    """The options with which apt asks Debian's own mirror and no other: a provider's may be stale for days."""
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    sources = pathlib.Path("/var/lib/moorage-setup/debian.list")
+    signed = "[signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
+    sources.write_text("".join(f"deb {signed} http://deb.debian.org/{place} main\n" for place in (
+        f"debian {codename}", f"debian {codename}-updates", f"debian-security {codename}-security")))
+    return ["-o", f"Dir::Etc::sourcelist={sources}", "-o", "Dir::Etc::sourceparts=-"]
+
+
 def apt(*arguments):
     options = ["DPkg::Lock::Timeout=600", "Dpkg::Options::=--force-confdef", "Dpkg::Options::=--force-confold",
                "Acquire::Retries=3", "Acquire::http::Timeout=60", "APT::Update::Error-Mode=any",
@@ -209,7 +221,20 @@ def apt(*arguments):
     words = [word for option in options for word in ("-o", option)]
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive",
                    "SUDO_FORCE_REMOVE": "yes"}  # though root has no password
-    subprocess.run(["/usr/bin/apt-get", "-qy", *words, *arguments], check=True, stdin=subprocess.DEVNULL, env=environment)
+    subprocess.run(["/usr/bin/apt-get", "-qy", *words, *MIRROR, *arguments], check=True, stdin=subprocess.DEVNULL,
+                   env=environment)
+
+
+def update():
+    """Reads the lists of packages. The second time that fails, Debian's own mirror is asked alone from then on."""
+    try:
+        apt("update")
+    except subprocess.CalledProcessError:
+        FAILED.append("update")
+        if len(FAILED) >= 2 and not MIRROR:
+            MIRROR.extend(debian_alone())
+            say("packages: the lists cannot be read; from now on deb.debian.org is asked alone")
+        raise
 
 
 def packages(machine):
@@ -228,7 +253,7 @@ def packages(machine):
         broken = subprocess.run(["/usr/bin/dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
                                 stdin=subprocess.DEVNULL).returncode
         if missing or broken:
-            apt("update")
+            update()
         if broken:
             apt("install", "--fix-broken")
         if missing:

@@ -8,6 +8,7 @@ mod openclaw;
 mod upkeep;
 
 use super::unit::Unit;
+pub(super) use connector::settings as connector_settings;
 
 /// Root's own programs and nothing of the user's.
 const PROGRAMS: &str = "/opt/moorage";

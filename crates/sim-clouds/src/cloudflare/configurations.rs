@@ -4,6 +4,7 @@ use axum::extract::Path;
 use jiff::Timestamp;
 use moorage_sim_tunnel::ingress::{IngressConfig, IngressRule};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use super::connections::TunnelEvent;
 use super::envelope::{Answer, ApiError, Caller, JsonBody, now};
@@ -38,9 +39,25 @@ fn view(tunnel: &Tunnel) -> ConfigurationView {
         account_id: tunnel.account.clone(),
         tunnel_id: tunnel.id.clone(),
         version: config.map_or(0, |config| config.version),
-        config: config.map(|config| config.document.clone()),
+        config: config.map(|config| normalised(&config.document)),
         source: tunnel.config_src,
         created_at: config.map_or(tunnel.created_at, |config| config.created_at),
+    }
+}
+
+/// The document as Cloudflare gives it back: with an empty `originRequest` where none was put, and with the
+/// routing of private networks.
+fn normalised(document: &IngressConfig) -> IngressConfig {
+    let nothing = || Some(json!({}));
+    let rules = document
+        .ingress
+        .iter()
+        .cloned()
+        .map(|rule| IngressRule { origin_request: rule.origin_request.or_else(nothing), ..rule });
+    IngressConfig {
+        ingress: rules.collect(),
+        origin_request: document.origin_request.clone().or_else(nothing),
+        warp_routing: document.warp_routing.clone().or_else(|| Some(json!({"enabled": false}))),
     }
 }
 

@@ -65,6 +65,8 @@ pub(crate) struct ServerRecord {
     pub(crate) ipv6: Option<u64>,
     pub(crate) protection: Protection,
     pub(crate) backups: bool,
+    /// Whether the rescue system is enabled.
+    pub(crate) rescue: bool,
     pub(crate) primary_disk_size: u32,
     pub(crate) user_data: String,
     /// Whether the backend knows it: not before its first start.

@@ -145,6 +145,10 @@ fn begin(call: &Call, id: u64, command: &str, bytes: &[u8]) -> Result<(Action, B
             record.backups = command == "enable_backup";
             quiet(if record.backups { "enable_backup" } else { "disable_backup" }, Duration::ZERO)
         }
+        "enable_rescue" | "disable_rescue" => {
+            record.rescue = command == "enable_rescue";
+            quiet(if record.rescue { "enable_rescue" } else { "disable_rescue" }, Duration::ZERO)
+        }
         "create_image" => {
             let image = snapshot(call, &record, body::parse(bytes)?)?;
             project.snapshots.insert(image.id, image.clone());

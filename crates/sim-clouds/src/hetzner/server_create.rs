@@ -138,6 +138,7 @@ fn admit(
         ipv6,
         protection: Protection::default(),
         backups: false,
+        rescue: false,
         primary_disk_size: wanted.server_type.disk,
         user_data,
         booted: starts,

@@ -169,7 +169,7 @@ pub(crate) fn view(call: &Call, project: &Project, record: &ServerRecord) -> Ser
             .clone(),
         image: Some(record.image.clone()),
         iso: None,
-        rescue_enabled: false,
+        rescue_enabled: record.rescue,
         locked: record.locked_until > now,
         backup_window: record.backups.then(|| "22-02".to_owned()),
         outgoing_traffic: 0,

@@ -170,6 +170,7 @@ impl Executor<'_> {
             tunnel_token: token.secret(),
             artifacts: &self.wanted.release.artifacts,
             ssh: self.wanted.ssh.as_ref(),
+            connector_protocol: self.wanted.connector_protocol,
             now: ctx.clock.now(),
         };
         let user_data = user_data::render(&input).map_err(|error| {

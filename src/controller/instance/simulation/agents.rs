@@ -174,6 +174,9 @@ impl Link {
             return Err(unreachable());
         }
         let mut state = self.world.state();
+        if !state.resolves(route.anchor.as_deref().unwrap_or(&route.host)) {
+            return Err(unreachable());
+        }
         let (id, token) = reach(&mut state, &route.host).ok_or_else(unreachable)?;
         let obeyed = state.servers.get(&id).is_some_and(|machine| {
             machine.operator == keys.operator.public_key()
@@ -196,6 +199,11 @@ fn machine(state: &mut State, id: u64) -> Result<&mut Machine, AgentError> {
 
 #[async_trait]
 impl AgentApi for Link {
+    fn looks_names_up(&self) -> bool {
+        let state = self.world.state();
+        state.resolver.is_some() && !state.hasty
+    }
+
     async fn enrol(
         &self,
         route: &AgentRoute,

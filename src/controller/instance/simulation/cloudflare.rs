@@ -84,6 +84,7 @@ impl Link {
                 content: Some(post.content.clone()),
                 proxied: Some(post.proxied),
                 comment: Some(post.comment.clone()),
+                created_on: Some(state.now),
             };
             result.posts.push(record.clone());
             let owner = self.acting();

@@ -64,6 +64,7 @@ impl Link {
                 ..PublicNet::default()
             },
             locked: false,
+            rescue_enabled: false,
             protection: Protection::default(),
         };
         let owner = self.acting();

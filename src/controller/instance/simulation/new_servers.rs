@@ -6,14 +6,16 @@ use super::{
     dice::Dice,
     hetzner::action,
     invariants,
-    process::Process,
+    process::{POOL, Process},
     tenants,
     tests::{ready, round, runtime},
-    world::{Key, Machine, World},
+    world::{DOMAIN, INSTALLATION, Key, Machine, RecordThere, Resolver, World},
 };
 use crate::{
+    cloudflare::{DnsRecord, NewDnsRecord},
     hetzner::{ActionError, ActionStatus, ServerStatus},
-    instance::first_boot::MOST_GIVEN_UP,
+    instance::{first_boot::MOST_GIVEN_UP, placeholders::new_record},
+    names,
 };
 
 /// Hetzner's servers are like this for ever, from now on.
@@ -137,5 +139,60 @@ fn a_server_that_a_person_turned_off_is_left_alone() {
         minutes(&mut process, &world, &ada, 60).await;
         assert_eq!(server_ready(&world, &ada).0, "ServerOff");
         assert_eq!(servers(&world), there);
+    });
+}
+
+/// The operator's names are looked up by a resolver with a memory for names that were not there.
+fn with_resolver() -> Arc<World> {
+    let world = Arc::new(World::new(Dice::new(7), false));
+    world.state().resolver = Some(Resolver::default());
+    world
+}
+
+/// The pool's own record, as its controller makes it.
+fn make_anchor(world: &World) {
+    let mut state = world.state();
+    let comment = names::pool_comment(INSTALLATION, POOL);
+    let post = NewDnsRecord::originless(names::pool_host(INSTALLATION, POOL, DOMAIN), comment);
+    let record = DnsRecord { created_on: Some(state.now), ..new_record(&post) };
+    state.records.insert("anchor".to_owned(), RecordThere { record, owner: None });
+}
+
+#[test]
+fn a_name_is_not_asked_for_before_it_is_known() {
+    runtime().block_on(async {
+        let world = with_resolver();
+        make_anchor(&world);
+        let [ada, bob, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        // The next one is reached at once: the pool's record is known by now.
+        tenants::create(&mut world.state(), &bob);
+        minutes(&mut process, &world, &bob, 6).await;
+        assert!(world.state().instance(&bob).is_some_and(invariants::is_ready));
+    });
+}
+
+#[test]
+fn without_the_pools_record_names_get_time_to_be_known() {
+    runtime().block_on(async {
+        let world = with_resolver();
+        let [ada, bob, ..] = tenants::keys();
+        let mut process = ready(&world, &ada).await;
+        tenants::create(&mut world.state(), &bob);
+        minutes(&mut process, &world, &bob, 10).await;
+        assert!(world.state().instance(&bob).is_some_and(invariants::is_ready));
+    });
+}
+
+#[test]
+fn a_name_that_is_asked_for_too_early_is_denied_for_long() {
+    runtime().block_on(async {
+        let world = with_resolver();
+        world.state().hasty = true;
+        let [ada, ..] = tenants::keys();
+        tenants::create(&mut world.state(), &ada);
+        let mut process = Process::start(&world, None);
+        minutes(&mut process, &world, &ada, 25).await;
+        assert!(!world.state().instance(&ada).is_some_and(invariants::is_ready));
     });
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use moorage_wire::{
@@ -108,6 +108,30 @@ pub(super) struct SecretThere {
     pub(super) controller: Option<String>,
 }
 
+/// A resolver before name servers to which a record comes some time after it was made. Of a name that they
+/// did not have it says for half an hour that there is none.
+#[derive(Debug, Default)]
+pub(super) struct Resolver {
+    denied: BTreeMap<String, Timestamp>,
+}
+
+impl Resolver {
+    const DELAY: SignedDuration = SignedDuration::from_secs(90);
+    const MEMORY: SignedDuration = SignedDuration::from_mins(30);
+
+    /// Whether a name resolves of which a record was made then, if there is one.
+    fn finds(&mut self, name: &str, made: Option<Timestamp>, now: Timestamp) -> bool {
+        if self.denied.get(name).is_some_and(|since| now < *since + Self::MEMORY) {
+            return false;
+        }
+        let there = made.is_some_and(|made| now >= made + Self::DELAY);
+        if !there {
+            self.denied.insert(name.to_owned(), now);
+        }
+        there
+    }
+}
+
 /// Everything there is.
 pub(super) struct State {
     pub(super) dice: Dice,
@@ -143,6 +167,10 @@ pub(super) struct State {
     pub(super) stuck: Option<ServerStatus>,
     /// Hetzner's word on each server that it failed to make, if it has one.
     pub(super) failed_actions: Vec<Action>,
+    /// What the operator's resolver says of names, if it is one that may not know them yet.
+    pub(super) resolver: Option<Resolver>,
+    /// Whether the operator asks for names as soon as there are records of them.
+    pub(super) hasty: bool,
     /// Whether all servers say something else each time they are asked.
     pub(super) lying: bool,
     pub(super) violation: Option<String>,
@@ -175,6 +203,8 @@ impl World {
             events: 0,
             stuck: None,
             failed_actions: Vec::new(),
+            resolver: None,
+            hasty: false,
             lying: false,
             violation: None,
             log: log.then(Vec::new),
@@ -230,6 +260,14 @@ impl State {
             instance.metadata.deletion_timestamp = Some(Time(self.now));
             self.store(key, instance);
         }
+    }
+
+    /// Whether the operator finds an address by this name.
+    pub(super) fn resolves(&mut self, name: &str) -> bool {
+        let record = self.records.values().find(|there| there.record.name == name);
+        let made = record.and_then(|there| there.record.created_on);
+        let now = self.now;
+        self.resolver.as_mut().is_none_or(|resolver| resolver.finds(name, made, now))
     }
 
     /// Whether our finalizer holds an instance.

@@ -120,6 +120,7 @@ impl World {
             problem: outcome.problem.as_ref(),
             serving: false,
             offers: outcome.offers.as_deref(),
+            usage: None,
         };
         self.offers.clone_from(&outcome.offers);
         let wanted = of_pass(&self.status, &findings, Timestamp::UNIX_EPOCH);
@@ -131,9 +132,16 @@ impl World {
     async fn tear_down(&self) -> Result<(), Problem> {
         let identity = Self::identity();
         let token_secret = |_: &CloudError| "Secret".to_owned();
+        let zone = ZoneId::parse("fedcba9876543210fedcba9876543210").unwrap();
         let (clouds, secret) = (self.clouds(), &self.fakes);
-        let deletion =
-            Deletion { clouds, secret, identity: &identity, token_secret: &token_secret };
+        let deletion = Deletion {
+            clouds,
+            secret,
+            identity: &identity,
+            zone: &zone,
+            domain: "example.com",
+            token_secret: &token_secret,
+        };
         deletion.run().await
     }
 
@@ -165,6 +173,7 @@ async fn the_second_pass_writes_nothing() {
             "store_secret",
             "create_access_policy",
             "create_access_app",
+            "dns_batch",
         ]
     );
     let facilities = first.facilities().unwrap();
@@ -182,7 +191,7 @@ async fn the_second_pass_writes_nothing() {
         let (again, written) = world.pass(thorough).await;
         assert_eq!((again.problem, written), (None, false));
         assert_eq!(world.writes(), [""; 0]);
-        let calls = if thorough { 7 } else { 3 };
+        let calls = if thorough { 8 } else { 3 };
         assert_eq!(world.reads().len(), calls);
     }
 }
@@ -213,13 +222,15 @@ async fn an_unknown_server_type_blocks_no_instance() {
 }
 
 #[tokio::test]
-async fn without_ssh_nothing_comes_in_and_no_key_is_made() {
+async fn without_ssh_nothing_comes_in_and_nobody_has_the_key() {
     let mut world = World::new();
     world.spec.hetzner.ssh = None;
     let (outcome, _) = world.pass(true).await;
     assert_eq!(outcome.problem, None);
     assert_eq!(world.fakes.state().firewalls[0].rules, []);
-    assert!(world.fakes.state().ssh_keys.is_empty());
+    let keys = world.fakes.state().ssh_keys.clone();
+    assert_eq!(outcome.ssh_keys, [keys[0].id]);
+    assert_ne!(keys[0].public_key, KEY);
 }
 
 /// Any single write may fail, before or after it took effect: the next passes end at the same state,
@@ -227,7 +238,7 @@ async fn without_ssh_nothing_comes_in_and_no_key_is_made() {
 #[rstest]
 #[tokio::test]
 async fn a_failure_of_any_write_leaves_no_orphan(
-    #[values(0, 1, 2, 3, 4, 5)] number: usize,
+    #[values(0, 1, 2, 3, 4, 5, 6)] number: usize,
     #[values(false, true)] took_effect: bool,
 ) {
     let mut world = World::new();
@@ -246,8 +257,9 @@ async fn a_failure_of_any_write_leaves_no_orphan(
         state.tokens.len(),
         state.policies.len(),
         state.apps.len(),
+        state.records.len(),
     ];
-    assert_eq!(counts, [1; 5]);
+    assert_eq!(counts, [1; 6]);
     assert!(state.stored_token_works());
     let headers = healed.headers.unwrap();
     let (client_id, secret) = state.stored.clone().unwrap();
@@ -387,6 +399,7 @@ async fn a_deletion_ends_only_when_a_pass_finds_nothing_left() {
     assert_eq!(
         world.writes(),
         [
+            "dns_batch",
             "delete_access_app",
             "delete_access_policy",
             "delete_service_token",

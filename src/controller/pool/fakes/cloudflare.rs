@@ -7,6 +7,7 @@ use super::{C, Fakes, removed};
 use crate::{
     cloud::{CloudError, Deletion, Priority},
     cloudflare::*,
+    instance::placeholders::new_record,
     master_key::TunnelSecret,
 };
 
@@ -84,13 +85,18 @@ impl DnsApi for Fakes {
         &self,
         _: Priority,
         _: &ZoneId,
-        _: &str,
+        name: &str,
     ) -> Result<Vec<DnsRecord>, CloudError> {
-        panic!("not a call of pools")
+        let state = self.read(C, "find_dns_records_by_name")?;
+        Ok(state.records.iter().filter(|record| record.name == name).cloned().collect())
     }
 
-    async fn dns_batch(&self, _: &ZoneId, _: &DnsBatch) -> Result<DnsBatchResult, CloudError> {
-        panic!("not a call of pools")
+    async fn dns_batch(&self, _: &ZoneId, batch: &DnsBatch) -> Result<DnsBatchResult, CloudError> {
+        let (mut state, fate) = self.write(C, "dns_batch")?;
+        state.records.retain(|record| !batch.deletes.contains(&record.id));
+        let posts: Vec<_> = batch.posts.iter().map(new_record).collect();
+        state.records.extend(posts.clone());
+        fate.answer(DnsBatchResult { posts, ..DnsBatchResult::default() })
     }
 
     async fn get_zone(&self, _: Priority, _: &ZoneId) -> Result<Option<Zone>, CloudError> {
