@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::check::{ConfigRefusal, RefusalKind};
+use super::refusal::{ConfigRefusal, RefusalKind};
 
 /// What a customer may set, with all that is below it: nothing here opens the server or lets anybody in.
 const ALLOWED: [&[&str]; 15] = [

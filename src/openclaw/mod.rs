@@ -10,10 +10,12 @@ mod gateway;
 pub mod keys;
 mod places;
 mod references;
+mod refusal;
 mod render;
 
-pub use check::{ConfigRefusal, check, told};
+pub use check::check;
 pub use references::Named;
+pub use refusal::{ConfigRefusal, told};
 pub use render::{RenderInput, render};
 
 /// The name of Moorage's file provider in the document.

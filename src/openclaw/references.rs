@@ -8,8 +8,8 @@ use moorage_wire::{CredentialName, CredentialType};
 use serde_json::{Map, Value};
 
 use super::{
-    check::{ConfigRefusal, RefusalKind},
     places,
+    refusal::{ConfigRefusal, RefusalKind},
 };
 
 /// The one key of a reference.
