@@ -1,6 +1,7 @@
 //! `moorage doctor`: asks the clouds themselves whether Moorage can work with them. What is checked, and how a
 //! verdict comes about, is in [`crate::doctor`].
 
+mod cluster;
 mod manifests;
 mod render;
 mod target;
@@ -14,7 +15,9 @@ use thiserror::Error;
 use tokio_util::sync::CancellationToken;
 use url::Url;
 
-use super::{cleanup::Person, status::OutputFormat};
+use super::{cleanup::Person, cluster_error::ClusterReadError, status::OutputFormat};
+use target::Chosen;
+
 use crate::{
     cloud::ConfigError,
     cloudflare::{AccountId, ZoneId},
@@ -43,13 +46,22 @@ pub const USAGE: u8 = 2;
 /// Needs no cluster: give token files, and either -f with the manifests of a pool and a release, or the
 /// options below.
 ///
+/// With --pool, pool, tokens and releases are those of the cluster of your kubeconfig, and the cluster itself is
+/// looked at: version, custom resources, admission policies, the operator's way out, your permissions.
+///
 /// Exit code 0: nothing fails; 1: something fails; 2: the command line or a file that it names is wrong.
 #[derive(Args)]
 #[command(
-    group = ArgGroup::new("tokens").args(["hetzner_token_file", "cloudflare_token_file"]).multiple(true).required(true),
-    after_help = "Examples:\n  moorage doctor -f pool.yaml -f release.yaml \\\n    --hetzner-token-file hetzner.token --cloudflare-token-file cloudflare.token\n  moorage doctor --hetzner-token-file hetzner.token --server-type cx33,cpx32 --location fsn1,nbg1\n  moorage doctor --cloudflare-token-file cloudflare.token --account-id 0123… --zone-id 4567… -o json"
+    group = ArgGroup::new("tokens").args(["hetzner_token_file", "cloudflare_token_file", "pool"]).multiple(true).required(true),
+    after_help = "Examples:\n  moorage doctor -f pool.yaml -f release.yaml \\\n    --hetzner-token-file hetzner.token --cloudflare-token-file cloudflare.token\n  moorage doctor --hetzner-token-file hetzner.token --server-type cx33,cpx32 --location fsn1,nbg1\n  moorage doctor --pool eu-1 --write\n  moorage doctor --cloudflare-token-file cloudflare.token --account-id 0123… --zone-id 4567… -o json"
 )]
 pub struct DoctorArgs {
+    /// A HostingPool of the cluster, with its tokens and releases
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["file", "hetzner_token_file", "cloudflare_token_file"])]
+    pool: Option<String>,
+    /// Namespace of the operator, where the tokens of --pool are
+    #[arg(long, value_name = "NS", default_value = "moorage-system")]
+    operator_namespace: String,
     /// Manifest of a HostingPool or an OpenClawRelease, as you would apply it; may be given more than once
     #[arg(long, short, value_name = "FILE")]
     file: Vec<PathBuf>,
@@ -86,7 +98,7 @@ pub struct DoctorArgs {
     #[arg(long)]
     write: bool,
     /// Also make the cheapest wanted server, time it, and delete it again. Costs an hour of it, some cents
-    #[arg(long, requires = "hetzner_token_file")]
+    #[arg(long)]
     spend: bool,
     /// Do not ask before --write and --spend
     #[arg(long)]
@@ -165,6 +177,9 @@ pub enum DoctorError {
     /// The signals of an interruption cannot be had.
     #[error("signals cannot be received: {0}")]
     Signals(#[source] io::Error),
+    /// The pool cannot be read.
+    #[error(transparent)]
+    Cluster(#[from] ClusterReadError),
     /// A client.
     #[error(transparent)]
     Client(#[from] ConfigError),
@@ -186,7 +201,7 @@ pub struct Report {
 /// # Errors
 /// If the command line does not say what to look at, or the person does not confirm.
 pub async fn run(args: DoctorArgs, person: &(dyn Person + Sync)) -> Result<Report, DoctorError> {
-    let (target, roots) = target::of(&args).await?;
+    let Chosen { target, roots, mut findings } = target::of(&args).await?;
     let allowed = Allowed { write: args.write, spend: args.spend };
     let stop = if args.write || args.spend {
         confirm(&args, person)?;
@@ -196,7 +211,7 @@ pub async fn run(args: DoctorArgs, person: &(dyn Person + Sync)) -> Result<Repor
     };
     let ways = target::ways(&args).await?;
     let progress = |line: &str| person.progress(line);
-    let mut findings = look(&target, &Web::new(roots), &progress).await;
+    findings.extend(look(&target, &Web::new(roots), &progress).await);
     if args.write || args.spend {
         findings.extend(Run::new(&target, &ways, &stop, &progress).run(allowed).await);
     }

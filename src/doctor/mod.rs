@@ -7,6 +7,7 @@
 
 pub mod artifacts;
 pub mod cloudflare;
+pub mod cluster;
 pub mod edge;
 pub mod finding;
 pub mod hetzner;

@@ -103,22 +103,29 @@ impl Clouds {
         })
     }
 
-    /// Starts the program with the tokens and the endpoints, and whatever else.
-    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+    /// The program with the endpoints, and whatever else.
+    pub(crate) fn bare_command(&self, arguments: &[&str]) -> Command {
         let endpoints = self.simulator.endpoints();
-        let file = |name: &str| self.folder.path().join(name);
         let mut command = Command::new(moorage());
         command
             .arg("doctor")
-            .arg("--hetzner-token-file")
-            .arg(file("hetzner.token"))
-            .arg("--cloudflare-token-file")
-            .arg(file("cloudflare.token"))
             .args(["--hetzner-endpoint", &endpoints.hetzner])
             .args(["--cloudflare-endpoint", &endpoints.cloudflare])
             .args(arguments)
             .stdin(Stdio::null())
             .kill_on_drop(true);
+        command
+    }
+
+    /// The same with the files of the tokens.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let file = |name: &str| self.folder.path().join(name);
+        let mut command = self.bare_command(arguments);
+        command
+            .arg("--hetzner-token-file")
+            .arg(file("hetzner.token"))
+            .arg("--cloudflare-token-file")
+            .arg(file("cloudflare.token"));
         command
     }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // Helpers of tests, outside of test functions.
 
 mod clouds;
+mod cluster;
 mod read_only;
 mod write;
 

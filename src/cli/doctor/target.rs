@@ -4,6 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::{
     DoctorArgs, DoctorError,
+    cluster::{self, FromCluster},
     manifests::{self, Manifests},
 };
 use crate::{
@@ -11,7 +12,7 @@ use crate::{
     cloud::{ApiToken, BudgetRegistry, ClientConfig, Cloud},
     cloudflare::{AccountId, CloudflareClient, ZoneId},
     doctor::{
-        CloudflareTarget, HetznerTarget, Target, artifacts::Artifact, cloudflare, hetzner,
+        CloudflareTarget, Finding, HetznerTarget, Target, artifacts::Artifact, cloudflare, hetzner,
         write::Ways,
     },
     hetzner::HetznerClient,
@@ -21,30 +22,65 @@ const DEFAULT_TYPES: [&str; 2] = ["cx33", "cpx32"];
 const DEFAULT_LOCATIONS: [&str; 3] = ["fsn1", "nbg1", "hel1"];
 const DEFAULT_IMAGE: &str = "debian-13";
 
-/// What to look at, and the authorities to trust besides the system's.
-pub(super) async fn of(args: &DoctorArgs) -> Result<(Target, Option<Vec<u8>>), DoctorError> {
+/// What to look at.
+pub(super) struct Chosen {
+    pub(super) target: Target,
+    /// PEM certificates to trust at the clouds' APIs beside the system's.
+    pub(super) roots: Option<Vec<u8>>,
+    /// What was found out while it was chosen.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Where a pool, its releases and tokens come from.
+#[derive(Default)]
+struct Source {
+    pool: Option<HostingPoolSpec>,
+    releases: Vec<OpenClawRelease>,
+    hetzner: Option<ApiToken>,
+    cloudflare: Option<ApiToken>,
+    findings: Vec<Finding>,
+}
+
+async fn source(args: &DoctorArgs) -> Result<Source, DoctorError> {
+    if let Some(name) = &args.pool {
+        let FromCluster { pool, releases, hetzner, cloudflare, findings } =
+            cluster::read(name, &args.operator_namespace).await?;
+        return Ok(Source { pool: Some(pool), releases, hetzner, cloudflare, findings });
+    }
+    let Manifests { pool, releases } = manifests::read(&args.file)?;
+    let hetzner = match &args.hetzner_token_file {
+        Some(path) => Some(token("hetzner-token-file", path).await?),
+        None => None,
+    };
+    let cloudflare = match &args.cloudflare_token_file {
+        Some(path) => Some(token("cloudflare-token-file", path).await?),
+        None => None,
+    };
+    Ok(Source { pool, releases, hetzner, cloudflare, findings: Vec::new() })
+}
+
+/// From the cluster, or from files and options.
+pub(super) async fn of(args: &DoctorArgs) -> Result<Chosen, DoctorError> {
     let roots = match &args.cloud_ca {
         Some(path) => Some(read("cloud-ca", path).await?),
         None => None,
     };
-    let Manifests { pool, releases } = manifests::read(&args.file)?;
+    let Source { pool, releases, hetzner, cloudflare, findings } = source(args).await?;
     let pool = pool.as_ref();
     let budgets = BudgetRegistry::default();
     let config = |cloud, url: &url::Url, token| ClientConfig {
         extra_root_certificates: roots.clone(),
         ..ClientConfig::new(url.clone(), token, Arc::clone(&budgets.budget(cloud, "doctor")))
     };
-    let mut target = Target::default();
-    if let Some(path) = &args.hetzner_token_file {
-        let token = token("hetzner-token-file", path).await?;
+    let mut target = Target { artifacts: artifacts(args, &releases), ..Target::default() };
+    if let Some(token) = hetzner {
         target.hetzner = Some(HetznerTarget {
             client: HetznerClient::new(config(Cloud::Hetzner, &args.hetzner_endpoint, token))?,
             endpoint: args.hetzner_endpoint.clone(),
             wanted: of_hetzner(args, pool),
         });
     }
-    if let Some(path) = &args.cloudflare_token_file {
-        let token = token("cloudflare-token-file", path).await?;
+    if let Some(token) = cloudflare {
         let (account, zone) = place(args, pool)?;
         let config = config(Cloud::Cloudflare, &args.cloudflare_endpoint, token);
         let domain = pool.map(|pool| pool.cloudflare.domain.to_string());
@@ -55,14 +91,13 @@ pub(super) async fn of(args: &DoctorArgs) -> Result<(Target, Option<Vec<u8>>), D
             wanted: cloudflare::Wanted { account, domain: args.domain.clone().or(domain) },
         });
     }
-    target.artifacts = artifacts(args, &releases);
     for release in &releases {
         let architecture = release.spec.artifacts.openclaw.architecture.to_string();
         if !target.released.contains(&architecture) {
             target.released.push(architecture);
         }
     }
-    Ok((target, roots))
+    Ok(Chosen { target, roots, findings })
 }
 
 /// How names and the edge are reached.
