@@ -48,6 +48,7 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	hack/side-by-side.sh \
 		units 'cargo nextest run --workspace --no-fail-fast; cargo test --workspace --doc' \
 		e2e 'cargo test --workspace --test e2e; crates/sim/sdk-tests/run.sh; hack/tools/test.sh; hack/test-chart.sh'
+	@make --no-print-directory simulate
 	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); $(older); fi; \
 	cargo test --workspace --test lab
 
@@ -58,8 +59,8 @@ check: nextest ## The daily loop: formatting, clippy, and all tests that need no
 	@PATH="$$(hack/cargo-tool.sh cargo-nextest):$$PATH" cargo nextest run --workspace --lib --test generated
 
 .PHONY: simulate
-simulate: ## SEEDS=N lives of the model world, optimised; SEED=n replays one
-	@cargo test --profile simulation --lib -- simulation::tests::no_life --nocapture | grep -v '^$$\|running'
+simulate: ## SEEDS=N lives of the operator in a model world (100000 unless told); SEED=n replays one
+	@cargo test --quiet -p moorage-simulation --features simulation --test simulation
 
 .PHONY: bundle
 bundle: build ## The archives of OpenClaw and Node.js that the lab installs (cached); prints their folder

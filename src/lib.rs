@@ -37,3 +37,9 @@ pub mod randomness;
 pub mod release;
 pub mod telemetry;
 pub mod user_data;
+
+/// Of `crates/simulation`, which is made of the same sources.
+#[cfg(test)]
+fn main() -> std::process::ExitCode {
+    controller::instance::simulation::lives::main()
+}

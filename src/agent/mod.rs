@@ -44,11 +44,11 @@ pub struct ServerKeys {
     pub instance: InstanceId,
     /// The epoch of its server.
     pub epoch: Epoch,
-    pub operator: OperatorKey,
+    pub operator: Arc<OperatorKey>,
     /// Passes the first gate.
-    pub bearer: BearerToken,
+    pub bearer: Arc<BearerToken>,
     /// Verifies the agent's keys.
-    pub enrolment: EnrolmentKey,
+    pub enrolment: Arc<EnrolmentKey>,
 }
 
 impl ServerKeys {
@@ -56,9 +56,9 @@ impl ServerKeys {
         Self {
             instance,
             epoch,
-            operator: master.operator_key(instance, epoch),
-            bearer: master.bearer_token(instance, epoch),
-            enrolment: master.enrolment_key(instance, epoch),
+            operator: Arc::new(master.operator_key(instance, epoch)),
+            bearer: Arc::new(master.bearer_token(instance, epoch)),
+            enrolment: Arc::new(master.enrolment_key(instance, epoch)),
         }
     }
 }

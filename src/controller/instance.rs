@@ -5,6 +5,7 @@
 mod allowed;
 mod apply;
 mod census;
+mod costly;
 mod deletion;
 mod keys;
 mod memory;
@@ -14,7 +15,7 @@ mod reconcile;
 mod refer;
 mod sealed_secrets;
 #[cfg(test)]
-mod simulation;
+pub(crate) mod simulation;
 mod status;
 mod watches;
 mod work;
@@ -55,6 +56,7 @@ use crate::{
 };
 
 use allowed::Allowed;
+use costly::Costly;
 use memory::{Memories, WriteRates};
 use reconcile::Requeue;
 use refer::{Referred, Unfit};
@@ -111,6 +113,7 @@ pub async fn run(
         pace: keys::Pace::default(),
         backoff: Backoff::default(),
         decisions: Decisions::default(),
+        costly: Costly::default(),
     });
     let ready = {
         let (instances, releases) = (watches.instances.clone(), watches.releases.clone());
@@ -159,6 +162,7 @@ struct Controller {
     pace: keys::Pace,
     backoff: Backoff<ObjectRef<GuardedInstance>>,
     decisions: Decisions,
+    costly: Costly,
 }
 
 /// What is in the clouds of an instance.

@@ -19,9 +19,8 @@ pub const FIELD_MANAGER: &str = "moorage";
 
 /// Whether `wanted` says something that `current` does not. No status at all and one that is empty
 /// are the same.
-pub fn differs<S: Serialize + Default>(current: Option<&S>, wanted: &S) -> bool {
-    let value = |status: &S| serde_json::to_value(status).unwrap_or_default();
-    value(wanted) != current.map_or_else(|| value(&S::default()), value)
+pub fn differs<S: Default + PartialEq>(current: Option<&S>, wanted: &S) -> bool {
+    current.map_or_else(|| *wanted != S::default(), |current| current != wanted)
 }
 
 /// Applies `wanted` to the status of `object` if it differs from `current`, and gives the object as it is
@@ -36,7 +35,7 @@ pub async fn write<K, S>(
 ) -> Result<Option<Guarded<K>>, kube::Error>
 where
     K: Stored + Clone + Debug,
-    S: Serialize + Default,
+    S: Serialize + Default + PartialEq,
 {
     if !differs(current, wanted) {
         return Ok(None);
@@ -101,8 +100,13 @@ pub(super) fn with_finalizer(finalizers: &[String], held: bool) -> Option<Vec<St
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
-    use crate::api::HostingPoolStatus;
+    use crate::api::{
+        HostingPoolStatus, OpenClawInstanceStatus,
+        conditions::{ConditionType, Reason, Verdict, merge},
+    };
 
     #[test]
     fn an_equal_status_is_no_difference_and_neither_is_none_at_all() {
@@ -112,6 +116,17 @@ mod tests {
         assert!(!differs(Some(&other), &other.clone()));
         assert!(differs(None, &other));
         assert!(differs(Some(&other), &empty));
+    }
+
+    /// Else it would be written again and again.
+    #[test]
+    fn a_status_that_is_read_back_does_not_differ() {
+        let verdict = Verdict::yes(ConditionType::Ready, Reason::Ready, "all is well");
+        let now = Timestamp::from_nanosecond(1_790_000_000_123_456_789).unwrap();
+        let conditions = merge(&[], &[verdict], Some(1), now);
+        let wanted = OpenClawInstanceStatus { conditions, ..OpenClawInstanceStatus::default() };
+        let text = serde_json::to_string(&wanted).unwrap();
+        assert!(!differs(Some(&serde_json::from_str(&text).unwrap()), &wanted), "{text}");
     }
 
     #[test]

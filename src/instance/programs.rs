@@ -97,6 +97,9 @@ pub fn up_to_date(wanted: &Wanted, observed: &Observed) -> Verdict {
 /// Why the agent gave up what is wanted now, if it did.
 fn given_up<'a>(wanted: &Wanted, view: &'a AgentView) -> Option<&'a FailedDigest> {
     let progress = &view.report.desired;
+    if progress.failed.is_empty() {
+        return None;
+    }
     let digest = desired_state::document(wanted, view).digest();
     let over = matches!(progress.state, ConvergenceState::RolledBack | ConvergenceState::Failed);
     let current = over && progress.digest == Some(digest);

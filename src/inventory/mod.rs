@@ -246,9 +246,7 @@ impl Inventory {
             .iter()
             .filter_map(|record| Some(live(record.mark())?.instance))
             .filter(|id| {
-                seen.servers
-                    .matching(|server| server.owner(self.installation) == Some(*id))
-                    .is_empty()
+                !seen.servers.values().any(|server| server.owner(self.installation) == Some(*id))
             })
             .collect();
         records.sort_unstable();
@@ -271,18 +269,18 @@ impl Inventory {
         let mut seen = self.seen.lock();
         let of_pool =
             |record: &DnsRecord| names::pool_of_record(record, self.installation).is_some();
-        let fits = |record: &DnsRecord| {
+        let fits = |record: &&DnsRecord| {
             (of_pool(record) || record.owner(self.installation).is_some())
                 && record.proxied != Some(false)
                 && is_known(record, now)
         };
-        let mut records = seen.records.listed(fits);
-        if !seen.anchor.as_ref().is_some_and(|anchor| records.iter().any(|one| one.name == *anchor))
-        {
-            records.sort_by_cached_key(|one| (!of_pool(one), one.created_on, one.name.clone()));
-            seen.anchor = records.into_iter().next().map(|record| record.name);
+        let Seen { records, anchor, .. } = &mut *seen;
+        let records = || records.listed().filter(fits);
+        if !anchor.as_ref().is_some_and(|anchor| records().any(|one| one.name == *anchor)) {
+            let first = records().min_by_key(|one| (!of_pool(one), one.created_on, &one.name));
+            *anchor = first.map(|record| record.name.clone());
         }
-        seen.anchor.clone()
+        anchor.clone()
     }
 
     /// Notes a server that we made or saw alone.

@@ -56,9 +56,9 @@ impl<K: Ord + Clone, V: Clone + PartialEq> Table<K, V> {
     }
 
     /// Those that a list has shown as they are, not only our own note.
-    pub(super) fn listed(&self, mut wanted: impl FnMut(&V) -> bool) -> Vec<V> {
+    pub(super) fn listed(&self) -> impl Iterator<Item = &V> {
         let rows = self.rows.iter().filter(|(key, _)| !self.own.contains_key(key));
-        rows.map(|(_, value)| value).filter(|value| wanted(value)).cloned().collect()
+        rows.map(|(_, value)| value)
     }
 
     /// Takes over the list that was begun at `mark`, but for what we noted since; tells `changed` of

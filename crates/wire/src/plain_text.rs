@@ -46,6 +46,9 @@ impl<const MAX: usize> PlainText<MAX> {
 
 /// All of `text` on one line, with control and formatting characters as spaces.
 pub fn printable(text: &str) -> String {
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.to_owned();
+    }
     text.chars().map(printable_letter).collect()
 }
 

@@ -81,7 +81,7 @@ impl Controller {
         epoch: Epoch,
     ) -> OperatorKeys {
         let public =
-            |key: &MasterKey| key.operator_key(wanted.subject.instance, epoch).public_key();
+            |key: &MasterKey| (self.costly.operator_key)(key, wanted.subject.instance, epoch);
         let (own, newest) = (self.master_key(observed), self.ctx.master_keys.newest());
         let newest = (own.id() != newest.id()).then(|| public(&newest));
         let own = public(&own);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::ResourceExt as _;
-use moorage_wire::{Epoch, Receipt, sealing::SealingCertificate};
+use moorage_wire::{Epoch, Receipt};
 
 use super::{Controller, memory::Memory, pass_error::PassError};
 use crate::{
@@ -239,7 +239,8 @@ impl Controller {
         if route.anchor.is_none() && self.is_too_new(&route, observed) {
             return AgentState::NotAsked;
         }
-        let keys = ServerKeys::derive(&self.master_key(observed), wanted.subject.instance, epoch);
+        let master = self.master_key(observed);
+        let keys = (self.costly.server_keys)(&master, wanted.subject.instance, epoch);
         match self.ask(&route, &keys, observed, epoch).await {
             Ok(view) => {
                 let same_versions_before =
@@ -298,19 +299,19 @@ impl Controller {
         let known = observed.status.agent.as_ref().filter(|agent| agent.epoch == epoch.to_string());
         let known = known.and_then(|agent| {
             let public_key = agent.public_key.parse().ok()?;
-            let certificate = SealingCertificate::parse(&agent.sealing_certificate).ok()?;
+            let certificate = (self.costly.certificate)(&agent.sealing_certificate).ok()?;
             Some(AgentKeys { public_key, certificate })
         });
         let agent = if let Some(agent) = known {
             agent
         } else {
             let identity = self.ctx.agents.enrol(route, keys).await?;
-            let certificate = SealingCertificate::parse(&identity.sealing_certificate)
+            let certificate = (self.costly.certificate)(&identity.sealing_certificate)
                 .map_err(|error| AgentError::NotAuthentic(error.to_string()))?;
             AgentKeys { public_key: identity.public_key, certificate }
         };
         let report = self.ctx.agents.report(route, keys, agent.public_key).await?;
-        let forged = |receipt: &Receipt| receipt.verify(&agent.public_key).is_err();
+        let forged = |receipt: &Receipt| !(self.costly.is_signed)(receipt, &agent.public_key);
         if report.receipts.iter().any(forged) {
             return Err(AgentError::NotAuthentic(
                 "a receipt in its report is not signed by it".into(),

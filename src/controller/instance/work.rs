@@ -94,6 +94,7 @@ impl Controller {
         let mut persisted = instance.status.clone();
         let (mut outcome, mut requeue_after) = (Outcome::default(), None);
         let mut barred = None;
+        let mut settled = None;
         for _ in 0..MAX_ROUNDS {
             let plan = (self.decisions.plan)(wanted, observed, timing);
             (outcome, requeue_after) =
@@ -107,7 +108,9 @@ impl Controller {
             if steps.is_empty() {
                 let status = Self::status(instance, wanted, observed, &outcome);
                 let (current, agent) = (persisted.as_ref(), &observed.agent);
-                if self.write_at_rate(instance, current, &status, agent).await? != Written::Now {
+                let written = self.write_at_rate(instance, current, &status, agent).await?;
+                if written != Written::Now {
+                    settled = Some((status, written));
                     break;
                 }
                 (persisted, observed.status) = (Some(status.clone()), status);
@@ -146,9 +149,14 @@ impl Controller {
                 }
             }
         }
-        let status = Self::status(instance, wanted, observed, &outcome);
-        let agent = &observed.agent;
-        let written = self.write_at_rate(instance, persisted.as_ref(), &status, agent).await?;
+        let (status, written) = if let Some(settled) = settled {
+            settled
+        } else {
+            let status = Self::status(instance, wanted, observed, &outcome);
+            let (current, agent) = (persisted.as_ref(), &observed.agent);
+            let written = self.write_at_rate(instance, current, &status, agent).await?;
+            (status, written)
+        };
         if let (Some(failure), Written::Now) = (&outcome.problem, written) {
             tracing::warn!(reason = %failure.reason, "{}", failure.message);
         }

@@ -7,7 +7,7 @@ use super::{Apply, Executor, PassError, no_epoch};
 use crate::{
     agent::AgentError,
     api::conditions::ConditionType,
-    credentials::courier::{OwnCredential, Parcel, Recipient, prepare, prepare_own},
+    credentials::courier::{OwnCredential, Parcel, Recipient, prepare},
     instance::{
         Observed,
         credentials::{CredentialOutcome, CredentialStep, DeliveryOutcome, credentials_of},
@@ -87,7 +87,7 @@ impl Executor<'_> {
         let certificate = certificate.map_err(|error| Problem::of_agent(part, &error))?;
         let to =
             Recipient { certificate: &certificate, instance: keys.instance, epoch: keys.epoch };
-        let parcel = prepare_own(own, &to)
+        let parcel = (self.controller.costly.seal_own)(own, &to)
             .map_err(|refusal| Problem::new(part, refusal.reason(), refusal.to_string()))?;
         self.send(parcel, observed).await
     }

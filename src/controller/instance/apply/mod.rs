@@ -161,7 +161,7 @@ impl Executor<'_> {
         let silent = || Problem::of_agent(part, &AgentError::NotReady);
         let epoch = observed.epoch.ok_or_else(|| no_epoch(part))?;
         let route = Controller::route(&self.wanted.subject, self.pool).ok_or_else(silent)?;
-        let keys = ServerKeys::derive(
+        let keys = (self.controller.costly.server_keys)(
             &self.controller.master_key(observed),
             self.wanted.subject.instance,
             epoch,

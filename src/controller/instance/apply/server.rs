@@ -5,7 +5,6 @@ use moorage_wire::{Epoch, bootstrap::Bootstrap};
 use super::{Apply, Ending, Executor, Gone, PassError, Remove, no_epoch};
 use crate::{
     admission::Home,
-    agent::ServerKeys,
     api::conditions::{ConditionType, Reason},
     cloud::{Conflict, ErrorKind, Priority},
     cloudflare::Tunnel,
@@ -23,7 +22,7 @@ use crate::{
     ownership::Ownership,
     pool::Facilities,
     problem::Problem,
-    user_data::{self, UserDataInput},
+    user_data::UserDataInput,
 };
 
 impl Apply for ServerStep {
@@ -155,7 +154,7 @@ impl Executor<'_> {
     ) -> Result<CreateServer, Problem> {
         let (subject, ctx) = (&self.wanted.subject, &self.controller.ctx);
         let master = self.controller.master_key(observed);
-        let keys = ServerKeys::derive(&master, subject.instance, epoch);
+        let keys = (self.controller.costly.server_keys)(&master, subject.instance, epoch);
         let bootstrap = Bootstrap {
             instance_id: subject.instance,
             epoch,
@@ -173,7 +172,7 @@ impl Executor<'_> {
             connector_protocol: self.wanted.connector_protocol,
             now: ctx.clock.now(),
         };
-        let user_data = user_data::render(&input).map_err(|error| {
+        let user_data = (self.controller.costly.user_data)(&input).map_err(|error| {
             Problem::new(ConditionType::ServerReady, Reason::InvalidSpec, error.to_string())
         })?;
         Ok(CreateServer {

@@ -80,15 +80,15 @@ impl Link {
         change: impl FnOnce(&mut OpenClawInstance),
     ) -> Result<OpenClawInstance, ClusterError> {
         let key = key_of(read);
-        let mut instance = state.instance(&key).cloned().ok_or(ClusterError::Changed)?;
-        let unchanged = instance.resource_version() == self.written.version(read);
-        if !unchanged || instance.uid() != read.uid() {
+        let instance = state.instance(&key).ok_or(ClusterError::Changed)?;
+        let unchanged = instance.metadata.resource_version == self.written.version(read);
+        if !unchanged || instance.metadata.uid != read.metadata.uid {
             return Err(ClusterError::Changed);
         }
-        change(&mut instance);
         state.writes += 1;
         self.check_owner(state, "write to an instance", Some(&key));
-        Ok(state.store(&key, instance))
+        let written = state.change(&key, change).ok_or(ClusterError::Changed)?;
+        Ok(written.clone())
     }
 }
 

@@ -7,7 +7,7 @@ use super::{
     broken::Defect,
     invariants,
     link::Link,
-    world::{MASTER_KEYS, Machine, State},
+    world::{Machine, State},
 };
 use crate::{
     api::label,
@@ -84,7 +84,6 @@ impl Link {
             owner,
             instance,
             epoch,
-            operator: MASTER_KEYS.newest().operator_key(instance, epoch).public_key(),
             tokens: tunnel.iter().map(|(_, token)| *token).collect(),
             tunnel: tunnel.map(|(id, _)| id).unwrap_or_default(),
             desired: None,

@@ -55,7 +55,13 @@ pub(super) fn server_deleted(state: &mut State, id: u64) {
         let deleted = |instance: &OpenClawInstance| instance.metadata.deletion_timestamp.is_some();
         state.instance(owner).is_none_or(deleted) || state.forced.contains(owner)
     });
-    let never_ran = machine.server.status != ServerStatus::Running && machine.stored.is_empty();
+    // What its agent said counts once the status tells of it: of more no operator can know.
+    let status = owner.as_ref().and_then(|owner| state.instance(owner)?.status.as_ref());
+    let agent = status.and_then(|status| status.agent.as_ref());
+    let unheard = agent.is_none_or(|agent| agent.epoch != machine.epoch.to_string())
+        && owner.as_ref().is_some_and(|owner| !state.forgotten.contains(owner));
+    let never_ran =
+        machine.server.status != ServerStatus::Running && (machine.stored.is_empty() || unheard);
     if !going && !never_ran && !state.to_rebuild.contains(&id) {
         state.violated(format!("server {id} of {owner:?} was deleted, and nobody asked for it"));
     }

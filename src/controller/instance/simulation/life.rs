@@ -9,7 +9,7 @@ use super::{
     invariants,
     process::Process,
     tenants,
-    world::{Faults, Key, World},
+    world::{Counts, Faults, Key, World},
 };
 
 /// What happens before there is peace.
@@ -20,8 +20,8 @@ const PEACEFUL_ROUNDS: usize = 60;
 /// How a life ended.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Ended {
-    /// Calls of all processes to all ports.
-    pub(super) calls: u64,
+    /// How much happened.
+    pub(super) counts: Counts,
     /// What should never happen and did.
     pub(super) violation: Option<String>,
     /// What happened, if it was asked for.
@@ -37,7 +37,7 @@ pub(super) async fn live(seed: u64, defect: Option<Defect>, log: bool) -> Ended 
     life.peace().await;
     let mut state = life.world.state();
     Ended {
-        calls: state.calls,
+        counts: state.counts,
         violation: state.violation.take(),
         log: state.log.take().unwrap_or_default(),
     }

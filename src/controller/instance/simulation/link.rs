@@ -94,7 +94,7 @@ impl Link {
         if !self.is_alive() {
             return Fate::Refused;
         }
-        state.calls += 1;
+        state.counts.calls += 1;
         let faults = state.faults;
         let fate = if state.dice.per_mille(faults.death) {
             self.die();
@@ -107,6 +107,8 @@ impl Link {
             Fate::Works
         };
         let dead = !self.is_alive();
+        state.counts.deaths += u64::from(dead);
+        state.counts.faults += u64::from(fate != Fate::Works);
         state.say(|| format!("{call}: {fate:?}{}", if dead { ", the process dies" } else { "" }));
         fate
     }

@@ -4,7 +4,8 @@
 //! checked at every write.
 //!
 //! `make simulate SEEDS=N` lives N lives and says how many it lives a second; a seed that breaks
-//! something is printed and can be replayed with `SEED=…`, step by step.
+//! something is printed and can be replayed with `SEED=…`, step by step. For that the same sources are
+//! compiled once more, optimised, in `crates/simulation`.
 //!
 //! Not here: the watches of the API server, the queue, and the controllers of pools and releases.
 
@@ -17,9 +18,11 @@ mod hetzner;
 mod invariants;
 mod life;
 mod link;
+pub(crate) mod lives;
 mod needs;
 mod new_servers;
 mod process;
+mod stand_ins;
 mod tenants;
 mod tests;
 mod world;

@@ -6,9 +6,10 @@ use super::{
     dice::Dice,
     hetzner::action,
     invariants,
+    lives::runtime,
     process::{POOL, Process},
     tenants,
-    tests::{ready, round, runtime},
+    tests::{ready, round},
     world::{DOMAIN, INSTALLATION, Key, Machine, RecordThere, Resolver, World},
 };
 use crate::{

@@ -25,6 +25,7 @@ use super::{
     },
     broken::Defect,
     link::{EventCount, Link},
+    stand_ins,
     world::{ACCOUNT, DOMAIN, INSTALLATION, Key, MASTER_KEYS, World},
 };
 use crate::{
@@ -138,6 +139,7 @@ impl Process {
             pace: keys::Pace::default(),
             backoff: Backoff::default(),
             decisions: defect.map(Defect::decisions).unwrap_or_default(),
+            costly: stand_ins::costly(),
         };
         let observed = BTreeMap::new();
         let mut process = Self { link, controller, inventory, runtime, store, writer, observed };
@@ -149,7 +151,8 @@ impl Process {
 
     /// The watch brings what has changed of the instances that `which` names.
     pub(super) fn watch(&mut self, which: impl Fn(&Key) -> bool) {
-        let there = self.link.world.state().instances.clone();
+        let world = Arc::clone(&self.link.world);
+        let there = &world.state().instances;
         let gone = self.observed.keys().filter(|key| which(key) && !there.contains_key(*key));
         for key in gone.cloned().collect::<Vec<_>>() {
             let found = self.find(&key);
@@ -158,12 +161,13 @@ impl Process {
                 self.writer.apply_watcher_event(&Event::Delete(found.as_ref().clone()));
             }
         }
-        for (key, mut instance) in there.into_iter().filter(|(key, _)| which(key)) {
-            let version = instance.resource_version();
-            if self.observed.get(&key) == Some(&version) {
+        for (key, instance) in there.iter().filter(|(key, _)| which(key)) {
+            let version = &instance.metadata.resource_version;
+            if self.observed.get(key) == Some(version) {
                 continue;
             }
-            self.observed.insert(key, version);
+            self.observed.insert(key.clone(), version.clone());
+            let mut instance = instance.clone();
             if self.link.defect == Some(Defect::FinalizerLate)
                 && instance.metadata.deletion_timestamp.is_none()
                 && instance.finalizers().is_empty()
@@ -210,6 +214,7 @@ impl Process {
         let Some(instance) = self.find(key) else { return };
         let Ok(instance) = &instance.0 else { return };
         self.link.act_for(Some(key.clone()));
+        self.link.world.state().counts.passes += 1;
         // What fails is tried again by the next pass.
         let ended = self.controller.pass(instance).await;
         let state = &mut self.link.world.state();

@@ -43,6 +43,7 @@ fn secret_name(key: &Key) -> Key {
 
 /// One of the things that may happen to one instance, or nothing if it does not fit.
 pub(super) fn meddle(state: &mut State, key: &Key) {
+    state.counts.deeds += 1;
     let exists = state.instances.contains_key(key);
     match state.dice.within(0..21) {
         _ if !exists => create(state, key),
@@ -120,10 +121,9 @@ pub(super) fn reconfigure(state: &mut State, key: &Key) {
 
 fn edit(state: &mut State, key: &Key, change: impl FnOnce(&mut OpenClawInstance, u64)) {
     let number = state.number();
-    let Some(mut instance) = state.instance(key).cloned() else { return };
-    change(&mut instance, number);
-    state.say(|| format!("{key:?} is edited"));
-    state.store(key, instance);
+    if state.change(key, |instance| change(instance, number)).is_some() {
+        state.say(|| format!("{key:?} is edited"));
+    }
 }
 
 /// A customer seals a new value, if the instance asks for one.
@@ -344,7 +344,6 @@ fn add_foreign(state: &mut State, server: Server) {
         owner: None,
         instance: machine.instance,
         epoch: machine.epoch,
-        operator: machine.operator,
         tunnel: String::new(),
         tokens: Vec::new(),
         desired: None,

@@ -1,18 +1,12 @@
 //! Lives in number, and the operators that must not survive them.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Duration};
 
 use super::{
     broken::Defect,
     dice::Dice,
     invariants,
-    life::{Ended, live},
+    lives::{life, live_all, runtime},
     process::Process,
     tenants,
     world::{Key, World},
@@ -25,57 +19,16 @@ use crate::instance::{
 /// Seeds that broke something once.
 const KEPT: &[u64] = &[70];
 
-pub(super) fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().build().unwrap()
-}
-
-fn life(seed: u64, defect: Option<Defect>) -> Ended {
-    // A runtime of its own: what a dead process left behind ends with it.
-    runtime().block_on(live(seed, defect, false))
-}
-
 /// Panics with all that happened in the life of a seed.
 fn replay(seed: u64) -> ! {
-    let ended = runtime().block_on(live(seed, None, true));
-    panic!("SEED={seed}: {}\n{}", ended.violation.unwrap_or_default(), ended.log.join("\n"));
-}
-
-fn number(variable: &str) -> Option<u64> {
-    std::env::var(variable).ok().map(|text| text.parse().unwrap())
+    let ended = life(seed, None, true);
+    let (violation, log) = (ended.violation.unwrap_or_default(), ended.log.join("\n"));
+    panic!("{log}\n{violation}\nReplay it: make simulate SEED={seed}");
 }
 
 #[test]
 fn no_life_breaks_what_must_hold() {
-    if let Some(seed) = number("SEED") {
-        replay(seed);
-    }
-    let seeds = number("SEEDS").unwrap_or(200);
-    let first = number("FIRST_SEED").unwrap_or_default();
-    let (next, calls) = (AtomicU64::new(first), AtomicU64::new(0));
-    let began = Instant::now();
-    let workers = std::thread::available_parallelism().map_or(1, usize::from);
-    let broken: Vec<u64> = std::thread::scope(|scope| {
-        let worker = || {
-            loop {
-                let seed = next.fetch_add(1, Ordering::Relaxed);
-                if seed >= first + seeds {
-                    return None;
-                }
-                let ended = life(seed, None);
-                calls.fetch_add(ended.calls, Ordering::Relaxed);
-                if ended.violation.is_some() {
-                    return Some(seed);
-                }
-            }
-        };
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().unwrap()).collect()
-    });
-    let seconds = began.elapsed().as_secs_f64();
-    #[expect(clippy::cast_precision_loss, reason = "for people")]
-    let rate = seeds as f64 / seconds;
-    println!("{seeds} lives, {} calls, {rate:.0} lives per second", calls.load(Ordering::Relaxed));
-    if let Some(seed) = broken.into_iter().min() {
+    if let Some((seed, _)) = live_all(0..200, None).violation {
         replay(seed);
     }
 }
@@ -83,7 +36,7 @@ fn no_life_breaks_what_must_hold() {
 #[test]
 fn a_seed_that_broke_something_once_does_not_now() {
     for seed in KEPT {
-        if life(*seed, None).violation.is_some() {
+        if life(*seed, None, false).violation.is_some() {
             replay(*seed);
         }
     }
@@ -92,16 +45,16 @@ fn a_seed_that_broke_something_once_does_not_now() {
 #[test]
 fn the_same_seed_is_the_same_life() {
     for seed in 0..20 {
-        let again = || runtime().block_on(live(seed, None, true));
-        assert_eq!(again(), again(), "seed {seed}");
+        assert_eq!(life(seed, None, true), life(seed, None, true), "seed {seed}");
     }
 }
 
 #[test]
 fn every_broken_operator_is_caught() {
     for defect in Defect::ALL {
-        let caught = (0..20_000).find_map(|seed| Some((seed, life(seed, Some(defect)).violation?)));
-        let (seed, violation) = caught.unwrap_or_else(|| panic!("{defect:?} is not caught"));
+        let lived = live_all(0..20_000, Some(defect));
+        let (seed, violation) =
+            lived.violation.unwrap_or_else(|| panic!("{defect:?} is not caught"));
         println!("{defect:?}: seed {seed}: {violation}");
     }
 }

@@ -13,7 +13,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::ResourceExt as _;
 use moorage_wire::{
     CredentialName, Epoch, InstallationId, InstanceId, Receipt, Secret, Sha256,
-    identity::OperatorPublicKey,
     report::{Consumed, ConvergenceState},
 };
 use parking_lot::{Mutex, MutexGuard};
@@ -54,6 +53,31 @@ pub(super) struct Faults {
     pub(super) incomplete: u64,
 }
 
+/// How much happens in a life.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// Calls of all processes to all ports.
+    pub(super) calls: u64,
+    /// Calls that failed, or whose answer was lost.
+    pub(super) faults: u64,
+    /// Passes over an instance.
+    pub(super) passes: u64,
+    /// Processes that died in the middle of something.
+    pub(super) deaths: u64,
+    /// Things that people did.
+    pub(super) deeds: u64,
+}
+
+impl std::ops::AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.calls += other.calls;
+        self.faults += other.faults;
+        self.passes += other.passes;
+        self.deaths += other.deaths;
+        self.deeds += other.deeds;
+    }
+}
+
 /// A server and the agent on it.
 #[derive(Debug)]
 pub(super) struct Machine {
@@ -62,7 +86,6 @@ pub(super) struct Machine {
     pub(super) owner: Option<Key>,
     pub(super) instance: InstanceId,
     pub(super) epoch: Epoch,
-    pub(super) operator: OperatorPublicKey,
     pub(super) tunnel: String,
     /// The tunnel's tokens that it holds, by their digests: the newest last.
     pub(super) tokens: Vec<Sha256>,
@@ -156,7 +179,7 @@ pub(super) struct State {
     /// Servers that a person asked to replace.
     pub(super) to_rebuild: BTreeSet<u64>,
     pub(super) faults: Faults,
-    pub(super) calls: u64,
+    pub(super) counts: Counts,
     /// Writes that changed something, of the operator alone.
     pub(super) writes: u64,
     /// Writes of an instance's status among them.
@@ -197,7 +220,7 @@ impl World {
             held: BTreeSet::new(),
             to_rebuild: BTreeSet::new(),
             faults: Faults::default(),
-            calls: 0,
+            counts: Counts::default(),
             writes: 0,
             status_writes: 0,
             events: 0,
@@ -239,10 +262,22 @@ impl State {
     }
 
     /// Stores an object under its next version.
-    pub(super) fn store(&mut self, key: &Key, mut instance: OpenClawInstance) -> OpenClawInstance {
+    pub(super) fn store(&mut self, key: &Key, mut instance: OpenClawInstance) {
         instance.metadata.resource_version = Some(self.number().to_string());
-        self.instances.insert(key.clone(), instance.clone());
-        instance
+        self.instances.insert(key.clone(), instance);
+    }
+
+    /// Changes an object, which has its next version then.
+    pub(super) fn change(
+        &mut self,
+        key: &Key,
+        change: impl FnOnce(&mut OpenClawInstance),
+    ) -> Option<&OpenClawInstance> {
+        let version = self.number();
+        let instance = self.instances.get_mut(key)?;
+        change(instance);
+        instance.metadata.resource_version = Some(version.to_string());
+        Some(instance)
     }
 
     /// An object is gone, and what it controls goes with it.
@@ -253,12 +288,12 @@ impl State {
 
     /// Deletes as Kubernetes does: at once if nothing holds it.
     pub(super) fn delete_instance(&mut self, key: &Key) {
-        let Some(mut instance) = self.instances.get(key).cloned() else { return };
+        let Some(instance) = self.instances.get(key) else { return };
+        let now = self.now;
         if instance.finalizers().is_empty() {
             self.remove_instance(key);
         } else if instance.metadata.deletion_timestamp.is_none() {
-            instance.metadata.deletion_timestamp = Some(Time(self.now));
-            self.store(key, instance);
+            self.change(key, |instance| instance.metadata.deletion_timestamp = Some(Time(now)));
         }
     }
 
