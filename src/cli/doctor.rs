@@ -132,7 +132,6 @@ const INTERRUPTED: i32 = 130;
 /// Why nothing was looked at.
 #[derive(Debug, Error)]
 pub enum DoctorError {
-    /// A file.
     #[error("--{option} {}: {source}", .path.display())]
     File {
         /// The option.
@@ -152,7 +151,6 @@ pub enum DoctorError {
         /// What is wrong.
         problem: String,
     },
-    /// What is in a manifest.
     #[error("{} cannot be read: {why}", .path.display())]
     Manifest {
         /// Its path.
@@ -160,7 +158,6 @@ pub enum DoctorError {
         /// What is wrong.
         why: String,
     },
-    /// Two pools.
     #[error("the manifests hold more than one HostingPool; give one")]
     TwoPools,
     /// An option is missing.
@@ -180,7 +177,6 @@ pub enum DoctorError {
     /// The pool cannot be read.
     #[error(transparent)]
     Cluster(#[from] ClusterReadError),
-    /// A client.
     #[error(transparent)]
     Client(#[from] ConfigError),
     /// It cannot be printed.

@@ -11,7 +11,6 @@ use crate::{
     problem::Problem,
 };
 
-/// The token.
 pub const TOKEN: Check = Check { id: "cloudflare.token", title: "Cloudflare's token" };
 /// The zone can be read and is the right one.
 pub const ZONE: Check = Check { id: "cloudflare.zone", title: "Zone" };
@@ -28,9 +27,7 @@ pub const POLICIES: Check = Check { id: "cloudflare.access-policies", title: "Ac
 /// Access service tokens.
 pub const SERVICE_TOKENS: Check =
     Check { id: "cloudflare.service-tokens", title: "Access service tokens" };
-/// Tunnels.
 pub const TUNNELS: Check = Check { id: "cloudflare.tunnels", title: "Tunnels" };
-/// DNS records.
 pub const DNS_RECORDS: Check = Check { id: "cloudflare.dns-records", title: "DNS records" };
 
 const ZONE_READ: Scope = Scope::Required("Zone: Zone: Read");
@@ -83,9 +80,7 @@ pub struct Rest {
     pub policies: Count,
     /// Access service tokens.
     pub service_tokens: Count,
-    /// Tunnels.
     pub tunnels: Count,
-    /// DNS records.
     pub dns_records: Count,
 }
 

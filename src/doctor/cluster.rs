@@ -26,7 +26,6 @@ pub const POLICIES: Check = Check { id: "cluster.admission-policies", title: "Ad
 pub const NETWORK: Check = Check { id: "cluster.network-policy", title: "Way out of the cluster" };
 /// What whoever asks may do.
 pub const RBAC: Check = Check { id: "cluster.rbac", title: "Your permissions" };
-/// A token's Secret.
 pub const TOKEN_SECRET: Check = Check { id: "cluster.token-secret", title: "Secret of a token" };
 /// A release that the pool names.
 pub const RELEASE: Check = Check { id: "cluster.release", title: "Release" };

@@ -9,9 +9,7 @@ use crate::{
     hetzner::{Allowance, Architecture, Deprecation, Image, Location, ServerType},
 };
 
-/// The token.
 pub const TOKEN: Check = Check { id: "hetzner.token", title: "Hetzner's token" };
-/// The rate limit.
 pub const RATE_LIMIT: Check = Check { id: "hetzner.rate-limit", title: "Hetzner's rate limit" };
 /// A wanted server type.
 pub const OFFER: Check = Check { id: "hetzner.offer", title: "Server type" };
@@ -19,7 +17,6 @@ pub const OFFER: Check = Check { id: "hetzner.offer", title: "Server type" };
 pub const LOCATION: Check = Check { id: "hetzner.location", title: "Location" };
 /// Whether a server can be ordered at all.
 pub const OFFERS: Check = Check { id: "hetzner.offers", title: "Servers to order" };
-/// The image.
 pub const IMAGE: Check = Check { id: "hetzner.image", title: "Image" };
 /// What the project has.
 pub const ROOM: Check = Check { id: "hetzner.room", title: "Room in the project" };

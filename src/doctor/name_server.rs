@@ -17,7 +17,6 @@ const DATAGRAM: usize = 1500;
 /// Why a name server said nothing of use.
 #[derive(Debug, Error)]
 pub enum NoAnswer {
-    /// The network.
     #[error("it cannot be asked: {0}")]
     Network(#[from] std::io::Error),
     /// Nothing came.

@@ -180,7 +180,7 @@ mod tests {
         let find = |apps: &[AccessApp]| {
             in_the_way(NAME, "example.com", apps).map(|found| found.name.clone())
         };
-        assert_eq!(find(&[elsewhere.clone()]), None);
+        assert_eq!(find(std::slice::from_ref(&elsewhere)), None);
         assert_eq!(find(&[elsewhere, other.clone()]).as_deref(), Some("moorage-eu-2-07"));
         assert_eq!(find(&[other, app(NAME, "*-mgmt.example.com")]), None, "it was there first");
     }

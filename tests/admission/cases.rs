@@ -54,7 +54,8 @@ fn credential(change: Value) -> Value {
 pub(crate) fn refused_creations() -> Vec<Case> {
     let mut cases = hostnames();
     cases.extend(credentials());
-    cases.extend(pools_and_releases());
+    cases.extend(pools());
+    cases.extend(releases());
     cases.extend(integrations());
     cases.extend([
         instance(
@@ -227,7 +228,7 @@ fn integrations() -> Vec<Case> {
     ]
 }
 
-fn pools_and_releases() -> Vec<Case> {
+fn pools() -> Vec<Case> {
     vec![
         pool(
             "a token Secret that is a path",
@@ -294,6 +295,11 @@ fn pools_and_releases() -> Vec<Case> {
             json!({"hetzner": {"ssh": {"user": "Ops", "keys": ["ssh-ed25519 AAAAC3NzaC1lZDI1NTE5"]}}}),
             &["spec.hetzner.ssh.user", "must be a user name"],
         ),
+    ]
+}
+
+fn releases() -> Vec<Case> {
+    vec![
         release(
             "a digest that is none",
             json!({"artifacts": {"node": {"sha256": "abc"}}}),

@@ -38,7 +38,7 @@ pub struct Allowed {
     pub spend: bool,
 }
 
-/// One run.
+/// What one `--write` works with, from the first object that it makes to the last that it deletes.
 pub struct Run<'a> {
     pub(super) target: &'a Target,
     pub(super) ways: &'a Ways,

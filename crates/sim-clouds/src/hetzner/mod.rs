@@ -130,7 +130,6 @@ impl ActionFailure {
 /// How far a new server gets by itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Boot {
-    /// It runs.
     #[default]
     Runs,
     /// It stays switched off until it is powered on.
