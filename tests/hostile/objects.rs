@@ -103,12 +103,12 @@ pub(crate) fn is_parsed_by_entry(path: &str) -> bool {
 }
 
 /// One instance for all values of a field that is parsed entry by entry, so that one does not cost the
-/// others: it is served, and each entry is told.
+/// others: it is served, and each entry is told. Each has a place of its own in the configuration, by its name.
 pub(crate) fn with_entries(field: &Field, number: usize, tenant: &str) -> Hostile {
     let mut hostile = Hostile::new(field, "", number, tenant);
     let last = field.path.rsplit('.').next().unwrap();
     let entries = marked_values().into_iter().enumerate().map(|(at, value)| {
-        let mut entry = json!({"name": format!("key-{at}"), "type": "AnthropicApiKey"});
+        let mut entry = json!({"name": format!("key-{at}"), "type": "ProviderApiKey"});
         entry["sealed"] = json!("AAAA");
         entry[last] = json!(value);
         entry
