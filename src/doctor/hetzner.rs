@@ -279,16 +279,14 @@ fn ssh_keys(of_pool: Option<usize>, in_project: Result<&usize, &CloudError>) -> 
         Ok(count) => count,
         Err(error) => return SSH_KEYS.refused(error, SCOPE),
     };
-    match of_pool {
-        None => SSH_KEYS.unknown(format!(
-            "The project has {in_project}, but only keys of the pool (spec.hetzner.ssh) are given to servers"
-        )),
-        Some(0) => SSH_KEYS.warn(
-            "The pool has no SSH key, so Hetzner makes a root password for each server and mails it to the owner of the project",
-            "Nothing: no password opens SSH on these servers. Add spec.hetzner.ssh.keys to have no such mail",
-        ),
-        Some(count) => SSH_KEYS.pass(format!("{count} of the pool; Hetzner makes no root password")),
-    }
+    let of_servers = match of_pool {
+        None => "servers get those of their pool, or one that nobody has".to_owned(),
+        Some(0) => "the pool has none, so servers get one that nobody has".to_owned(),
+        Some(count) => format!("servers get {count} of the pool"),
+    };
+    SSH_KEYS.pass(format!(
+        "{in_project} in the project; {of_servers}, and Hetzner makes no root password"
+    ))
 }
 
 #[cfg(test)]

@@ -79,8 +79,8 @@ type Change = fn(&mut Wanted, &mut Seen);
 #[case::no_image(|_: &mut Wanted, seen: &mut Seen| { rest(seen).images.as_mut().unwrap().pop(); }, IMAGE, Fail)]
 #[case::old_image(|_: &mut Wanted, seen: &mut Seen| rest(seen).images.as_mut().unwrap()[0].deprecated = NOW.parse().ok(), IMAGE, Warn)]
 #[case::image_withdrawn(|_: &mut Wanted, seen: &mut Seen| rest(seen).images.as_mut().unwrap()[0].status = Some("unavailable".to_owned()), IMAGE, Fail)]
-#[case::no_ssh_key(|wanted: &mut Wanted, _: &mut Seen| wanted.ssh_keys = Some(0), SSH_KEYS, Warn)]
-#[case::no_pool(|wanted: &mut Wanted, _: &mut Seen| wanted.ssh_keys = None, SSH_KEYS, Unknown)]
+#[case::no_ssh_key(|wanted: &mut Wanted, _: &mut Seen| wanted.ssh_keys = Some(0), SSH_KEYS, Pass)]
+#[case::no_pool(|wanted: &mut Wanted, _: &mut Seen| wanted.ssh_keys = None, SSH_KEYS, Pass)]
 #[case::outage(|_: &mut Wanted, seen: &mut Seen| rest(seen).primary_ips = refused(ErrorKind::Maintenance), ROOM, Fail)]
 fn what_is_wrong_with_a_project_is_one_finding(
     #[case] change: Change,
