@@ -165,10 +165,11 @@ impl HetznerApi for Link {
         self.cloud(Cloud::Hetzner, "power_on", |state| {
             let machine = state.servers.get_mut(&id.0).ok_or_else(|| not_found("power_on"))?;
             machine.stuck = machine.stuck.take().filter(|stuck| *stuck != ServerStatus::Off);
-            let (owner, touched) = (machine.owner.clone(), !machine.stored.is_empty());
+            let owner = machine.owner.clone();
             state.writes += 1;
             self.check_owner(state, "power of a server", owner.as_ref());
-            if touched {
+            if state.servers.get(&id.0).is_some_and(|machine| invariants::was_heard(state, machine))
+            {
                 state.violated(format!("server {id} was powered on after its agent had answered"));
             }
             Ok(action(state.number(), "start_server", ActionStatus::Running))

@@ -5,7 +5,7 @@
 use kube::ResourceExt as _;
 use moorage_wire::Sha256;
 
-use super::world::{Key, SecretThere, State};
+use super::world::{Key, Machine, SecretThere, State};
 use crate::{
     api::{OpenClawInstance, SEALED_SECRET_TYPE, instance::DeletionPolicy, label},
     credentials::secret_source::parse_envelope,
@@ -27,9 +27,9 @@ pub(super) fn server_made(state: &mut State, owner: Option<&Key>, server: &Serve
     made(state, owner, "a server");
     let recorded = owner.and_then(|owner| state.instance(owner)).and_then(recorded_epoch);
     let labelled = names::epoch(server).map(|epoch| epoch.to_string());
-    // A status may be lost between the moment at which it was read and this one.
-    let forgotten = owner.is_some_and(|owner| state.forgotten.contains(owner));
-    if recorded != labelled && !forgotten {
+    // A status may be lost between the moment at which it was read and this one, and so may the object.
+    let lost = |owner: &Key| state.forgotten.contains(owner) || state.forced.contains(owner);
+    if recorded != labelled && !owner.is_some_and(lost) {
         state
             .violated(format!("a server was made of epoch {labelled:?}, recorded is {recorded:?}"));
     }
@@ -47,6 +47,17 @@ fn recorded_epoch(instance: &OpenClawInstance) -> Option<String> {
     Some(instance.status.as_ref()?.server.as_ref()?.epoch.clone())
 }
 
+/// Whether the agent of a server has answered. That counts once the status tells of it: of more no operator
+/// can know.
+pub(super) fn was_heard(state: &State, machine: &Machine) -> bool {
+    let owner = machine.owner.as_ref();
+    let status = owner.and_then(|owner| state.instance(owner)?.status.as_ref());
+    let agent = status.and_then(|status| status.agent.as_ref());
+    let told = agent.is_some_and(|agent| agent.epoch == machine.epoch.to_string());
+    let forgotten = owner.is_some_and(|owner| state.forgotten.contains(owner));
+    !machine.stored.is_empty() && (told || forgotten)
+}
+
 /// A server goes with its instance, because a person named it, or because it never ran.
 pub(super) fn server_deleted(state: &mut State, id: u64) {
     let Some(machine) = state.servers.get(&id) else { return };
@@ -55,13 +66,7 @@ pub(super) fn server_deleted(state: &mut State, id: u64) {
         let deleted = |instance: &OpenClawInstance| instance.metadata.deletion_timestamp.is_some();
         state.instance(owner).is_none_or(deleted) || state.forced.contains(owner)
     });
-    // What its agent said counts once the status tells of it: of more no operator can know.
-    let status = owner.as_ref().and_then(|owner| state.instance(owner)?.status.as_ref());
-    let agent = status.and_then(|status| status.agent.as_ref());
-    let unheard = agent.is_none_or(|agent| agent.epoch != machine.epoch.to_string())
-        && owner.as_ref().is_some_and(|owner| !state.forgotten.contains(owner));
-    let never_ran =
-        machine.server.status != ServerStatus::Running && (machine.stored.is_empty() || unheard);
+    let never_ran = machine.server.status != ServerStatus::Running && !was_heard(state, machine);
     if !going && !never_ran && !state.to_rebuild.contains(&id) {
         state.violated(format!("server {id} of {owner:?} was deleted, and nobody asked for it"));
     }

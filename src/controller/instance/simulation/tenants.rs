@@ -12,11 +12,12 @@ use serde_json::json;
 use super::{
     broken::ID_ANNOTATION,
     process::POOL,
-    world::{INSTALLATION, Key, Machine, State},
+    world::{INSTALLATION, Key, Machine, RecordThere, State},
 };
 use crate::{
     api::{
-        FINALIZER, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, annotation, label,
+        FINALIZER, OpenClawInstance, OpenClawInstanceStatus, SEALED_SECRET_TYPE, annotation,
+        instance::ServerStatus as ServerStatusThere, label,
     },
     cloudflare::RecordType,
     hetzner::{Labels, Server, ServerId, ServerStatus},
@@ -139,6 +140,11 @@ pub(super) fn hand_in(state: &mut State, key: &Key) {
     state.sealed_for.insert(envelope.sha256(), key.clone());
     let name = secret_name(key);
     let before = state.secrets.get(&name);
+    let leaving = state.instance(key).is_some_and(|one| one.metadata.deletion_timestamp.is_some());
+    // What comes after a deletion began is for the next instance of the name.
+    if before.is_none() && leaving {
+        state.held.remove(key);
+    }
     let secret = super::world::SecretThere {
         uid: before.map_or_else(|| format!("secret-{number}"), |secret| secret.uid.clone()),
         version: number,
@@ -391,25 +397,69 @@ pub(super) fn tidy(state: &mut State) {
         }
     }
     put_marks_back(state);
+    remove_duplicates(state);
+    remove_what_is_retained(state);
     // Nothing else has the type; what is not a CNAME any more was somebody's.
     state.records.retain(|_, there| there.record.record_type == RecordType::Cname);
 }
 
-/// What has neither its mark nor a status that names it is nobody's, until a person marks it again.
+/// What has neither its mark nor a status that names it is nobody's, until a person marks it again, or
+/// removes it where something else has its place. The next instance of a name finds the server that a
+/// taken finalizer left behind, and not its tunnel.
 fn put_marks_back(state: &mut State) {
-    for there in state.tunnels.values_mut() {
-        let owner = there.owner.as_ref().filter(|owner| state.forgotten.contains(*owner));
-        if let Some(owner) = owner.filter(|_| there.tunnel.name == RENAMED) {
-            let instance = ownership::instance_id(INSTALLATION, &owner.0, &owner.1);
-            there.tunnel.name = names::tunnel(INSTALLATION, instance);
+    let names: Vec<_> = state.tunnels.values().map(|there| there.tunnel.name.clone()).collect();
+    let (forgotten, forced) = (&state.forgotten, &state.forced);
+    state.tunnels.retain(|_, there| {
+        let lost = |owner: &&Key| forgotten.contains(*owner) || forced.contains(*owner);
+        let Some(owner) = there.owner.as_ref().filter(lost) else { return true };
+        if there.tunnel.name != RENAMED {
+            return true;
         }
-    }
+        let instance = ownership::instance_id(INSTALLATION, &owner.0, &owner.1);
+        there.tunnel.name = names::tunnel(INSTALLATION, instance);
+        !names.contains(&there.tunnel.name)
+    });
     for machine in state.servers.values_mut() {
         let owner = machine.owner.as_ref().filter(|owner| state.forgotten.contains(*owner));
         if let Some(owner) = owner.filter(|_| machine.server.labels.is_empty()) {
             machine.server.labels = server_labels(owner, machine.epoch);
         }
     }
+}
+
+/// A status that is lost while the list lacks the server is written with another epoch: a person is told
+/// to delete the server.
+fn remove_duplicates(state: &mut State) {
+    let (instances, forgotten) = (&state.instances, &state.forgotten);
+    state.servers.retain(|_, machine| {
+        let owner = machine.owner.as_ref().filter(|owner| forgotten.contains(*owner));
+        let status = owner.and_then(|owner| instances.get(owner)?.status.as_ref());
+        let recorded = status.and_then(|status| status.server.as_ref());
+        let another = |server: &&ServerStatusThere| {
+            server.id.is_none() && server.epoch != machine.epoch.to_string()
+        };
+        recorded.filter(another).is_none()
+    });
+}
+
+/// What is retained of an instance is in the way of the next one of its name, which says so.
+fn remove_what_is_retained(state: &mut State) {
+    let instances = &state.instances;
+    let in_the_way = |owner: &Option<Key>| {
+        let next = owner.as_ref().and_then(|owner| instances.get(owner));
+        next.is_some_and(|next| next.metadata.deletion_timestamp.is_none())
+    };
+    let kept = |there: &RecordThere| {
+        let comment = there.record.comment.as_ref();
+        comment.is_some_and(|comment| comment.starts_with(names::RETAINED_COMMENT))
+    };
+    state.records.retain(|_, there| !(kept(there) && in_the_way(&there.owner)));
+    state.servers.retain(|_, machine| {
+        !(machine.server.labels.contains_key(label::RETAINED) && in_the_way(&machine.owner))
+    });
+    state.tunnels.retain(|_, there| {
+        !(there.tunnel.name.contains(names::RETAINED) && in_the_way(&there.owner))
+    });
 }
 
 /// All instances are deleted.
