@@ -63,6 +63,7 @@ impl Scope {
 /// What one Secret gives to one instance.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Bundle {
+    /// The Secret's name.
     pub secret: String,
     /// The exact object that was read.
     pub version: Option<SecretVersion>,

@@ -59,6 +59,7 @@ pub enum KeyRingStoreError {
 /// A Secret whose sealing key cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DamagedKey {
+    /// The Secret's name.
     pub secret: String,
     /// What is wrong with it.
     pub problem: &'static str,

@@ -22,6 +22,7 @@ pub enum Refusal {
         .found.as_ref().map(|other| format!(", but has {INSTANCE_LABEL}={other}; one Secret serves one instance")).unwrap_or_default()
     )]
     SecretNotBound {
+        /// The Secret's name.
         secret: String,
         /// The instance that refers to it.
         instance: String,
@@ -33,6 +34,7 @@ pub enum Refusal {
         "Secret {secret} has the type {found} instead of {SEALED_SECRET_TYPE}; a Secret's type cannot be changed, so delete it and apply one made by `moorage seal`"
     )]
     WrongSecretType {
+        /// The Secret's name.
         secret: String,
         /// The type that it has.
         found: String,
@@ -42,6 +44,7 @@ pub enum Refusal {
         "Secret {secret} carries {annotation}, a scope in which others could use its values; seal again with the strict scope and remove the annotation"
     )]
     UnsupportedScope {
+        /// The Secret's name.
         secret: String,
         /// The annotation that asks for the scope.
         annotation: &'static str,

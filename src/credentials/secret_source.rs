@@ -54,6 +54,7 @@ pub struct CredentialRequest {
 pub enum CredentialSource {
     /// In a Secret of the instance's namespace.
     SecretKey {
+        /// The Secret's name.
         secret: String,
         /// The key in its data.
         key: String,

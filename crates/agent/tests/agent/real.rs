@@ -189,8 +189,18 @@ async fn every_operation_of_the_worker_works_with_openclaw() {
     assert_eq!(valid, json!({"result": "validation", "verdict": "valid"}));
     let mut wrong = real.config(first);
     wrong["gateway"]["bind"] = json!(4711);
+    wrong["agents"]["defaults"]["sandbox"] = json!({"mode": false});
     let invalid = validate(wrong).await;
-    assert_eq!(invalid["path"], "gateway.bind", "{invalid}");
+    let of = |path: &str| {
+        let issues = invalid["issues"].as_array().unwrap();
+        let issue = issues.iter().find(|issue| issue["path"] == path);
+        issue.and_then(|issue| issue["message"].as_str()).unwrap_or_default().to_owned()
+    };
+    for (path, allowed) in
+        [("gateway.bind", "loopback"), ("agents.defaults.sandbox.mode", "non-main")]
+    {
+        assert!(of(path).contains(allowed) && !of(path).contains("4711"), "{invalid}");
+    }
 
     real.write_config(first).await;
     let gateway = real.gateway().await;

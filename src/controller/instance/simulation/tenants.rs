@@ -438,7 +438,7 @@ fn remove_duplicates(state: &mut State) {
         let another = |server: &&ServerStatusThere| {
             server.id.is_none() && server.epoch != machine.epoch.to_string()
         };
-        recorded.filter(another).is_none()
+        recorded.as_ref().is_none_or(|server| !another(server))
     });
 }
 
