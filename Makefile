@@ -48,7 +48,7 @@ test: tools build nextest ## Everything: units, end to end against a real API se
 	hack/side-by-side.sh \
 		units 'cargo nextest run --workspace --no-fail-fast; cargo test --workspace --doc' \
 		e2e 'cargo test --workspace --test e2e; crates/sim/sdk-tests/run.sh; hack/tools/test.sh; hack/test-chart.sh'
-	@make --no-print-directory simulate
+	@SEEDS=30000 make --no-print-directory simulate
 	@$(tools); $(lab); if [[ $${MOORAGE_ROOTFS:-} ]]; then make --no-print-directory agent; $(programs); $(older); fi; \
 	cargo test --workspace --test lab
 

@@ -106,10 +106,14 @@ async fn a_configuration_gets_a_version_with_every_put() {
         assert_eq!(put["result"]["version"], version);
     }
     let got = lab.account(Method::GET, &path, NONE).await.expect(200).json;
-    assert_eq!(
-        (&got["result"]["version"], &got["result"]["config"]["ingress"]),
-        (&json!(2), &rules)
-    );
+    // Read back with what was not put.
+    let read = json!([
+        {"hostname": "ada.example.com", "service": "http://127.0.0.1:18789", "originRequest": {}},
+        {"service": "http_status:404", "originRequest": {}},
+    ]);
+    let config = &got["result"]["config"];
+    assert_eq!((&got["result"]["version"], &config["ingress"]), (&json!(2), &read));
+    assert_eq!(config["warp-routing"], json!({"enabled": false}));
 }
 
 #[rstest::rstest]
