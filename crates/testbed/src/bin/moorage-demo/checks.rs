@@ -153,7 +153,7 @@ pub(crate) async fn deletion(lab: &Lab) -> Result<()> {
         if left.is_empty() { Ok(()) } else { Err(left.join(", ")) }
     })
     .await?;
-    println!("\n  Hetzner: no server. Cloudflare: no tunnel, no DNS record.");
+    println!("\n  Hetzner: no server. Cloudflare: no tunnel, no DNS record but the pool's own.");
     Ok(())
 }
 
@@ -176,9 +176,13 @@ fn left_over(state: &Value) -> Vec<String> {
     if zones.is_empty() {
         left.push("the simulator's state has no zone".to_owned());
     }
-    for record in zones.iter().flat_map(|zone| zone["records"].as_array().into_iter().flatten()) {
-        left.push(format!("DNS record {}", record["name"]));
-    }
+    let records = zones.iter().flat_map(|zone| zone["records"].as_array().into_iter().flatten());
+    // The pool has one of its own, which stays as long as the pool does.
+    let of_pool = |record: &Value| {
+        record["comment"].as_str().is_some_and(|comment| comment.starts_with("moorage-pool "))
+    };
+    let of_instances = records.filter(|record| !of_pool(record));
+    left.extend(of_instances.map(|record| format!("DNS record {}", record["name"])));
     left
 }
 
