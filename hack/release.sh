@@ -35,7 +35,7 @@ while (($#)); do
 done
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 0)
 export SOURCE_DATE_EPOCH
 if [[ -n $(git status --porcelain) ]]; then
   echo "the working tree has changes that are in no commit: this is no release" >&2

@@ -15,7 +15,7 @@ case $(uname -m) in aarch64) here=arm64 ;; *) here=amd64 ;; esac
 case ${2:-$here} in amd64) machine=x86_64 ;; arm64) machine=aarch64 ;; *) echo "$usage" >&2 && exit 2 ;; esac
 triple=$machine-unknown-linux-gnu
 # With it, the list has neither a random serial number nor the present time.
-SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 0)}
 export SOURCE_DATE_EPOCH
 
 out=${CARGO_TARGET_DIR:-target}/sbom/$1-${2:-$here}.cdx.json
@@ -23,8 +23,10 @@ mkdir -p "$(dirname "$out")"
 # It writes beside each manifest of the workspace, so it gets a copy of the manifests.
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
-git ls-files -z -- '*Cargo.toml' Cargo.lock 'src/lib.rs' 'src/main.rs' 'crates/*/src/lib.rs' 'crates/*/src/main.rs' 'crates/*/src/bin/*' 'benches/*' \
-  | xargs -0 cp --parents -t "$copy"
+shopt -s nullglob
+cp --parents -t "$copy" Cargo.toml Cargo.lock src/lib.rs src/main.rs crates/*/Cargo.toml \
+  crates/*/src/{lib,main}.rs
+for binaries in crates/*/src/bin; do cp -r --parents -t "$copy" "$binaries"; done
 PATH="$(hack/cargo-tool.sh cargo-cyclonedx):$PATH"
 (cd "$copy" && cargo cyclonedx --quiet --format json --spec-version 1.5 --target "$triple" --no-build-deps --override-filename bom >&2)
 # Where the copy stood is no matter of the program.
