@@ -7,6 +7,7 @@ pub mod admission_policy;
 pub mod agent;
 pub mod api;
 pub mod api_server;
+mod certificate_roots;
 pub mod cidr;
 pub mod cli;
 pub mod clock;

@@ -23,6 +23,7 @@ use url::Url;
 use crate::{
     agent::client::{EdgeClientError, EdgeDialing},
     api_server::told,
+    certificate_roots::system_roots,
     cloud::BudgetRegistry,
     controller::{ControllerSettings, context::Intervals},
     http::{PublishedCertificate, Readiness, Shown, serve},
@@ -250,12 +251,11 @@ impl RunArgs {
 
 /// Whether the system has certificate roots: an image without any starts, and then fails at every call.
 fn check_roots() -> Result<(), RunError> {
-    let found = rustls_native_certs::load_native_certs();
-    if !found.certs.is_empty() {
+    let found = system_roots();
+    if found.count > 0 {
         return Ok(());
     }
-    let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-    Err(RunError::NoRoots { problems: problems.join(", ") })
+    Err(RunError::NoRoots { problems: found.problems.join(", ") })
 }
 
 /// An empty variable is a list of one empty name to clap.

@@ -7,6 +7,7 @@ use super::{
     operator, web::Web,
 };
 use crate::{
+    certificate_roots::system_roots,
     cloud::{Cloud, Priority},
     cloudflare::{AccountObjects, DnsApi as _},
     hetzner::{HetznerApi as _, LabelSelector},
@@ -38,9 +39,8 @@ pub async fn look(target: &Target, web: &Web, progress: &(dyn Fn(&str) + Sync)) 
 }
 
 async fn machine(target: &Target, web: &Web) -> Vec<Finding> {
-    let found = rustls_native_certs::load_native_certs();
-    let problems: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-    let mut findings = vec![operator::roots(found.certs.len(), &problems, web.has_extra_roots())];
+    let found = system_roots();
+    let mut findings = vec![operator::roots(found.count, &found.problems, web.has_extra_roots())];
     let hetzner = target.hetzner.as_ref().map(|target| (Cloud::Hetzner, &target.endpoint));
     let cloudflare = target.cloudflare.as_ref().map(|target| (Cloud::Cloudflare, &target.endpoint));
     let mut reached = Vec::new();

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
@@ -19,7 +18,7 @@ use crate::{
     hetzner::{
         AppliedFirewall, CreateServer, CreateSshKey, CreatedServer, FirewallId, FirewallStatus,
         HetznerApi as _, LabelSelector, Labels, Server, ServerStatus, ServerType, SshKeyId,
-        blames_the_place,
+        blames_the_place, openssh_ed25519,
     },
 };
 
@@ -143,14 +142,8 @@ async fn prepare(
 
 /// An Ed25519 key in OpenSSH's format whose private half is dropped at once.
 fn public_key_without_owner() -> Option<String> {
-    const KIND: &[u8] = b"ssh-ed25519";
     let pair = Ed25519KeyPair::generate().ok()?;
-    let mut blob = Vec::with_capacity(64);
-    for part in [KIND, pair.public_key().as_ref()] {
-        blob.extend(u32::try_from(part.len()).ok()?.to_be_bytes());
-        blob.extend_from_slice(part);
-    }
-    Some(format!("ssh-ed25519 {}", STANDARD.encode(blob)))
+    Some(openssh_ed25519(pair.public_key().as_ref()))
 }
 
 fn request(
@@ -272,6 +265,7 @@ fn judge(seen: &Seen) -> Finding {
 mod tests {
     use super::*;
     use crate::doctor::Verdict::{self, Fail, Pass, Warn};
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
     use rstest::rstest;
     use serde_json::json;
 

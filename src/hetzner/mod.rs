@@ -34,7 +34,7 @@ pub use server::{
     FirewallStatus, KnownType, MAX_USER_DATA, Named, PrimaryIpId, Protection, PublicIpv4,
     PublicIpv6, PublicNet, Server, ServerId, ServerStatus,
 };
-pub use ssh_key::{CreateSshKey, SshKey, SshKeyId};
+pub use ssh_key::{CreateSshKey, SshKey, SshKeyId, openssh_ed25519};
 
 /// The root of the public API.
 pub const DEFAULT_BASE_URL: &str = "https://api.hetzner.cloud/v1";

@@ -32,8 +32,11 @@ impl Named<'static> {
 /// A place in a document, as the keys that lead to it.
 pub(super) type Path = Vec<String>;
 
-/// Every reference of a configuration that is one, with its place.
-pub(super) fn all(config: &Map<String, Value>) -> Vec<(Path, CredentialName)> {
+/// A credential that is referred to, and where.
+pub(super) type Reference = (Path, CredentialName);
+
+/// Every reference of a configuration that is one.
+pub(super) fn all(config: &Map<String, Value>) -> Vec<Reference> {
     let mut found = Vec::new();
     walk(config, &mut Vec::new(), &mut |path, value| {
         if let Ok(name) = parse(value) {
@@ -57,10 +60,9 @@ pub(super) fn check(config: &Map<String, Value>, named: Named<'_>) -> Vec<Config
 
 /// Where each credential belongs: where it is referred to, or else where its type does.
 pub(super) fn placed<'a>(
-    config: &Map<String, Value>,
+    references: &[Reference],
     types: &'a BTreeMap<CredentialName, CredentialType>,
 ) -> Vec<(Path, &'a CredentialName)> {
-    let references = all(config);
     let mut placed = Vec::new();
     for (name, kind) in types {
         let given = references.iter().filter(|(_, referred)| referred == name);
@@ -76,17 +78,17 @@ pub(super) fn placed<'a>(
 /// until that comes.
 pub(super) fn remove(
     document: &mut Value,
-    config: &Map<String, Value>,
+    references: &[Reference],
     stored: &BTreeMap<CredentialName, CredentialType>,
 ) {
-    for (path, name) in all(config) {
+    for (path, name) in references {
         if let Some((leaf, above)) = path.split_last()
             && let Some(Value::Object(above)) = at(document, above)
         {
             above.remove(leaf);
         }
-        if !stored.contains_key(&name)
-            && let Some(needy) = places::needy(&path)
+        if !stored.contains_key(name)
+            && let Some(needy) = places::needy(path)
             && let Some(Value::Object(needy)) = at(document, needy)
         {
             needy.insert("enabled".to_owned(), Value::Bool(false));
@@ -104,7 +106,7 @@ fn contested(
     types: &BTreeMap<CredentialName, CredentialType>,
 ) -> Vec<ConfigRefusal> {
     let mut at: BTreeMap<Path, Vec<CredentialName>> = BTreeMap::new();
-    for (path, name) in placed(config, types) {
+    for (path, name) in placed(&all(config), types) {
         at.entry(path).or_default().push(name.clone());
     }
     let several = at.into_iter().filter(|(_, names)| names.len() > 1);

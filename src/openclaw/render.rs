@@ -35,8 +35,9 @@ pub fn render(input: &RenderInput<'_>) -> Value {
     let mut document = Value::Object(input.config.clone());
     lay_over(&mut document, &enforced(input.dashboard_url));
     lay_under(&mut document, &defaults());
-    references::remove(&mut document, input.config, input.credentials);
-    for (path, name) in references::placed(input.config, input.credentials) {
+    let references = references::all(input.config);
+    references::remove(&mut document, &references, input.credentials);
+    for (path, name) in references::placed(&references, input.credentials) {
         place(&mut document, &path, name);
     }
     switch_off_channels_without_secret(&mut document, input.credentials);

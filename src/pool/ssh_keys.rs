@@ -1,10 +1,9 @@
 //! The public keys of the SSH fallback, or one that nobody has, as keys of the Hetzner project. Pure; `apply` carries the
 //! steps out.
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use moorage_wire::Sha256;
 
-use crate::hetzner::{CreateSshKey, SshKey, SshKeyId};
+use crate::hetzner::{CreateSshKey, SshKey, SshKeyId, openssh_ed25519};
 
 use super::identity::PoolIdentity;
 use crate::problem::Problem;
@@ -61,15 +60,8 @@ pub fn plan(
 /// without any key gets a root password, which Hetzner sends by mail. Hetzner takes a key once per
 /// project, so that each pool has its own.
 fn key_of_nobody(identity: &PoolIdentity) -> String {
-    const KIND: &str = "ssh-ed25519";
     let label = format!("a key that nobody has: {}", identity.object_name());
-    let mut body = Vec::new();
-    for part in [KIND.as_bytes(), Sha256::of(label.as_bytes()).as_bytes()] {
-        let length = u32::try_from(part.len()).unwrap_or_default();
-        body.extend_from_slice(&length.to_be_bytes());
-        body.extend_from_slice(part);
-    }
-    format!("{KIND} {}", STANDARD.encode(body))
+    openssh_ed25519(Sha256::of(label.as_bytes()).as_bytes())
 }
 
 /// Whether a key of the project is this one: comments do not count.

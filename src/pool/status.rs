@@ -151,20 +151,8 @@ mod tests {
             ..HostingPoolStatus::default()
         };
         let problem = Problem::invalid_spec("spec.capacity", "x");
-        let findings = Findings {
-            generation: Some(2),
-            firewall: None,
-            access: None,
-            instances: 3,
-            certificate: None,
-            master_key: fakes::master_key(),
-            unaccounted: Unaccounted::default(),
-            deleting: false,
-            problem: Some(&problem),
-            serving: false,
-            offers: None,
-            usage: None,
-        };
+        let findings =
+            Findings { generation: Some(2), problem: Some(&problem), serving: false, ..findings() };
         let new = of_pass(&old, &findings, Timestamp::UNIX_EPOCH);
         assert_eq!((new.firewall_id, new.instances), (Some(7), 3));
         assert_eq!(new.sealing_certificate.as_deref(), Some("pem"));
